@@ -1,0 +1,1 @@
+"""From any recording of traffic to a sequence store, without torch."""

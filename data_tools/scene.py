@@ -1,0 +1,54 @@
+"""A scene: the one thing that every source of recordings yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+MapLayer = Literal["drivable", "lane_centre", "road_edge", "crosswalk"]
+
+
+@dataclass(frozen=True)
+class MapElement:
+    """One polyline or polygon of the map.
+
+    Args:
+        layer: The raster layer that it is drawn into.
+        points: ``(n, 2)`` x, y in the scene's world frame, metres, ordered along the direction
+            of travel where the element has one.
+        closed: Whether it is a polygon (filled) or a line (one cell wide).
+    """
+
+    layer: MapLayer
+    points: NDArray[np.float64]
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A recording in a fixed world frame: x, y in metres, yaw counter-clockwise in radians.
+
+    Args:
+        name: Unique name of the recording within its source.
+        time_s: ``(T,)`` seconds, ascending, regular with step ``dt_s``.
+        dt_s: Seconds between frames.
+        track_id: ``(N,)`` the source's own ids, as text.
+        track_class: ``(N,)`` class names, e.g. "vehicle", "pedestrian", "cyclist".
+        state: ``(N, T, 5)`` x, y, yaw, length, width; NaN in all five where absent.
+        ego_pose: ``(T, 3)`` x, y, yaw of the ego (the grid's centre), finite everywhere.
+        map: Lines and polygons; empty where the source has no map.
+        notes: Counts of what the source had to repair or leave out, by reason.
+    """
+
+    name: str
+    time_s: NDArray[np.float64]
+    dt_s: float
+    track_id: tuple[str, ...]
+    track_class: tuple[str, ...]
+    state: NDArray[np.float64]
+    ego_pose: NDArray[np.float64]
+    map: tuple[MapElement, ...] = ()
+    notes: dict[str, int] = field(default_factory=dict)

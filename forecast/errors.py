@@ -1,0 +1,37 @@
+"""The errors that a user may meet, each one line: what was expected, what was got, what to do."""
+
+
+class ForecastError(Exception):
+    """Base of every error that the program raises on purpose.
+
+    Args:
+        expected: What a correct input would have been, e.g. "a zarr store with schema X".
+        got: What was found instead, with the path or name at fault.
+        remedy: What the user can do about it, in the imperative.
+    """
+
+    def __init__(self, expected: str, got: str, remedy: str) -> None:
+        # The three parts are the exception's args, so that it survives pickling between workers.
+        super().__init__(expected, got, remedy)
+        self.expected = expected
+        self.got = got
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"expected {self.expected}; got {self.got}; {self.remedy}"
+
+
+class DataError(ForecastError):
+    """A recording, store or frame that cannot be read as what it should be."""
+
+
+class ConfigError(ForecastError):
+    """A setting that is unknown, out of range or contradicts another."""
+
+
+class CheckpointError(ForecastError):
+    """A checkpoint that is damaged, or of another model."""
+
+
+class TrainingError(ForecastError):
+    """Training that went wrong, such as a loss that is not finite."""

@@ -1,0 +1,202 @@
+"""What lies on disk: the two stores' names, dimensions, types and attributes.
+
+Both are zarr v3 and open with ``xarray.open_zarr``. docs/data_format.md and
+docs/forecast_format.md describe them for users.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import xarray as xr
+
+from forecast.errors import DataError
+from forecast.grid import BEVGrid
+
+SEQUENCE_SCHEMA = "bev-sequence/1"
+FORECAST_SCHEMA = "bev-forecast/1"
+
+DEFAULT_CLASSES = ("vehicle", "pedestrian", "cyclist")
+MAP_LAYERS = ("drivable", "lane_centre", "road_edge", "crosswalk")
+STATE_NAMES = ("x", "y", "yaw", "length", "width")
+POSE_NAMES = ("x", "y", "yaw")
+MAX_INSTANCE_ID = 65535
+
+# name -> (dimensions, dtype); those in OPTIONAL may be absent from a valid sequence store.
+SEQUENCE_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
+    "semantic": (("sequence", "time", "y", "x"), "uint8"),
+    "instance": (("sequence", "time", "y", "x"), "uint16"),
+    "map": (("sequence", "map_layer", "y", "x"), "uint8"),
+    "track_state": (("sequence", "track", "time", "state"), "float32"),
+    "track_class": (("sequence", "track"), "uint8"),
+    "ego_pose": (("sequence", "time", "pose"), "float64"),
+    "map_point": (("sequence", "point", "point_state"), "float32"),
+    "bev": (("sequence", "time", "channel", "y", "x"), "float32"),
+    "scene": (("sequence",), "str"),
+    "init_time": (("sequence",), "float64"),
+}
+OPTIONAL_VARIABLES = frozenset({"map", "track_state", "track_class", "map_point", "bev"})
+
+FORECAST_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
+    "instance": (("sequence", "lead", "y", "x"), "uint16"),
+    "semantic": (("sequence", "lead", "y", "x"), "uint8"),
+    "occupancy": (("sequence", "lead", "class", "y", "x"), "float16"),
+    "flow": (("sequence", "lead", "axis", "y", "x"), "float16"),
+    "existence": (("sequence", "lead", "track"), "float32"),
+    "pose": (("sequence", "lead", "track", "pose"), "float32"),
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules by which boxes become label rasters; its hash travels with every store and score.
+
+    ``exact``: boxes are moved analytically into the present ego frame and rasterised once; a
+    cell belongs to a box if its centre lies inside; smaller boxes are drawn over larger ones.
+    """
+
+    name: str = "exact"
+    frame: str = "present ego"
+    cell_rule: str = "cell centre inside the box"
+    overlap: str = "smaller box on top"
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that change when a rule does."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_attrs(self) -> dict[str, str]:
+        """The rules and their hash, for a store's attributes."""
+        return {**asdict(self), "hash": self.hash}
+
+
+@dataclass(frozen=True)
+class SequenceMeta:
+    """The attributes of a sequence store that a reader needs to understand its arrays."""
+
+    source: str
+    grid: BEVGrid
+    dt_s: float
+    history: int
+    horizon: int
+    classes: tuple[str, ...]
+    map_layers: tuple[str, ...]
+    protocol: Mapping[str, str]
+    created_by: str
+
+    def to_attrs(self) -> dict[str, Any]:
+        """Plain JSON values for zarr."""
+        return {
+            "schema": SEQUENCE_SCHEMA,
+            "source": self.source,
+            "protocol": dict(self.protocol),
+            "grid": self.grid.to_attrs(),
+            "dt_s": self.dt_s,
+            "history": self.history,
+            "horizon": self.horizon,
+            "classes": list(self.classes),
+            "map_layers": list(self.map_layers),
+            "created_by": self.created_by,
+        }
+
+    @classmethod
+    def from_attrs(cls, attrs: Mapping[str, Any], where: str) -> SequenceMeta:
+        """Reads the attributes back.
+
+        Raises:
+            DataError: The schema is another one, or an attribute is missing or malformed.
+        """
+        check_schema(attrs, SEQUENCE_SCHEMA, where, "make the store anew with `forecast prepare`")
+        try:
+            return cls(
+                source=str(attrs["source"]),
+                grid=BEVGrid.from_attrs(attrs["grid"]),
+                dt_s=float(attrs["dt_s"]),
+                history=int(attrs["history"]),
+                horizon=int(attrs["horizon"]),
+                classes=tuple(attrs["classes"]),
+                map_layers=tuple(attrs["map_layers"]),
+                protocol=dict(attrs["protocol"]),
+                created_by=str(attrs["created_by"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the attributes of {SEQUENCE_SCHEMA}",
+                f"{where} with {error!r}",
+                "make the store anew with `forecast prepare`",
+            ) from error
+
+
+def check_schema(attrs: Mapping[str, Any], schema: str, where: str, remedy: str) -> None:
+    """Refuses a store of another kind or version.
+
+    Raises:
+        DataError: ``attrs["schema"]`` is not ``schema``.
+    """
+    if attrs.get("schema") != schema:
+        raise DataError(f"schema {schema!r}", f"{attrs.get('schema')!r} in {where}", remedy)
+
+
+def open_sequence_store(path: str) -> tuple[xr.Dataset, SequenceMeta]:
+    """Opens a sequence store lazily and checks its schema, variables and dimensions.
+
+    Args:
+        path: Local path or fsspec URL.
+
+    Raises:
+        DataError: It is missing, not zarr, of another schema or lacks a variable.
+    """
+    dataset = _open_zarr(path)
+    meta = SequenceMeta.from_attrs(dataset.attrs, path)
+    _check_variables(dataset, SEQUENCE_VARIABLES, OPTIONAL_VARIABLES, path)
+    frames, shape = meta.history + meta.horizon, meta.grid.shape
+    found = dataset.sizes["time"], (dataset.sizes["y"], dataset.sizes["x"])
+    if found != (frames, shape):
+        raise DataError(
+            f"{frames} frames of {shape} cells, as the attributes of {path} say",
+            f"{found[0]} frames of {found[1]}",
+            "make the store anew with `forecast prepare`",
+        )
+    return dataset, meta
+
+
+def open_forecast_store(path: str) -> xr.Dataset:
+    """Opens a forecast store lazily and checks its schema and variables.
+
+    Raises:
+        DataError: It is missing, not zarr, of another schema or lacks a variable.
+    """
+    dataset = _open_zarr(path)
+    check_schema(dataset.attrs, FORECAST_SCHEMA, path, "make it anew with `forecast rollout`")
+    _check_variables(dataset, FORECAST_VARIABLES, frozenset(), path)
+    return dataset
+
+
+def _open_zarr(path: str) -> xr.Dataset:
+    try:
+        return xr.open_zarr(path, consolidated=False, chunks=None)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError("a zarr store", f"{path} ({reason})", "check the path") from error
+
+
+def _check_variables(
+    dataset: xr.Dataset,
+    variables: Mapping[str, tuple[tuple[str, ...], str]],
+    optional: frozenset[str],
+    path: str,
+) -> None:
+    for name, (dims, _) in variables.items():
+        if name not in dataset:
+            if name in optional:
+                continue
+            raise DataError(f"a variable {name!r}", f"none in {path}", "make the store anew")
+        if dataset[name].dims != dims:
+            raise DataError(
+                f"{name}{dims}", f"{name}{dataset[name].dims} in {path}", "make the store anew"
+            )

@@ -1,0 +1,105 @@
+"""The vocabulary in tensors: what goes into a rollout and what comes out of each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from forecast.grid import BEVGrid
+
+_T = TypeVar("_T")
+
+
+def map_tensors(value: _T, function: Any) -> _T:
+    """The same frozen dataclass with ``function`` applied to each of its tensors."""
+    changes: dict[str, Any] = {}
+    for item in fields(value):  # type: ignore[arg-type]
+        content = getattr(value, item.name)
+        if isinstance(content, Tensor):
+            changes[item.name] = function(content)
+        elif isinstance(content, tuple) and content and isinstance(content[0], Tensor):
+            changes[item.name] = tuple(function(tensor) for tensor in content)
+    return replace(value, **changes)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class BEVSequence:
+    """A batch of B sequences of T frames, all in the present ego frame (schema ``bev-sequence/1``).
+
+    Attributes:
+        semantic: 0 background, k = class k - 1.
+        instance: 0 background, else the instance id, constant through the sequence.
+        ego_pose: x, y, yaw of the ego at each frame, metres and radians.
+        map: One 0/1 raster per map layer, or None.
+        track_state: x, y, yaw, length, width per track (= id - 1); NaN where absent; or None.
+        track_class: Class of each track from 1, 0 = padding; or None.
+        map_point: x, y, yaw of lane centres, NaN padded; or None.
+        bev: The user's own dense channels; or None.
+    """
+
+    grid: BEVGrid
+    dt_s: float
+    semantic: Int[Tensor, "b t h w"]
+    instance: Int[Tensor, "b t h w"]
+    ego_pose: Float[Tensor, "b t 3"]
+    map: Int[Tensor, "b m h w"] | None = None
+    track_state: Float[Tensor, "b n t 5"] | None = None
+    track_class: Int[Tensor, "b n"] | None = None
+    map_point: Float[Tensor, "b p 3"] | None = None
+    bev: Float[Tensor, "b t c h w"] | None = None
+
+    @property
+    def batch(self) -> int:
+        """Number of sequences."""
+        return self.semantic.shape[0]
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.semantic.shape[1]
+
+    def crop(self, start: int, stop: int) -> BEVSequence:
+        """Frames ``start`` to ``stop`` (exclusive): ``crop(0, history)`` is what a model may see."""
+        return replace(
+            self,
+            semantic=self.semantic[:, start:stop],
+            instance=self.instance[:, start:stop],
+            ego_pose=self.ego_pose[:, start:stop],
+            track_state=None if self.track_state is None else self.track_state[:, :, start:stop],
+            bev=None if self.bev is None else self.bev[:, start:stop],
+        )
+
+    def to(self, device: torch.device | str) -> BEVSequence:
+        """The same sequences on a device."""
+        return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class StepForecast:
+    """One future step of B sequences: A agent slots, and the rasters drawn from them.
+
+    Attributes:
+        lead: Steps after the present, from 1.
+        ids: Instance id of each slot; 0 = the slot is empty.
+        label: Class of each slot from 1; 0 = the slot is empty.
+        pose: x, y, yaw in the present frame; NaN = none.
+        existence: Probability that the agent is still there.
+        instance: Label map of ids.
+        semantic: Most likely class, 0 = background.
+        occupancy: Probability of each class.
+        flow: Backward flow (x, y), metres per step, at the destination cell.
+    """
+
+    lead: int
+    ids: Int[Tensor, "b a"]
+    label: Int[Tensor, "b a"]
+    pose: Float[Tensor, "b a 3"]
+    existence: Float[Tensor, "b a"]
+    instance: Int[Tensor, "b h w"]
+    semantic: Int[Tensor, "b h w"]
+    occupancy: Float[Tensor, "b k h w"]
+    flow: Float[Tensor, "b 2 h w"]
