@@ -38,7 +38,8 @@ class Scene:
         track_id: ``(N,)`` the source's own ids, as text.
         track_class: ``(N,)`` class names, e.g. "vehicle", "pedestrian", "cyclist".
         state: ``(N, T, 5)`` x, y, yaw, length, width; NaN in all five where absent.
-        ego_pose: ``(T, 3)`` x, y, yaw of the ego (the grid's centre), finite everywhere.
+        ego_pose: ``(T, 3)`` x, y, yaw of the ego (the grid's centre); NaN where it is not known:
+            no sequence is made that needs those frames.
         map: Lines and polygons; empty where the source has no map.
         notes: Counts of what the source had to repair or leave out, by reason.
     """

@@ -1,0 +1,157 @@
+"""What a source of recordings must do, and the sources there are.
+
+A source names its units of work (:meth:`Source.find`) and reads one unit into a scene
+(:meth:`Source.read`). Units are plain strings, so that they travel between processes and machines,
+and so that a list of them says what a store was made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.scene import Scene
+from forecast.errors import ConfigError, DataError
+
+SourceName = Literal["waymo-json", "tracks", "sumo"]
+
+
+class Source(Protocol):
+    """A kind of recording. Instances are picklable and hold no open files."""
+
+    name: str
+
+    def find(self, inputs: Sequence[str]) -> list[str]:
+        """The units of work in some inputs: one file, ``file#scene``, or a seed, each.
+
+        Args:
+            inputs: Files, directories, globs, fsspec URLs or ``@list.txt`` (one input per line).
+
+        Returns:
+            Units in a fixed order, each once.
+
+        Raises:
+            DataError: An input does not exist, or holds nothing of this kind.
+        """
+        ...
+
+    def read(self, unit: str, dt_s: float) -> Scene:
+        """One unit as a scene with exactly ``dt_s`` seconds between frames.
+
+        Raises:
+            DataError: The unit cannot be read as what it should be; it is skipped and reported.
+        """
+        ...
+
+
+def source(name: str) -> Source:
+    """The source of that name; its module is imported only now.
+
+    Raises:
+        ConfigError: There is no such source.
+    """
+    match name:
+        case "waymo-json":
+            from data_tools.sources.waymo_json import WaymoJson
+
+            return WaymoJson()
+        case "tracks":
+            from data_tools.sources.tracks import Tracks
+
+            return Tracks()
+        case "sumo":
+            from data_tools.sources.sumo import Sumo
+
+            return Sumo()
+    raise ConfigError("a source: waymo-json, tracks or sumo", repr(name), "name one of them")
+
+
+def find_files(inputs: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
+    """The files among some inputs, in the order given, directories and globs sorted.
+
+    Args:
+        inputs: Files, directories (searched to any depth), globs, fsspec URLs, or ``@list.txt``,
+            a text file with one such input per line, blank lines and ``#`` comments left out.
+        suffixes: What names of files in directories must end in; a file named outright or by a
+            glob may be called anything.
+
+    Raises:
+        DataError: An input does not exist or holds no such file.
+    """
+    found: dict[str, None] = {}  # a dict keeps the order and drops what is named twice
+    for text in _expand_lists(inputs):
+        files = _files_of(text, suffixes)
+        if not files:
+            raise DataError(
+                f"a file, directory, glob or @list of {' or '.join(suffixes)}",
+                f"nothing at {text}",
+                "check the path",
+            )
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def decimate(time_s: NDArray[np.float64], dt_s: float, where: str) -> slice:
+    """The slice that turns a regular recording into one with steps of exactly ``dt_s``.
+
+    Args:
+        time_s: ``(T,)`` seconds, ascending and regular to a tenth of a step.
+        dt_s: Seconds between frames wanted: a whole multiple of the recording's step.
+        where: Name of the recording, for the error.
+
+    Raises:
+        DataError: Fewer than two frames, irregular times, or a step that does not divide ``dt_s``.
+    """
+    remedy = "choose a --dt that is a multiple of it"
+    if len(time_s) < 2:
+        raise DataError("two frames or more", f"{len(time_s)} in {where}", "leave it out")
+    steps = np.diff(time_s)
+    step = float(np.median(steps))
+    if not np.isfinite(steps).all() or step <= 0 or np.abs(steps - step).max() > 0.1 * step:
+        raise DataError("regular times", f"steps of {steps.min():g} to {steps.max():g} s", remedy)
+    every = dt_s / step
+    # Clocks jitter: 0.5 s of frames 0.0999 s apart is still every fifth frame.
+    if every < 0.99 or abs(every - round(every)) > 0.02 * round(every):
+        raise DataError(f"a step that divides {dt_s:g} s", f"{step:g} s in {where}", remedy)
+    return slice(None, None, round(every))
+
+
+def _expand_lists(inputs: Sequence[str]) -> list[str]:
+    expanded: list[str] = []
+    for text in inputs:
+        if not text.startswith("@"):
+            expanded.append(text)
+            continue
+        try:
+            with fsspec.open(text[1:], "rt", encoding="utf-8") as file:
+                lines = [line.strip() for line in file]
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError("a text file of inputs", f"{text} ({error})", "check it") from error
+        expanded += [line for line in lines if line and not line.startswith("#")]
+    return expanded
+
+
+def _files_of(text: str, suffixes: tuple[str, ...]) -> list[str]:
+    filesystem, path = _filesystem(text)
+    if filesystem.isfile(path):
+        return [text]
+    if filesystem.isdir(path):
+        files = [file for file in filesystem.find(path) if file.endswith(suffixes)]
+    else:
+        files = [file for file in filesystem.glob(path) if filesystem.isfile(file)]
+    prefix, _, _ = text.partition("://")
+    return sorted(f"{prefix}://{file}" if "://" in text else file for file in files)
+
+
+def _filesystem(text: str) -> tuple[Any, str]:
+    try:
+        filesystem, path = fsspec.core.url_to_fs(text)
+    except (ValueError, ImportError) as error:
+        raise DataError(
+            "a path or URL that fsspec opens", f"{text} ({error})", "check it"
+        ) from error
+    return filesystem, path
