@@ -151,7 +151,7 @@ def open_sequence_store(path: str) -> tuple[xr.Dataset, SequenceMeta]:
     Raises:
         DataError: It is missing, not zarr, of another schema or lacks a variable.
     """
-    dataset = _open_zarr(path)
+    dataset = open_store(path)
     meta = SequenceMeta.from_attrs(dataset.attrs, path)
     _check_variables(dataset, SEQUENCE_VARIABLES, OPTIONAL_VARIABLES, path)
     frames, shape = meta.history + meta.horizon, meta.grid.shape
@@ -171,13 +171,18 @@ def open_forecast_store(path: str) -> xr.Dataset:
     Raises:
         DataError: It is missing, not zarr, of another schema or lacks a variable.
     """
-    dataset = _open_zarr(path)
+    dataset = open_store(path)
     check_schema(dataset.attrs, FORECAST_SCHEMA, path, "make it anew with `forecast rollout`")
     _check_variables(dataset, FORECAST_VARIABLES, frozenset(), path)
     return dataset
 
 
-def _open_zarr(path: str) -> xr.Dataset:
+def open_store(path: str) -> xr.Dataset:
+    """Opens a zarr store of whatever schema lazily.
+
+    Raises:
+        DataError: It is missing or not zarr.
+    """
     try:
         return xr.open_zarr(path, consolidated=False, chunks=None)
     except (OSError, KeyError, ValueError, TypeError) as error:

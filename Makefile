@@ -1,0 +1,47 @@
+# `make rollout` sees a forecast, `make test` checks the whole house. Both make their own
+# environment in $(VENV) on the first run and reuse it afterwards.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN = $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: rollout test test-slow lint types imports docs check clean
+
+rollout: $(VENV)/.installed
+	$(BIN)/forecast rollout --horizon 6 --output forecast.zarr --gif forecast.gif --overwrite
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow and not benchmark" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+check: lint types imports test docs
+
+clean:
+	rm -rf $(VENV) docs/_build build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --editable ".[sumo,dev,docs]"
+	touch $@ $(VENV)/.installed

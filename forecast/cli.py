@@ -1,0 +1,266 @@
+"""The command line: each command parses, checks and makes one call.
+
+Whatever is slow to import (torch, xarray, dask, matplotlib) is imported inside the commands, so
+that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from forecast import __version__
+from forecast.errors import ConfigError, ForecastError
+
+BAD_INPUT = 2  # the exit code of every error that a user can mend
+
+app = typer.Typer(
+    name="forecast",
+    help="Forecast the future bird's-eye view of traffic.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help answers in half the time
+)
+inspect_app = typer.Typer(no_args_is_help=True, help="Say what a file holds.")
+app.add_typer(inspect_app, name="inspect")
+
+
+class InputMode(StrEnum):
+    """What the forecaster may read of the history."""
+
+    tracked = "tracked"
+    detected = "detected"
+
+
+def main() -> None:
+    """Runs the program: what a user can mend is one line and exit code 2."""
+    try:
+        app()
+    except ForecastError as error:
+        _fail(str(error), error)
+    except OSError as error:
+        if error.errno not in _FILE_REMEDIES:
+            _fail_unexpectedly(error)
+        reason = error.strerror or str(error)
+        where = f" ({error.filename})" if error.filename else ""
+        remedy = _FILE_REMEDIES[error.errno]
+        _fail(f"expected files that can be read and written; got: {reason}{where}; {remedy}", error)
+    except Exception as error:
+        _fail_unexpectedly(error)
+
+
+_FILE_REMEDIES: dict[int | None, str] = {
+    errno.ENOSPC: "free some space or write elsewhere",
+    errno.EDQUOT: "free some space or write elsewhere",
+    errno.EFBIG: "free some space or write elsewhere",
+    errno.EACCES: "check the permissions or write elsewhere",
+    errno.EPERM: "check the permissions or write elsewhere",
+    errno.EROFS: "write elsewhere",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "check the path",
+}
+
+
+def _fail(line: str, error: BaseException) -> None:
+    if os.environ.get("FORECAST_DEBUG"):
+        raise error
+    typer.echo("error: " + " ".join(line.split()), err=True)
+    raise SystemExit(BAD_INPUT)
+
+
+def _fail_unexpectedly(error: Exception) -> None:
+    if os.environ.get("FORECAST_DEBUG"):
+        raise error
+    lines = str(error).splitlines() or [""]
+    typer.echo(f"unexpected {type(error).__name__}: {lines[0]}", err=True)
+    typer.echo("This is a fault of the program: run again with --debug to see where.", err=True)
+    raise SystemExit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks (as FORECAST_DEBUG=1 does).")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Forecast the future bird's-eye view of traffic."""
+    if debug:
+        os.environ["FORECAST_DEBUG"] = "1"  # the environment reaches worker processes too
+
+
+def _check_counts(**options: int | None) -> None:
+    """Refuses counts below one, before anything slow is loaded."""
+    for name, value in options.items():
+        option = "--" + name.replace("_", "-")
+        if value is not None and value < 1:
+            raise ConfigError(f"{option} of at least 1", str(value), f"change {option}")
+
+
+@app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="Kind of recording: waymo-json, tracks or sumo.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Files, directories, globs, URLs or @list.txt."),
+    ],
+    output: Annotated[str, typer.Option(help="The sequence store to write: a path or fsspec URL.")],
+    grid: Annotated[
+        str, typer.Option(help="bev-100m, bev-30m or x_min,x_max,y_min,y_max,resolution in metres.")
+    ] = "bev-100m",
+    history: Annotated[int, typer.Option(help="Frames up to and including the present.")] = 3,
+    horizon: Annotated[int, typer.Option(help="Future frames of truth.")] = 6,
+    dt: Annotated[float, typer.Option(help="Seconds between frames.")] = 0.5,
+    stride: Annotated[int, typer.Option(help="Start a sequence every so many frames.")] = 1,
+    classes: Annotated[
+        str, typer.Option(help="Classes to keep, in order, with commas between.")
+    ] = "vehicle,pedestrian,cyclist",
+    workers: Annotated[
+        int | None, typer.Option(help="Local worker processes.", show_default="one per core")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A Dask cluster to use instead, e.g. tcp://host:8786.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+) -> None:
+    """Turn recordings into a sequence store."""
+    _check_counts(history=history, horizon=horizon, stride=stride, workers=workers)
+    if not dt > 0:
+        raise ConfigError("--dt above 0 seconds", str(dt), "change --dt")
+    from data_tools.prepare import PrepareOptions
+    from data_tools.prepare import prepare as run
+
+    from forecast import console
+    from forecast.grid import BEVGrid
+
+    chosen = PrepareOptions(
+        grid=BEVGrid.parse(grid),
+        history=history,
+        horizon=horizon,
+        dt_s=dt,
+        stride=stride,
+        classes=tuple(name.strip() for name in classes.split(",")),
+        workers=workers or os.cpu_count() or 1,
+        scheduler=scheduler,
+        resume=resume,
+    )
+    with console.progress("preparing") as progress:
+        report = run(source, inputs, output, chosen, progress)
+    console.print_prepare_report(report)
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Option(help="YAML of settings, such as configs/small.yaml.")],
+    data: Annotated[str, typer.Option(help="Sequence store to learn from.")],
+    output: Annotated[str, typer.Option(help="Directory of the run: checkpoints and logs.")],
+    val: Annotated[str | None, typer.Option(help="Sequence store to validate on.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+) -> None:
+    """Train a forecaster."""
+    from forecast.config import load_config
+
+    settings = load_config(config, set_ or [])  # refuse bad settings before torch is loaded
+    from forecast import workflows
+
+    workflows.train(settings, data, val, output, resume)
+
+
+@app.command()
+def rollout(
+    horizon: Annotated[int, typer.Option(help="Steps to forecast.")] = 6,
+    data: Annotated[
+        str | None, typer.Option(help="Sequence store.", show_default="the packaged sample")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A checkpoint, or persistence, constant-velocity or constant-turn.",
+            show_default="the packaged checkpoint",
+        ),
+    ] = None,
+    output: Annotated[str, typer.Option(help="Forecast store to write.")] = "forecast.zarr",
+    gif: Annotated[str, typer.Option(help="Animation to write; '' for none.")] = "forecast.gif",
+    input_mode: Annotated[
+        InputMode, typer.Option("--input", help="Whether the history comes with tracked ids.")
+    ] = InputMode.tracked,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many sequences.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Sequences at a time.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there already.")
+    ] = False,
+) -> None:
+    """Forecast every sequence of a store, and score it where the truth is known."""
+    _check_counts(horizon=horizon, limit=limit, batch_size=batch_size)
+    from forecast import console, workflows
+
+    request = workflows.RolloutRequest(
+        data=data,
+        model=model,
+        output=output,
+        gif=gif or None,
+        horizon=horizon,
+        input_mode=input_mode.value,
+        limit=limit,
+        batch_size=batch_size,
+        device=device,
+        overwrite=overwrite,
+    )
+    console.print_rollout_summary(workflows.rollout_to_store(request))
+
+
+@app.command()
+def evaluate(
+    forecast: Annotated[str, typer.Argument(help="Forecast store.")],
+    data: Annotated[str, typer.Option(help="Sequence store with the truth.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Score a forecast store against the truth."""
+    from forecast import console, workflows
+
+    scores = workflows.evaluate(forecast, data)
+    if as_json:
+        typer.echo(scores.to_json())
+    else:
+        console.print_scores(scores)
+
+
+@inspect_app.command("store")
+def inspect_store(
+    store: Annotated[str, typer.Argument(help="Sequence store or forecast store.")],
+) -> None:
+    """Say what a sequence store or forecast store holds."""
+    from forecast import console, inspection
+
+    console.print_facts(inspection.describe_store(store))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this installation has: versions, devices, backends, packaged files."""
+    from forecast import console
+    from forecast import doctor as examination
+
+    console.print_facts(examination.examine())
+
+
+if __name__ == "__main__":
+    main()
