@@ -1,0 +1,252 @@
+"""Writes forecasts to disk as they are made: the forecast store (schema ``bev-forecast/1``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BloscShuffle
+
+from forecast.errors import DataError
+from forecast.grid import BEVGrid
+from forecast.schema import FORECAST_SCHEMA, FORECAST_VARIABLES, POSE_NAMES, SequenceMeta
+from forecast.staging import refusing_os_errors, staged
+from forecast.types import StepForecast
+
+BLOCK_LEADS = 6
+"""Leads that are buffered and make one chunk: memory does not grow with the horizon."""
+
+RASTERS = ("instance", "semantic", "occupancy", "flow")
+
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "instance": {"long_name": "persistent instance id, 0 = background", "units": "1"},
+    "semantic": {"long_name": "most likely class, 0 = background, k = class k - 1", "units": "1"},
+    "occupancy": {"long_name": "probability that a cell is of the class", "units": "1"},
+    "flow": {"long_name": "backward flow at the destination cell, per step", "units": "m"},
+    "existence": {
+        "long_name": "probability that the agent is still there, NaN = no such agent",
+        "units": "1",
+    },
+    "pose": {"long_name": "x, y (m) and yaw (rad) in the present ego frame, NaN = none"},
+}
+
+
+class ForecastWriter:
+    """A forecast store that appears under its name only when it is complete.
+
+    Use as a context manager and call :meth:`write` once for each run of sequences. Every chunk
+    holds one sequence and at most ``BLOCK_LEADS`` leads; that block is all that is buffered.
+
+    Args:
+        path: The new store, a local path or an fsspec URL.
+        source: The sequence store that is forecast; its first ``sequences`` are.
+        meta: Its attributes.
+        sequences: How many sequences will be written; all of the source's if None.
+        horizon: Leads per sequence, free of the source's own horizon.
+        tracks: Number of instance ids; id n is track n - 1.
+        attrs: Plain JSON values about model, checkpoint hash, config and data source.
+        overwrite: Whether an existing store is replaced.
+
+    Raises:
+        DataError: The path exists or cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        source: xr.Dataset,
+        meta: SequenceMeta,
+        *,
+        horizon: int,
+        tracks: int,
+        attrs: Mapping[str, Any],
+        sequences: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.path = path
+        self.horizon = horizon
+        self.tracks = tracks
+        self._overwrite = overwrite
+        count = source.sizes["sequence"] if sequences is None else sequences
+        self._missing = np.ones(count, dtype=bool)
+        self._frame = _coordinates(source.isel(sequence=slice(count)), meta, horizon)
+        self._frame.attrs = {**_attrs(meta), **attrs, "horizon": horizon}
+        self._sizes = {
+            "sequence": count,
+            "lead": horizon,
+            "y": meta.grid.height,
+            "x": meta.grid.width,
+            "class": len(meta.classes),
+            "axis": 2,
+            "track": tracks,
+            "pose": len(POSE_NAMES),
+        }
+        self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> ForecastWriter:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(staged(self.path, overwrite=self._overwrite))
+            with refusing_os_errors(self.path):
+                self._frame.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
+                group = zarr.open_group(temporary, mode="r+", use_consolidated=False)
+                self._arrays = {name: self._create(group, name) for name in FORECAST_VARIABLES}
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if exception[0] is None and self._missing.any():
+            error = DataError(
+                f"a forecast of all {self._missing.size} sequences",
+                f"none of {int(self._missing.sum())} of them",
+                "write every sequence before the store is closed",
+            )
+            self._stack.__exit__(DataError, error, None)
+            raise error
+        self._stack.__exit__(*exception)
+
+    def write(self, sequences: slice, steps: Iterable[StepForecast]) -> None:
+        """Consumes the rollout of some sequences, block of leads by block of leads.
+
+        Args:
+            sequences: Where the batch stands in the source, ``slice(start, start + B)``.
+            steps: Leads 1 to the writer's horizon, in order.
+
+        Raises:
+            DataError: Leads are missing or out of order, an id exceeds the number of tracks, or
+                the disk refuses.
+        """
+        remaining = self._in_order(steps)
+        for start in range(0, self.horizon, BLOCK_LEADS):
+            arrays = step_arrays(islice(remaining, BLOCK_LEADS), self.tracks)
+            stop = min(start + BLOCK_LEADS, self.horizon)
+            with refusing_os_errors(self.path):
+                for name, array in self._arrays.items():
+                    array[sequences, start:stop] = arrays[name]
+        next(remaining, None)  # refuses a step too many
+        self._missing[sequences] = False
+
+    def _in_order(self, steps: Iterable[StepForecast]) -> Iterator[StepForecast]:
+        expected = f"leads 1 to {self.horizon} in order"
+        remedy = "roll out as far as the store's horizon"
+        last = 0
+        for step in steps:
+            if step.lead != last + 1 or step.lead > self.horizon:
+                raise DataError(expected, f"{step.lead} after {last}", remedy)
+            last = step.lead
+            yield step
+        if last != self.horizon:
+            raise DataError(expected, f"{last} of them", remedy)
+
+    def _create(self, group: zarr.Group, name: str) -> zarr.Array[Any]:
+        dims, dtype = FORECAST_VARIABLES[name]
+        shape = tuple(self._sizes[dim] for dim in dims)
+        chunks = (1, min(self.horizon, BLOCK_LEADS), *shape[2:])
+        return group.create_array(
+            name,
+            shape=shape,
+            chunks=tuple(max(size, 1) for size in chunks),
+            dtype=dtype,
+            fill_value=np.nan if name in ("existence", "pose") else 0,
+            # Shuffled bytes at the lowest level: nearly as small as higher ones, several times
+            # quicker, and a rollout should not wait for its compressor.
+            compressors=BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.shuffle),
+            dimension_names=dims,
+            attributes=ATTRIBUTES[name],
+            config={"write_empty_chunks": False},
+        )
+
+
+def step_arrays(steps: Iterable[StepForecast], tracks: int) -> dict[str, NDArray[Any]]:
+    """Steps as the store's arrays: ``(B, leads, ...)`` with the names and types of the schema.
+
+    A slot's id decides the track that its existence and pose go to.
+
+    Raises:
+        DataError: An id exceeds ``tracks``.
+    """
+    # Each step is made small and let go before the next one is asked for.
+    leads = [_lead_arrays(step, tracks) for step in steps]
+    return {name: np.stack([lead[name] for lead in leads], axis=1) for name in FORECAST_VARIABLES}
+
+
+def _lead_arrays(step: StepForecast, tracks: int) -> dict[str, NDArray[Any]]:
+    existence, pose = _by_track(step, tracks)
+    rasters = {name: _numpy(getattr(step, name)) for name in RASTERS}
+    return {
+        name: array.astype(FORECAST_VARIABLES[name][1])
+        for name, array in {**rasters, "existence": existence, "pose": pose}.items()
+    }
+
+
+def _by_track(step: StepForecast, tracks: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Existence ``(B, tracks)`` and pose ``(B, tracks, 3)`` of the slots in use, NaN elsewhere."""
+    ids = _numpy(step.ids)
+    if ids.max(initial=0) > tracks:
+        raise DataError(
+            f"instance ids up to {tracks}",
+            f"id {ids.max()} at lead {step.lead}",
+            "give the forecast store more tracks",
+        )
+    batch, slot = np.nonzero(ids)
+    existence = np.full((len(ids), tracks), np.nan, np.float32)
+    pose = np.full((len(ids), tracks, len(POSE_NAMES)), np.nan, np.float32)
+    existence[batch, ids[batch, slot] - 1] = _numpy(step.existence)[batch, slot]
+    pose[batch, ids[batch, slot] - 1] = _numpy(step.pose)[batch, slot]
+    return existence, pose
+
+
+def _numpy(tensor: Any) -> NDArray[Any]:
+    tensor = tensor.detach().cpu()
+    # numpy has no bfloat16
+    return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+
+
+def _attrs(meta: SequenceMeta) -> dict[str, Any]:
+    """What a reader needs of the source's attributes to understand the forecast alone."""
+    return {
+        "Conventions": "CF-1.11",
+        "schema": FORECAST_SCHEMA,
+        "grid": meta.grid.to_attrs(),
+        "dt_s": meta.dt_s,
+        "history": meta.history,
+        "classes": list(meta.classes),
+        "protocol": dict(meta.protocol),
+        "source": meta.source,
+    }
+
+
+def _coordinates(source: xr.Dataset, meta: SequenceMeta, horizon: int) -> xr.Dataset:
+    """The small variables: provenance of each sequence and the axes' coordinates."""
+    lead = np.arange(1, horizon + 1)
+    return xr.Dataset(
+        {
+            "scene": ("sequence", source["scene"].values.astype(object)),
+            "init_time": ("sequence", source["init_time"].values, source["init_time"].attrs),
+        },
+        coords={
+            "lead": ("lead", lead, {"long_name": "steps after the present", "units": "1"}),
+            "lead_time": (
+                "lead",
+                lead * meta.dt_s,
+                {"standard_name": "forecast_period", "units": "s"},
+            ),
+            **_grid_coordinates(meta.grid),
+            "class": ("class", np.array(meta.classes, dtype=object)),
+            "axis": ("axis", np.array(["x", "y"], dtype=object)),
+            "pose_component": ("pose", np.array(POSE_NAMES, dtype=object)),
+        },
+    )
+
+
+def _grid_coordinates(grid: BEVGrid) -> dict[str, Any]:
+    return {
+        "x": ("x", grid.x_m, {"long_name": "forward of the ego", "units": "m", "axis": "X"}),
+        "y": ("y", grid.y_m, {"long_name": "left of the ego", "units": "m", "axis": "Y"}),
+    }
