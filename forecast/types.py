@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -14,16 +15,23 @@ from forecast.grid import BEVGrid
 _T = TypeVar("_T")
 
 
-def map_tensors(value: _T, function: Any) -> _T:
-    """The same frozen dataclass with ``function`` applied to each of its tensors."""
-    changes: dict[str, Any] = {}
-    for item in fields(value):  # type: ignore[arg-type]
-        content = getattr(value, item.name)
-        if isinstance(content, Tensor):
-            changes[item.name] = function(content)
-        elif isinstance(content, tuple) and content and isinstance(content[0], Tensor):
-            changes[item.name] = tuple(function(tensor) for tensor in content)
-    return replace(value, **changes)  # type: ignore[type-var]
+def map_tensors(value: _T, function: Callable[[Tensor], Tensor]) -> _T:
+    """The same value with ``function`` applied to every tensor in it, however deeply nested.
+
+    Descends into frozen dataclasses and tuples; leaves everything else as it is.
+    """
+    if isinstance(value, Tensor):
+        mapped: Any = function(value)
+    elif isinstance(value, tuple):
+        mapped = tuple(map_tensors(item, function) for item in value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        mapped = replace(
+            value,
+            **{item.name: map_tensors(getattr(value, item.name), function) for item in fields(value)},
+        )
+    else:
+        mapped = value
+    return cast(_T, mapped)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,160 @@
+"""Multi-scale deformable attention: one function, several backends with the same numbers.
+
+Source: Zhu et al., "Deformable DETR" (2021); the interface and the parameter names are those of
+mmcv's ``MultiScaleDeformableAttention``, so that its weights load here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from forecast.errors import ConfigError
+from forecast.model import se2
+
+BackendName = Literal["auto", "torch", "native", "mmcv"]
+Shapes = Sequence[tuple[int, int]]
+
+
+def choose_backend(name: BackendName, device: torch.device) -> tuple[str, str]:
+    """The backend that runs on a device, and why.
+
+    Raises:
+        ConfigError: A backend was asked for by name and is not installed.
+    """
+    if name == "torch":
+        return "torch", "asked for"
+    if name in ("auto", "native") and importlib.util.find_spec("MultiScaleDeformableAttention"):
+        return "native", "torch-ms-deform-attn is installed"
+    if name in ("auto", "mmcv") and importlib.util.find_spec("mmcv._ext") and device.type == "cuda":
+        return "mmcv", "compiled mmcv is installed and the device is CUDA"
+    if name == "auto":
+        return "torch", "no compiled backend is installed; this one always runs"
+    raise ConfigError(
+        f"attention backend {name!r} to be installed for {device.type}",
+        "no such package",
+        "install the extra `native`, or choose the backend `auto` or `torch`",
+    )
+
+
+def deformable_attention(
+    value: Float[Tensor, "b s heads d"],
+    shapes: Shapes,
+    locations: Float[Tensor, "b q heads levels points 2"],
+    weights: Float[Tensor, "b q heads levels points"],
+) -> Float[Tensor, "b q c"]:
+    """Weighted sum of bilinear samples of every level, in pure PyTorch.
+
+    Args:
+        value: All levels flattened one after the other.
+        shapes: Height and width of each level.
+        locations: Sampling points in [0, 1] of each level, x first; zeros outside.
+        weights: Attention weights, summing to 1 over levels and points.
+    """
+    batch, _, heads, dim = value.shape
+    queries, points = locations.shape[1], locations.shape[4]
+    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
+    samples = []
+    for level, part in enumerate(value.split([h * w for h, w in shapes], dim=1)):
+        image = part.permute(0, 2, 3, 1).reshape(batch * heads, dim, *shapes[level])
+        samples.append(
+            functional.grid_sample(
+                image, grids[:, :, level], "bilinear", "zeros", align_corners=False
+            )
+        )
+    flat = weights.transpose(1, 2).reshape(batch * heads, 1, queries, len(shapes) * points)
+    mixed = (torch.cat(samples, -1) * flat).sum(-1)
+    return mixed.view(batch, heads * dim, queries).transpose(1, 2)
+
+
+class MultiScaleDeformableAttention(nn.Module):
+    """Learns where to look around a reference point, on every level of a pyramid.
+
+    Args:
+        embed_dims: Width C of queries and values.
+        num_heads: Attention heads; divides C.
+        num_levels: Levels of the pyramid.
+        num_points: Samples per head and level.
+
+    Raises:
+        ConfigError: The heads do not divide the width.
+    """
+
+    def __init__(
+        self, embed_dims: int = 256, num_heads: int = 8, num_levels: int = 4, num_points: int = 4
+    ) -> None:
+        super().__init__()
+        if embed_dims % num_heads:
+            raise ConfigError(
+                "a number of heads that divides the hidden size",
+                f"{num_heads} heads for {embed_dims}",
+                "change model.heads or model.dim",
+            )
+        self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
+        total = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(embed_dims, total * 2)
+        self.attention_weights = nn.Linear(embed_dims, total)
+        self.value_proj = nn.Linear(embed_dims, embed_dims)
+        self.output_proj = nn.Linear(embed_dims, embed_dims)
+        self._reset()
+
+    def _reset(self) -> None:
+        angle = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        ray = torch.stack((angle.cos(), angle.sin()), -1)
+        ray = ray / ray.abs().amax(-1, keepdim=True)
+        radius = torch.arange(1, self.num_points + 1)[:, None]
+        bias = (ray[:, None, None] * radius).expand(-1, self.num_levels, -1, -1)
+        nn.init.zeros_(self.sampling_offsets.weight)
+        self.sampling_offsets.bias.data = bias.reshape(-1).clone()
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Float[Tensor, "b q c"],
+        reference: Float[Tensor, "b q levels 2"],
+        value: Float[Tensor, "b s c"],
+        shapes: Shapes,
+        heading: Float[Tensor, "b q"] | None = None,
+        padding: Bool[Tensor, "b s"] | None = None,
+    ) -> Float[Tensor, "b q c"]:
+        """Reads the pyramid around each query's reference point.
+
+        Args:
+            query: Queries with their position embedding added.
+            reference: Reference points in [0, 1], x first.
+            value: All levels flattened one after the other.
+            shapes: Height and width of each level.
+            heading: Turns the sampling offsets, so that "ahead" means ahead of the query.
+            padding: True where a value is padding.
+        """
+        batch, count, _ = query.shape
+        heads, levels, points = self.num_heads, self.num_levels, self.num_points
+        projected = self.value_proj(value)
+        if padding is not None:
+            projected = projected.masked_fill(padding[..., None], 0.0)
+        offsets = self.sampling_offsets(query).view(batch, count, heads, levels, points, 2)
+        if heading is not None:
+            offsets = se2.rotate(offsets, heading[:, :, None, None, None])
+        weights = self.attention_weights(query).view(batch, count, heads, levels * points)
+        weights = weights.softmax(-1).view(batch, count, heads, levels, points)
+        size = query.new_tensor([[w, h] for h, w in shapes])
+        locations = reference[:, :, None, :, None] + offsets / size[:, None]
+        mixed = deformable_attention(
+            projected.view(batch, -1, heads, projected.shape[-1] // heads),
+            shapes,
+            locations,
+            weights,
+        )
+        out: Tensor = self.output_proj(mixed)
+        return out

@@ -1,0 +1,46 @@
+"""ResNet features of one BEV frame, as a pyramid."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+BackboneName = Literal["resnet18", "resnet34", "resnet50"]
+
+
+class Backbone(nn.Module):
+    """torchvision's ResNet with any number of input channels and a stem of stride 1, 2 or 4.
+
+    With stem stride s the levels lie at strides s, 2 s, 4 s, 8 s: a stem of 4 is the ordinary one,
+    a smaller one keeps a car more than one cell.
+
+    Args:
+        name: Depth of the network.
+        channels: Input channels.
+        stem_stride: Stride of the stem (first convolution and pooling together).
+        layers: How many of the four residual layers to run.
+    """
+
+    def __init__(
+        self, name: BackboneName, channels: int, stem_stride: int = 4, layers: int = 4
+    ) -> None:
+        super().__init__()
+        network = getattr(torchvision.models, name)(weights=None)
+        stride = 2 if stem_stride >= 2 else 1
+        network.conv1 = nn.Conv2d(channels, 64, 7, stride, 3, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        if stem_stride < 4:
+            network.maxpool = nn.Identity()
+        names = [f"layer{index + 1}" for index in range(layers)]
+        self.extract = create_feature_extractor(network, names)
+        base = 4 if name == "resnet50" else 1
+        self.widths = tuple(base * 64 * 2**index for index in range(layers))
+        self.strides = tuple(stem_stride * 2**index for index in range(layers))
+
+    def forward(self, frame: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b d hl wl"]]:
+        """The pyramid, finest level first."""
+        return list(self.extract(frame).values())

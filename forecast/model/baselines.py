@@ -1,0 +1,91 @@
+"""Forecasters that learn nothing, and that a learned one has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from forecast.grid import BEVGrid
+from forecast.model import se2
+from forecast.model.agents import Agents, last_twist, observe
+from forecast.model.painter import paint
+from forecast.types import BEVSequence, StepForecast
+
+BaselineName = Literal["persistence", "constant-velocity", "constant-turn"]
+BASELINES: tuple[BaselineName, ...] = ("persistence", "constant-velocity", "constant-turn")
+
+
+@dataclass(frozen=True)
+class KinematicState:
+    """Agents, where they are, and the motion that they repeat."""
+
+    lead: int
+    agents: Agents
+    pose: Float[Tensor, "b a 3"]
+    motion: Float[Tensor, "b a 3"]
+    observed: Int[Tensor, "b h w"]
+    grid: BEVGrid
+
+
+class Baseline:
+    """Repeats nothing, the last displacement, or the last twist (constant speed and turn rate).
+
+    Args:
+        name: Which of the three.
+        classes: Number of classes in the data.
+        slots: Most agents of one sequence.
+    """
+
+    def __init__(self, name: BaselineName, classes: int, slots: int = 1024) -> None:
+        self.name = name
+        self.classes = classes
+        self.slots = slots
+
+    def start(self, history: BEVSequence) -> KinematicState:
+        """Reads the agents and their motion at the present."""
+        agents = observe(history, self.slots)
+        twist = last_twist(agents)
+        if self.name == "persistence":
+            motion = torch.zeros_like(twist)
+        elif self.name == "constant-velocity":
+            # The displacement in the ego frame, without the turn.
+            moved = se2.compose(agents.pose, se2.exp(-twist))[..., :2]
+            motion = torch.cat((agents.pose[..., :2] - moved, torch.zeros_like(twist[..., :1])), -1)
+        else:
+            motion = twist
+        return KinematicState(0, agents, agents.pose, motion, history.instance[:, -1], history.grid)
+
+    def step(self, state: KinematicState) -> tuple[KinematicState, StepForecast]:
+        """Moves every agent once and draws it."""
+        if self.name == "constant-turn":
+            pose = se2.compose(state.pose, se2.exp(state.motion))
+        else:
+            pose = state.pose + state.motion
+        live = state.agents.live
+        rasters = paint(
+            state.agents,
+            pose,
+            state.pose,
+            live.to(pose.dtype),
+            live,
+            state.observed,
+            state.grid,
+            self.classes,
+        )
+        moved = replace(state, lead=state.lead + 1, pose=pose)
+        forecast = StepForecast(
+            lead=moved.lead,
+            ids=state.agents.ids,
+            label=state.agents.label,
+            pose=torch.where(live[..., None], pose, torch.nan),
+            existence=live.to(pose.dtype),
+            instance=rasters.instance,
+            semantic=rasters.semantic,
+            occupancy=rasters.occupancy,
+            flow=rasters.flow,
+        )
+        return moved, forecast

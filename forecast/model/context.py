@@ -1,0 +1,220 @@
+"""What each query sees around it, in its own frame: lane points, neighbours, a crop of the map.
+
+In its own frame every agent drives towards +x, so what is learned on one street holds on all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from forecast.grid import BEVGrid
+from forecast.model import se2
+
+NEIGHBOURS = 12
+LANE_POINTS = 64
+CROP_CELLS = 32
+CROP_CELL_M = 1.5
+CROP_BEHIND_M = 12.0
+POINT_SCALE_M = 20.0
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The static scene of B sequences, in the present frame.
+
+    Attributes:
+        map: Map layers (and the user's dense channels) as numbers in 0..1.
+        points: Lane centres x, y, yaw; NaN padded; None where the store has none.
+        grid: The grid of ``map``.
+    """
+
+    map: Float[Tensor, "b m h w"]
+    points: Float[Tensor, "b p 3"] | None
+    grid: BEVGrid
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Live queries of the whole batch, packed: most slots are empty.
+
+    Attributes:
+        sequence: Which sequence of the batch each row belongs to.
+        pose: Pose now, in the present frame.
+        twist: Motion per step, in the query's own frame.
+        traits: Class (one-hot), length and width.
+    """
+
+    sequence: Int[Tensor, "n"]
+    pose: Float[Tensor, "n 3"]
+    twist: Float[Tensor, "n 3"]
+    traits: Float[Tensor, "n k"]
+
+
+def relative(pose: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 5"]:
+    """A pose in somebody's frame as bounded numbers: x, y, distance, cos and sin of the yaw."""
+    xy = pose[..., :2] / POINT_SCALE_M
+    distance = torch.sqrt(xy.square().sum(-1, keepdim=True) + 1e-6)
+    return torch.cat((xy, distance, pose[..., 2:].cos(), pose[..., 2:].sin()), -1)
+
+
+class SetAttention(nn.Module):
+    """A row's attention over a small set of its own: other agents, or lane points.
+
+    Args:
+        dim: Width of the rows.
+        features: Numbers that describe one member of the set.
+        hidden: Width of keys and values.
+        heads: Attention heads.
+    """
+
+    def __init__(self, dim: int, features: int, hidden: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(dim)
+        self.query = nn.Linear(dim, hidden)
+        self.member = nn.Sequential(
+            nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.key = nn.Linear(hidden, hidden)
+        self.value = nn.Linear(hidden, hidden)
+        self.out = nn.Linear(hidden, dim)
+
+    def forward(
+        self,
+        rows: Float[Tensor, "n d"],
+        members: Float[Tensor, "n k f"],
+        valid: Bool[Tensor, "n k"],
+    ) -> Float[Tensor, "n d"]:
+        """Adds to each row what it read; rows with an empty set read nothing."""
+        encoded = self.member(members)
+        count, size, hidden = encoded.shape
+        split = (count, size, self.heads, hidden // self.heads)
+        query = self.query(self.norm(rows)).view(count, 1, self.heads, -1)
+        score = (query * self.key(encoded).view(split)).sum(-1) / math.sqrt(split[-1])
+        # A finite minimum keeps rows with an empty set free of NaN; their weights are zeroed.
+        weight = score.masked_fill(~valid[..., None], -1e4).softmax(1) * valid[..., None]
+        read = (weight[..., None] * self.value(encoded).view(split)).sum(1)
+        out: Tensor = rows + self.out(read.flatten(1))
+        return out
+
+
+class NeighbourAttention(nn.Module):
+    """Attention to the nearest other agents, their poses and motions in the row's frame."""
+
+    def __init__(self, dim: int, traits: int, hidden: int) -> None:
+        super().__init__()
+        self.share = nn.Linear(dim, 32)
+        self.attend = SetAttention(dim, 5 + 2 + traits + 32, hidden)
+
+    def forward(self, x: Float[Tensor, "n d"], rows: Rows) -> Float[Tensor, "n d"]:
+        """One round of interaction; ``x`` are the rows' features."""
+        index, valid = nearest_rows(rows)
+        pose = se2.between(rows.pose[:, None], rows.pose[index])
+        velocity = se2.rotate(rows.twist[index][..., :2], pose[..., 2])
+        members = torch.cat(
+            (relative(pose), velocity / 5.0, rows.traits[index], self.share(x)[index]), -1
+        )
+        out: Tensor = self.attend(x, members, valid)
+        return out
+
+
+class LaneAttention(nn.Module):
+    """Attention to the nearest lane points, in the row's frame."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.attend = SetAttention(dim, 5, hidden)
+
+    def forward(
+        self, x: Float[Tensor, "n d"], rows: Rows, around: Surroundings
+    ) -> Float[Tensor, "n d"]:
+        """Reads the lanes around and ahead; without lane points returns ``x`` as it is."""
+        if around.points is None or around.points.shape[1] == 0:
+            return x
+        points, valid = nearest_points(rows, around.points)
+        members = relative(se2.between(rows.pose[:, None], points))
+        out: Tensor = self.attend(x, torch.where(valid[..., None], members, 0.0), valid)
+        return out
+
+
+class MapCrop(nn.Module):
+    """A small CNN on the map around each row, turned so that the row looks along +x."""
+
+    def __init__(self, layers: int, dim: int) -> None:
+        super().__init__()
+        self.cnn = nn.Sequential(
+            nn.Conv2d(layers, 24, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(24, 32, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(32, 48, 3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(48 * (CROP_CELLS // 8) ** 2, dim),
+        )
+
+    def forward(self, rows: Rows, around: Surroundings) -> Float[Tensor, "n d"]:
+        """What the map looks like from each row."""
+        out: Tensor = self.cnn(crop(rows, around))
+        return out
+
+
+def crop(rows: Rows, around: Surroundings) -> Float[Tensor, "n m c c"]:
+    """The map around each row, ``CROP_CELLS`` square, mostly ahead of it; zero off the grid."""
+    device = rows.pose.device
+    ahead = (torch.arange(CROP_CELLS, device=device) + 0.5) * CROP_CELL_M - CROP_BEHIND_M
+    aside = (torch.arange(CROP_CELLS, device=device) + 0.5 - CROP_CELLS / 2) * CROP_CELL_M
+    points = torch.stack(torch.meshgrid(aside, ahead, indexing="ij")[::-1], -1).flatten(0, 1)
+    world = se2.apply(rows.pose[:, None], points.to(rows.pose.dtype)[None])
+    grid = around.grid
+    low = world.new_tensor([grid.x_min_m, grid.y_min_m])
+    extent = world.new_tensor([grid.x_max_m - grid.x_min_m, grid.y_max_m - grid.y_min_m])
+    where = (world - low) / extent * 2 - 1
+    # Lines one cell wide would fall between samples 1.5 m apart.
+    factor = max(1, round(CROP_CELL_M / 1.5 / grid.resolution_m))
+    image = functional.max_pool2d(around.map, factor) if factor > 1 else around.map
+    crops = where.new_zeros(len(world), image.shape[1], CROP_CELLS, CROP_CELLS)
+    for index in range(image.shape[0]):
+        mine = rows.sequence == index
+        if mine.any():
+            sampled = functional.grid_sample(
+                image[index : index + 1], where[mine][None], align_corners=False
+            )
+            crops = crops.index_put(
+                (mine,), sampled[0].transpose(0, 1).unflatten(2, (CROP_CELLS, CROP_CELLS))
+            )
+    return crops
+
+
+def nearest_rows(rows: Rows) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+    """The nearest other rows of the same sequence."""
+    count = len(rows.pose)
+    with torch.no_grad():
+        distance = torch.cdist(rows.pose[:, :2], rows.pose[:, :2])
+        other = rows.sequence[:, None] == rows.sequence[None]
+        other &= ~torch.eye(count, dtype=torch.bool, device=distance.device)
+        distance = distance.masked_fill(~other, torch.inf)
+        near, index = distance.topk(min(NEIGHBOURS, count), largest=False)
+    return index, torch.isfinite(near)
+
+
+def nearest_points(
+    rows: Rows, points: Float[Tensor, "b p 3"]
+) -> tuple[Float[Tensor, "n k 3"], Bool[Tensor, "n k"]]:
+    """The lane points nearest to where each row will be in two steps."""
+    with torch.no_grad():
+        centre = se2.apply(rows.pose, 2 * rows.twist[:, :2])
+        candidates = points[rows.sequence]
+        distance = (candidates[..., :2] - centre[:, None]).square().sum(-1)
+        distance = torch.nan_to_num(distance, nan=torch.inf)
+        count = min(LANE_POINTS, points.shape[1])
+        near, index = distance.topk(count, largest=False, sorted=False)
+        chosen = candidates.gather(1, index[..., None].expand(-1, -1, 3))
+        valid = torch.isfinite(near)
+    return torch.nan_to_num(chosen), valid

@@ -1,0 +1,104 @@
+"""The decoder: what track queries learn from their surroundings at one step."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from forecast.model.attention import MultiScaleDeformableAttention
+from forecast.model.context import LaneAttention, NeighbourAttention, Rows, Surroundings
+from forecast.model.memory import Memory, reference_points
+from forecast.model.queries import pad_rows
+
+
+class DecoderLayer(nn.Module):
+    """Neighbours, lanes, the memory around the query, then a feed-forward network (pre-norm).
+
+    Args:
+        dim: Width of the queries.
+        traits: Numbers in ``Rows.traits``.
+        hidden: Width of the set attentions.
+        heads, levels, points: Of the deformable attention.
+        ffn: Width of the feed-forward network.
+    """
+
+    def __init__(
+        self, dim: int, traits: int, hidden: int, heads: int, levels: int, points: int, ffn: int
+    ) -> None:
+        super().__init__()
+        self.neighbours = NeighbourAttention(dim, traits, hidden)
+        self.lanes = LaneAttention(dim, hidden)
+        self.norm_memory = nn.LayerNorm(dim)
+        self.memory = MultiScaleDeformableAttention(dim, heads, levels, points)
+        # The memory starts silent and can only add to what the agent's own frame tells.
+        nn.init.zeros_(self.memory.output_proj.weight)
+        self.norm_ffn = nn.LayerNorm(dim)
+        self.ffn = nn.Sequential(nn.Linear(dim, ffn), nn.ReLU(), nn.Linear(ffn, dim))
+
+    def forward(
+        self,
+        x: Float[Tensor, "n d"],
+        position: Float[Tensor, "n d"],
+        rows: Rows,
+        live: Bool[Tensor, "b q"],
+        around: Surroundings,
+        memory: Memory | None,
+    ) -> Float[Tensor, "n d"]:
+        """Reads everything once; without a memory that part is left out."""
+        x = self.neighbours(x + position, rows) - position
+        x = self.lanes(x + position, rows, around) - position
+        if memory is not None:
+            x = x + self._read(self.norm_memory(x) + position, rows, live, around, memory)
+        out: Tensor = x + self.ffn(self.norm_ffn(x))
+        return out
+
+    def _read(
+        self, query: Tensor, rows: Rows, live: Tensor, around: Surroundings, memory: Memory
+    ) -> Tensor:
+        pose = pad_rows(rows.pose, live)
+        read = self.memory(
+            pad_rows(query, live),
+            reference_points(pose[..., :2], around.grid, len(memory.levels)),
+            memory.flat(),
+            memory.shapes,
+            heading=pose[..., 2],
+        )
+        out: Tensor = read[live]
+        return out
+
+
+class Decoder(nn.Module):
+    """A stack of layers with a final norm; arguments as :class:`DecoderLayer`."""
+
+    def __init__(
+        self,
+        depth: int,
+        dim: int,
+        traits: int,
+        hidden: int,
+        heads: int,
+        levels: int,
+        points: int,
+        ffn: int,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            DecoderLayer(dim, traits, hidden, heads, levels, points, ffn) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        content: Float[Tensor, "n d"],
+        position: Float[Tensor, "n d"],
+        rows: Rows,
+        live: Bool[Tensor, "b q"],
+        around: Surroundings,
+        memory: Memory | None,
+    ) -> Float[Tensor, "n d"]:
+        """Decoded queries, packed as ``rows``."""
+        x = content
+        for layer in self.layers:
+            x = layer(x, position, rows, live, around, memory)
+        out: Tensor = self.norm(x)
+        return out

@@ -1,0 +1,324 @@
+"""The forecaster: assembles memory, queries, decoder and heads into a step model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from forecast.model import se2
+from forecast.model.agents import Agents, last_twist, observe
+from forecast.model.backbone import BackboneName
+from forecast.model.context import MapCrop, Rows, Surroundings, relative
+from forecast.model.decoder import Decoder
+from forecast.model.heads import DotMaskHead, MotionHead
+from forecast.model.memory import Memory, MemoryEncoder
+from forecast.model.painter import Refiner, paint
+from forecast.model.queries import QueryInteraction, pad_rows
+from forecast.model.warp import sample_at, warp_by_agents
+from forecast.types import BEVSequence, StepForecast
+
+# Slower than this per step an agent's features need not be carried anywhere.
+STILL_M = 0.1
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the data offers, which fixes the network's input channels."""
+
+    classes: tuple[str, ...]
+    map_layers: tuple[str, ...]
+    bev_channels: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Channels of one frame: classes, map layers, the user's own."""
+        return len(self.classes) + len(self.map_layers) + self.bev_channels
+
+
+@dataclass(frozen=True)
+class ForecasterSpec:
+    """Hyper-parameters of the network; every one may be set in a configuration's ``model``.
+
+    Attributes:
+        history: Frames read, the present one included.
+        slots: Most agents of one sequence.
+        dim: Width of the queries and of the memory.
+        hidden: Width of the attentions over neighbours and lane points.
+        heads: Heads of the deformable attention and of QIM.
+        points: Samples per head and level.
+        ffn: Width of the feed-forward networks.
+        encoder_layers: Depth of the deformable encoder.
+        decoder_layers: Depth of the decoder.
+        backbone: ResNet of the frames.
+        stem_stride: Stride of its stem: 1, 2 or 4.
+        backbone_layers: Residual layers run, from the finest.
+        pixel_dim: Width of the pixel embedding of the mask head.
+        memory: Whether the raster is read at all; without it queries see tracks and map only.
+        update_position: Whether QIM updates the position part of a query.
+        keep: Existence probability above which an agent is drawn.
+    """
+
+    history: int = 3
+    slots: int = 256
+    dim: int = 128
+    hidden: int = 64
+    heads: int = 8
+    points: int = 4
+    ffn: int = 256
+    encoder_layers: int = 1
+    decoder_layers: int = 2
+    backbone: BackboneName = "resnet18"
+    stem_stride: int = 4
+    backbone_layers: int = 4
+    pixel_dim: int = 16
+    memory: bool = True
+    update_position: bool = False
+    keep: float = 0.5
+
+
+@dataclass(frozen=True)
+class ForecastState:
+    """Everything that the next step needs; its size does not depend on the lead.
+
+    Attributes:
+        lead: Steps made so far.
+        agents: The slots as observed at the present.
+        around: Map and lanes.
+        memory: The present frame's memory; None where the raster is not read.
+        observed: The present frame's label map.
+        pose: Pose of each slot now.
+        twist: Its motion per step, in its own frame.
+        content: Content part of each query.
+    """
+
+    lead: int
+    agents: Agents
+    around: Surroundings
+    memory: Memory | None
+    observed: Int[Tensor, "b h w"]
+    pose: Float[Tensor, "b a 3"]
+    twist: Float[Tensor, "b a 3"]
+    content: Float[Tensor, "b a d"]
+
+
+@dataclass(frozen=True)
+class SlotStep:
+    """One step before it is painted: what training compares with the truth.
+
+    Attributes:
+        lead: Steps after the present.
+        agents: The slots.
+        pose: Pose of each slot after the step.
+        before: Pose before it.
+        existence: Logit of being there.
+        output: Decoded queries, for the mask head.
+    """
+
+    lead: int
+    agents: Agents
+    pose: Float[Tensor, "b a 3"]
+    before: Float[Tensor, "b a 3"]
+    existence: Float[Tensor, "b a"]
+    output: Float[Tensor, "b a d"]
+
+
+class Forecaster(nn.Module):
+    """Carries one query per agent through time, a residual on constant turn rate at every step.
+
+    Args:
+        spec: Hyper-parameters.
+        inputs: Classes, map layers and channels of the data.
+    """
+
+    def __init__(self, spec: ForecasterSpec, inputs: Inputs) -> None:
+        super().__init__()
+        self.spec, self.inputs = spec, inputs
+        dim, layers = spec.dim, len(inputs.map_layers) + inputs.bev_channels
+        self.traits = len(inputs.classes) + 2
+        self.encode = (
+            MemoryEncoder(
+                inputs.channels,
+                dim,
+                spec.pixel_dim,
+                spec.backbone,
+                spec.stem_stride,
+                spec.backbone_layers,
+                spec.heads,
+                spec.points,
+                spec.ffn,
+                spec.encoder_layers,
+            )
+            if spec.memory
+            else None
+        )
+        self.seed = _mlp(spec.history * 6 + 3 + self.traits, dim)
+        self.kinematics = _mlp(3 + 5 + self.traits, dim)
+        self.crop = MapCrop(layers, dim) if layers else None
+        self.decoder = Decoder(
+            spec.decoder_layers,
+            dim,
+            self.traits,
+            spec.hidden,
+            spec.heads,
+            spec.backbone_layers - 1,
+            spec.points,
+            spec.ffn,
+        )
+        self.motion = MotionHead(dim)
+        self.mask = DotMaskHead(dim, spec.pixel_dim)
+        self.interact = QueryInteraction(dim, spec.heads, spec.ffn, spec.update_position)
+
+    def start(self, history: BEVSequence) -> ForecastState:
+        """Reads the past: agents, map, lanes and (if the model has one) the memory."""
+        agents = observe(history, self.spec.slots)
+        twist = last_twist(agents)
+        traits = self._traits(agents)
+        past = se2.between(agents.pose[:, :, None], agents.past)
+        seen = agents.seen[..., None].to(past.dtype)
+        story = torch.cat((relative(past) * seen, seen), -1).flatten(2)
+        return ForecastState(
+            lead=0,
+            agents=agents,
+            around=self._surroundings(history),
+            memory=self.encode(self._frame(history)) if self.encode is not None else None,
+            observed=history.instance[:, -1],
+            pose=agents.pose,
+            twist=twist,
+            content=self.seed(torch.cat((story, _bounded(twist), traits), -1)),
+        )
+
+    def step(self, state: ForecastState) -> tuple[ForecastState, StepForecast]:
+        """One step, painted."""
+        state, slots = self.advance(state)
+        return state, self.paint(state, slots)
+
+    def advance(self, state: ForecastState) -> tuple[ForecastState, SlotStep]:
+        """One step of the queries: warp, decode, move, and make the next step's queries."""
+        agents, live = state.agents, state.agents.live
+        rows = Rows(
+            sequence=live.nonzero()[:, 0],
+            pose=state.pose[live],
+            twist=state.twist[live],
+            traits=self._traits(agents)[live],
+        )
+        position = self.kinematics(
+            torch.cat(
+                (
+                    _bounded(rows.twist),
+                    relative(se2.between(rows.pose, agents.pose[live])),
+                    rows.traits,
+                ),
+                -1,
+            )
+        )
+        if self.crop is not None:
+            position = position + self.crop(rows, state.around)
+        memory = self._warp(state)
+        output = self.decoder(state.content[live], position, rows, live, state.around, memory)
+        motion = self.motion(output)
+        twist = pad_rows(rows.twist + motion.residual, live)
+        padded = pad_rows(output, live)
+        _, content = self.interact(padded, pad_rows(position, live), state.content, live)
+        pose = se2.compose(state.pose, se2.exp(twist))
+        slots = SlotStep(
+            state.lead + 1, agents, pose, state.pose, pad_rows(motion.existence, live), padded
+        )
+        moved = replace(state, lead=slots.lead, pose=pose, twist=twist, content=content)
+        return moved, slots
+
+    def paint(self, state: ForecastState, slots: SlotStep) -> StepForecast:
+        """Draws the slots of a step."""
+        live = slots.agents.live
+        existence = torch.sigmoid(slots.existence) * live
+        drawn = live & (existence > self.spec.keep)
+        rasters = paint(
+            slots.agents,
+            slots.pose,
+            slots.before,
+            existence,
+            drawn,
+            state.observed,
+            state.around.grid,
+            len(self.inputs.classes),
+            self.refiner(state, slots),
+        )
+        return StepForecast(
+            lead=slots.lead,
+            ids=slots.agents.ids,
+            label=slots.agents.label,
+            pose=torch.where(live[..., None], slots.pose, torch.nan),
+            existence=existence,
+            instance=rasters.instance,
+            semantic=rasters.semantic,
+            occupancy=rasters.occupancy,
+            flow=rasters.flow,
+        )
+
+    def refiner(self, state: ForecastState, slots: SlotStep) -> Refiner | None:
+        """The mask head at points of the present frame; None without a memory."""
+        memory = state.memory
+        if memory is None:
+            return None
+
+        def refine(points: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p"]:
+            pixels = sample_at(memory.pixels, points, state.around.grid).permute(0, 2, 3, 1)
+            out: Tensor = self.mask(slots.output, pixels)
+            return out
+
+        return refine
+
+    def _warp(self, state: ForecastState) -> Memory | None:
+        if state.memory is None or state.lead == 0:
+            return state.memory
+        shift = torch.linalg.vector_norm((state.pose - state.agents.pose)[..., :2], dim=-1)
+        moving: Bool[Tensor, "b a"] = state.agents.live & (shift > STILL_M)
+        levels = warp_by_agents(
+            state.memory.levels,
+            state.agents.pose,
+            state.pose.detach(),
+            state.agents.size,
+            moving,
+            state.around.grid,
+        )
+        return replace(state.memory, levels=levels)
+
+    def _traits(self, agents: Agents) -> Float[Tensor, "b a k"]:
+        one_hot = functional.one_hot(agents.label, len(self.inputs.classes) + 1)[..., 1:]
+        size = agents.size / agents.size.new_tensor([5.0, 2.0])
+        return torch.cat((one_hot.to(size.dtype), size.log1p()), -1)
+
+    def _surroundings(self, history: BEVSequence) -> Surroundings:
+        parts = _map_parts(history, len(self.inputs.map_layers))
+        if history.bev is not None and self.inputs.bev_channels:
+            parts.append(history.bev[:, -1].float())
+        return Surroundings(torch.cat(parts, 1), history.map_point, history.grid)
+
+    def _frame(self, history: BEVSequence) -> Float[Tensor, "b c h w"]:
+        classes = len(self.inputs.classes)
+        one_hot = functional.one_hot(history.semantic[:, -1].long(), classes + 1)[..., 1:]
+        parts: list[Tensor] = [one_hot.permute(0, 3, 1, 2).float()]
+        parts += _map_parts(history, len(self.inputs.map_layers))
+        if history.bev is not None and self.inputs.bev_channels:
+            parts.append(history.bev[:, -1].float())
+        return torch.cat(parts, 1)
+
+
+def _map_parts(history: BEVSequence, layers: int) -> list[Tensor]:
+    if history.map is not None:
+        return [history.map.float()]
+    return [torch.zeros(history.batch, layers, *history.grid.shape, device=history.semantic.device)]
+
+
+def _bounded(twist: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
+    """A twist in units in which ordinary traffic is about 1."""
+    scale: Sequence[float] = (5.0, 1.0, 0.2)
+    return twist / twist.new_tensor(scale)
+
+
+def _mlp(features: int, dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(features, dim), nn.ReLU(), nn.Linear(dim, dim))

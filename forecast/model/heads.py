@@ -1,0 +1,69 @@
+"""What a decoded query says: how its motion changes, whether it is still there, what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# Typical change per 0.5 s step: metres ahead, metres aside, radians turned.
+RESIDUAL_SCALE = (0.5, 0.15, 0.06)
+# An untrained model believes that everybody stays.
+STAY_BIAS = 4.0
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How each row moves this step.
+
+    Attributes:
+        residual: Change of the twist (metres ahead, metres aside, radians).
+        existence: Logit of being there after the step.
+    """
+
+    residual: Float[Tensor, "n 3"]
+    existence: Float[Tensor, "n"]
+
+
+class MotionHead(nn.Module):
+    """Residual of the twist, and existence; untrained it changes nothing and keeps everybody."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.residual = _zero_ended(dim, 3)
+        self.existence = _zero_ended(dim, 1)
+        self.register_buffer("scale", torch.tensor(RESIDUAL_SCALE), persistent=False)
+
+    def forward(self, x: Float[Tensor, "n d"]) -> Motion:
+        """Reads decoded queries."""
+        residual = self.residual(x) * self.scale
+        return Motion(residual, self.existence(x).squeeze(-1) + STAY_BIAS)
+
+
+class DotMaskHead(nn.Module):
+    """Refines masks by the product of a query embedding and the pixel embedding.
+
+    The pixel embedding of the present frame is read where the content was at the present, so each
+    mask is moved in one go and nothing blurs. Untrained it refines nothing.
+
+    Source: the mask classification of Cheng et al., "MaskFormer" (2021).
+    """
+
+    def __init__(self, dim: int, pixel_dim: int) -> None:
+        super().__init__()
+        self.embed = _zero_ended(dim, pixel_dim)
+
+    def forward(
+        self, x: Float[Tensor, "b a d"], pixels: Float[Tensor, "b a p e"]
+    ) -> Float[Tensor, "b a p"]:
+        """Residual logits of sampled pixels."""
+        return torch.einsum("bae,bape->bap", self.embed(x), pixels)
+
+
+def _zero_ended(dim: int, out: int) -> nn.Sequential:
+    last = nn.Linear(dim, out)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), last)

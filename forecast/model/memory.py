@@ -1,0 +1,159 @@
+"""The memory: what one BEV frame looks like to the queries, on several levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from forecast.grid import BEVGrid
+from forecast.model.attention import MultiScaleDeformableAttention
+from forecast.model.backbone import Backbone, BackboneName
+from forecast.model.position import sine_position
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The encoded pyramid of one frame.
+
+    Attributes:
+        levels: Feature maps that the decoder reads, finest first.
+        pixels: Embedding of every raster cell, for masks and for finding new agents.
+    """
+
+    levels: tuple[Float[Tensor, "b d hl wl"], ...]
+    pixels: Float[Tensor, "b e h w"]
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Height and width of each level."""
+        return [(level.shape[-2], level.shape[-1]) for level in self.levels]
+
+    def flat(self) -> Float[Tensor, "b s d"]:
+        """All levels flattened one after the other."""
+        return torch.cat([level.flatten(2).transpose(1, 2) for level in self.levels], 1)
+
+
+def reference_points(
+    points: Float[Tensor, "b q 2"], grid: BEVGrid, levels: int
+) -> Float[Tensor, "b q levels 2"]:
+    """Points in metres as fractions of the grid, x first, repeated for every level.
+
+    The grid's edges are 0 and 1, so that a level's stride does not shift them.
+    """
+    low = points.new_tensor([grid.x_min_m, grid.y_min_m])
+    extent = points.new_tensor([grid.x_max_m - grid.x_min_m, grid.y_max_m - grid.y_min_m])
+    return ((points - low) / extent)[:, :, None].expand(-1, -1, levels, -1)
+
+
+class EncoderLayer(nn.Module):
+    """Deformable self-attention over the pyramid, then a feed-forward network (post-norm)."""
+
+    def __init__(self, dim: int, heads: int, levels: int, points: int, ffn: int) -> None:
+        super().__init__()
+        self.attention = MultiScaleDeformableAttention(dim, heads, levels, points)
+        self.norm1 = nn.LayerNorm(dim)
+        self.ffn = nn.Sequential(nn.Linear(dim, ffn), nn.ReLU(), nn.Linear(ffn, dim))
+        self.norm2 = nn.LayerNorm(dim)
+
+    def forward(
+        self, x: Tensor, position: Tensor, reference: Tensor, shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """One round of message passing between cells; ``x`` is (b, s, d)."""
+        x = self.norm1(x + self.attention(x + position, reference, x, shapes))
+        out: Tensor = self.norm2(x + self.ffn(x))
+        return out
+
+
+class MemoryEncoder(nn.Module):
+    """Backbone, input projections, deformable encoder and pixel embedding.
+
+    Args:
+        channels: Input channels of a frame.
+        dim: Width D of the memory.
+        pixel_dim: Width E of the pixel embedding.
+        backbone: Name of the ResNet.
+        stem_stride: Stride of its stem.
+        layers: Residual layers run; the decoder reads all but the finest.
+        heads, points, ffn, depth: Of the deformable encoder.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        dim: int,
+        pixel_dim: int,
+        backbone: BackboneName,
+        stem_stride: int,
+        layers: int,
+        heads: int,
+        points: int,
+        ffn: int,
+        depth: int,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.backbone = Backbone(backbone, channels, stem_stride, layers)
+        widths = self.backbone.widths
+        self.num_levels = layers - 1
+        self.project = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, dim, 1), nn.GroupNorm(32, dim)) for width in widths[1:]
+        )
+        self.level_embed = nn.Parameter(torch.randn(self.num_levels, dim) * 0.1)
+        self.encoder = nn.ModuleList(
+            EncoderLayer(dim, heads, self.num_levels, points, ffn) for _ in range(depth)
+        )
+        # Pixels see the finest level, the encoded context and the raster itself: masks need the
+        # full resolution, since a car is only two cells wide at the finest level.
+        self.lateral = nn.Conv2d(widths[0], pixel_dim, 1)
+        self.context = nn.Conv2d(dim, pixel_dim, 1)
+        self.pixel = nn.Sequential(
+            nn.Conv2d(pixel_dim + channels, pixel_dim, 3, padding=1),
+            nn.GroupNorm(4, pixel_dim),
+            nn.ReLU(),
+            nn.Conv2d(pixel_dim, pixel_dim, 3, padding=1),
+        )
+
+    def forward(self, frame: Float[Tensor, "b c h w"]) -> Memory:
+        """Encodes one frame."""
+        pyramid = self.backbone(frame)
+        levels = [p(level) for p, level in zip(self.project, pyramid[1:], strict=True)]
+        shapes = [(level.shape[-2], level.shape[-1]) for level in levels]
+        x = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)
+        position = torch.cat(
+            [
+                sine_position(h, w, self.dim, x.device) + self.level_embed[index]
+                for index, (h, w) in enumerate(shapes)
+            ]
+        )
+        reference = _cell_centres(shapes, x).expand(x.shape[0], -1, self.num_levels, -1)
+        for layer in self.encoder:
+            x = layer(x, position, reference, shapes)
+        parts = x.split([h * w for h, w in shapes], 1)
+        encoded = tuple(
+            part.transpose(1, 2).unflatten(2, shape)
+            for part, shape in zip(parts, shapes, strict=True)
+        )
+        return Memory(encoded, self._pixels(frame, pyramid[0], encoded[0]))
+
+    def _pixels(self, frame: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
+        context = nn.functional.interpolate(
+            self.context(coarse), fine.shape[-2:], mode="bilinear", align_corners=False
+        )
+        upsampled = nn.functional.interpolate(
+            self.lateral(fine) + context, frame.shape[-2:], mode="bilinear", align_corners=False
+        )
+        out: Tensor = self.pixel(torch.cat((upsampled, frame), 1))
+        return out
+
+
+def _cell_centres(shapes: list[tuple[int, int]], like: Tensor) -> Float[Tensor, "1 s 1 2"]:
+    centres = []
+    for height, width in shapes:
+        y = (torch.arange(height, device=like.device) + 0.5) / height
+        x = (torch.arange(width, device=like.device) + 0.5) / width
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)
+        centres.append(grid.flatten(0, 1))
+    return torch.cat(centres)[None, :, None].to(like.dtype)
