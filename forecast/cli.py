@@ -138,10 +138,7 @@ def prepare(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
 ) -> None:
     """Turn recordings into a sequence store."""
-    _check_counts(history=history, horizon=horizon, stride=stride, workers=workers)
-    if not dt > 0:
-        raise ConfigError("--dt above 0 seconds", str(dt), "change --dt")
-    from data_tools.prepare import PrepareOptions
+    from data_tools.options import PrepareOptions
     from data_tools.prepare import prepare as run
 
     from forecast import console
@@ -154,7 +151,7 @@ def prepare(
         dt_s=dt,
         stride=stride,
         classes=tuple(name.strip() for name in classes.split(",")),
-        workers=workers or os.cpu_count() or 1,
+        workers=os.cpu_count() or 1 if workers is None else workers,
         scheduler=scheduler,
         resume=resume,
     )

@@ -70,7 +70,7 @@ def test_a_count_below_one_is_refused_in_one_line(arguments: tuple[str, ...]) ->
     done = run(*arguments)
     assert done.returncode == cli.BAD_INPUT
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: expected --")
+    assert done.stderr.startswith("error: expected ")
 
 
 def test_unexpected_errors_say_how_to_see_the_traceback(

@@ -1,0 +1,91 @@
+"""Every shell command in the documentation runs, in order, in a directory of its own.
+
+A ```bash block is run unless the line before it is ``<!-- not run: REASON -->``. Commands of one
+page share a directory that holds the repository's ``configs``, as a clone would.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+SHELLS = {"sh", "shell", "console"}  # would not be run: docs use ```bash
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    code: str
+    reason: str | None
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    return [
+        Block(page, text.count("\n", 0, m.start()) + 1, m["language"], m["code"], m["reason"])
+        for m in BLOCK.finditer(text)
+    ]
+
+
+def commands(page: Path) -> list[Block]:
+    return [block for block in blocks(page) if block.language == "bash"]
+
+
+def test_shell_blocks_are_written_as_bash() -> None:
+    assert not [block for page in PAGES for block in blocks(page) if block.language in SHELLS]
+
+
+def test_the_documentation_has_commands_that_run() -> None:
+    assert [block for page in PAGES for block in commands(page) if not block.reason]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for page in PAGES for block in commands(page) if block.reason],
+    ids=lambda block: f"{block.page.name}:{block.line}",
+)
+def test_commands_not_run_say_why(block: Block) -> None:
+    pytest.skip(str(block.reason))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if any(not block.reason for block in commands(page))],
+    ids=lambda page: page.name,
+)
+def test_commands_run(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "COLUMNS": "100",
+    }
+    for block in commands(page):
+        if block.reason:
+            continue
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block.code],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        where = f"{page.name}:{block.line}"
+        assert done.returncode == 0, f"{where}\n{block.code}\n{done.stdout}\n{done.stderr}"
