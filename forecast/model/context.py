@@ -5,7 +5,6 @@ In its own frame every agent drives towards +x, so what is learned on one street
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -94,13 +93,15 @@ class SetAttention(nn.Module):
         """Adds to each row what it read; rows with an empty set read nothing."""
         encoded = self.member(members)
         count, size, hidden = encoded.shape
-        split = (count, size, self.heads, hidden // self.heads)
-        query = self.query(self.norm(rows)).view(count, 1, self.heads, -1)
-        score = (query * self.key(encoded).view(split)).sum(-1) / math.sqrt(split[-1])
-        # A finite minimum keeps rows with an empty set free of NaN; their weights are zeroed.
-        weight = score.masked_fill(~valid[..., None], -1e4).softmax(1) * valid[..., None]
-        read = (weight[..., None] * self.value(encoded).view(split)).sum(1)
-        out: Tensor = rows + self.out(read.flatten(1))
+        key = self.key(encoded).view(count, size, self.heads, -1).transpose(1, 2)
+        value = self.value(encoded).view(count, size, self.heads, -1).transpose(1, 2)
+        query = self.query(self.norm(rows)).view(count, 1, self.heads, -1).transpose(1, 2)
+        # An empty set would make its softmax NaN: let it read anything, then forget what it read.
+        some = valid.any(1, keepdim=True)
+        read = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=(valid | ~some)[:, None, None]
+        )
+        out: Tensor = rows + self.out(read.reshape(count, hidden) * some)
         return out
 
 

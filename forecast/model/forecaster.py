@@ -71,7 +71,7 @@ class ForecasterSpec:
     points: int = 4
     ffn: int = 256
     encoder_layers: int = 1
-    decoder_layers: int = 2
+    decoder_layers: int = 1
     backbone: BackboneName = "resnet18"
     stem_stride: int = 4
     backbone_layers: int = 4
@@ -181,15 +181,20 @@ class Forecaster(nn.Module):
         past = se2.between(agents.pose[:, :, None], agents.past)
         seen = agents.seen[..., None].to(past.dtype)
         story = torch.cat((relative(past) * seen, seen), -1).flatten(2)
+        content = self.seed(torch.cat((story, _bounded(twist), traits), -1))
+        around = self._surroundings(history)
+        if self.crop is not None:
+            rows = self._rows(agents, agents.pose, twist)
+            content = content + pad_rows(self.crop(rows, around), agents.live)
         return ForecastState(
             lead=0,
             agents=agents,
-            around=self._surroundings(history),
+            around=around,
             memory=self.encode(self._frame(history)) if self.encode is not None else None,
             observed=history.instance[:, -1],
             pose=agents.pose,
             twist=twist,
-            content=self.seed(torch.cat((story, _bounded(twist), traits), -1)),
+            content=content,
         )
 
     def step(self, state: ForecastState) -> tuple[ForecastState, StepForecast]:
@@ -200,12 +205,7 @@ class Forecaster(nn.Module):
     def advance(self, state: ForecastState) -> tuple[ForecastState, SlotStep]:
         """One step of the queries: warp, decode, move, and make the next step's queries."""
         agents, live = state.agents, state.agents.live
-        rows = Rows(
-            sequence=live.nonzero()[:, 0],
-            pose=state.pose[live],
-            twist=state.twist[live],
-            traits=self._traits(agents)[live],
-        )
+        rows = self._rows(agents, state.pose, state.twist)
         position = self.kinematics(
             torch.cat(
                 (
@@ -216,8 +216,6 @@ class Forecaster(nn.Module):
                 -1,
             )
         )
-        if self.crop is not None:
-            position = position + self.crop(rows, state.around)
         memory = self._warp(state)
         output = self.decoder(state.content[live], position, rows, live, state.around, memory)
         motion = self.motion(output)
@@ -286,6 +284,10 @@ class Forecaster(nn.Module):
             state.around.grid,
         )
         return replace(state.memory, levels=levels)
+
+    def _rows(self, agents: Agents, pose: Tensor, twist: Tensor) -> Rows:
+        live = agents.live
+        return Rows(live.nonzero()[:, 0], pose[live], twist[live], self._traits(agents)[live])
 
     def _traits(self, agents: Agents) -> Float[Tensor, "b a k"]:
         one_hot = functional.one_hot(agents.label, len(self.inputs.classes) + 1)[..., 1:]
