@@ -7,6 +7,7 @@ that ``--help`` answers at once.
 from __future__ import annotations
 
 import errno
+import json
 import os
 from enum import StrEnum
 from typing import Annotated
@@ -140,7 +141,6 @@ def prepare(
     """Turn recordings into a sequence store."""
     from data_tools.options import PrepareOptions
     from data_tools.prepare import prepare as run
-
     from forecast import console
     from forecast.grid import BEVGrid
 
@@ -157,7 +157,7 @@ def prepare(
     )
     with console.progress("preparing") as progress:
         report = run(source, inputs, output, chosen, progress)
-    console.print_prepare_report(report)
+    console.print_prepare_report(report, output)
 
 
 @app.command()
@@ -235,7 +235,7 @@ def evaluate(
 
     scores = workflows.evaluate(forecast, data)
     if as_json:
-        typer.echo(scores.to_json())
+        typer.echo(json.dumps(scores.to_json(), indent=2))
     else:
         console.print_scores(scores)
 

@@ -1,15 +1,22 @@
-"""What commands show on the terminal: tables on stdout, progress on stderr."""
+"""What commands show on the terminal: results on stdout, progress and remarks on stderr."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-Facts = Mapping[str, str]
+if TYPE_CHECKING:
+    from data_tools.prepare import PrepareReport
+    from forecast.scores import ClassScores, Scores
+
+MOST_LEADS = 6  # columns of a table that a terminal has room for
+MOST_SKIPPED = 20  # lines about inputs left out; the rest is counted
 
 
 @contextmanager
@@ -21,11 +28,98 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def print_facts(facts: Facts) -> None:
+def print_facts(facts: Mapping[str, str]) -> None:
     """Names and values, one pair a line."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(name, value)
-    Console().print(table)
+    _print(table)
+
+
+def print_prepare_report(report: PrepareReport, output: str) -> None:
+    """What `forecast prepare` made, what it left out and why."""
+    rate = report.sequences / max(report.seconds, 1e-9)
+    print(
+        f"{output}: {report.sequences} sequences from {report.scenes} scenes"
+        f" in {report.seconds:.1f} s ({rate:.1f} sequences/s)"
+    )
+    for reason, count in report.notes.items():
+        print(f"  {reason}: {count}")
+    if report.skipped:
+        print(f"skipped {len(report.skipped)} inputs:")
+    for name, reason in report.skipped[:MOST_SKIPPED]:
+        print(f"  {name}: {reason}")
+    if (more := len(report.skipped) - MOST_SKIPPED) > 0:
+        print(f"  and {more} more")
+
+
+def print_scores(scores: Scores) -> None:
+    """One forecaster: each score with its interval, a column per class."""
+    print_scope(scores)
+    found = {name: one for name, one in scores.classes.items() if one.counts["cells"]}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("score")
+    for name in found:
+        table.add_column(name, justify="right", no_wrap=True)
+    for score in next(iter(scores.classes.values())).interval:
+        table.add_row(_label(score), *(_with_interval(one, score) for one in found.values()))
+    for lead in range(scores.horizon):
+        cells = (_number(one.iou_by_lead[lead]) for one in found.values())
+        table.add_row(f"IoU at lead {lead + 1}", *cells)
+    _print(table)
+
+
+def print_comparison(scores: Mapping[str, Scores]) -> None:
+    """Several forecasters of the same sequences: a table per class, a line per forecaster."""
+    any_scores = next(iter(scores.values()))
+    print_scope(any_scores)
+    for name, one in any_scores.classes.items():
+        if one.counts["cells"]:
+            rows = {forecaster: every.classes[name] for forecaster, every in scores.items()}
+            _print(_comparison_table(name, rows, any_scores.horizon))
+
+
+def print_scope(scores: Scores) -> None:
+    """What was scored."""
+    print(f"{scores.sequences} sequences from {scores.scenes} scenes, {scores.horizon} leads")
+
+
+def _comparison_table(name: str, rows: Mapping[str, ClassScores], horizon: int) -> Table:
+    leads = np.unique(np.linspace(0, horizon - 1, min(horizon, MOST_LEADS)).round().astype(int))
+    table = Table(box=None, pad_edge=False, title=name, title_justify="left", title_style="bold")
+    table.add_column("forecaster", no_wrap=True)
+    headers = ["IoU", *(f"lead {lead + 1}" for lead in leads), "VPQ", "VPQ moving", "ADE moving"]
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for forecaster, one in rows.items():
+        by_lead = (one.iou_by_lead[lead] for lead in leads)
+        numbers = (one.iou, *by_lead, one.vpq, one.vpq_moving)
+        table.add_row(forecaster, *map(_number, numbers), _number(one.ade_moving, " m"))
+    return table
+
+
+def _with_interval(scores: ClassScores, name: str) -> str:
+    text = _number(getattr(scores, name))
+    interval = scores.interval[name]
+    return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    return "-" if value is None else f"{value:.3f}{unit}"
+
+
+def _label(score: str) -> str:
+    metres = ", m" if score.startswith(("ade", "fde")) else ""
+    quality, _, which = score.partition("_")
+    name = {"iou": "IoU"}.get(quality, quality.upper())
+    return f"{name} {which}".strip() + metres
+
+
+def _print(table: Table) -> None:
+    # A pipe has no width of its own: tables must not be folded into it.
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
+    console.print(table)

@@ -184,10 +184,11 @@ def open_store(path: str) -> xr.Dataset:
         DataError: It is missing or not zarr.
     """
     try:
-        return xr.open_zarr(path, consolidated=False, chunks=None)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        dataset: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+    except (ImportError, OSError, KeyError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError("a zarr store", f"{path} ({reason})", "check the path") from error
+    return dataset
 
 
 def _check_variables(
