@@ -8,12 +8,13 @@ and so that a list of them says what a store was made of.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.files import filesystem
 from data_tools.scene import Scene
 from forecast.errors import ConfigError, DataError
 
@@ -23,7 +24,10 @@ SourceName = Literal["waymo-json", "tracks", "sumo"]
 class Source(Protocol):
     """A kind of recording. Instances are picklable and hold no open files."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the source is called in commands and stores."""
+        ...
 
     def find(self, inputs: Sequence[str]) -> list[str]:
         """The units of work in some inputs: one file, ``file#scene``, or a seed, each.
@@ -136,22 +140,12 @@ def _expand_lists(inputs: Sequence[str]) -> list[str]:
 
 
 def _files_of(text: str, suffixes: tuple[str, ...]) -> list[str]:
-    filesystem, path = _filesystem(text)
-    if filesystem.isfile(path):
+    system, path = filesystem(text)
+    if system.isfile(path):
         return [text]
-    if filesystem.isdir(path):
-        files = [file for file in filesystem.find(path) if file.endswith(suffixes)]
+    if system.isdir(path):
+        files = [file for file in system.find(path) if file.endswith(suffixes)]
     else:
-        files = [file for file in filesystem.glob(path) if filesystem.isfile(file)]
+        files = [file for file in system.glob(path) if system.isfile(file)]
     prefix, _, _ = text.partition("://")
     return sorted(f"{prefix}://{file}" if "://" in text else file for file in files)
-
-
-def _filesystem(text: str) -> tuple[Any, str]:
-    try:
-        filesystem, path = fsspec.core.url_to_fs(text)
-    except (ValueError, ImportError) as error:
-        raise DataError(
-            "a path or URL that fsspec opens", f"{text} ({error})", "check it"
-        ) from error
-    return filesystem, path

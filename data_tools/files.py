@@ -1,0 +1,60 @@
+"""Local paths and fsspec URLs alike: where they lead, and how things appear there all at once."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+
+from forecast.errors import DataError
+
+ROOT_METADATA = "zarr.json"
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """The filesystem that a path or URL is on, and its path there.
+
+    Raises:
+        DataError: fsspec knows no such protocol, or what it needs is not installed.
+    """
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise DataError(
+            "a path or URL that fsspec opens", f"{url} ({error})", "check it"
+        ) from error
+    return system, path
+
+
+def is_local(system: Any) -> bool:
+    """Whether a filesystem is this machine's own."""
+    return "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,))
+
+
+def write_whole(system: Any, path: str, content: bytes) -> None:
+    """Writes a file that is never seen half-written, not even after a kill."""
+    if not is_local(system):
+        system.pipe_file(path, content)  # an object appears when it is complete
+        return
+    unfinished = f"{path}.{uuid4().hex}.tmp"
+    with open(unfinished, "wb") as file:
+        file.write(content)
+    os.replace(unfinished, path)
+
+
+def publish(system: Any, staged: str, final: str) -> None:
+    """Moves a complete zarr store to its final name.
+
+    On local disks this is one rename. Object stores have none: there the root metadata, without
+    which nothing opens the store, is copied last.
+    """
+    if is_local(system):
+        os.rename(staged, final)
+        return
+    root = f"{staged}/{ROOT_METADATA}"
+    for path in system.find(staged):
+        if path != root:
+            system.copy(path, final + path.removeprefix(staged))
+    system.copy(root, f"{final}/{ROOT_METADATA}")

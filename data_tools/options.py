@@ -1,0 +1,56 @@
+"""What a user can choose about a sequence store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forecast.errors import ConfigError
+from forecast.grid import GRIDS, BEVGrid
+from forecast.schema import DEFAULT_CLASSES
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How scenes become sequences, and how the work is spread.
+
+    Args:
+        grid: The raster around the ego.
+        history: Frames seen, the present one included.
+        horizon: Frames to forecast.
+        dt_s: Seconds between frames.
+        stride: A sequence starts every so many frames.
+        classes: Class names drawn, in the order of their labels; other classes are left out.
+        workers: Processes; 1 works in this one.
+        scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; it and
+            the output must be within reach of all its workers.
+        resume: Whether to go on with an interrupted run of the same inputs and options.
+
+    Raises:
+        ConfigError: A number is out of its range or a class is named twice.
+    """
+
+    grid: BEVGrid = GRIDS["bev-100m"]
+    history: int = 3
+    horizon: int = 6
+    dt_s: float = 0.5
+    stride: int = 1
+    classes: tuple[str, ...] = DEFAULT_CLASSES
+    workers: int = 1
+    scheduler: str | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("history", "horizon", "stride", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"{name} of 1 or more", str(getattr(self, name)), f"correct --{name}"
+                )
+        if not 0 < self.dt_s < float("inf"):
+            raise ConfigError("dt above 0 s", f"{self.dt_s:g}", "correct --dt")
+        if not 0 < len(set(self.classes)) == len(self.classes) <= 255:
+            raise ConfigError("1 to 255 different classes", str(self.classes), "correct --classes")
+
+    @property
+    def frames(self) -> int:
+        """Frames of a sequence."""
+        return self.history + self.horizon

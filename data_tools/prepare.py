@@ -1,0 +1,219 @@
+"""From recordings to a sequence store: the whole way, in parallel, safe against interruption.
+
+Scenes become parts in any order (:mod:`data_tools.stage`); the store is assembled from the parts
+in the order of the units, which makes it the same whatever the number of workers and of
+interruptions, and takes its final name as the last act.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import forecast
+from data_tools import windows
+from data_tools.options import PrepareOptions
+from data_tools.parallel import Spread, spread
+from data_tools.scene import Scene
+from data_tools.sources import Source, source
+from data_tools.stage import Record, Stage
+from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
+from forecast.errors import DataError
+from forecast.schema import MAP_LAYERS, Protocol, SequenceMeta
+
+__all__ = ["PrepareOptions", "PrepareReport", "prepare"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What came of a run.
+
+    Args:
+        sequences: Sequences in the store.
+        scenes: Scenes that gave at least one.
+        skipped: Inputs that gave none, each with the reason.
+        notes: What was repaired or left out in the others, by reason.
+        seconds: Time that the run took; a resumed one counts from its resumption.
+    """
+
+    sequences: int
+    scenes: int
+    skipped: list[tuple[str, str]]
+    notes: dict[str, int]
+    seconds: float
+
+
+def prepare(
+    source_name: str,
+    inputs: Sequence[str],
+    output: str,
+    options: PrepareOptions,
+    progress: Progress | None = None,
+) -> PrepareReport:
+    """Turns recordings into a sequence store.
+
+    Args:
+        source_name: Kind of recording, see :func:`data_tools.sources.source`.
+        inputs: Files, directories, globs, URLs or ``@list.txt``, as the source understands them.
+        output: Where the store goes: local path or fsspec URL.
+        options: See :class:`PrepareOptions`.
+        progress: Told after each scene how many are done, and of how many.
+
+    Raises:
+        ConfigError: There is no such source.
+        DataError: An input is missing, the output exists or cannot be written, the interrupted
+            run to be resumed was another one, or no scene gave a sequence.
+    """
+    began = time.perf_counter()
+    origin = source(source_name)
+    units = origin.find(inputs)
+    stage = Stage(output)
+    try:
+        stage.begin(_plan(origin, units, options), options.resume)
+        with spread(options.workers, options.scheduler) as run:
+            _stage_units(run, stage, origin, units, options, progress)
+            records = stage.records(units)
+            report = _report(records, began)
+            _assemble(run, stage, _meta(origin, records, options), records, report.notes)
+        stage.finish()
+    except OSError as error:
+        raise DataError(
+            "room and permission to write",
+            f"{error} for {output}",
+            "free space or choose another place; --resume goes on from what is done",
+        ) from error
+    return _report(records, began)
+
+
+def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict[str, Any]:
+    """All that the result depends on, as JSON gives it back."""
+    chosen = asdict(options)
+    for name in ("workers", "scheduler", "resume"):
+        del chosen[name]
+    plan = {"source": origin.name, "units": list(units), "version": forecast.__version__, **chosen}
+    return dict(json.loads(json.dumps(plan)))
+
+
+def _stage_units(
+    run: Spread,
+    stage: Stage,
+    origin: Source,
+    units: Sequence[str],
+    options: PrepareOptions,
+    progress: Progress | None,
+) -> None:
+    """Reads the units that have no record yet."""
+    todo = stage.missing(units)
+    tasks = [(index, units[index]) for index in todo]
+    done = len(units) - len(todo)
+    for _ in run(partial(_stage_unit, stage, origin, options), tasks):
+        done += 1
+        if progress:
+            progress(done, len(units))
+
+
+def _stage_unit(
+    stage: Stage, origin: Source, options: PrepareOptions, task: tuple[int, str]
+) -> None:
+    """Reads one unit and leaves its parts, then its record."""
+    index, unit = task
+    try:
+        record = _write_parts(stage, index, unit, origin.read(unit, options.dt_s), options)
+    except DataError as error:
+        record = Record(unit, skipped=str(error))
+    stage.keep(index, record)
+
+
+def _write_parts(
+    stage: Stage, index: int, unit: str, scene: Scene, options: PrepareOptions
+) -> Record:
+    tracks = windows.usable_tracks(scene, options.classes)
+    found = windows.sequences(scene, tracks, options)
+    sizes: list[tuple[int, int]] = []
+    for part, content in enumerate(_batches(found, SHARD)):
+        write_part(stage.system, stage.part_path(index, part), content)
+        sizes += [(len(item.track_state), len(item.map_point)) for item in content]
+    if not sizes:
+        raise DataError(
+            f"{options.frames} frames in a row with a known ego",
+            f"none in the {len(scene.time_s)} frames of {unit}",
+            "lower --history or --horizon, or leave it out",
+        )
+    return Record(
+        unit,
+        scene.name,
+        sequences=len(sizes),
+        tracks=max(tracks for tracks, _ in sizes),
+        points=max(points for _, points in sizes),
+        has_map=bool(scene.map),
+        notes=dict(Counter(scene.notes) + Counter(tracks.notes)),
+    )
+
+
+def _batches(found: Iterator[windows.Sequence], size: int) -> Iterator[list[windows.Sequence]]:
+    while batch := list(islice(found, size)):
+        yield batch
+
+
+def _meta(origin: Source, records: Sequence[Record], options: PrepareOptions) -> SequenceMeta:
+    return SequenceMeta(
+        source=origin.name,
+        grid=options.grid,
+        dt_s=options.dt_s,
+        history=options.history,
+        horizon=options.horizon,
+        classes=options.classes,
+        map_layers=MAP_LAYERS if any(record.has_map for record in records) else (),
+        protocol=Protocol().to_attrs(),
+        created_by=f"bev-forecast {forecast.__version__}",
+    )
+
+
+def _assemble(
+    run: Spread,
+    stage: Stage,
+    meta: SequenceMeta,
+    records: Sequence[Record],
+    notes: dict[str, int],
+) -> None:
+    """Lays the store out and fills it, shard by shard."""
+    layout = Layout(
+        sequences=sum(record.sequences for record in records),
+        tracks=max(record.tracks for record in records),
+        points=max(record.points for record in records),
+    )
+    create_store(stage.store_url, meta, layout, notes)
+    tasks = shards(stage.pieces(records))
+    for _ in run(partial(write_shard, stage.store_url, stage.system), tasks):
+        pass
+
+
+def _report(records: Sequence[Record], began: float) -> PrepareReport:
+    """Sums the records up.
+
+    Raises:
+        DataError: No unit gave a sequence.
+    """
+    skipped = [(record.unit, record.skipped) for record in records if record.skipped]
+    if len(skipped) == len(records):
+        raise DataError(
+            "at least one scene that can be read",
+            f"{len(skipped)} that cannot; the first: {skipped[0][1]}",
+            "correct the inputs",
+        )
+    notes = sum((Counter(record.notes) for record in records), Counter[str]())
+    return PrepareReport(
+        sequences=sum(record.sequences for record in records),
+        scenes=len(records) - len(skipped),
+        skipped=skipped,
+        notes=dict(sorted(notes.items())),
+        seconds=time.perf_counter() - began,
+    )

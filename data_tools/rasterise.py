@@ -1,0 +1,219 @@
+"""Boxes and map elements to label rasters, by the cell-centre rule.
+
+Everything is one scanline idea: an edge crosses the row of cell centres at ``y`` iff its lower end
+is at or below ``y`` and its upper end above; a shape covers the cells of that row from the first
+centre at or right of one crossing to the last centre left of the next. Shapes that share an edge
+therefore never share a cell nor leave one out. The decisions are made on the cell centres
+themselves, not on rounded indices, so that corners are exact to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from data_tools.geometry import box_corners, to_frame
+from data_tools.scene import MapElement, MapLayer
+from forecast.grid import BEVGrid
+from forecast.schema import MAP_LAYERS
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MapEdges:
+    """A scene's map, ready to draw: per layer, the segments of its lines and of its polygons.
+
+    Args:
+        lines: Per layer, ``(E, 2, 2)`` segments (from, to) of x, y in metres.
+        polygons: Per layer, the same, of rings with their inside on the left.
+    """
+
+    lines: dict[str, Array]
+    polygons: dict[str, Array]
+
+    def to_frame(self, pose: Array) -> MapEdges:
+        """The same segments in the frame of a pose ``(3,)``: x, y, yaw."""
+        return MapEdges(
+            {layer: to_frame(segments, pose) for layer, segments in self.lines.items()},
+            {layer: to_frame(segments, pose) for layer, segments in self.polygons.items()},
+        )
+
+
+def rasterise_boxes(
+    state: Array, frame: Index, value: NDArray[np.uint16], frames: int, grid: BEVGrid
+) -> NDArray[np.uint16]:
+    """Draws boxes into label rasters, smaller ones on top of larger ones.
+
+    Args:
+        state: ``(M, 5)`` x, y, yaw, length, width in the grid's frame, finite, metres and radians.
+        frame: ``(M,)`` the raster that each box is drawn into.
+        value: ``(M,)`` what is drawn, above 0. Boxes of one area keep their order, last on top.
+        frames: Number of rasters.
+        grid: Where the cells are.
+
+    Returns:
+        ``(frames, height, width)``, 0 where no box is.
+    """
+    largest_first = np.argsort(-state[:, 3] * state[:, 4], kind="stable")
+    state, frame, value = state[largest_first], frame[largest_first], value[largest_first]
+    corners = box_corners(state)
+    edges = np.stack([corners, np.roll(corners, -1, axis=1)], axis=2)
+    edge, row, column, _ = _crossings(edges.reshape(-1, 2, 2), grid)
+    # A convex shape has no crossing in a row, or two: its first cell and the one past its last.
+    box = edge // 4
+    order = np.lexsort((column, row, box))
+    box, row, column = box[order][::2], row[order][::2], column[order].reshape(-1, 2)
+    count = column[:, 1] - column[:, 0]
+    start = (frame[box] * grid.height + row) * grid.width + column[:, 0]
+    label = np.zeros(frames * grid.height * grid.width, np.uint16)
+    # Of repeated indices the last is kept, which is the smallest box.
+    label[_ranges(start, count)] = np.repeat(value[box], count)
+    return label.reshape(frames, grid.height, grid.width)
+
+
+def map_edges(elements: Sequence[MapElement]) -> MapEdges:
+    """Sorts a map into segments by layer; polygons that cross themselves are mended.
+
+    Elements of fewer than two points (three for a polygon) hold nothing to draw.
+    """
+    lines: dict[str, list[Array]] = {layer: [] for layer in MAP_LAYERS}
+    polygons: dict[str, list[Array]] = {layer: [] for layer in MAP_LAYERS}
+    for element in elements:
+        if not element.closed:
+            lines[element.layer].append(_segments(element.points))
+        elif len(element.points) >= 3:
+            polygons[element.layer] += [_segments(ring) for ring in _rings(element.points)]
+    nothing = np.empty((0, 2, 2))
+    return MapEdges(
+        {layer: np.concatenate([nothing, *parts]) for layer, parts in lines.items()},
+        {layer: np.concatenate([nothing, *parts]) for layer, parts in polygons.items()},
+    )
+
+
+def rasterise_map(edges: MapEdges, grid: BEVGrid) -> NDArray[np.uint8]:
+    """Draws map layers: polygons filled, lines as the cells that they pass through.
+
+    Args:
+        edges: Segments in the grid's frame.
+        grid: Where the cells are.
+
+    Returns:
+        ``(map_layer, height, width)`` of 0 and 1, layers as in ``forecast.schema.MAP_LAYERS``.
+    """
+    layers = [
+        _fill(edges.polygons[layer], grid) | _trace(edges.lines[layer], grid)
+        for layer in MAP_LAYERS
+    ]
+    return np.stack(layers).astype(np.uint8)
+
+
+def lane_points(elements: Sequence[MapElement], spacing_m: float = 2.0) -> Array:
+    """Points along lane centres with the direction of travel.
+
+    Args:
+        elements: A scene's map.
+        spacing_m: Distance between points along a lane, about; every lane has at least one.
+
+    Returns:
+        ``(P, 3)`` x, y, yaw in the map's frame, metres and radians.
+    """
+    layer: MapLayer = "lane_centre"
+    lanes = [e.points for e in elements if e.layer == layer and not e.closed]
+    points = [_resample(lane, spacing_m) for lane in lanes if len(lane) >= 2]
+    return np.concatenate([np.empty((0, 3)), *points])
+
+
+def _crossings(edges: Array, grid: BEVGrid) -> tuple[Index, Index, Index, Index]:
+    """Where edges cross rows of cell centres.
+
+    Returns:
+        Four arrays of one length: the edge, the row, the first column whose centre is at or right
+        of the crossing, and +1 for an edge going down, -1 for one going up.
+    """
+    rising = edges[:, 1, 1] > edges[:, 0, 1]
+    # The same two ends give the same crossing whichever way the edge runs.
+    low = np.where(rising[:, None], edges[:, 0], edges[:, 1])
+    high = np.where(rising[:, None], edges[:, 1], edges[:, 0])
+    first = np.searchsorted(grid.y_m, low[:, 1])
+    count = np.searchsorted(grid.y_m, high[:, 1]) - first
+    edge = np.repeat(np.arange(len(edges)), count)
+    row = _ranges(first, count)
+    low, high = low[edge], high[edge]
+    along = (grid.y_m[row] - low[:, 1]) / (high[:, 1] - low[:, 1])
+    x_m = low[:, 0] + along * (high[:, 0] - low[:, 0])
+    return edge, row, np.searchsorted(grid.x_m, x_m), np.where(rising[edge], -1, 1)
+
+
+def _fill(edges: Array, grid: BEVGrid) -> NDArray[np.bool_]:
+    """The union of polygons: cells around which their rings turn at least once."""
+    _, row, column, turn = _crossings(edges, grid)
+    # One column more than the grid has takes the crossings to the right of it.
+    flat = np.bincount(
+        row * (grid.width + 1) + column, turn, minlength=grid.height * (grid.width + 1)
+    )
+    turns = flat.reshape(grid.height, grid.width + 1).cumsum(axis=1)[:, :-1]
+    return turns > 0.5
+
+
+def _trace(segments: Array, grid: BEVGrid) -> NDArray[np.bool_]:
+    """The cells that segments pass through, sampled every quarter of a cell."""
+    layer = np.zeros(grid.shape, bool)
+    low, high = segments.min(axis=1), segments.max(axis=1)
+    near = (
+        (high[:, 0] >= grid.x_min_m)
+        & (low[:, 0] < grid.x_max_m)
+        & (high[:, 1] >= grid.y_min_m)
+        & (low[:, 1] < grid.y_max_m)
+    )
+    segments = segments[near]
+    length = np.linalg.norm(segments[:, 1] - segments[:, 0], axis=1)
+    count = np.ceil(4 * length / grid.resolution_m).astype(np.int64) + 1
+    segment = np.repeat(np.arange(len(segments)), count)
+    along = _ranges(np.zeros_like(count), count) / np.maximum(count - 1, 1)[segment]
+    start, end = segments[segment, 0], segments[segment, 1]
+    points = start + along[:, None] * (end - start)
+    points = points[grid.contains(points[:, 0], points[:, 1])]
+    cell = ((points - (grid.x_min_m, grid.y_min_m)) / grid.resolution_m).astype(np.int64)
+    layer[cell[:, 1].clip(max=grid.height - 1), cell[:, 0].clip(max=grid.width - 1)] = True
+    return layer
+
+
+def _ranges(start: Index, count: Index) -> Index:
+    """``start, start + 1, ..., start + count - 1`` of each entry, one after the other."""
+    before = np.cumsum(count) - count
+    ranges: Index = np.arange(count.sum()) + np.repeat(start - before, count)
+    return ranges
+
+
+def _segments(points: Array) -> Array:
+    return np.stack([points[:-1], points[1:]], axis=1)
+
+
+def _rings(points: Array) -> list[Array]:
+    """Closed rings of a polygon with the inside on their left (holes turn the other way)."""
+    polygon = shapely.Polygon(points)
+    valid = polygon if polygon.is_valid else shapely.make_valid(polygon)
+    parts = [part for part in shapely.get_parts(valid) if part.geom_type == "Polygon"]
+    rings = shapely.get_rings(shapely.orient_polygons(parts))
+    return [shapely.get_coordinates(ring) for ring in rings]
+
+
+def _resample(line: Array, spacing_m: float) -> Array:
+    """Points at the middle of equal pieces of a line, with the direction of the line there."""
+    step = np.diff(line, axis=0)
+    length = np.hypot(step[:, 0], step[:, 1])
+    line, step, length = line[np.r_[True, length > 0]], step[length > 0], length[length > 0]
+    if len(step) == 0:
+        return np.empty((0, 3))
+    travelled = np.r_[0.0, length.cumsum()]
+    count = max(1, round(travelled[-1] / spacing_m))
+    at = (np.arange(count) + 0.5) * travelled[-1] / count
+    segment = np.searchsorted(travelled, at, side="right") - 1
+    x, y = (np.interp(at, travelled, line[:, axis]) for axis in (0, 1))
+    return np.stack([x, y, np.arctan2(step[segment, 1], step[segment, 0])], axis=1)

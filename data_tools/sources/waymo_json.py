@@ -1,0 +1,169 @@
+"""Waymo Open Motion scenarios in the JSON that GPUDrive and Nocturne exchange, plain or gzipped.
+
+The files differ from each other in ways that nothing in them declares; what is done about each:
+
+- heading is in degrees in some scenarios: the unit that agrees with the motion is taken;
+- some name no ego (``metadata.sdc_track_index``): the vehicle that moves furthest takes its place;
+- steps that are not ``valid`` hold positions such as -10000 or 0: only ``valid`` is trusted;
+- traffic may have no ``id``: its place in the file serves instead.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import posixpath
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import fsspec
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from data_tools.geometry import wrap_angle
+from data_tools.scene import MapElement, Scene
+from data_tools.sources import decimate, find_files
+from forecast.errors import DataError
+
+Array = NDArray[np.float64]
+
+STEP_S = 0.1
+HALF_LANE_M = 1.75
+BIKE_LANE = 3  # map_element_id in the files that have one
+SUFFIXES = (".json", ".json.gz")
+
+
+class WaymoJson:
+    """One scenario a file."""
+
+    name = "waymo-json"
+
+    def find(self, inputs: Sequence[str]) -> list[str]:
+        """The scenario files in some inputs.
+
+        Raises:
+            DataError: An input does not exist or holds no ``.json`` or ``.json.gz``.
+        """
+        return find_files(inputs, SUFFIXES)
+
+    def read(self, unit: str, dt_s: float) -> Scene:
+        """A scenario at ``dt_s``, which must be a multiple of its 0.1 s.
+
+        Raises:
+            DataError: The file cannot be read, or is not such a scenario.
+        """
+        content = _load(unit)
+        try:
+            return _scene(content, unit, dt_s)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise DataError(
+                "a Waymo scenario with objects and roads", f"{unit} with {error!r}", "leave it out"
+            ) from error
+
+
+def _load(unit: str) -> Any:
+    try:
+        with fsspec.open(unit, "rb") as file:
+            content = file.read()
+        # By content, not by name: both kinds are found under both suffixes.
+        text = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        return json.loads(text)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError("a JSON scenario", f"{unit} ({error})", "leave it out") from error
+
+
+def _scene(content: Any, unit: str, dt_s: float) -> Scene:
+    objects = content["objects"]
+    if not objects:
+        raise DataError("traffic", f"no objects in {unit}", "leave it out")
+    valid = np.array([item["valid"] for item in objects], bool)
+    position = np.array([[(p["x"], p["y"]) for p in o["position"]] for o in objects], float)
+    yaw, in_degrees = _yaw(np.array([o["heading"] for o in objects], float), position, valid)
+    size = np.array([(item["length"], item["width"]) for item in objects], float)
+    state = np.concatenate(
+        [position, yaw[..., None], np.broadcast_to(size[:, None], position.shape)], axis=-1
+    )
+    state[~valid] = np.nan
+    classes = tuple(str(item["type"]) for item in objects)
+    ego, named = _ego(content, classes, state)
+    time_s = STEP_S * np.arange(valid.shape[1], dtype=np.float64)
+    every = decimate(time_s, dt_s, unit)
+    return Scene(
+        name=posixpath.basename(unit).removesuffix(".gz").removesuffix(".json"),
+        time_s=time_s[every],
+        dt_s=dt_s,
+        track_id=tuple(str(item.get("id", place)) for place, item in enumerate(objects)),
+        track_class=classes,
+        state=state[:, every],
+        ego_pose=state[ego, every, :3],
+        map=_map(content["roads"]),
+        notes={"heading in degrees": int(in_degrees), "no ego named": int(not named)},
+    )
+
+
+def _yaw(heading: Array, position: Array, valid: NDArray[np.bool_]) -> tuple[Array, bool]:
+    """Headings in radians, and whether they were in degrees.
+
+    Args:
+        heading: ``(N, T)`` in degrees or radians.
+        position: ``(N, T, 2)`` metres.
+        valid: ``(N, T)`` whether the other two hold anything.
+    """
+    lag = min(5, heading.shape[1] - 1)
+    motion = position[:, lag:] - position[:, :-lag]
+    # Over a metre in half a second the direction of motion is the heading, within a few degrees.
+    moving = valid[:, lag:] & valid[:, :-lag] & (np.hypot(*np.moveaxis(motion, -1, 0)) > 1.0)
+    radians = np.radians(heading)
+    if moving.any():
+        course = np.arctan2(motion[moving][:, 1], motion[moving][:, 0])
+        error = [
+            np.median(np.abs(wrap_angle(h[:, :-lag][moving] - course))) for h in (heading, radians)
+        ]
+        in_degrees = bool(error[1] < error[0])
+    else:
+        in_degrees = bool(np.abs(heading[valid]).max(initial=0.0) > 2 * np.pi)
+    return wrap_angle(radians if in_degrees else heading), in_degrees
+
+
+def _ego(content: Any, classes: tuple[str, ...], state: Array) -> tuple[int, bool]:
+    """The track that the grid is centred on, and whether the file names it."""
+    index = int((content.get("metadata") or {}).get("sdc_track_index", -1))
+    if 0 <= index < len(classes):
+        return index, True
+    moved = np.zeros(len(classes))
+    for track, kind in enumerate(classes):
+        seen = state[track, np.isfinite(state[track, :, 0]), :2]
+        # Ahead of any vehicle that stands still come no other classes.
+        moved[track] = np.hypot(*(seen[-1] - seen[0])) if kind == "vehicle" and len(seen) else -1.0
+    if moved.max() < 0:
+        raise DataError("a vehicle to centre the grid on", "none", "leave it out")
+    return int(moved.argmax()), False
+
+
+def _map(roads: Any) -> tuple[MapElement, ...]:
+    """Lanes, road edges and crosswalks; lanes for motor traffic widened to the drivable area."""
+    elements: list[MapElement] = []
+    motor_lanes = []
+    for road in roads:
+        if road["type"] not in ("lane", "road_edge", "crosswalk"):
+            continue
+        points = np.array([(point["x"], point["y"]) for point in road["geometry"]], float)
+        if road["type"] == "crosswalk" and len(points) >= 3:
+            elements.append(MapElement("crosswalk", points, closed=True))
+        elif road["type"] == "road_edge" and len(points) >= 2:
+            elements.append(MapElement("road_edge", points))
+        elif road["type"] == "lane" and len(points) >= 2:
+            elements.append(MapElement("lane_centre", points))
+            if road.get("map_element_id") != BIKE_LANE:
+                motor_lanes.append(shapely.LineString(points))
+    return (*elements, *_drivable(motor_lanes))
+
+
+def _drivable(lanes: Sequence[shapely.LineString]) -> list[MapElement]:
+    areas = shapely.buffer(
+        shapely.simplify(lanes, 0.05), HALF_LANE_M, cap_style="flat", quad_segs=2
+    )
+    rings = shapely.get_exterior_ring(shapely.get_parts(areas))
+    return [MapElement("drivable", shapely.get_coordinates(ring), closed=True) for ring in rings]

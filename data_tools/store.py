@@ -1,0 +1,245 @@
+"""The writer of sequence stores, schema ``bev-sequence/1``.
+
+How many sequences there are, and how many tracks and points the fullest has, is known only when
+every scene has been read. So sequences wait in parts, files of a few sequences each; when all are
+there the store is laid out, and each of its shards is filled from the parts that it needs, in any
+order and by any process.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import zarr
+from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from data_tools import windows
+from data_tools.files import write_whole
+from forecast.schema import POSE_NAMES, SEQUENCE_VARIABLES, STATE_NAMES, SequenceMeta
+
+SHARD = 32  # sequences in a shard, and the most in a part
+
+LONG_NAMES = {
+    "semantic": "class of the agent in each cell",
+    "instance": "id of the agent in each cell, constant through the sequence; 0 is background",
+    "map": "map layers in the present ego frame",
+    "track_state": "pose and size of each agent in the present ego frame; NaN where absent",
+    "track_class": "class of each agent, from 1; 0 is padding",
+    "ego_pose": "pose of the ego in the present ego frame",
+    "map_point": "lane centres and their direction in the present ego frame; NaN is padding",
+    "scene": "recording that the sequence was taken from",
+    "init_time": "time of the present frame in its recording",
+}
+UNITS = {"init_time": "s", "time": "s", "x": "m", "y": "m"}
+COLUMN_UNITS = {"x": "m", "y": "m", "yaw": "rad", "length": "m", "width": "m"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The sizes of a store, besides those that its attributes give.
+
+    Args:
+        sequences: Number of sequences.
+        tracks: Most tracks of any sequence.
+        points: Most map points of any sequence.
+    """
+
+    sequences: int
+    tracks: int
+    points: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive sequences of one part that go to consecutive places of the store.
+
+    Args:
+        path: The part's file.
+        scene: Name of the recording.
+        start: First sequence of the part to take.
+        stop: One past the last.
+        place: Where the first goes in the store.
+    """
+
+    path: str
+    scene: str
+    start: int
+    stop: int
+    place: int
+
+
+def write_part(system: Any, path: str, content: Sequence[windows.Sequence]) -> None:
+    """Stores a few sequences until the store is laid out; tracks and points padded alike."""
+    columns = {field.name: [getattr(s, field.name) for s in content] for field in _FIELDS}
+    arrays = {name: _stack(values) for name, values in columns.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_whole(system, path, Zstd(level=1).encode(buffer.getvalue()))
+
+
+def read_part(system: Any, path: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a part by name, a sequence per row."""
+    content = io.BytesIO(Zstd().decode(system.cat_file(path)))
+    with np.load(content, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def create_store(url: str, meta: SequenceMeta, layout: Layout, notes: dict[str, int]) -> None:
+    """Lays out an empty store: groups, arrays, coordinates and attributes.
+
+    Args:
+        url: Local path or fsspec URL.
+        meta: What the attributes say.
+        layout: The sizes.
+        notes: What was repaired or left out, by reason; kept in the attributes.
+    """
+    attrs = {**meta.to_attrs(), "notes": notes, "Conventions": "CF-1.12"}
+    group = zarr.open_group(url, mode="w", zarr_format=3, attributes=attrs)
+    for name, values in _coordinates(meta).items():
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype="str" if values.dtype.kind == "U" else values.dtype,
+            dimension_names=[name],
+            attributes={"units": UNITS[name]} if name in UNITS else {},
+        )
+        array[:] = values
+    sizes = _sizes(meta, layout)
+    for name, (dims, dtype) in SEQUENCE_VARIABLES.items():
+        if name in LONG_NAMES and all(sizes[dim] for dim in dims[1:]):
+            _create_variable(group, name, [sizes[dim] for dim in dims], dims, dtype, meta)
+
+
+def write_shard(url: str, system: Any, pieces: Iterable[Piece]) -> None:
+    """Fills one shard of every variable.
+
+    Args:
+        url: A store made by :func:`create_store`.
+        system: The filesystem of the parts.
+        pieces: Neighbours in the store that make up whole shards.
+    """
+    group = zarr.open_group(url, mode="r+", zarr_format=3)
+    pieces = list(pieces)
+    names = list(itertools.chain.from_iterable([p.scene] * (p.stop - p.start) for p in pieces))
+    rows: dict[str, list[NDArray[Any]]] = {}
+    for piece in pieces:
+        for name, values in read_part(system, piece.path).items():
+            rows.setdefault(name, []).append(values[piece.start : piece.stop])
+    start, stop = pieces[0].place, pieces[0].place + len(names)
+    for name, array in group.arrays():
+        if name == "scene":
+            array[start:stop] = np.array(names)
+        elif name in rows:
+            array[start:stop] = _pad_and_join(rows.pop(name), array)
+
+
+def part_counts(sequences: int) -> list[int]:
+    """How many sequences each part of a scene holds."""
+    return [min(SHARD, sequences - start) for start in range(0, sequences, SHARD)]
+
+
+def shards(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Cuts pieces at the borders of shards and groups them by shard, in order."""
+    cut: list[Piece] = []
+    for piece in pieces:
+        offset = piece.start - piece.place
+        place, end = piece.place, piece.place + piece.stop - piece.start
+        while place < end:
+            border = min(end, (place // SHARD + 1) * SHARD)
+            cut.append(Piece(piece.path, piece.scene, place + offset, border + offset, place))
+            place = border
+    for _, group in itertools.groupby(cut, key=lambda piece: piece.place // SHARD):
+        yield list(group)
+
+
+_FIELDS = fields(windows.Sequence)
+
+
+def _stack(values: list[Any]) -> NDArray[Any]:
+    arrays = [np.asarray(value) for value in values]
+    longest = max((array.shape[0] for array in arrays if array.ndim), default=0)
+    return np.stack([_pad(array, longest) if array.ndim else array for array in arrays])
+
+
+def _pad(array: NDArray[Any], length: int) -> NDArray[Any]:
+    """More rows at the end: NaN in arrays of floats, else 0."""
+    fill = np.nan if array.dtype.kind == "f" else 0
+    missing = [(0, length - array.shape[0])] + [(0, 0)] * (array.ndim - 1)
+    return np.pad(array, missing, constant_values=fill)
+
+
+def _pad_and_join(rows: list[NDArray[Any]], array: Any) -> NDArray[Any]:
+    """Rows of several parts as one array of the shape that ``array`` has beyond its first axis."""
+    joined = np.zeros((sum(len(part) for part in rows), *array.shape[1:]), array.dtype)
+    if array.ndim > 1:
+        joined[:] = array.fill_value
+    start = 0
+    for part in rows:
+        # Only the second axis, tracks or points, differs between parts.
+        joined[start : start + len(part), *(slice(n) for n in part.shape[1:])] = part
+        start += len(part)
+    return joined
+
+
+def _coordinates(meta: SequenceMeta) -> dict[str, NDArray[Any]]:
+    return {
+        "time": (np.arange(meta.history + meta.horizon) - (meta.history - 1)) * meta.dt_s,
+        "y": meta.grid.y_m,
+        "x": meta.grid.x_m,
+        "state": np.array(STATE_NAMES),
+        "pose": np.array(POSE_NAMES),
+        **({"map_layer": np.array(meta.map_layers)} if meta.map_layers else {}),
+    }
+
+
+def _sizes(meta: SequenceMeta, layout: Layout) -> dict[str, int]:
+    return {
+        "sequence": layout.sequences,
+        "time": meta.history + meta.horizon,
+        "y": meta.grid.height,
+        "x": meta.grid.width,
+        "map_layer": len(meta.map_layers),
+        "track": max(1, layout.tracks),  # readers find the variable even where no one was seen
+        "state": len(STATE_NAMES),
+        "pose": len(POSE_NAMES),
+        "point": layout.points,
+        "point_state": len(POSE_NAMES),
+    }
+
+
+def _create_variable(
+    group: zarr.Group,
+    name: str,
+    shape: Sequence[int],
+    dims: tuple[str, ...],
+    dtype: str,
+    meta: SequenceMeta,
+) -> None:
+    attrs: dict[str, Any] = {"long_name": LONG_NAMES[name]}
+    if name in UNITS:
+        attrs["units"] = UNITS[name]
+    if name in ("semantic", "track_class"):
+        attrs["flag_values"] = list(range(len(meta.classes) + 1))
+        attrs["flag_meanings"] = " ".join(("background", *meta.classes))
+    if dims[-1] in ("state", "pose", "point_state"):
+        columns = STATE_NAMES if dims[-1] == "state" else POSE_NAMES
+        attrs["columns"] = {column: COLUMN_UNITS[column] for column in columns}
+    one_each = len(shape) > 1
+    group.create_array(
+        name,
+        shape=tuple(shape),
+        dtype=dtype,
+        chunks=(1 if one_each else SHARD, *shape[1:]),
+        shards=(SHARD, *shape[1:]) if one_each else None,
+        compressors=ZstdCodec(level=3),
+        fill_value=np.nan if dtype.startswith("float") else "" if dtype == "str" else 0,
+        dimension_names=dims,
+        attributes=attrs,
+    )

@@ -1,0 +1,147 @@
+"""A scene to sequences: windows of frames, moved into the ego frame of their present."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.geometry import poses_to_frame
+from data_tools.options import PrepareOptions
+from data_tools.rasterise import (
+    MapEdges,
+    lane_points,
+    map_edges,
+    rasterise_boxes,
+    rasterise_map,
+)
+from data_tools.scene import Scene
+from forecast.errors import DataError
+from forecast.schema import MAX_INSTANCE_ID
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One entry of a sequence store, everything in the present ego frame.
+
+    Args:
+        semantic: ``(T, H, W)`` 0 background, k = class k - 1.
+        instance: ``(T, H, W)`` 0 background, else track + 1.
+        map: ``(M, H, W)`` 0/1 by layer; only zeros for a scene without a map.
+        track_state: ``(N, T, 5)`` x, y, yaw, length, width; NaN where absent.
+        track_class: ``(N,)`` class of each track, from 1.
+        ego_pose: ``(T, 3)`` x, y, yaw.
+        map_point: ``(P, 3)`` x, y, yaw of lane centres inside the grid.
+        init_time: Time of the present frame in its recording, seconds.
+    """
+
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.uint16]
+    map: NDArray[np.uint8]
+    track_state: NDArray[np.float32]
+    track_class: NDArray[np.uint8]
+    ego_pose: Array
+    map_point: NDArray[np.float32]
+    init_time: float
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """The tracks of a scene that can be drawn.
+
+    Args:
+        state: ``(N, T, 5)`` in the world frame, NaN in all five where absent.
+        label: ``(N,)`` class, from 1.
+        notes: What was left out, by reason.
+    """
+
+    state: Array
+    label: NDArray[np.uint8]
+    notes: dict[str, int]
+
+
+def usable_tracks(scene: Scene, classes: tuple[str, ...]) -> Tracks:
+    """Keeps the tracks of the wanted classes and blanks boxes that cannot be drawn.
+
+    A box is blanked if one of its five numbers is not finite or a side is not above zero; a track
+    that has no box left is dropped. Both are counted.
+    """
+    number = {name: place for place, name in enumerate(classes, start=1)}
+    label = np.array([number.get(name, 0) for name in scene.track_class], np.uint8)
+    state = scene.state[label > 0].copy()
+    given = np.isfinite(state).any(axis=-1)
+    drawable = np.isfinite(state).all(axis=-1) & (state[..., 3:].min(axis=-1) > 0)
+    state[~drawable] = np.nan
+    kept = drawable.any(axis=1)
+    notes = {
+        "tracks of other classes": int((label == 0).sum()),
+        "boxes without a finite pose or size": int((given & ~drawable).sum()),
+    }
+    return Tracks(state[kept], label[label > 0][kept], notes)
+
+
+def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator[Sequence]:
+    """Every window of a scene in which history and horizon fit and the ego's pose is known.
+
+    Raises:
+        DataError: More agents are in one window than instance ids exist.
+    """
+    edges, points = map_edges(scene.map), lane_points(scene.map)
+    known = np.isfinite(scene.ego_pose).all(axis=1)
+    for start in range(0, len(scene.time_s) - options.frames + 1, options.stride):
+        window = slice(start, start + options.frames)
+        if not known[window].all():
+            continue
+        present = start + options.history - 1
+        pose = scene.ego_pose[present]
+        yield _sequence(
+            poses_to_frame(tracks.state[:, window], pose),
+            tracks.label,
+            poses_to_frame(scene.ego_pose[window], pose),
+            edges.to_frame(pose),
+            poses_to_frame(points, pose),
+            float(scene.time_s[present]),
+            options,
+        )
+
+
+def _sequence(
+    state: Array,
+    label: NDArray[np.uint8],
+    ego_pose: Array,
+    edges: MapEdges,
+    points: Array,
+    init_time: float,
+    options: PrepareOptions,
+) -> Sequence:
+    grid = options.grid
+    inside: NDArray[np.bool_] = grid.contains(state[..., 0], state[..., 1])  # False where NaN
+    kept = _by_first_appearance(inside)
+    if len(kept) > MAX_INSTANCE_ID:
+        raise DataError(f"at most {MAX_INSTANCE_ID} agents", str(len(kept)), "use a smaller grid")
+    state, label = state[kept], label[kept]
+    track, frame = np.nonzero(np.isfinite(state[..., 0]))
+    instance = rasterise_boxes(
+        state[track, frame], frame, (track + 1).astype(np.uint16), options.frames, grid
+    )
+    label_of_id = np.concatenate([np.zeros(1, np.uint8), label])
+    return Sequence(
+        semantic=label_of_id[instance],
+        instance=instance,
+        map=rasterise_map(edges, grid),
+        track_state=state.astype(np.float32),
+        track_class=label,
+        ego_pose=ego_pose,
+        map_point=points[grid.contains(points[:, 0], points[:, 1])].astype(np.float32),
+        init_time=init_time,
+    )
+
+
+def _by_first_appearance(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Tracks that are ever inside the grid, those seen first in front, else in their own order."""
+    kept = np.flatnonzero(inside.any(axis=1))
+    return kept[np.argsort(inside[kept].argmax(axis=1), kind="stable")]
