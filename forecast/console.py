@@ -21,11 +21,25 @@ MOST_SKIPPED = 20  # lines about inputs left out; the rest is counted
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, moved by calling ``report(done, total)``."""
+    """A progress bar, moved by calling ``report(done, total)``; none where stderr is no terminal.
+
+    It appears at the first report, so that an error before it stands alone.
+    """
+    console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    )
+    task = bar.add_task(label, total=None)
+
+    def report(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        bar.start()
+
+    try:
+        yield report
+    finally:
+        bar.stop()
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
