@@ -109,8 +109,9 @@ def _comparison_table(name: str, rows: Mapping[str, ClassScores], horizon: int) 
         table.add_column(header, justify="right", no_wrap=True)
     for forecaster, one in rows.items():
         by_lead = (one.iou_by_lead[lead] for lead in leads)
-        numbers = (one.iou, *by_lead, one.vpq, one.vpq_moving)
-        table.add_row(forecaster, *map(_number, numbers), _number(one.ade_moving, " m"))
+        numbers = map(_number, (one.iou, *by_lead, one.vpq))
+        moving = _with_interval(one, "vpq_moving"), _number(one.ade_moving, " m")
+        table.add_row(forecaster, *numbers, *moving)
     return table
 
 

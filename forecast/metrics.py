@@ -248,26 +248,27 @@ def count_segments(
         Hu et al., FIERY, ICCV 2021; the `PanopticMetric` of its repository. Two segments cannot
         both exceed 0.5 with a third, so matches are unique.
     """
-    every, only_moving = np.zeros(4), np.zeros(4)
     iou = frame.iou()
-    matches = np.argwhere(iou > 0.5)
-    for row, column in matches:
-        true_id, id_ = int(frame.true_ids[row]), int(frame.ids[column])
-        kept = reference.get(true_id, id_) == id_
-        outcome = (1, 0, 0, iou[row, column]) if kept else (0, 1, 1, 0)
-        every += outcome
-        if true_id in moving:
-            only_moving += outcome
-        reference[true_id] = id_
+    rows, columns = np.nonzero(iou > 0.5)
+    pairs = list(zip(frame.true_ids[rows].tolist(), frame.ids[columns].tolist(), strict=True))
+    kept = np.array([reference.get(true_id, id_) == id_ for true_id, id_ in pairs], dtype=bool)
+    reference.update(pairs)
 
-    moves = np.isin(frame.true_ids, list(moving))
-    missed = ~np.isin(np.arange(len(frame.true_ids)), matches[:, 0])
-    extra = ~np.isin(np.arange(len(frame.ids)), matches[:, 1])
+    missed, extra = np.ones(len(frame.true_ids), dtype=bool), np.ones(len(frame.ids), dtype=bool)
+    missed[rows], extra[columns] = False, False
+    moves = np.array([id_ in moving for id_ in frame.true_ids.tolist()], dtype=bool)
     touches = frame.shared > 0
     wrong = extra & (touches[moves].any(axis=0) | ~touches.any(axis=0))
-    every[1:3] += extra.sum(), missed.sum()
-    only_moving[1:3] += wrong.sum(), (missed & moves).sum()
-    return every, only_moving
+
+    def counts(chosen: NDArray[np.bool_], false: NDArray[np.bool_]) -> NDArray[np.float64]:
+        hits = kept & chosen[rows]
+        switches = np.count_nonzero(~kept & chosen[rows])
+        misses = np.count_nonzero(missed & chosen)
+        quality = iou[rows[hits], columns[hits]].sum()
+        false_alarms = np.count_nonzero(false)
+        return np.array([hits.sum(), switches + false_alarms, switches + misses, quality])
+
+    return counts(np.ones_like(moves), extra), counts(moves, wrong)
 
 
 def visible_ids(truth: Truth) -> NDArray[np.int64]:

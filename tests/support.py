@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 
 from forecast.grid import BEVGrid
-from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS, Protocol, SequenceMeta
+from forecast.output import ForecastWriter
+from forecast.schema import (
+    DEFAULT_CLASSES,
+    MAP_LAYERS,
+    Protocol,
+    SequenceMeta,
+    open_sequence_store,
+)
+from forecast.types import StepForecast
 
 GRID = BEVGrid(-16.0, 24.0, -12.0, 12.0, 0.5)
 
@@ -61,8 +70,12 @@ def sequence_dataset(
     history: int = 3,
     horizon: int = 6,
     dt_s: float = 0.5,
+    first: int = 0,
 ) -> xr.Dataset:
-    """One sequence per list of movers, in the schema of a sequence store."""
+    """One sequence per list of movers, in the schema of a sequence store.
+
+    Scenes are numbered from ``first``.
+    """
     time_s = np.arange(-history + 1, horizon + 1) * dt_s
     tracks = max((len(movers) for movers in scenes), default=0)
     shape = (len(scenes), len(time_s), *grid.shape)
@@ -90,6 +103,7 @@ def sequence_dataset(
     layers = np.zeros((len(scenes), len(MAP_LAYERS), *grid.shape), np.uint8)
     layers[:, 0, abs(grid.y_m) < 6] = 1
     ego = np.zeros((len(scenes), len(time_s), 3))
+    names = [f"scene-{first + index}" for index in range(len(scenes))]
     variables: dict[str, Any] = {
         "semantic": (("sequence", "time", "y", "x"), semantic),
         "instance": (("sequence", "time", "y", "x"), instance),
@@ -97,7 +111,7 @@ def sequence_dataset(
         "track_state": (("sequence", "track", "time", "state"), state),
         "track_class": (("sequence", "track"), label),
         "ego_pose": (("sequence", "time", "pose"), ego),
-        "scene": ("sequence", np.array([f"scene-{i}" for i in range(len(scenes))], object)),
+        "scene": ("sequence", np.array(names, object)),
         "init_time": ("sequence", np.arange(len(scenes), dtype=float), {"units": "s"}),
     }
     coords = {"time": time_s, "x": grid.x_m, "y": grid.y_m}
@@ -108,4 +122,39 @@ def sequence_store(path: Path, scenes: Sequence[Sequence[Mover]], **options: Any
     """Writes :func:`sequence_dataset` as zarr and returns its path."""
     dataset = sequence_dataset(scenes, **options)
     dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    return str(path)
+
+
+def perfect_steps(data: xr.Dataset, meta: SequenceMeta, index: int) -> Iterator[StepForecast]:
+    """The truth of one sequence of a store, as if it had been forecast."""
+    one = data.isel(sequence=[index])
+    state = torch.from_numpy(one["track_state"].values)
+    label = torch.from_numpy(one["track_class"].values.astype(np.int64))
+    for lead in range(1, meta.horizon + 1):
+        frame = one.isel(time=meta.history - 1 + lead)
+        semantic = torch.from_numpy(frame["semantic"].values.astype(np.int64))
+        classes = torch.arange(1, len(meta.classes) + 1)[None, :, None, None]
+        pose = state[:, :, meta.history - 1 + lead]
+        yield StepForecast(
+            lead=lead,
+            ids=torch.arange(1, label.shape[1] + 1)[None],
+            label=label,
+            pose=pose[..., :3],
+            existence=pose[..., 0].isfinite().float(),
+            instance=torch.from_numpy(frame["instance"].values.astype(np.int64)),
+            semantic=semantic,
+            occupancy=(semantic[:, None] == classes).float(),
+            flow=torch.zeros(1, 2, *meta.grid.shape),
+        )
+
+
+def forecast_store(path: Path, sequences: str, **attrs: Any) -> str:
+    """Writes the perfect forecast of a sequence store and returns its path."""
+    data, meta = open_sequence_store(sequences)
+    tracks, attrs = data.sizes["track"], {"model": "perfect", **attrs}
+    with ForecastWriter(
+        str(path), data, meta, horizon=meta.horizon, tracks=tracks, attrs=attrs
+    ) as writer:
+        for index in range(data.sizes["sequence"]):
+            writer.write(slice(index, index + 1), perfect_steps(data, meta, index))
     return str(path)
