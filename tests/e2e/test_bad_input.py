@@ -1,0 +1,213 @@
+"""Bad input through the command line: one line, exit code 2, nothing under the output's name."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forecast import cli
+from tests.support import Mover, sequence_store
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Refused:
+    """Runs the program in ``tmp_path`` and returns its one line on stderr."""
+
+    def run(*arguments: str, output: str | None = None) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("FORECAST_DEBUG", raising=False)
+        monkeypatch.setattr(sys, "argv", ["forecast", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        shown = capsys.readouterr().err
+        assert exit_.value.code == cli.BAD_INPUT, shown
+        assert shown.count("\n") == 1, shown
+        assert shown.startswith("error: expected "), shown
+        assert "; got" in shown, shown
+        if output is not None:
+            assert not (tmp_path / output).exists()
+        return shown
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Path]:
+    """A small valid sequence store of two scenes."""
+    path = tmp_path / "store.zarr"
+    sequence_store(path, [[Mover(0, 0, speed=4)], [Mover(5, 3, speed=4), Mover(-5, -3)]])
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def scenario(steps: int = 91, **changes: Any) -> dict[str, Any]:
+    """One car at 8 m/s in the JSON of Waymo scenarios; ``changes`` replace its fields."""
+    car = {
+        "position": [{"x": 0.8 * step, "y": 0.0} for step in range(steps)],
+        "heading": [0.0] * steps,
+        "valid": [True] * steps,
+        "length": 4.5,
+        "width": 2.0,
+        "type": "vehicle",
+    } | changes
+    return {"objects": [car], "roads": [], "metadata": {"sdc_track_index": 0}}
+
+
+# --- prepare
+
+
+def test_prepare_refuses_a_missing_input(refused: Refused) -> None:
+    line = refused("prepare", "waymo-json", "none.json", "--output", "o.zarr", output="o.zarr")
+    assert "none.json" in line
+
+
+def test_prepare_refuses_an_unknown_source(refused: Refused) -> None:
+    assert "waymo-json" in refused("prepare", "kitti", "x", "--output", "o.zarr", output="o.zarr")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"objects": [], "roads": []}', "\x1f\x8b broken"],
+    ids=["empty", "corrupt", "list", "no-objects", "no-traffic", "not-gzip"],
+)
+def test_prepare_refuses_json_that_is_no_scenario(
+    content: str, refused: Refused, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.json").write_text(content, encoding="latin-1")
+    line = refused(
+        "prepare", "waymo-json", "bad.json", "--output", "o.zarr", "--workers", "1", output="o.zarr"
+    )
+    assert "bad.json" in line
+
+
+@pytest.mark.parametrize("bad", ["nan", "short"])
+def test_prepare_refuses_a_recording_without_a_usable_ego(
+    bad: str, refused: Refused, tmp_path: Path
+) -> None:
+    steps = 20 if bad == "short" else 91
+    nowhere = [{"x": float("nan"), "y": 0.0}] * steps
+    content = scenario(steps) if bad == "short" else scenario(position=nowhere)
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    refused(
+        "prepare", "waymo-json", "a.json", "--output", "o.zarr", "--workers", "1", output="o.zarr"
+    )
+
+
+def test_prepare_counts_boxes_of_no_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = scenario()
+    content["objects"].append(content["objects"][0] | {"length": 0.0})
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    command = "forecast prepare waymo-json a.json --output o.zarr --workers 1"
+    monkeypatch.setattr(sys, "argv", command.split())
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 0
+    assert "boxes without a finite pose or size: 19" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("grid", ["tiny", "1,2,3", "5,-5,0,1,0.5", "-5,5,-5,5,0", "-5,5,-5,5,0.3"])
+def test_prepare_refuses_impossible_grids(grid: str, refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(scenario()))
+    refused(
+        "prepare", "waymo-json", "a.json", "--output", "o.zarr", f"--grid={grid}", output="o.zarr"
+    )
+
+
+def test_prepare_refuses_an_output_that_exists(
+    refused: Refused, tmp_path: Path, store: Path
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(scenario()))
+    before = sorted(store.rglob("*"))
+    refused("prepare", "waymo-json", "a.json", "--output", str(store), "--workers", "1")
+    assert sorted(store.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["a.json/o.zarr", "/proc/o.zarr"])
+def test_prepare_refuses_an_output_that_cannot_be_written(
+    place: str, refused: Refused, tmp_path: Path
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(scenario()))
+    refused("prepare", "waymo-json", "a.json", "--output", place, "--workers", "1", output=place)
+
+
+def test_prepare_without_space_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(scenario()))
+    command = "prepare waymo-json a.json --output o.zarr --workers 1"
+    done = run_with_files_of_at_most(2000, command, tmp_path)
+    assert_refused(done)
+    assert not (tmp_path / "o.zarr").exists()
+
+
+# --- stores
+
+
+def test_a_missing_store_is_refused(refused: Refused) -> None:
+    assert "none.zarr" in refused("inspect", "store", "none.zarr")
+
+
+def test_a_file_that_is_no_store_is_refused(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "file.zarr").write_text("not zarr")
+    assert "file.zarr" in refused("inspect", "store", "file.zarr")
+
+
+def test_another_schema_version_is_refused(refused: Refused, store: Path) -> None:
+    metadata = store / "zarr.json"
+    metadata.write_text(metadata.read_text().replace("bev-sequence/1", "bev-sequence/9"))
+    line = refused("inspect", "store", str(store))
+    assert "bev-sequence/1" in line
+    assert "bev-sequence/9" in line
+
+
+def test_truncated_metadata_is_refused(refused: Refused, store: Path) -> None:
+    metadata = store / "zarr.json"
+    metadata.write_text(metadata.read_text()[:100])
+    assert "store.zarr" in refused("inspect", "store", str(store))
+
+
+def test_a_store_that_lost_a_variable_is_refused(refused: Refused, store: Path) -> None:
+    shutil.rmtree(store / "ego_pose")
+    assert "ego_pose" in refused("inspect", "store", str(store))
+
+
+# --- helpers
+
+
+def run_with_files_of_at_most(
+    size: int, command: str, directory: Path
+) -> subprocess.CompletedProcess[str]:
+    """The program where no file can grow beyond ``size`` bytes, as on a disk that is full."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return subprocess.run(
+        [sys.executable, "-m", "forecast.cli", *command.split()],
+        cwd=directory,
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str]) -> None:
+    """Exit code 2 and one line."""
+    assert done.returncode == cli.BAD_INPUT, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: expected "), done.stderr
