@@ -86,7 +86,7 @@ def _from_tracks(history: BEVSequence) -> Agents:
     size = torch.where(finite[:, :, -1, None], state[:, :, -1, 3:], 0.0)
     return Agents(
         ids=torch.where(here, track, 0),
-        label=torch.where(here, history.track_class, 0),
+        label=torch.where(here, history.track_class, 0).long(),
         past=past,
         seen=finite,
         size=size,

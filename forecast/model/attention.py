@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,8 +17,8 @@ from torch.nn import functional
 
 from forecast.errors import ConfigError
 from forecast.model import se2
+from forecast.model.spec import BackendName
 
-BackendName = Literal["auto", "torch", "native", "mmcv"]
 Shapes = Sequence[tuple[int, int]]
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50"]
+from forecast.model.spec import BackboneName
 
 
 class Backbone(nn.Module):

@@ -59,13 +59,19 @@ class Baseline:
             motion = twist
         return KinematicState(0, agents, agents.pose, motion, history.instance[:, -1], history.grid)
 
-    def step(self, state: KinematicState) -> tuple[KinematicState, StepForecast]:
-        """Moves every agent once and draws it."""
+    def move(self, state: KinematicState) -> KinematicState:
+        """Moves every agent once."""
         if self.name == "constant-turn":
             pose = se2.compose(state.pose, se2.exp(state.motion))
         else:
             pose = state.pose + state.motion
+        return replace(state, lead=state.lead + 1, pose=pose)
+
+    def step(self, state: KinematicState) -> tuple[KinematicState, StepForecast]:
+        """Moves every agent once and draws it."""
+        moved = self.move(state)
         live = state.agents.live
+        pose = moved.pose
         rasters = paint(
             state.agents,
             pose,
@@ -76,7 +82,6 @@ class Baseline:
             state.grid,
             self.classes,
         )
-        moved = replace(state, lead=state.lead + 1, pose=pose)
         forecast = StepForecast(
             lead=moved.lead,
             ids=state.agents.ids,

@@ -12,73 +12,18 @@ from torch.nn import functional
 
 from forecast.model import se2
 from forecast.model.agents import Agents, last_twist, observe
-from forecast.model.backbone import BackboneName
 from forecast.model.context import MapCrop, Rows, Surroundings, relative
 from forecast.model.decoder import Decoder
 from forecast.model.heads import DotMaskHead, MotionHead
 from forecast.model.memory import Memory, MemoryEncoder
 from forecast.model.painter import Refiner, paint
 from forecast.model.queries import QueryInteraction, pad_rows
+from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.model.warp import sample_at, warp_by_agents
 from forecast.types import BEVSequence, StepForecast
 
 # Slower than this per step an agent's features need not be carried anywhere.
 STILL_M = 0.1
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the data offers, which fixes the network's input channels."""
-
-    classes: tuple[str, ...]
-    map_layers: tuple[str, ...]
-    bev_channels: int = 0
-
-    @property
-    def channels(self) -> int:
-        """Channels of one frame: classes, map layers, the user's own."""
-        return len(self.classes) + len(self.map_layers) + self.bev_channels
-
-
-@dataclass(frozen=True)
-class ForecasterSpec:
-    """Hyper-parameters of the network; every one may be set in a configuration's ``model``.
-
-    Attributes:
-        history: Frames read, the present one included.
-        slots: Most agents of one sequence.
-        dim: Width of the queries and of the memory.
-        hidden: Width of the attentions over neighbours and lane points.
-        heads: Heads of the deformable attention and of QIM.
-        points: Samples per head and level.
-        ffn: Width of the feed-forward networks.
-        encoder_layers: Depth of the deformable encoder.
-        decoder_layers: Depth of the decoder.
-        backbone: ResNet of the frames.
-        stem_stride: Stride of its stem: 1, 2 or 4.
-        backbone_layers: Residual layers run, from the finest.
-        pixel_dim: Width of the pixel embedding of the mask head.
-        memory: Whether the raster is read at all; without it queries see tracks and map only.
-        update_position: Whether QIM updates the position part of a query.
-        keep: Existence probability above which an agent is drawn.
-    """
-
-    history: int = 3
-    slots: int = 256
-    dim: int = 128
-    hidden: int = 64
-    heads: int = 8
-    points: int = 4
-    ffn: int = 256
-    encoder_layers: int = 1
-    decoder_layers: int = 1
-    backbone: BackboneName = "resnet18"
-    stem_stride: int = 4
-    backbone_layers: int = 4
-    pixel_dim: int = 16
-    memory: bool = True
-    update_position: bool = False
-    keep: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -138,6 +83,7 @@ class Forecaster(nn.Module):
     def __init__(self, spec: ForecasterSpec, inputs: Inputs) -> None:
         super().__init__()
         self.spec, self.inputs = spec, inputs
+        self.read_memory = spec.memory  # a curriculum may leave it out at first
         dim, layers = spec.dim, len(inputs.map_layers) + inputs.bev_channels
         self.traits = len(inputs.classes) + 2
         self.encode = (
@@ -190,7 +136,7 @@ class Forecaster(nn.Module):
             lead=0,
             agents=agents,
             around=around,
-            memory=self.encode(self._frame(history)) if self.encode is not None else None,
+            memory=self._remember(history),
             observed=history.instance[:, -1],
             pose=agents.pose,
             twist=twist,
@@ -269,6 +215,12 @@ class Forecaster(nn.Module):
             return out
 
         return refine
+
+    def _remember(self, history: BEVSequence) -> Memory | None:
+        if self.encode is None or not self.read_memory:
+            return None
+        memory: Memory = self.encode(self._frame(history))
+        return memory
 
     def _warp(self, state: ForecastState) -> Memory | None:
         if state.memory is None or state.lead == 0:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from forecast.grid import BEVGrid
 from forecast.model.attention import MultiScaleDeformableAttention
-from forecast.model.backbone import Backbone, BackboneName
+from forecast.model.backbone import Backbone
 from forecast.model.position import sine_position
+from forecast.model.spec import BackboneName
 
 
 @dataclass(frozen=True)

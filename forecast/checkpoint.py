@@ -1,0 +1,134 @@
+"""Checkpoints for sharing: weights in safetensors, everything else in JSON beside them.
+
+``model.safetensors`` holds tensors only and cannot run code; ``model.json`` says what they are and
+carries the hash of the weights, so that a damaged or exchanged file is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from forecast import __version__
+from forecast.errors import CheckpointError, ConfigError
+from forecast.model.forecaster import Forecaster
+from forecast.model.spec import ForecasterSpec, Inputs
+
+SCHEMA = "bev-forecaster/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A forecaster and where it came from.
+
+    Attributes:
+        model: In evaluation mode, on the CPU.
+        dt_s: Seconds per step that it was trained for.
+        hash: SHA-256 of the weights.
+        training: What is known of its training.
+    """
+
+    model: Forecaster
+    dt_s: float
+    hash: str
+    training: dict[str, Any]
+
+
+def save_checkpoint(
+    model: Forecaster, path: str | Path, dt_s: float, training: dict[str, Any]
+) -> None:
+    """Writes ``path`` (``*.safetensors``) and its JSON; each appears whole or not at all."""
+    weights = Path(path)
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    temporary = weights.with_name(f".{weights.name}.{os.getpid()}")
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, temporary)
+    about = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "model": asdict(model.spec),
+        "inputs": asdict(model.inputs),
+        "dt_s": dt_s,
+        "sha256": _sha256(temporary),
+        "training": training,
+    }
+    note = temporary.with_suffix(".json")
+    note.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, weights)
+    os.replace(note, weights.with_suffix(".json"))
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Reads a forecaster: ``path`` is a ``*.safetensors`` file, or a run's folder that holds one.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or of another model.
+    """
+    weights = _weights(Path(path))
+    about = _about(weights.with_suffix(".json"))
+    try:
+        spec = ForecasterSpec(**about["model"])
+        inputs = about["inputs"]
+        model = Forecaster(
+            spec,
+            Inputs(tuple(inputs["classes"]), tuple(inputs["map_layers"]), inputs["bev_channels"]),
+        )
+        expected, dt_s = str(about["sha256"]), float(about["dt_s"])
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(
+            "a model that this version knows",
+            f"{weights.with_suffix('.json')} ({error})",
+            f"use the version that wrote it ({about.get('version')})",
+        ) from error
+    found = _sha256(weights)
+    if found != expected:
+        raise CheckpointError(
+            f"weights with SHA-256 {expected[:12]}...",
+            f"{found[:12]}... in {weights}",
+            "fetch both files of the checkpoint anew",
+        )
+    try:
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(
+            "weights of the model that the JSON describes",
+            f"{weights} ({str(error).splitlines()[0]})",
+            "fetch both files of the checkpoint anew",
+        ) from error
+    return Checkpoint(model.eval(), dt_s, found, dict(about.get("training", {})))
+
+
+def _weights(path: Path) -> Path:
+    weights = path / "model.safetensors" if path.is_dir() else path
+    if weights.suffix != ".safetensors" or not weights.is_file():
+        raise CheckpointError(
+            "a *.safetensors file, or a run's folder with model.safetensors",
+            str(path),
+            "check --model",
+        )
+    return weights
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            "a JSON file beside the weights", f"{path} ({type(error).__name__})", "fetch it anew"
+        ) from error
+    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
+        found = about.get("schema") if isinstance(about, dict) else type(about).__name__
+        raise CheckpointError(f"schema {SCHEMA!r}", f"{found!r} in {path}", "use another checkpoint")
+    return about
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

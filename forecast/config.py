@@ -1,0 +1,132 @@
+"""The configuration of a training run: one YAML, changed by ``--set a.b=c``; unknown keys refused."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from forecast.data.settings import Augmentation, Loading
+from forecast.errors import ConfigError
+from forecast.model.spec import ForecasterSpec
+from forecast.training.settings import LossWeights, Optimisation, Stage
+
+
+class Config(BaseModel):
+    """Everything that a training run depends on beside its data.
+
+    Attributes:
+        model: The network.
+        curriculum: Stages in order.
+        loss: Weights of the loss.
+        augmentation: Variations of the data.
+        optimisation: Optimizer and schedule.
+        loading: Batches.
+        seed: Of weights, order and augmentation.
+        ema_decay: Decay of the averaged weights that are validated and shared; 0 = none.
+        precision: Lightning's precision flag, "32-true" or "bf16-mixed".
+        accelerator: Lightning's flag.
+        devices: Lightning's flag; more than one trains with DDP.
+        save_every_steps: Steps between checkpoints to resume from.
+        initial: A checkpoint to start from (fine-tuning), or None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ForecasterSpec = ForecasterSpec()
+    curriculum: tuple[Stage, ...] = Field(default=(Stage(10, 6),), min_length=1)
+    loss: LossWeights = LossWeights()
+    augmentation: Augmentation = Augmentation()
+    optimisation: Optimisation = Optimisation()
+    loading: Loading = Loading()
+    seed: int = Field(default=0, ge=0)
+    ema_decay: float = Field(default=0.998, ge=0.0, lt=1.0)
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    devices: int = Field(default=1, ge=1)
+    save_every_steps: int = Field(default=200, ge=1)
+    initial: str | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole curriculum."""
+        return sum(stage.epochs for stage in self.curriculum)
+
+
+def load_config(path: str | None, overrides: list[str]) -> Config:
+    """Reads a configuration.
+
+    Args:
+        path: YAML file, or None for the defaults.
+        overrides: Changes such as ``optimisation.learning_rate=0.0003``; values are YAML.
+
+    Raises:
+        ConfigError: The file is missing or malformed, or a key or value is not admitted.
+    """
+    settings = _read_yaml(path) if path is not None else {}
+    for override in overrides:
+        _set(settings, override)
+    _refuse_unknown(settings, path)
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{where}: {first['msg']}", repr(first["input"]), f"correct {where} in {path}"
+        ) from error
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError("a YAML file", f"{path} ({reason})", "check --config") from error
+    if not isinstance(settings, dict):
+        raise ConfigError("a YAML mapping", f"{path} with {type(settings).__name__}", "correct it")
+    return settings
+
+
+def _set(settings: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise ConfigError("--set a.b=c", repr(override), "write key=value")
+    level: Any = settings
+    try:
+        for part in parts[:-1]:
+            level = level[int(part)] if isinstance(level, list) else level.setdefault(part, {})
+        last: Any = int(parts[-1]) if isinstance(level, list) else parts[-1]
+        level[last] = yaml.safe_load(text)
+    except (TypeError, AttributeError, IndexError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(
+            "--set with a key of the configuration", repr(override), "correct the key"
+        ) from error
+
+
+def _refuse_unknown(settings: dict[str, Any], path: str | None) -> None:
+    """Pydantic ignores unknown keys of standard dataclasses; a typing error must not pass."""
+    parts: dict[str, type[Any]] = {
+        "model": ForecasterSpec,
+        "loss": LossWeights,
+        "augmentation": Augmentation,
+        "optimisation": Optimisation,
+        "loading": Loading,
+    }
+    found = [(name, kind, settings.get(name)) for name, kind in parts.items()]
+    stages = settings.get("curriculum")
+    if isinstance(stages, list):
+        found += [(f"curriculum.{index}", Stage, stage) for index, stage in enumerate(stages)]
+    for name, kind, values in found:
+        unknown = set(values) - set(kind.__dataclass_fields__) if isinstance(values, dict) else None
+        if unknown:
+            raise ConfigError(
+                f"{name} with keys among {', '.join(kind.__dataclass_fields__)}",
+                ", ".join(sorted(unknown)),
+                f"correct the key in {path or '--set'}",
+            )
+
+

@@ -1,0 +1,108 @@
+"""Reads sequence stores one sequence at a time, and batches them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from forecast.errors import DataError
+from forecast.schema import SEQUENCE_VARIABLES, open_sequence_store
+from forecast.types import BEVSequence
+
+# Torch has no arithmetic on uint16, and indices of scatter and gather are int64 in the end.
+_TYPES = {"uint8": np.uint8, "uint16": np.int32, "float64": np.float32, "float32": np.float32}
+_TENSORS = tuple(name for name in SEQUENCE_VARIABLES if name not in ("scene", "init_time"))
+
+
+class SequenceReader(Dataset[BEVSequence]):
+    """The sequences of a store, each as a batch of one; opened anew in every worker process.
+
+    Args:
+        path: Local path or fsspec URL of a sequence store.
+
+    Raises:
+        DataError: It is missing, damaged or of another schema.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        dataset, self.meta = open_sequence_store(path)
+        self.variables = tuple(name for name in _TENSORS if name in dataset)
+        self.tracks = int(dataset.sizes.get("track", 0))
+        self.scenes = tuple(str(name) for name in dataset["scene"].values)
+        self.bev_channels = int(dataset.sizes.get("channel", 0))
+        self._group: zarr.Group | None = None
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> BEVSequence:
+        """The sequence at ``index``.
+
+        Raises:
+            DataError: Its chunk is damaged, or a pose of its ego is not finite.
+        """
+        arrays = {name: self._read(name, index) for name in self.variables}
+        if not np.isfinite(arrays["ego_pose"]).all():
+            raise DataError(
+                "finite ego poses",
+                f"NaN in sequence {index} of {self.path}",
+                "make the store anew with `forecast prepare`",
+            )
+        fields = {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
+        return BEVSequence(grid=self.meta.grid, dt_s=self.meta.dt_s, **fields)
+
+    def _read(self, name: str, index: int) -> np.ndarray[Any, Any]:
+        if self._group is None:
+            self._group = zarr.open_group(self.path, mode="r", use_consolidated=False)
+        try:
+            values = np.asarray(self._group[name][index])  # type: ignore[index]
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise DataError(
+                f"a whole chunk of {name}",
+                f"a damaged one for sequence {index} of {self.path} ({type(error).__name__})",
+                "make the store anew with `forecast prepare`",
+            ) from error
+        return values.astype(_TYPES[SEQUENCE_VARIABLES[name][1]])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_group": None}
+
+
+def collate(sequences: Sequence[BEVSequence]) -> BEVSequence:
+    """One batch; padding that no sequence needs is cut off."""
+    first = sequences[0]
+    parts: dict[str, Tensor | None] = {
+        name: torch.cat([getattr(item, name) for item in sequences])
+        if getattr(first, name) is not None
+        else None
+        for name in _TENSORS
+    }
+    _trim(parts, ("track_class", "track_state"), lambda label: label > 0, "track_class")
+    _trim(parts, ("map_point",), lambda point: torch.isfinite(point[..., 0]), "map_point")
+    return BEVSequence(grid=first.grid, dt_s=first.dt_s, **parts)  # type: ignore[arg-type]
+
+
+def _trim(
+    parts: dict[str, Tensor | None],
+    names: tuple[str, ...],
+    used: Callable[[Tensor], Tensor],
+    key: str,
+) -> None:
+    """Cuts axis 1 of some variables behind its last used entry (one entry is always kept)."""
+    values = parts[key]
+    if values is None or values.shape[1] == 0:
+        return
+    columns = used(values).any(0).nonzero()
+    last = int(columns.max()) + 1 if len(columns) else 1
+    for name in names:
+        content = parts[name]
+        parts[name] = None if content is None else content[:, :last]
+
+

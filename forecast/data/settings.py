@@ -1,0 +1,39 @@
+"""What can be set about reading and varying the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How batches are read.
+
+    Attributes:
+        batch_size: Sequences per step and process.
+        workers: Processes that read ahead; 0 reads in the training process.
+    """
+
+    batch_size: int = 8
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much training varies what it reads; see ``docs/training.md``.
+
+    Attributes:
+        mirror: Probability of swapping left and right.
+        position_noise_m: Standard deviation added to each observed position.
+        heading_noise_rad: The same for headings.
+        drop_lanes: Probability of hiding the lane points of a batch.
+        drop_map: Probability of hiding the map raster of a batch.
+        drop_past: Probability of hiding the oldest frame of a track.
+    """
+
+    mirror: float = 0.5
+    position_noise_m: float = 0.03
+    heading_noise_rad: float = 0.005
+    drop_lanes: float = 0.1
+    drop_map: float = 0.1
+    drop_past: float = 0.05

@@ -1,0 +1,85 @@
+"""What a forecaster is made of, in plain numbers; needs no torch to be read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from forecast.errors import ConfigError
+
+BackboneName = Literal["resnet18", "resnet34", "resnet50"]
+BackendName = Literal["auto", "torch", "native", "mmcv"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the data offers, which fixes the network's input channels."""
+
+    classes: tuple[str, ...]
+    map_layers: tuple[str, ...]
+    bev_channels: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Channels of one frame: classes, map layers, the user's own."""
+        return len(self.classes) + len(self.map_layers) + self.bev_channels
+
+
+@dataclass(frozen=True)
+class ForecasterSpec:
+    """Hyper-parameters of the network; every one may be set in a configuration's ``model``.
+
+    Attributes:
+        history: Frames read, the present one included.
+        slots: Most agents of one sequence.
+        dim: Width of the queries and of the memory.
+        hidden: Width of the attentions over neighbours and lane points.
+        heads: Heads of the deformable attention and of QIM.
+        points: Samples per head and level.
+        ffn: Width of the feed-forward networks.
+        encoder_layers: Depth of the deformable encoder.
+        decoder_layers: Depth of the decoder.
+        backbone: ResNet of the frames.
+        stem_stride: Stride of its stem: 1, 2 or 4.
+        backbone_layers: Residual layers run, from the finest.
+        pixel_dim: Width of the pixel embedding of the mask head.
+        memory: Whether the raster is read at all; without it queries see tracks and map only.
+        update_position: Whether QIM updates the position part of a query.
+        keep: Existence probability above which an agent is drawn.
+        backend: Implementation of deformable attention.
+    """
+
+    history: int = 3
+    slots: int = 256
+    dim: int = 128
+    hidden: int = 64
+    heads: int = 8
+    points: int = 4
+    ffn: int = 256
+    encoder_layers: int = 1
+    decoder_layers: int = 1
+    backbone: BackboneName = "resnet18"
+    stem_stride: int = 4
+    backbone_layers: int = 4
+    pixel_dim: int = 16
+    memory: bool = True
+    update_position: bool = False
+    keep: float = 0.5
+    backend: BackendName = "auto"
+
+    def __post_init__(self) -> None:
+        self._check("dim", self.dim > 0 and self.dim % (4 * self.heads) == 0, "4 x heads divides it")
+        self._check("dim", self.dim % 32 == 0, "32 divides it (group norm)")
+        self._check("hidden", self.hidden > 0 and self.hidden % 4 == 0, "4 divides it")
+        self._check("pixel_dim", self.pixel_dim > 0 and self.pixel_dim % 4 == 0, "4 divides it")
+        self._check("stem_stride", self.stem_stride in (1, 2, 4), "1, 2 or 4")
+        self._check("backbone_layers", 2 <= self.backbone_layers <= 4, "2, 3 or 4")
+        self._check("keep", 0 < self.keep < 1, "between 0 and 1")
+        for name in ("history", "slots", "points", "ffn", "encoder_layers", "decoder_layers"):
+            self._check(name, getattr(self, name) >= 1, "at least 1")
+
+    def _check(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise ConfigError(
+                f"model.{name} such that: {rule}", str(getattr(self, name)), f"change model.{name}"
+            )

@@ -1,0 +1,128 @@
+"""How a step of the rollout is compared with the truth.
+
+Losses of all steps are summed and divided once by the number of agents in the whole clip: the
+collective average loss of Zeng et al., "MOTR" (2022).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from forecast.grid import BEVGrid
+from forecast.model import se2
+from forecast.model.agents import Agents
+from forecast.model.forecaster import SlotStep
+from forecast.model.painter import Refiner
+from forecast.training.settings import LossWeights
+
+# Metres: about the error that a car's mask forgives at IoU 0.5 across its narrow side.
+POSITION_BETA_M = 0.5
+# An agent that moves further than this within the clip counts as moving (as in the metrics).
+MOVING_M = 2.0
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What became of each slot at one lead.
+
+    Attributes:
+        pose: True pose; 0 where absent.
+        size: True length and width.
+        there: Whether the agent is in the store at that lead.
+        inside: Whether its centre lies on the grid as well.
+        weight: Weight of the slot in the clip.
+    """
+
+    pose: Float[Tensor, "b a 3"]
+    size: Float[Tensor, "b a 2"]
+    there: Bool[Tensor, "b a"]
+    inside: Bool[Tensor, "b a"]
+    weight: Float[Tensor, "b a"]
+
+
+def future_of(
+    agents: Agents, track_state: Float[Tensor, "b n f 5"], grid: BEVGrid, still: float
+) -> list[Truth]:
+    """The truth of every slot at each future frame (``track = id - 1``)."""
+    index = (agents.ids - 1).clamp(min=0)
+    state = track_state.gather(1, index[..., None, None].expand(-1, -1, *track_state.shape[2:]))
+    there = torch.isfinite(state).all(-1) & agents.live[..., None]
+    state = torch.where(there[..., None], state, 0.0)
+    shift = torch.linalg.vector_norm(state[..., :2] - agents.pose[:, :, None, :2], dim=-1)
+    moving = (there & (shift > MOVING_M)).any(-1)
+    weight = torch.where(moving, 1.0, still) * agents.live
+    inside = there & grid.contains(state[..., 0], state[..., 1])
+    return [
+        Truth(state[:, :, k, :3], state[:, :, k, 3:], there[:, :, k], inside[:, :, k], weight)
+        for k in range(state.shape[2])
+    ]
+
+
+def step_loss(
+    step: SlotStep,
+    truth: Truth,
+    grid: BEVGrid,
+    weights: LossWeights,
+    dice: Generator,
+    refine: Refiner | None,
+) -> dict[str, Tensor]:
+    """Weighted sums over agents of each part of the loss, and the weight they were summed with.
+
+    Args:
+        step: The forecast, before painting.
+        truth: What happened.
+        grid: The grid, for the sharpness of masks.
+        weights: Share of each part.
+        dice: Where mask points fall.
+        refine: The mask head's residual logits.
+    """
+    share = truth.weight * truth.there
+    error = se2.unapply(truth.pose, step.pose[..., :2])
+    position = functional.smooth_l1_loss(
+        error, torch.zeros_like(error), reduction="none", beta=POSITION_BETA_M
+    ).sum(-1)
+    turned = 1 - (step.pose[..., 2] - truth.pose[..., 2]).cos()
+    mask = _mask_loss(step, truth, grid, weights.points, dice, refine)
+    existence = functional.binary_cross_entropy_with_logits(
+        step.existence, truth.inside.to(step.existence.dtype), reduction="none"
+    )
+    return {
+        "position": weights.position * (position * share).sum(),
+        "heading": weights.heading * (turned * truth.size[..., 0] / 2 * share).sum(),
+        "mask": weights.mask * (mask * share).sum(),
+        "existence": weights.existence * (existence * step.agents.live).sum(),
+        "agents": share.sum(),
+    }
+
+
+def _mask_loss(
+    step: SlotStep,
+    truth: Truth,
+    grid: BEVGrid,
+    points: int,
+    dice: Generator,
+    refine: Refiner | None,
+) -> Float[Tensor, "b a"]:
+    """1 - soft IoU of forecast and true mask, half of the points around each."""
+    unit = torch.rand(*step.pose.shape[:2], points, 2, generator=dice).to(step.pose.device) - 0.5
+    # Each box and a margin of a metre; half the points belong to either.
+    spread = unit * (step.agents.size[:, :, None] + 2.0)
+    owner = torch.arange(points, device=unit.device) % 2 == 0
+    around = torch.where(owner[:, None], step.pose.detach()[:, :, None], truth.pose[:, :, None])
+    world = se2.apply(around, spread)
+    body = se2.unapply(step.pose[:, :, None], world)
+    depth = (step.agents.size[:, :, None] / 2 - body.abs()).amin(-1)
+    logits = depth * (2 / grid.resolution_m)
+    if refine is not None:
+        logits = logits + refine(se2.apply(step.agents.pose[:, :, None], body))
+    forecast = torch.sigmoid(logits)
+    true_body = se2.unapply(truth.pose[:, :, None], world)
+    true_depth = (truth.size[:, :, None] / 2 - true_body.abs()).amin(-1)
+    target = torch.sigmoid(true_depth * (2 / grid.resolution_m))
+    both = torch.minimum(forecast, target).sum(-1)
+    return 1 - both / torch.maximum(forecast, target).sum(-1).clamp(min=1e-3)

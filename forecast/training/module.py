@@ -1,0 +1,179 @@
+"""Trains a forecaster through the same loop that forecasts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Generator, Tensor
+
+from forecast.data.augment import augment
+from forecast.data.settings import Augmentation
+from forecast.errors import TrainingError
+from forecast.model.baselines import Baseline
+from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
+from forecast.rollout import rollout
+from forecast.training.losses import Truth, future_of, step_loss
+from forecast.training.settings import LossWeights, Optimisation, Stage
+from forecast.types import BEVSequence
+
+
+class Unpainted:
+    """A forecaster whose steps are not drawn: all that training needs, at a fraction of the time."""
+
+    def __init__(self, model: Forecaster) -> None:
+        self.model = model
+
+    def start(self, history: BEVSequence) -> ForecastState:
+        """As the model's."""
+        return self.model.start(history)
+
+    def step(
+        self, state: ForecastState
+    ) -> tuple[ForecastState, tuple[ForecastState, SlotStep]]:
+        """The model's slots, with the state that its mask head reads."""
+        state, slots = self.model.advance(state)
+        return state, (state, slots)
+
+
+class ForecastTraining(pl.LightningModule):
+    """Losses, schedule and validation of one forecaster.
+
+    Args:
+        model: What is trained.
+        curriculum: Stages in order; the last one also covers any later epoch.
+        weights: Of the parts of the loss.
+        augmentation: Of the training sequences.
+        optimisation: Of the optimizer.
+        steps: Optimizer steps of the whole training, for the schedule.
+        seed: Of augmentation and mask points; the step number makes each draw its own, so that
+            a resumed run draws what an uninterrupted one would have.
+    """
+
+    def __init__(
+        self,
+        model: Forecaster,
+        curriculum: tuple[Stage, ...],
+        weights: LossWeights,
+        augmentation: Augmentation,
+        optimisation: Optimisation,
+        steps: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.curriculum = curriculum
+        self.weights, self.augmentation, self.optimisation = weights, augmentation, optimisation
+        self.steps, self.seed = steps, seed
+
+    def on_train_epoch_start(self) -> None:
+        """Enters the epoch's stage."""
+        self.model.read_memory = self.stage.memory
+
+    @property
+    def stage(self) -> Stage:
+        """The stage of the current epoch."""
+        begun = 0
+        for stage in self.curriculum:
+            begun += stage.epochs
+            if self.current_epoch < begun:
+                return stage
+        return self.curriculum[-1]
+
+    def training_step(self, batch: BEVSequence, index: int) -> Tensor:
+        """Rolls the batch out and adds the steps' losses up.
+
+        Raises:
+            TrainingError: The loss is not finite.
+        """
+        dice = Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
+        batch = augment(batch, self.augmentation, self.model.spec.history, dice)
+        parts = self._losses(batch, self.stage.horizon, dice)
+        agents = parts.pop("agents").clamp(min=1.0)
+        loss: Tensor = torch.stack(tuple(parts.values())).sum() / agents
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                "a finite loss",
+                f"{float(loss)} at step {self.global_step} (epoch {self.current_epoch})",
+                "lower optimisation.learning_rate, or look for extreme poses in the data",
+            )
+        self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
+        for name, part in parts.items():
+            self.log(f"loss_{name}", part.detach() / agents, batch_size=batch.batch)
+        return loss
+
+    def _losses(self, batch: BEVSequence, horizon: int, dice: Generator) -> dict[str, Tensor]:
+        history = self.model.spec.history
+        totals: dict[str, Tensor] = {}
+        truths: list[Truth] = []
+        for state, slots in rollout(Unpainted(self.model), batch.crop(0, history), horizon):
+            if not truths:
+                assert batch.track_state is not None
+                truths = future_of(
+                    slots.agents, batch.track_state[:, :, history:], batch.grid, self.weights.still
+                )
+            refine = self.model.refiner(state, slots)
+            parts = step_loss(
+                slots, truths[slots.lead - 1], batch.grid, self.weights, dice, refine
+            )
+            totals = {name: totals.get(name, 0.0) + part for name, part in parts.items()}
+        return totals
+
+    def validation_step(self, batch: BEVSequence, index: int) -> None:
+        """Displacement of moving agents, beside that of constant turn rate."""
+        history = self.model.spec.history
+        assert batch.track_state is not None
+        horizon = batch.frames - history
+        past, future = batch.crop(0, history), batch.track_state[:, :, history:]
+        baseline = Baseline("constant-turn", len(self.model.inputs.classes), self.model.spec.slots)
+        other = baseline.start(past)
+        truths: list[Truth] = []
+        sums = torch.zeros(3)
+        for _, slots in rollout(Unpainted(self.model), past, horizon):
+            truths = truths or future_of(slots.agents, future, batch.grid, 0.0)
+            truth = truths[slots.lead - 1]
+            other = baseline.move(other)
+            moving = truth.there & (truth.weight > 0)
+            for row, pose in enumerate((slots.pose, other.pose)):
+                gap = torch.linalg.vector_norm((pose - truth.pose)[..., :2], dim=-1)
+                sums[row] += gap[moving].sum().cpu()
+            sums[2] += moving.sum().cpu()
+        self._sums = self._sums + sums
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last epoch's sums."""
+        self._sums = torch.zeros(3)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs mean displacement over leads, and its ratio to constant turn rate's."""
+        model, baseline, count = self.trainer.strategy.reduce(
+            self._sums.to(self.device), reduce_op="sum"
+        ).tolist()
+        if count > 0:
+            self.log("val_ade_moving", model / count, rank_zero_only=True)
+            self.log("val_ade_ratio", model / baseline, prog_bar=True, rank_zero_only=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with warm-up and cosine decay; the raster encoder learns more slowly."""
+        how = self.optimisation
+        slow = set(self.model.encode.parameters()) if self.model.encode is not None else set()
+        fast = [p for p in self.model.parameters() if p not in slow]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": fast, "lr": how.learning_rate},
+                {"params": list(slow), "lr": how.learning_rate * how.backbone_factor},
+            ],
+            weight_decay=how.weight_decay,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _schedule(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, self.optimisation.warmup_steps))
+        done = min(1.0, step / max(1, self.steps))
+        return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))

@@ -1,0 +1,159 @@
+"""One training run: from a configuration and two stores to a folder with a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from forecast.checkpoint import load_checkpoint, save_checkpoint
+from forecast.config import Config
+from forecast.data.module import SequenceData
+from forecast.data.reader import SequenceReader
+from forecast.errors import CheckpointError, ConfigError, DataError
+from forecast.model.forecaster import Forecaster
+from forecast.model.spec import Inputs
+from forecast.training.module import ForecastTraining
+
+RESUME_FILE = "last.ckpt"
+
+
+def run_training(config: Config, data: str, val: str | None, output: str, resume: bool) -> Path:
+    """Trains and writes ``output/model.safetensors`` with its JSON, logs and a resume file.
+
+    Args:
+        config: What to train and how.
+        data: Training sequence store.
+        val: Validation sequence store, or None.
+        output: The run's folder.
+        resume: Go on from the folder's last state, exactly.
+
+    Returns:
+        Path of the weights.
+
+    Raises:
+        ConfigError: The folder holds a run already and ``resume`` is off, or the other way round.
+        DataError: A store is unreadable or does not fit.
+        TrainingError: The loss became non-finite.
+    """
+    folder = Path(output)
+    state = _state_file(folder, resume)
+    pl.seed_everything(config.seed, verbose=False)
+    batches = SequenceData(
+        data, val, config.loading.batch_size, config.loading.workers, config.seed
+    )
+    _check_stores(batches, config)
+    training = ForecastTraining(
+        _model(config, batches.train),
+        config.curriculum,
+        config.loss,
+        config.augmentation,
+        config.optimisation,
+        steps=config.epochs * _steps_per_epoch(batches, config),
+        seed=config.seed,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = _trainer(config, folder)
+    # Lightning's own file holds optimizer and loop state as a pickle: it is only ever this run's.
+    trainer.fit(training, batches, ckpt_path=state, weights_only=False)
+    weights = folder / "model.safetensors"
+    if trainer.is_global_zero:
+        about = {
+            "config": config.model_dump(mode="json"),
+            "data": batches.train.meta.source,
+            "sequences": len(batches.train),
+            "steps": trainer.global_step,
+        }
+        save_checkpoint(training.model, weights, batches.train.meta.dt_s, about)
+    return weights
+
+
+def _model(config: Config, reader: SequenceReader) -> Forecaster:
+    inputs = Inputs(reader.meta.classes, reader.meta.map_layers, reader.bev_channels)
+    if config.initial is None:
+        return Forecaster(config.model, inputs)
+    model = load_checkpoint(config.initial).model
+    if (model.spec, model.inputs) != (config.model, inputs):
+        raise CheckpointError(
+            "a checkpoint of the configured model and of data with the same classes and layers",
+            f"another one in {config.initial}",
+            "copy the `model` of its JSON into the configuration",
+        )
+    return model.train()
+
+
+def _trainer(config: Config, folder: Path) -> pl.Trainer:
+    callbacks: list[pl.Callback] = [
+        ModelCheckpoint(
+            folder,
+            filename=RESUME_FILE.removesuffix(".ckpt"),
+            every_n_train_steps=config.save_every_steps,
+            enable_version_counter=False,
+        )
+    ]
+    if config.ema_decay:
+        callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
+    return pl.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        # Stages that do not read the raster leave its encoder without gradients.
+        strategy="ddp_find_unused_parameters_true" if config.devices > 1 else "auto",
+        precision=config.precision,
+        max_epochs=config.epochs,
+        gradient_clip_val=config.optimisation.clip_norm,
+        callbacks=callbacks,
+        logger=[
+            CSVLogger(folder, name="", version="csv"),
+            TensorBoardLogger(folder, name="", version="tensorboard"),
+        ],
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+    )
+
+
+def _steps_per_epoch(batches: SequenceData, config: Config) -> int:
+    share = -(-len(batches.train) // config.devices)
+    return max(1, share // config.loading.batch_size)
+
+
+def _state_file(folder: Path, resume: bool) -> str | None:
+    state = folder / RESUME_FILE
+    if resume:
+        return str(state) if state.is_file() else None
+    if state.exists() or (folder / "model.safetensors").exists():
+        raise ConfigError(
+            "a new folder for --output",
+            f"{folder}, which holds a run",
+            "add --resume to go on with it, or choose another folder",
+        )
+    return None
+
+
+def _check_stores(batches: SequenceData, config: Config) -> None:
+    for reader in (batches.train, batches.val):
+        if reader is None:
+            continue
+        longest = max(stage.horizon for stage in config.curriculum)
+        if reader.meta.history != config.model.history or reader.meta.horizon < longest:
+            raise DataError(
+                f"history {config.model.history} and a horizon of at least {longest}",
+                f"{reader.meta.history} and {reader.meta.horizon} in {reader.path}",
+                "prepare the store anew or change model.history and the curriculum",
+            )
+        if "track_state" not in reader.variables:
+            raise DataError(
+                "a store with track_state to learn motion from",
+                f"none in {reader.path}",
+                "prepare it from a source with tracks",
+            )
+    if batches.val is not None and batches.val.meta.classes != batches.train.meta.classes:
+        raise DataError(
+            f"classes {batches.train.meta.classes} in both stores",
+            f"{batches.val.meta.classes} in {batches.val.path}",
+            "prepare both with the same --classes",
+        )
+

@@ -1,0 +1,60 @@
+"""What can be set about training: curriculum, loss and optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of the curriculum.
+
+    Attributes:
+        epochs: Epochs it lasts.
+        horizon: Leads rolled out.
+        memory: Whether the raster is read; without it a step is several times faster.
+    """
+
+    epochs: int
+    horizon: int
+    memory: bool = True
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the weights move.
+
+    Attributes:
+        learning_rate: Peak of a cosine schedule.
+        backbone_factor: Learning rate of the raster encoder, as a share of the others'.
+        weight_decay: Of AdamW.
+        warmup_steps: Linear warm-up.
+        clip_norm: Largest norm of the gradient.
+    """
+
+    learning_rate: float = 1e-3
+    backbone_factor: float = 0.3
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Share of each part of the loss.
+
+    Attributes:
+        position: Smooth L1 of x and y in the truth's own frame, metres.
+        heading: Half the length times 1 - cos of the heading error, metres.
+        mask: Soft IoU of the drawn mask on sampled points.
+        existence: Cross-entropy of being there.
+        still: Weight of agents that stand still beside those that move (1).
+        points: Points per agent on which masks are compared.
+    """
+
+    position: float = 1.0
+    heading: float = 1.0
+    mask: float = 1.0
+    existence: float = 0.2
+    still: float = 0.3
+    points: int = 48
