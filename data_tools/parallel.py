@@ -49,7 +49,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
     import distributed
 
     # distributed has no types.
-    local: Any = partial(distributed.LocalCluster, threads_per_worker=1, dashboard_address=None)
+    local: Any = partial(distributed.LocalCluster, threads_per_worker=1, dashboard_address=":0")
     connect: Any = distributed.Client
     if scheduler is None:
         with local(n_workers=workers) as cluster, connect(cluster) as client:

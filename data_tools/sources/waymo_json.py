@@ -3,7 +3,8 @@
 The files differ from each other in ways that nothing in them declares; what is done about each:
 
 - heading is in degrees in some scenarios: the unit that agrees with the motion is taken;
-- some name no ego (``metadata.sdc_track_index``): the vehicle that moves furthest takes its place;
+- some name no ego (``metadata.sdc_track_index``): the vehicle that moves furthest, of those seen
+  throughout if there are any, takes its place;
 - steps that are not ``valid`` hold positions such as -10000 or 0: only ``valid`` is trusted;
 - traffic may have no ``id``: its place in the file serves instead.
 """
@@ -132,14 +133,17 @@ def _ego(content: Any, classes: tuple[str, ...], state: Array) -> tuple[int, boo
     index = int((content.get("metadata") or {}).get("sdc_track_index", -1))
     if 0 <= index < len(classes):
         return index, True
-    moved = np.zeros(len(classes))
+    seen = np.isfinite(state[..., 0])
+    moved = np.full(len(classes), -1.0)
     for track, kind in enumerate(classes):
-        seen = state[track, np.isfinite(state[track, :, 0]), :2]
-        # Ahead of any vehicle that stands still come no other classes.
-        moved[track] = np.hypot(*(seen[-1] - seen[0])) if kind == "vehicle" and len(seen) else -1.0
+        if kind == "vehicle" and seen[track].any():
+            places = state[track, seen[track], :2]
+            moved[track] = np.hypot(*(places[-1] - places[0]))
     if moved.max() < 0:
         raise DataError("a vehicle to centre the grid on", "none", "leave it out")
-    return int(moved.argmax()), False
+    # The ego is always in sight of itself, so vehicles that are not come second.
+    throughout = np.where(seen.all(axis=1), moved, -1.0)
+    return int((throughout if throughout.max() >= 0 else moved).argmax()), False
 
 
 def _map(roads: Any) -> tuple[MapElement, ...]:
