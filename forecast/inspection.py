@@ -14,6 +14,7 @@ from forecast.schema import (
     open_forecast_store,
     open_sequence_store,
     open_store,
+    refusing_damage,
 )
 
 
@@ -31,7 +32,8 @@ def describe_store(path: str) -> dict[str, str]:
         facts = _forecast_facts(dataset)
     else:
         dataset, meta = open_sequence_store(path)
-        facts = _sequence_facts(dataset, meta)
+        with refusing_damage(path):
+            facts = _sequence_facts(dataset, meta)
     return {"schema": str(dataset.attrs["schema"])} | facts | _variable_facts(dataset)
 
 
@@ -84,4 +86,5 @@ def _variable_facts(dataset: xr.Dataset) -> dict[str, str]:
 def _array_text(array: xr.DataArray) -> str:
     sizes = ", ".join(f"{dim} {size}" for dim, size in array.sizes.items())
     units: Any = array.attrs.get("units")
-    return f"{array.dtype} ({sizes})" + (f" in {units}" if units not in (None, "1") else "")
+    kind = "str" if array.dtype.kind == "T" else str(array.dtype)
+    return f"{kind} ({sizes})" + (f" in {units}" if units not in (None, "1") else "")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -162,6 +163,7 @@ def open_sequence_store(path: str) -> tuple[xr.Dataset, SequenceMeta]:
             f"{found[0]} frames of {found[1]}",
             "make the store anew with `forecast prepare`",
         )
+    _load_provenance(dataset, path)
     return dataset, meta
 
 
@@ -174,6 +176,7 @@ def open_forecast_store(path: str) -> xr.Dataset:
     dataset = open_store(path)
     check_schema(dataset.attrs, FORECAST_SCHEMA, path, "make it anew with `forecast rollout`")
     _check_variables(dataset, FORECAST_VARIABLES, frozenset(), path)
+    _load_provenance(dataset, path)
     return dataset
 
 
@@ -189,6 +192,31 @@ def open_store(path: str) -> xr.Dataset:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError("a zarr store", f"{path} ({reason})", "check the path") from error
     return dataset
+
+
+@contextmanager
+def refusing_damage(path: str) -> Iterator[None]:
+    """Turns what codecs and disks say of a damaged chunk into a one-line error.
+
+    Raises:
+        DataError: A chunk that was read in the block is cut off, garbled or unreadable.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"whole chunks in {path}", f"a damaged one ({reason})", "make the store anew"
+        ) from error
+
+
+def _load_provenance(dataset: xr.Dataset, path: str) -> None:
+    """Reads what is small and always needed, so that damage shows at once."""
+    for name in ("scene", "init_time"):
+        if name not in dataset:
+            raise DataError(f"a variable {name!r}", f"none in {path}", "make the store anew")
+        with refusing_damage(path):
+            dataset[name].load()
 
 
 def _check_variables(

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.metrics import Forecast, Sum, Truth, count
-from forecast.schema import SequenceMeta, open_forecast_store, open_sequence_store
+from forecast.schema import (
+    SequenceMeta,
+    open_forecast_store,
+    open_sequence_store,
+    refusing_damage,
+)
 
 DRAWS = 1000
 SEED = 0
@@ -271,9 +276,11 @@ def score_stores(forecast_path: str, data_path: str, progress: Progress | None =
     accumulator = Accumulator(meta.classes, horizon, meta.grid)
     sequences: Iterable[int] = range(data.sizes["sequence"])
     for index in progress(sequences) if progress else sequences:
-        accumulator.add(
-            read_truth(data, meta, index, horizon), read_forecast(forecast, index, horizon)
-        )
+        with refusing_damage(data_path):
+            truth = read_truth(data, meta, index, horizon)
+        with refusing_damage(forecast_path):
+            found = read_forecast(forecast, index, horizon)
+        accumulator.add(truth, found)
     return accumulator.scores(
         protocol=meta.protocol,
         model=str(forecast.attrs.get("model", "")),

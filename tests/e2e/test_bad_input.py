@@ -184,7 +184,19 @@ def test_a_store_that_lost_a_variable_is_refused(refused: Refused, store: Path) 
     assert "ego_pose" in refused("inspect", "store", str(store))
 
 
+@pytest.mark.parametrize("variable", ["scene", "track_class"])
+def test_a_truncated_chunk_is_refused(variable: str, refused: Refused, store: Path) -> None:
+    truncate(store / variable)
+    assert "damaged" in refused("inspect", "store", str(store))
+
+
 # --- helpers
+
+
+def truncate(variable: Path) -> None:
+    """Cuts every chunk of an array of a store in half, as a broken copy does."""
+    for chunk in (path for path in (variable / "c").rglob("*") if path.is_file()):
+        chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
 
 
 def run_with_files_of_at_most(
