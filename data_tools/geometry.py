@@ -26,7 +26,8 @@ def to_frame(points: Array, pose: Array) -> Array:
         ``(..., 2)`` x, y in the frame of ``pose``.
     """
     cos, sin = np.cos(pose[2]), np.sin(pose[2])
-    return cast(Array, (points - pose[:2]) @ np.array([[cos, -sin], [sin, cos]]))
+    x, y = points[..., 0] - pose[0], points[..., 1] - pose[1]
+    return np.stack([cos * x + sin * y, cos * y - sin * x], axis=-1)
 
 
 def poses_to_frame(poses: Array, pose: Array) -> Array:

@@ -164,7 +164,8 @@ def _fill(edges: Array, grid: BEVGrid) -> NDArray[np.bool_]:
 def _trace(segments: Array, grid: BEVGrid) -> NDArray[np.bool_]:
     """The cells that segments pass through, sampled every quarter of a cell."""
     layer = np.zeros(grid.shape, bool)
-    low, high = segments.min(axis=1), segments.max(axis=1)
+    low = np.minimum(segments[:, 0], segments[:, 1])
+    high = np.maximum(segments[:, 0], segments[:, 1])
     near = (
         (high[:, 0] >= grid.x_min_m)
         & (low[:, 0] < grid.x_max_m)

@@ -76,7 +76,7 @@ def usable_tracks(scene: Scene, classes: tuple[str, ...]) -> Tracks:
     given = np.isfinite(state).any(axis=-1)
     drawable = np.isfinite(state).all(axis=-1) & (state[..., 3:].min(axis=-1) > 0)
     state[~drawable] = np.nan
-    kept = drawable.any(axis=1)
+    kept: NDArray[np.bool_] = drawable.any(axis=1)
     notes = {
         "tracks of other classes": int((label == 0).sum()),
         "boxes without a finite pose or size": int((given & ~drawable).sum()),
