@@ -57,7 +57,7 @@ def observe(history: BEVSequence, slots: int) -> Agents:
         DataError: A sequence has more agents than slots.
     """
     agents = _from_tracks(history) if history.track_state is not None else _from_masks(history)
-    return _pack(agents, slots)
+    return pack(agents, slots)
 
 
 def last_twist(agents: Agents) -> Float[Tensor, "b a 3"]:
@@ -151,7 +151,12 @@ def _majority_class(history: BEVSequence, count: int) -> Int[Tensor, "b n"]:
     return votes.argmax(-1)
 
 
-def _pack(agents: Agents, slots: int) -> Agents:
+def pack(agents: Agents, slots: int) -> Agents:
+    """Live slots first, and only as many slots as the fullest sequence needs (at least one).
+
+    Raises:
+        DataError: A sequence has more agents than slots.
+    """
     live = agents.live
     most = max(int(live.sum(1).max()) if live.numel() else 0, 1)
     if most > slots:

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from forecast.errors import ConfigError
 from forecast.model import se2
-from forecast.model.agents import Agents, last_twist, observe
+from forecast.model.agents import Agents, last_twist, observe, pack
 from forecast.model.context import MapCrop, Rows, Surroundings, relative
 from forecast.model.decoder import Decoder
 from forecast.model.heads import DotMaskHead, MotionHead
@@ -19,6 +20,7 @@ from forecast.model.memory import Memory, MemoryEncoder
 from forecast.model.painter import Refiner, paint
 from forecast.model.queries import QueryInteraction, pad_rows
 from forecast.model.spec import ForecasterSpec, Inputs
+from forecast.model.tracker import Birth, Decide, FrameQueries, Tracker
 from forecast.model.warp import sample_at, warp_by_agents
 from forecast.types import BEVSequence, StepForecast
 
@@ -118,30 +120,31 @@ class Forecaster(nn.Module):
         self.motion = MotionHead(dim)
         self.mask = DotMaskHead(dim, spec.pixel_dim)
         self.interact = QueryInteraction(dim, spec.heads, spec.ffn, spec.update_position)
+        self.tracker = Tracker(spec, len(inputs.classes)) if spec.memory else None
 
     def start(self, history: BEVSequence) -> ForecastState:
-        """Reads the past: agents, map, lanes and (if the model has one) the memory."""
+        """Reads the past with its ids: agents, map, lanes and (if the model has one) the memory."""
         agents = observe(history, self.spec.slots)
+        memory = self.remember(history, -1) if self.read_memory else None
+        return self.begin(agents, self.surroundings(history), memory, history.instance[:, -1])
+
+    def begin(
+        self,
+        agents: Agents,
+        around: Surroundings,
+        memory: Memory | None,
+        observed: Int[Tensor, "b h w"],
+    ) -> ForecastState:
+        """The state at the present: every agent's query is made from what was seen of it."""
         twist = last_twist(agents)
-        traits = self._traits(agents)
         past = se2.between(agents.pose[:, :, None], agents.past)
         seen = agents.seen[..., None].to(past.dtype)
         story = torch.cat((relative(past) * seen, seen), -1).flatten(2)
-        content = self.seed(torch.cat((story, _bounded(twist), traits), -1))
-        around = self._surroundings(history)
+        content = self.seed(torch.cat((story, _bounded(twist), self._traits(agents)), -1))
         if self.crop is not None:
             rows = self._rows(agents, agents.pose, twist)
             content = content + pad_rows(self.crop(rows, around), agents.live)
-        return ForecastState(
-            lead=0,
-            agents=agents,
-            around=around,
-            memory=self._remember(history),
-            observed=history.instance[:, -1],
-            pose=agents.pose,
-            twist=twist,
-            content=content,
-        )
+        return ForecastState(0, agents, around, memory, observed, agents.pose, twist, content)
 
     def step(self, state: ForecastState) -> tuple[ForecastState, StepForecast]:
         """One step, painted."""
@@ -216,10 +219,11 @@ class Forecaster(nn.Module):
 
         return refine
 
-    def _remember(self, history: BEVSequence) -> Memory | None:
-        if self.encode is None or not self.read_memory:
+    def remember(self, history: BEVSequence, frame: int) -> Memory | None:
+        """The memory of one history frame; None for a model that does not read the raster."""
+        if self.encode is None:
             return None
-        memory: Memory = self.encode(self._frame(history))
+        memory: Memory = self.encode(self._frame(history, frame))
         return memory
 
     def _warp(self, state: ForecastState) -> Memory | None:
@@ -246,20 +250,62 @@ class Forecaster(nn.Module):
         size = agents.size / agents.size.new_tensor([5.0, 2.0])
         return torch.cat((one_hot.to(size.dtype), size.log1p()), -1)
 
-    def _surroundings(self, history: BEVSequence) -> Surroundings:
+    def surroundings(self, history: BEVSequence) -> Surroundings:
+        """Map, dense channels and lanes of the present frame."""
         parts = _map_parts(history, len(self.inputs.map_layers))
         if history.bev is not None and self.inputs.bev_channels:
             parts.append(history.bev[:, -1].float())
         return Surroundings(torch.cat(parts, 1), history.map_point, history.grid)
 
-    def _frame(self, history: BEVSequence) -> Float[Tensor, "b c h w"]:
+    def _frame(self, history: BEVSequence, frame: int) -> Float[Tensor, "b c h w"]:
         classes = len(self.inputs.classes)
-        one_hot = functional.one_hot(history.semantic[:, -1].long(), classes + 1)[..., 1:]
+        one_hot = functional.one_hot(history.semantic[:, frame].long(), classes + 1)[..., 1:]
         parts: list[Tensor] = [one_hot.permute(0, 3, 1, 2).float()]
         parts += _map_parts(history, len(self.inputs.map_layers))
         if history.bev is not None and self.inputs.bev_channels:
-            parts.append(history.bev[:, -1].float())
+            parts.append(history.bev[:, frame].float())
         return torch.cat(parts, 1)
+
+
+class Detecting:
+    """A forecaster that is given rasters without ids: it finds and tracks the agents itself.
+
+    Args:
+        model: The forecaster; it must have a memory.
+
+    Raises:
+        ConfigError: It has none.
+    """
+
+    def __init__(self, model: Forecaster) -> None:
+        if model.tracker is None:
+            raise ConfigError(
+                "a model that reads the raster (model.memory: true) for detected input",
+                "one without",
+                "use --input tracked or another checkpoint",
+            )
+        self.model, self.tracker = model, model.tracker
+
+    def start(self, history: BEVSequence) -> ForecastState:
+        """Tracks through the history; ids and ``track_state`` of the store are not read."""
+        spec = self.model.spec
+        return self.track(history, Birth(spec.birth, spec.keep))[0]
+
+    def track(
+        self, history: BEVSequence, decide: Decide
+    ) -> tuple[ForecastState, list[FrameQueries]]:
+        """As :meth:`start`, with births decided from outside; also what each frame showed."""
+        frames = [self.model.remember(history, frame) for frame in range(history.frames)]
+        memories = [memory for memory in frames if memory is not None]
+        around = self.model.surroundings(history)
+        agents, decoded = self.tracker(memories, around, decide)
+        agents = pack(agents, self.model.spec.slots)
+        observed = history.semantic[:, -1].new_zeros(history.semantic[:, -1].shape).long()
+        return self.model.begin(agents, around, memories[-1], observed), decoded
+
+    def step(self, state: ForecastState) -> tuple[ForecastState, StepForecast]:
+        """As the model's."""
+        return self.model.step(state)
 
 
 def _map_parts(history: BEVSequence, layers: int) -> list[Tensor]:

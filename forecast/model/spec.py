@@ -44,6 +44,8 @@ class ForecasterSpec:
         backbone_layers: Residual layers run, from the finest.
         pixel_dim: Width of the pixel embedding of the mask head.
         memory: Whether the raster is read at all; without it queries see tracks and map only.
+        queries: Detect queries, and slots for the tracks they become, of detected input.
+        birth: Score from which a detect query becomes a track.
         update_position: Whether QIM updates the position part of a query.
         keep: Existence probability above which an agent is drawn.
         backend: Implementation of deformable attention.
@@ -63,6 +65,8 @@ class ForecasterSpec:
     backbone_layers: int = 4
     pixel_dim: int = 16
     memory: bool = True
+    queries: int = 100
+    birth: float = 0.4
     update_position: bool = False
     keep: float = 0.5
     backend: BackendName = "auto"
@@ -74,8 +78,9 @@ class ForecasterSpec:
         self._check("pixel_dim", self.pixel_dim > 0 and self.pixel_dim % 4 == 0, "4 divides it")
         self._check("stem_stride", self.stem_stride in (1, 2, 4), "1, 2 or 4")
         self._check("backbone_layers", 2 <= self.backbone_layers <= 4, "2, 3 or 4")
+        self._check("birth", 0 < self.birth < 1, "between 0 and 1")
         self._check("keep", 0 < self.keep < 1, "between 0 and 1")
-        for name in ("history", "slots", "points", "ffn", "encoder_layers", "decoder_layers"):
+        for name in ("history", "slots", "queries", "points", "ffn", "encoder_layers", "decoder_layers"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
 
     def _check(self, name: str, holds: bool, rule: str) -> None:
