@@ -1,0 +1,170 @@
+"""Simulated traffic: what a seed gives, and that it moves as traffic does."""
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from data_tools.scene import Scene
+from data_tools.sources.sumo import Sumo, centre_poses
+from data_tools.sources.sumo_demand import Body
+from data_tools.sources.sumo_network import run_tool
+from forecast.errors import DataError
+
+pytest.importorskip("sumo", reason="the extra `sumo` is not installed")
+
+SEEDS = (13, 21)  # quick ones; 13 has no pavements, 21 has
+
+
+@cache
+def scene(seed: int) -> Scene:
+    return Sumo().read(str(seed), 0.1)
+
+
+def angle_between(first, second):
+    return np.abs((first - second + np.pi) % (2 * np.pi) - np.pi)
+
+
+def course_at(lane, point):
+    at = lane.project(point)
+    ahead, behind = lane.interpolate(at + 0.5), lane.interpolate(max(at - 0.5, 0.0))
+    return np.arctan2(ahead.y - behind.y, ahead.x - behind.x)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "units"),
+    [
+        (["7"], ["7"]),
+        (["0:3"], ["0", "1", "2"]),
+        (["5", "4:6", "5"], ["5", "4"]),
+    ],
+)
+def test_seeds_and_half_open_ranges_become_units_each_once(inputs, units):
+    assert Sumo().find(inputs) == units
+
+
+@pytest.mark.parametrize("text", ["", "a", "3:3", "5:2", "-1", "1.5", "1:2:3", "1:", ":4"])
+def test_what_is_no_seed_is_refused(text):
+    with pytest.raises(DataError, match="a seed such as 7"):
+        Sumo().find([text])
+
+
+def test_a_seed_gives_the_same_scene_again_and_a_coarser_step_keeps_the_finer_ones_frames():
+    fine, coarse = scene(21), Sumo().read("21", 0.5)
+    assert fine.track_id == coarse.track_id
+    assert fine.track_class == coarse.track_class
+    np.testing.assert_allclose(np.diff(fine.time_s), 0.1)
+    np.testing.assert_allclose(np.diff(coarse.time_s), 0.5)
+    np.testing.assert_array_equal(fine.state[:, ::5], coarse.state)
+    np.testing.assert_array_equal(fine.ego_pose[::5], coarse.ego_pose)
+    assert len(fine.map) == len(coarse.map)
+    for one, other in zip(fine.map, coarse.map, strict=True):
+        np.testing.assert_array_equal(one.points, other.points)
+
+
+def test_other_seeds_give_other_scenes():
+    assert scene(13).state.shape != scene(21).state.shape
+
+
+def test_a_step_that_is_no_multiple_of_the_simulators_is_refused():
+    with pytest.raises(DataError, match=r"0\.25"):
+        Sumo().read("2", 0.25)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_ego_drives_among_the_agents_through_the_whole_window(seed):
+    found = scene(seed)
+    assert np.isfinite(found.ego_pose).all()
+    assert np.linalg.norm(np.diff(found.ego_pose[:, :2], axis=0), axis=1).sum() > 10.0
+    away = np.linalg.norm(found.state[..., :3] - found.ego_pose, axis=-1).max(axis=1)
+    assert np.nanmin(away) < 0.2  # the ego itself, but for the tracker's error
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_vehicles_head_where_they_move_and_nobody_jumps(seed):
+    found = scene(seed)
+    steps = np.diff(found.state[..., :2], axis=1)
+    assert np.nanmax(np.linalg.norm(steps, axis=-1) / 0.1) < 40.0
+    wheels = found.state[np.array(found.track_class) != "pedestrian", ::5]
+    steps = np.diff(wheels[..., :2], axis=1)
+    moved = np.linalg.norm(steps, axis=-1) > 1.0
+    course = np.arctan2(steps[..., 1], steps[..., 0])
+    yaw = wheels[..., 2]
+    middle = yaw[:, :-1] + ((np.diff(yaw, axis=1) + np.pi) % (2 * np.pi) - np.pi) / 2
+    assert np.degrees(np.median(angle_between(course, middle)[moved])) < 1.0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_some_vehicles_move_and_some_stand(seed):
+    found = scene(seed)
+    vehicles = found.state[np.array(found.track_class) == "vehicle"]
+    moved = np.linalg.norm(vehicles[:, -1, :2] - vehicles[:, 0, :2], axis=-1)
+    share = (moved[np.isfinite(moved)] > 2.0).mean()
+    assert 0.03 < share < 0.9
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_all_five_numbers_of_a_state_are_there_or_none(seed):
+    known = np.isfinite(scene(seed).state)
+    assert (known.all(axis=-1) == known.any(axis=-1)).all()
+    assert known.any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_vehicles_are_on_the_drivable_area_along_its_lanes(seed):
+    found = scene(seed)
+    pieces = [shapely.Polygon(e.points) for e in found.map if e.layer == "drivable"]
+    area = shapely.union_all(shapely.make_valid(pieces))
+    lanes = [shapely.LineString(e.points) for e in found.map if e.layer == "lane_centre"]
+    tree = shapely.STRtree(lanes)
+    states = found.state[np.array(found.track_class) == "vehicle", ::20].reshape(-1, 5)
+    states = states[np.isfinite(states[:, 0])]
+    assert shapely.contains_xy(area, *states[:, :2].T).mean() > 0.995
+    path = found.ego_pose[::5]
+    moved = np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1) > 1.0
+    for x, y, yaw in path[1:][moved]:
+        near = tree.query(shapely.Point(x, y), predicate="dwithin", distance=3.0)
+        courses = [course_at(lanes[index], shapely.Point(x, y)) for index in near]
+        assert np.degrees(angle_between(np.array(courses), yaw).min()) < 30.0
+
+
+def test_pedestrians_come_with_crosswalks():
+    assert "pedestrian" in scene(21).track_class
+    assert any(e.layer == "crosswalk" and e.closed for e in scene(21).map)
+
+
+def test_a_pulled_axle_keeps_the_heading_on_a_straight_and_settles_on_a_circle():
+    time = np.arange(200) * 0.1
+    straight = np.stack([10 * time * np.cos(0.7), 10 * time * np.sin(0.7), 0.7 + 0 * time], -1)
+    turn = time * 0.4  # 20 m radius at 8 m/s
+    circle = np.stack([20 * np.sin(turn), -20 * np.cos(turn), turn], axis=-1)
+    bodies = [Body("vehicle", 4.0, 1.8), Body("vehicle", 4.0, 1.8)]
+    poses = centre_poses(np.stack([straight, circle]), bodies)
+    np.testing.assert_allclose(poses[0, :, 2], 0.7)
+    np.testing.assert_allclose(
+        poses[0, :, :2], straight[:, :2] - 2 * np.array([np.cos(0.7), np.sin(0.7)]), atol=1e-9
+    )
+    # The rear axle's path is tangent to its heading: sin(lag) = arm / radius of the front.
+    lag = (turn - poses[1, :, 2] + np.pi) % (2 * np.pi) - np.pi
+    np.testing.assert_allclose(lag[-50:], np.arcsin(3.0 / 20.0), atol=0.01)
+
+
+def test_a_pulled_axle_starts_anew_after_a_gap():
+    front = np.full((1, 6, 3), np.nan)
+    front[0, 1:3] = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    front[0, 4:] = [[50.0, 9.0, 1.5], [50.0, 9.0, 1.5]]
+    poses = centre_poses(front, [Body("vehicle", 4.0, 1.8)])
+    assert np.isnan(poses[0, [0, 3]]).all()
+    np.testing.assert_allclose(poses[0, 4:, 2], 1.5)
+
+
+def test_a_failing_simulator_says_why(monkeypatch, tmp_path: Path):
+    with pytest.raises(DataError, match="netconvert to succeed"):
+        run_tool("netconvert", ["-n", str(tmp_path / "none.xml"), "-o", str(tmp_path / "net.xml")])
+    failed = subprocess.CompletedProcess([], 1, "", "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(DataError, match="no message"):
+        Sumo().read("2", 0.5)
