@@ -296,7 +296,7 @@ def moving_ids(truth: Truth, grid: BEVGrid) -> frozenset[int]:
     """
     ids = visible_ids(truth)
     if truth.track_state is None:
-        centre = np.stack([_mask_centres(frame, ids, grid) for frame in truth.instance], axis=1)
+        centre = np.stack([mask_centres(frame, ids, grid) for frame in truth.instance], axis=1)
     else:
         ids = ids[ids <= len(truth.track_state)]
         centre = truth.track_state[ids - 1, :, :2].astype(np.float64)
@@ -304,7 +304,7 @@ def moving_ids(truth: Truth, grid: BEVGrid) -> frozenset[int]:
     return frozenset(ids[(distance > MOVING_DISTANCE_M).any(axis=1)].tolist())
 
 
-def _mask_centres(
+def mask_centres(
     instance: NDArray[Any], ids: NDArray[np.int64], grid: BEVGrid
 ) -> NDArray[np.float64]:
     """Mean x, y of each id's cells, ``(len(ids), 2)`` metres; NaN where it has none."""

@@ -211,7 +211,7 @@ def _numpy(tensor: Any) -> NDArray[Any]:
 def _attrs(meta: SequenceMeta) -> dict[str, Any]:
     """What a reader needs of the source's attributes to understand the forecast alone."""
     return {
-        "Conventions": "CF-1.11",
+        "Conventions": "CF-1.12",
         "schema": FORECAST_SCHEMA,
         "grid": meta.grid.to_attrs(),
         "dt_s": meta.dt_s,
