@@ -221,7 +221,9 @@ def rollout(
         device=device,
         overwrite=overwrite,
     )
-    console.print_rollout_summary(workflows.rollout_to_store(request))
+    with console.progress("sequences") as progress:
+        summary = workflows.rollout_to_store(request, progress)
+    console.print_rollout_summary(summary)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from data_tools.prepare import PrepareReport
     from forecast.scores import ClassScores, Scores
+    from forecast.workflows import RolloutSummary
 
 MOST_LEADS = 6  # columns of a table that a terminal has room for
 MOST_SKIPPED = 20  # lines about inputs left out; the rest is counted
@@ -138,3 +139,14 @@ def _print(table: Table) -> None:
     if not console.is_terminal:
         console.width = max(console.width, 120)
     console.print(table)
+
+
+def print_rollout_summary(summary: RolloutSummary) -> None:
+    """Where the forecast is, how long it took, and how it compares with the baselines."""
+    rate = summary.sequences / max(summary.seconds, 1e-9)
+    print(f"{summary.sequences} sequences in {summary.seconds:.1f} s ({rate:.1f} per second)")
+    print(f"forecast: {summary.output}")
+    if summary.gif is not None:
+        print(f"picture:  {summary.gif}")
+    if summary.scores:
+        print_comparison(summary.scores)
