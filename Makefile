@@ -6,10 +6,15 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: rollout test test-slow lint types imports docs check clean
+.PHONY: rollout sample test test-slow lint types imports docs check clean
 
 rollout: $(VENV)/.installed
 	$(BIN)/forecast rollout --horizon 6 --output forecast.zarr --gif forecast.gif --overwrite
+
+# The packaged sample: simulated streets whose seeds no packaged checkpoint is trained on.
+sample: $(VENV)/.installed-dev
+	rm -rf forecast/packaged/sample.zarr
+	$(BIN)/forecast prepare sumo 902:906 907 --stride 12 --output forecast/packaged/sample.zarr
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow and not benchmark" $(PYTEST_ARGS)
