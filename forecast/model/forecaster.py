@@ -121,6 +121,10 @@ class Forecaster(nn.Module):
         self.mask = DotMaskHead(dim, spec.pixel_dim)
         self.interact = QueryInteraction(dim, spec.heads, spec.ffn, spec.update_position)
         self.tracker = Tracker(spec, len(inputs.classes)) if spec.memory else None
+        # What the tracker knows of an agent starts silent beside the agent's own history.
+        self.carry = nn.Linear(dim, dim)
+        nn.init.zeros_(self.carry.weight)
+        nn.init.zeros_(self.carry.bias)
 
     def start(self, history: BEVSequence) -> ForecastState:
         """Reads the past with its ids: agents, map, lanes and (if the model has one) the memory."""
@@ -298,10 +302,12 @@ class Detecting:
         frames = [self.model.remember(history, frame) for frame in range(history.frames)]
         memories = [memory for memory in frames if memory is not None]
         around = self.model.surroundings(history)
-        agents, decoded = self.tracker(memories, around, decide)
-        agents = pack(agents, self.model.spec.slots)
-        observed = history.semantic[:, -1].new_zeros(history.semantic[:, -1].shape).long()
-        return self.model.begin(agents, around, memories[-1], observed), decoded
+        tracks, decoded = self.tracker(memories, around, decide)
+        agents = pack(tracks.agents(), self.model.spec.slots)
+        observed = torch.zeros_like(history.instance[:, -1])
+        state = self.model.begin(agents, around, memories[-1], observed)
+        carried = self.model.carry(tracks.content[:, : agents.ids.shape[1]])
+        return replace(state, content=state.content + carried), decoded
 
     def step(self, state: ForecastState) -> tuple[ForecastState, StepForecast]:
         """As the model's."""

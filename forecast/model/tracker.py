@@ -93,14 +93,13 @@ class Tracks:
         )
 
     def agents(self) -> Agents:
-        """The tracks as slots of a rollout; only those seen at the present."""
-        here = (self.ids > 0) & self.seen[:, :, -1]
+        """The tracks as slots of a rollout; forecasting teaches perception nothing about boxes."""
         return Agents(
-            ids=torch.where(here, self.ids, 0),
-            label=torch.where(here, self.score.argmax(-1) + 1, 0),
-            past=self.past,
+            ids=self.ids,
+            label=torch.where(self.ids > 0, self.score.argmax(-1) + 1, 0),
+            past=self.past.detach(),
             seen=self.seen,
-            size=self.size,
+            size=self.size.detach(),
         )
 
 
@@ -144,7 +143,7 @@ class Tracker(nn.Module):
 
     def forward(
         self, memories: list[Memory], around: Surroundings, decide: Decide
-    ) -> tuple[Agents, list[FrameQueries]]:
+    ) -> tuple[Tracks, list[FrameQueries]]:
         """Tracks through the frames of the history.
 
         Args:
@@ -153,7 +152,7 @@ class Tracker(nn.Module):
             decide: Says which candidates are born and which tracks go on.
 
         Returns:
-            The agents at the present, and what was decoded at each frame.
+            The tracks at the present, live ones first, and what was decoded at each frame.
         """
         tracks = self._none(memories[0], len(memories))
         decoded = []
@@ -161,7 +160,7 @@ class Tracker(nn.Module):
             queries, output, content = self._decode(frame, memory, tracks, around)
             decoded.append(queries)
             tracks = self._update(tracks, queries, output, content, decide(queries))
-        return tracks.agents(), decoded
+        return tracks, decoded
 
     def _none(self, memory: Memory, frames: int) -> Tracks:
         like, slots = memory.pixels, self.spec.queries
@@ -224,8 +223,8 @@ class Tracker(nn.Module):
         """QIM for everything that goes on, then the live slots first."""
         count, frame = queries.candidates, queries.frame
         _, content = self.interact(output, torch.zeros_like(output), content, ids > 0)
-        past = torch.cat((torch.zeros_like(tracks.past), tracks.past), 1)[:, -ids.shape[1] :]
-        seen = torch.cat((torch.zeros_like(tracks.seen), tracks.seen), 1)[:, -ids.shape[1] :]
+        past = torch.cat((torch.zeros_like(tracks.past), tracks.past), 1)
+        seen = torch.cat((torch.zeros_like(tracks.seen), tracks.seen), 1)
         now = torch.arange(past.shape[2], device=past.device) == frame
         everyone = Tracks(
             ids=ids,

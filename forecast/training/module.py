@@ -13,22 +13,30 @@ from forecast.data.augment import augment
 from forecast.data.settings import Augmentation
 from forecast.errors import TrainingError
 from forecast.model.baselines import Baseline
-from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
+from forecast.model.forecaster import Detecting, Forecaster, ForecastState, SlotStep
 from forecast.rollout import rollout
 from forecast.training.losses import Truth, future_of, step_loss
+from forecast.training.matching import TruthAssignment, perception_loss
 from forecast.training.settings import LossWeights, Optimisation, Stage
 from forecast.types import BEVSequence
 
 
 class Unpainted:
-    """A forecaster whose steps are not drawn: all that training needs, at a fraction of the time."""
+    """A forecaster whose steps are not drawn: all that training needs, at a fraction of the time.
 
-    def __init__(self, model: Forecaster) -> None:
-        self.model = model
+    Args:
+        model: The forecaster.
+        assignment: For detected input: tracks are found in the history, births by the truth.
+    """
+
+    def __init__(self, model: Forecaster, assignment: TruthAssignment | None = None) -> None:
+        self.model, self.assignment = model, assignment
 
     def start(self, history: BEVSequence) -> ForecastState:
         """As the model's."""
-        return self.model.start(history)
+        if self.assignment is None:
+            return self.model.start(history)
+        return Detecting(self.model).track(history, self.assignment)[0]
 
     def step(
         self, state: ForecastState
@@ -90,9 +98,9 @@ class ForecastTraining(pl.LightningModule):
         """
         dice = Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
         batch = augment(batch, self.augmentation, self.model.spec.history, dice)
-        parts = self._losses(batch, self.stage.horizon, dice)
-        agents = parts.pop("agents").clamp(min=1.0)
-        loss: Tensor = torch.stack(tuple(parts.values())).sum() / agents
+        detected = bool(torch.rand((), generator=dice) < self.stage.detected)
+        parts = self._losses(batch, self.stage.horizon, dice, detected)
+        loss = torch.stack(tuple(parts.values())).sum()
         if not torch.isfinite(loss):
             raise TrainingError(
                 "a finite loss",
@@ -101,25 +109,42 @@ class ForecastTraining(pl.LightningModule):
             )
         self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
         for name, part in parts.items():
-            self.log(f"loss_{name}", part.detach() / agents, batch_size=batch.batch)
+            self.log(f"loss_{name}", part.detach(), batch_size=batch.batch)
         return loss
 
-    def _losses(self, batch: BEVSequence, horizon: int, dice: Generator) -> dict[str, Tensor]:
-        history = self.model.spec.history
+    def _losses(
+        self, batch: BEVSequence, horizon: int, dice: Generator, detected: bool
+    ) -> dict[str, Tensor]:
+        """Parts of the loss, each divided by the number of agents of the whole clip."""
+        past = batch.crop(0, self.model.spec.history)
+        assert past.track_state is not None
+        assert past.track_class is not None
+        assignment = None
+        if detected:
+            assignment = TruthAssignment(past.track_state, past.track_class, batch.grid)
+        parts = self._motion_losses(batch, past, horizon, dice, assignment)
+        if assignment is not None:
+            parts |= _per_agent(perception_loss(assignment, batch.grid))
+        return parts
+
+    def _motion_losses(
+        self,
+        batch: BEVSequence,
+        past: BEVSequence,
+        horizon: int,
+        dice: Generator,
+        assignment: TruthAssignment | None,
+    ) -> dict[str, Tensor]:
+        assert batch.track_state is not None
+        future = batch.track_state[:, :, past.frames :]
         totals: dict[str, Tensor] = {}
         truths: list[Truth] = []
-        for state, slots in rollout(Unpainted(self.model), batch.crop(0, history), horizon):
-            if not truths:
-                assert batch.track_state is not None
-                truths = future_of(
-                    slots.agents, batch.track_state[:, :, history:], batch.grid, self.weights.still
-                )
+        for state, slots in rollout(Unpainted(self.model, assignment), past, horizon):
+            truths = truths or future_of(slots.agents, future, batch.grid, self.weights.still)
             refine = self.model.refiner(state, slots)
-            parts = step_loss(
-                slots, truths[slots.lead - 1], batch.grid, self.weights, dice, refine
-            )
+            parts = step_loss(slots, truths[slots.lead - 1], batch.grid, self.weights, dice, refine)
             totals = {name: totals.get(name, 0.0) + part for name, part in parts.items()}
-        return totals
+        return _per_agent(totals)
 
     def validation_step(self, batch: BEVSequence, index: int) -> None:
         """Displacement of moving agents, beside that of constant turn rate."""
@@ -177,3 +202,8 @@ class ForecastTraining(pl.LightningModule):
         warm = min(1.0, (step + 1) / max(1, self.optimisation.warmup_steps))
         done = min(1.0, step / max(1, self.steps))
         return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _per_agent(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    count = parts["agents"].clamp(min=1.0)
+    return {name: part / count for name, part in parts.items() if name != "agents"}

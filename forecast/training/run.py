@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from forecast.checkpoint import load_checkpoint, save_checkpoint
@@ -18,6 +21,13 @@ from forecast.model.spec import Inputs
 from forecast.training.module import ForecastTraining
 
 RESUME_FILE = "last.ckpt"
+# Remarks of Lightning's on its own insides, or on what is meant to be so.
+IDLE_WARNINGS = (
+    "Checkpoint directory .* exists and is not empty",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    "The number of training batches .* is smaller than the logging interval",
+    "The '.*' does not have many workers",
+)
 
 
 def run_training(config: Config, data: str, val: str | None, output: str, resume: bool) -> Path:
@@ -84,15 +94,28 @@ def _model(config: Config, reader: SequenceReader) -> Forecaster:
     return model.train()
 
 
+class _ProgressBar(RichProgressBar):
+    """Without the loggers' version, which is no number."""
+
+    def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
+        metrics: dict[str, Any] = super().get_metrics(trainer, module)
+        return {name: value for name, value in metrics.items() if name != "v_num"}
+
+
+def _quieten_lightning() -> None:
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in IDLE_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+
+
 def _trainer(config: Config, folder: Path) -> pl.Trainer:
+    _quieten_lightning()
+    name = RESUME_FILE.removesuffix(".ckpt")
     callbacks: list[pl.Callback] = [
-        ModelCheckpoint(
-            folder,
-            filename=RESUME_FILE.removesuffix(".ckpt"),
-            every_n_train_steps=config.save_every_steps,
-            enable_version_counter=False,
-        )
+        ModelCheckpoint(folder, name, enable_version_counter=False, **{when: count})  # type: ignore[arg-type]
+        for when, count in (("every_n_train_steps", config.save_every_steps), ("every_n_epochs", 1))
     ]
+    callbacks.append(_ProgressBar())
     if config.ema_decay:
         callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
     return pl.Trainer(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from forecast.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -13,11 +15,25 @@ class Stage:
         epochs: Epochs it lasts.
         horizon: Leads rolled out.
         memory: Whether the raster is read; without it a step is several times faster.
+        detected: Share of batches whose ids are hidden, so that agents must be found and tracked.
     """
 
     epochs: int
     horizon: int
     memory: bool = True
+    detected: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.horizon < 1 or not 0 <= self.detected <= 1:
+            raise ConfigError(
+                "stages of at least one epoch and one lead, with a share of detected in 0..1",
+                str(self),
+                "correct the curriculum",
+            )
+        if self.detected and not self.memory:
+            raise ConfigError(
+                "memory: true in stages with detected input", str(self), "correct the curriculum"
+            )
 
 
 @dataclass(frozen=True)
