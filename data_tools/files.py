@@ -44,6 +44,11 @@ def write_whole(system: Any, path: str, content: bytes) -> None:
     os.replace(unfinished, path)
 
 
+def is_there(system: Any, path: str) -> bool:
+    """Whether a name is taken; on an object store, by a complete zarr store."""
+    return bool(system.exists(path if is_local(system) else f"{path}/{ROOT_METADATA}"))
+
+
 def publish(system: Any, staged: str, final: str) -> None:
     """Moves a complete zarr store to its final name.
 

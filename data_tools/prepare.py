@@ -78,12 +78,13 @@ def prepare(
     stage = Stage(output)
     try:
         stage.begin(_plan(origin, units, options), options.resume)
-        with spread(options.workers, options.scheduler) as run:
+        with spread(min(options.workers, len(units)), options.scheduler) as run:
             _stage_units(run, stage, origin, units, options, progress)
             records = stage.records(units)
-            report = _report(records, began)
-            _assemble(run, stage, _meta(origin, records, options), records, report.notes)
-        stage.finish()
+            if any(record.sequences for record in records) and not stage.published:
+                _assemble(run, stage, origin, records, options)
+                stage.publish()
+        stage.discard()
     except OSError as error:
         raise DataError(
             "room and permission to write",
@@ -180,9 +181,9 @@ def _meta(origin: Source, records: Sequence[Record], options: PrepareOptions) ->
 def _assemble(
     run: Spread,
     stage: Stage,
-    meta: SequenceMeta,
+    origin: Source,
     records: Sequence[Record],
-    notes: dict[str, int],
+    options: PrepareOptions,
 ) -> None:
     """Lays the store out and fills it, shard by shard."""
     layout = Layout(
@@ -190,10 +191,16 @@ def _assemble(
         tracks=max(record.tracks for record in records),
         points=max(record.points for record in records),
     )
-    create_store(stage.store_url, meta, layout, notes)
+    meta = _meta(origin, records, options)
+    create_store(stage.store_url, meta, layout, _notes(records))
     tasks = shards(stage.pieces(records))
     for _ in run(partial(write_shard, stage.store_url, stage.system), tasks):
         pass
+
+
+def _notes(records: Sequence[Record]) -> dict[str, int]:
+    notes = sum((Counter(record.notes) for record in records), Counter[str]())
+    return dict(sorted(notes.items()))
 
 
 def _report(records: Sequence[Record], began: float) -> PrepareReport:
@@ -209,11 +216,10 @@ def _report(records: Sequence[Record], began: float) -> PrepareReport:
             f"{len(skipped)} that cannot; the first: {skipped[0][1]}",
             "correct the inputs",
         )
-    notes = sum((Counter(record.notes) for record in records), Counter[str]())
     return PrepareReport(
         sequences=sum(record.sequences for record in records),
         scenes=len(records) - len(skipped),
         skipped=skipped,
-        notes=dict(sorted(notes.items())),
+        notes=_notes(records),
         seconds=time.perf_counter() - began,
     )

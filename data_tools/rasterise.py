@@ -80,15 +80,17 @@ def rasterise_boxes(
 def map_edges(elements: Sequence[MapElement]) -> MapEdges:
     """Sorts a map into segments by layer; polygons that cross themselves are mended.
 
-    Elements of fewer than two points (three for a polygon) hold nothing to draw.
+    Points that are not finite are passed over; elements of fewer than two points (three for a
+    polygon) hold nothing to draw.
     """
     lines: dict[str, list[Array]] = {layer: [] for layer in MAP_LAYERS}
     polygons: dict[str, list[Array]] = {layer: [] for layer in MAP_LAYERS}
     for element in elements:
+        points = _finite(element.points)
         if not element.closed:
-            lines[element.layer].append(_segments(element.points))
-        elif len(element.points) >= 3:
-            polygons[element.layer] += [_segments(ring) for ring in _rings(element.points)]
+            lines[element.layer].append(_segments(points))
+        elif len(points) >= 3:
+            polygons[element.layer] += [_segments(ring) for ring in _rings(points)]
     nothing = np.empty((0, 2, 2))
     return MapEdges(
         {layer: np.concatenate([nothing, *parts]) for layer, parts in lines.items()},
@@ -124,7 +126,7 @@ def lane_points(elements: Sequence[MapElement], spacing_m: float = 2.0) -> Array
         ``(P, 3)`` x, y, yaw in the map's frame, metres and radians.
     """
     layer: MapLayer = "lane_centre"
-    lanes = [e.points for e in elements if e.layer == layer and not e.closed]
+    lanes = [_finite(e.points) for e in elements if e.layer == layer and not e.closed]
     points = [_resample(lane, spacing_m) for lane in lanes if len(lane) >= 2]
     return np.concatenate([np.empty((0, 3)), *points])
 
@@ -190,6 +192,10 @@ def _ranges(start: Index, count: Index) -> Index:
     before = np.cumsum(count) - count
     ranges: Index = np.arange(count.sum()) + np.repeat(start - before, count)
     return ranges
+
+
+def _finite(points: Array) -> Array:
+    return points[np.isfinite(points).all(axis=1)]
 
 
 def _segments(points: Array) -> Array:

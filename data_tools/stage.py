@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from data_tools.files import filesystem, publish, write_whole
+from data_tools.files import filesystem, is_local, is_there, publish, write_whole
 from data_tools.store import Piece, part_counts
 from forecast.errors import DataError
 
@@ -56,7 +56,9 @@ class Stage:
         self.output = output.rstrip("/")
         self.system, self.final = filesystem(self.output)
         self.root = f"{self.final}.partial"
-        self.store_url = f"{self.output}.partial/store"
+        # zarr makes folders for a local path, but not for the same place as a file:// URL.
+        base = self.final if is_local(self.system) else self.output
+        self.store_url = f"{base}.partial/store"
 
     def begin(self, plan: dict[str, Any], resume: bool) -> None:
         """Starts anew, or checks that what is there belongs to the same plan.
@@ -64,18 +66,19 @@ class Stage:
         Raises:
             DataError: The output exists, or what is to be resumed is something else.
         """
-        if self.system.exists(self.final):
+        plan_path = f"{self.root}/plan.json"
+        resumed = resume and self.system.exists(plan_path)
+        if resumed and json.loads(self.system.cat_file(plan_path)) != plan:
+            raise DataError(
+                "the inputs and options of the interrupted run",
+                f"others than in {plan_path}",
+                "repeat them, or leave --resume out to start anew",
+            )
+        if is_there(self.system, self.final) and not resumed:
             raise DataError(
                 "an output that does not exist yet", self.output, "choose another name or remove it"
             )
-        plan_path = f"{self.root}/plan.json"
-        if resume and self.system.exists(plan_path):
-            if json.loads(self.system.cat_file(plan_path)) != plan:
-                raise DataError(
-                    "the inputs and options of the interrupted run",
-                    f"others than in {plan_path}",
-                    "repeat them, or leave --resume out to start anew",
-                )
+        if resumed:
             return
         if self.system.exists(self.root):
             self.system.rm(self.root, recursive=True)
@@ -113,9 +116,17 @@ class Stage:
                 place += count
         return pieces
 
-    def finish(self) -> None:
-        """Gives the store its final name and removes the rest."""
+    @property
+    def published(self) -> bool:
+        """Whether the store has its final name already: the run was killed while tidying up."""
+        return is_there(self.system, self.final)
+
+    def publish(self) -> None:
+        """Gives the store its final name."""
         publish(self.system, f"{self.root}/store", self.final)
+
+    def discard(self) -> None:
+        """Removes all that is not the store under its final name."""
         self.system.rm(self.root, recursive=True)
 
     def _record_path(self, index: int) -> str:

@@ -91,7 +91,7 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
         DataError: More agents are in one window than instance ids exist.
     """
     edges, points = map_edges(scene.map), lane_points(scene.map)
-    known = np.isfinite(scene.ego_pose).all(axis=1)
+    known = np.all(np.isfinite(scene.ego_pose), axis=1)
     for start in range(0, len(scene.time_s) - options.frames + 1, options.stride):
         window = slice(start, start + options.frames)
         if not known[window].all():

@@ -1,0 +1,265 @@
+"""From files to a store: its schema, and that it is the same however it came about."""
+
+import errno
+import os
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from data_tools import prepare as module
+from data_tools import store
+from data_tools.prepare import PrepareOptions, prepare
+from data_tools.store import Piece, part_counts, shards
+from forecast.errors import DataError
+from forecast.grid import BEVGrid
+from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol, open_sequence_store
+from tests.scenarios import agent, crossing, scenario, write
+from tests.support import Mover
+
+GRID = BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5)
+OPTIONS = PrepareOptions(grid=GRID)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Four scenarios and, third, a file that is none."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(5):
+        write(folder / f"{index}.json", crossing(index, agents=3 * index))
+    (folder / "2.json").write_text("{")
+    return [str(folder)]
+
+
+def content(path):
+    """Every file of a store."""
+    root = Path(path)
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_a_store_has_the_schema_its_sizes_and_its_attributes(tmp_path, files):
+    told = []
+    out = str(tmp_path / "out.zarr")
+    report = prepare("waymo-json", files, out, OPTIONS, lambda *done: told.append(done))
+    assert told == [(done, 5) for done in range(1, 6)]
+    assert (report.sequences, report.scenes) == (44, 4)
+    assert [Path(name).name for name, _ in report.skipped] == ["2.json"]
+    assert "expected a JSON scenario" in report.skipped[0][1]
+    dataset, meta = open_sequence_store(out)
+    assert meta.source == "waymo-json"
+    assert meta.grid == GRID
+    assert (meta.history, meta.horizon, meta.dt_s) == (3, 6, 0.5)
+    assert meta.map_layers == MAP_LAYERS
+    assert meta.protocol == Protocol().to_attrs()
+    assert dataset.attrs["notes"] == report.notes
+    for name, (dims, dtype) in SEQUENCE_VARIABLES.items():
+        if name != "bev":
+            assert dataset[name].dims == dims
+            assert dataset[name].dtype == dtype or dtype == "str"
+    np.testing.assert_allclose(dataset["time"], np.arange(-2, 7) * 0.5)
+    np.testing.assert_array_equal(dataset["x"], GRID.x_m)
+    np.testing.assert_array_equal(dataset["y"], GRID.y_m)
+    assert dataset["map_layer"].values.tolist() == list(MAP_LAYERS)
+    assert dataset["semantic"].attrs["flag_meanings"] == "background vehicle pedestrian cyclist"
+    assert dataset["scene"].values.tolist() == np.repeat(["0", "1", "3", "4"], 11).tolist()
+    np.testing.assert_allclose(dataset["init_time"][:11], np.arange(2, 13) * 0.5)
+
+
+def test_what_is_read_back_is_what_the_windows_were(tmp_path, files):
+    from data_tools.sources import source
+    from data_tools.windows import sequences, usable_tracks
+
+    out = str(tmp_path / "out.zarr")
+    prepare("waymo-json", files, out, OPTIONS)
+    dataset, _ = open_sequence_store(out)
+    made = source("waymo-json").read(f"{files[0]}/4.json", 0.5)
+    windows = list(sequences(made, usable_tracks(made, OPTIONS.classes), OPTIONS))
+    for place, window in zip(range(33, 44), windows, strict=True):
+        row = dataset.isel(sequence=place)
+        for name in ("semantic", "instance", "map", "ego_pose"):
+            np.testing.assert_array_equal(row[name], getattr(window, name))
+        tracks, points = len(window.track_state), len(window.map_point)
+        np.testing.assert_array_equal(row["track_state"][:tracks], window.track_state)
+        assert row["track_state"][tracks:].isnull().all()
+        np.testing.assert_array_equal(row["track_class"][:tracks], window.track_class)
+        assert not row["track_class"][tracks:].any()
+        np.testing.assert_array_equal(row["map_point"][:points], window.map_point)
+        assert row["map_point"][points:].isnull().all()
+
+
+def test_the_store_is_the_same_for_any_number_of_workers(tmp_path, files):
+    for workers in (1, 2):
+        options = PrepareOptions(grid=GRID, workers=workers)
+        prepare("waymo-json", files, str(tmp_path / f"{workers}.zarr"), options)
+    assert content(tmp_path / "1.zarr") == content(tmp_path / "2.zarr")
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypatch):
+    prepare("waymo-json", files, str(tmp_path / "whole.zarr"), OPTIONS)
+    out = str(tmp_path / "out.zarr")
+
+    def stop(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare("waymo-json", files, out, OPTIONS, stop)
+    assert not os.path.exists(out)
+    told = []
+    resume = PrepareOptions(grid=GRID, resume=True)
+    report = prepare("waymo-json", files, out, resume, lambda *done: told.append(done))
+    assert told == [(4, 5), (5, 5)]
+    assert (report.sequences, len(report.skipped)) == (44, 1)
+    assert content(out) == content(tmp_path / "whole.zarr")
+
+
+def test_a_run_killed_while_tidying_up_is_only_tidied_up(tmp_path, files, monkeypatch):
+    out = tmp_path / "out.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            module.Stage, "discard", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            prepare("waymo-json", files, str(out), OPTIONS)
+    before = content(out)
+    report = prepare("waymo-json", files, str(out), PrepareOptions(grid=GRID, resume=True))
+    assert report.sequences == 44
+    assert content(out) == before
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_only_the_same_inputs_and_options_can_be_resumed(tmp_path, files):
+    out = str(tmp_path / "out.zarr")
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare("waymo-json", files, out, OPTIONS, stop)
+    other = PrepareOptions(grid=GRID, stride=2, resume=True)
+    with pytest.raises(DataError, match="options of the interrupted run"):
+        prepare("waymo-json", files, out, other)
+    assert prepare("waymo-json", files, out, PrepareOptions(grid=GRID, stride=2)).sequences == 24
+
+
+def test_an_output_that_exists_is_left_alone(tmp_path, files):
+    out = tmp_path / "out.zarr"
+    out.mkdir()
+    (out / "precious").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(DataError, match="choose another name"):
+            prepare("waymo-json", files, str(out), PrepareOptions(grid=GRID, resume=resume))
+    assert content(out) == {"precious": b"mine"}
+
+
+def test_where_no_scene_is_usable_nothing_is_left_and_the_reason_told(tmp_path, files):
+    out = tmp_path / "out.zarr"
+    with pytest.raises(DataError, match=r"1 that cannot; the first: .*2\.json"):
+        prepare("waymo-json", [f"{files[0]}/2.json"], str(out), OPTIONS)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_full_disk_is_one_error_and_the_run_can_go_on_later(tmp_path, files, monkeypatch):
+    prepare("waymo-json", files, str(tmp_path / "whole.zarr"), OPTIONS)
+    out = tmp_path / "out.zarr"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_whole", full)
+        with pytest.raises(DataError, match="No space left on device"):
+            prepare("waymo-json", files, str(out), OPTIONS)
+    assert not out.exists()
+    prepare("waymo-json", files, str(out), PrepareOptions(grid=GRID, resume=True))
+    assert content(out) == content(tmp_path / "whole.zarr")
+
+
+def test_a_place_that_cannot_be_written_is_one_error(tmp_path, files):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="permission to write"):
+        prepare("waymo-json", files, str(tmp_path / "file" / "out.zarr"), OPTIONS)
+
+
+@pytest.mark.parametrize("protocol", ["memory", "file"])
+def test_urls_are_read_and_written(tmp_path, files, protocol):
+    root = f"memory://{tmp_path.name}" if protocol == "memory" else f"file://{tmp_path}"
+    system, _ = fsspec.core.url_to_fs(root)
+    for index in (0, 1):
+        system.makedirs(f"{root}/urls", exist_ok=True)
+        system.pipe_file(f"{root}/urls/{index}.json", Path(files[0], f"{index}.json").read_bytes())
+    prepare("waymo-json", [f"{root}/urls"], f"{root}/out.zarr", OPTIONS)
+    dataset = xr.open_zarr(f"{root}/out.zarr", consolidated=False, chunks=None)
+    local = tmp_path / "local.zarr"
+    prepare("waymo-json", [f"{files[0]}/{index}.json" for index in (0, 1)], str(local), OPTIONS)
+    expected, _ = open_sequence_store(str(local))
+    xr.testing.assert_identical(dataset.load(), expected.load())
+    assert not system.exists(f"{root}/out.zarr.partial")
+
+
+def test_scenes_longer_than_a_part_and_a_shard_keep_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SHARD", 4)
+    monkeypatch.setattr(module, "SHARD", 4)
+    paths = [write(tmp_path / f"{i}.json", crossing(i)) for i in range(3)]
+    prepare("waymo-json", paths, str(tmp_path / "small.zarr"), OPTIONS)
+    monkeypatch.undo()
+    prepare("waymo-json", paths, str(tmp_path / "large.zarr"), OPTIONS)
+    small, large = (open_sequence_store(str(tmp_path / f"{n}.zarr"))[0] for n in ("small", "large"))
+    assert zarr.open_group(tmp_path / "small.zarr")["instance"].shards[0] == 4
+    assert zarr.open_group(tmp_path / "large.zarr")["instance"].chunks[0] == 1
+    xr.testing.assert_identical(small.load(), large.load())
+
+
+def test_shards_are_filled_by_whole_pieces_in_order():
+    counts = [part_counts(n) for n in (70, 5, 32)]
+    assert counts == [[32, 32, 6], [5], [32]]
+    pieces, place = [], 0
+    for name, each in zip("abc", counts, strict=True):
+        for part, count in enumerate(each):
+            pieces.append(Piece(f"{name}{part}", name, 0, count, place))
+            place += count
+    cut = list(shards(pieces))
+    assert [sum(p.stop - p.start for p in shard) for shard in cut] == [32, 32, 32, 11]
+    assert [(p.path, p.start, p.stop) for p in cut[2]] == [
+        ("a2", 0, 6),
+        ("b0", 0, 5),
+        ("c0", 0, 21),
+    ]
+    assert [(p.path, p.start, p.stop, p.place) for p in cut[3]] == [("c0", 21, 32, 96)]
+
+
+def test_a_source_without_a_map_makes_a_store_without_one(tmp_path):
+    path = write(tmp_path / "a.json", scenario([agent(Mover(0, 0, speed=2.0))]))
+    prepare("waymo-json", [path], str(tmp_path / "out.zarr"), OPTIONS)
+    dataset, meta = open_sequence_store(str(tmp_path / "out.zarr"))
+    assert meta.map_layers == ()
+    assert "map" not in dataset
+    assert "map_point" not in dataset
+
+
+def test_a_store_without_any_agent_is_valid(tmp_path):
+    path = write(tmp_path / "a.json", scenario([agent(Mover(0, 0))]))
+    options = PrepareOptions(grid=GRID, classes=("tram",))
+    report = prepare("waymo-json", [path], str(tmp_path / "out.zarr"), options)
+    assert report.notes["tracks of other classes"] == 1
+    dataset, _ = open_sequence_store(str(tmp_path / "out.zarr"))
+    assert not dataset["instance"].any()
+    assert dataset["track_state"].isnull().all()
+    assert not dataset["track_class"].any()
+
+
+def test_a_scheduler_that_does_not_answer_is_one_error(tmp_path, files, monkeypatch):
+    import distributed
+
+    def silent(*_, **__):
+        raise OSError("timed out")
+
+    monkeypatch.setattr(distributed, "Client", silent)
+    options = PrepareOptions(grid=GRID, scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(DataError, match=r"no answer from tcp://127\.0\.0\.1:1"):
+        prepare("waymo-json", files, str(tmp_path / "out.zarr"), options)

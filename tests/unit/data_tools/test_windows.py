@@ -1,0 +1,165 @@
+"""Scenes to sequences: which frames, which tracks, which ids, in which frame of reference."""
+
+import numpy as np
+import pytest
+
+from data_tools import windows
+from data_tools.geometry import wrap_angle
+from data_tools.options import PrepareOptions
+from data_tools.scene import MapElement, Scene
+from data_tools.windows import sequences, usable_tracks
+from forecast.errors import ConfigError, DataError
+from forecast.grid import BEVGrid
+from tests.support import Mover
+
+GRID = BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5)
+OPTIONS = PrepareOptions(grid=GRID)
+
+
+def scene(movers, frames=9, kinds=None, ego=None, elements=()):
+    """Movers over ``frames`` half seconds; the ego stands at the origin unless given."""
+    time_s = np.arange(frames) * 0.5
+    state = np.array([mover.state(time_s) for mover in movers]).reshape(-1, frames, 5)
+    return Scene(
+        name="made-up",
+        time_s=time_s,
+        dt_s=0.5,
+        track_id=tuple(str(i) for i in range(len(movers))),
+        track_class=tuple(kinds or ["vehicle"] * len(movers)),
+        state=state,
+        ego_pose=np.zeros((frames, 3)) if ego is None else ego,
+        map=tuple(elements),
+    )
+
+
+def all_sequences(made, options=OPTIONS):
+    return list(sequences(made, usable_tracks(made, options.classes), options))
+
+
+@pytest.mark.parametrize(
+    ("frames", "stride", "starts"),
+    [(8, 1, []), (9, 1, [0]), (12, 1, [0, 1, 2, 3]), (12, 2, [0, 2]), (12, 5, [0])],
+)
+def test_a_sequence_starts_every_stride_frames_where_history_and_horizon_fit(
+    frames, stride, starts
+):
+    found = all_sequences(scene([Mover(0, 0)], frames), PrepareOptions(grid=GRID, stride=stride))
+    assert [s.init_time for s in found] == [(start + 2) * 0.5 for start in starts]
+
+
+def test_windows_that_need_an_unknown_ego_pose_are_left_out():
+    ego = np.zeros((12, 3))
+    ego[0] = np.nan
+    ego[11, 2] = np.inf
+    found = all_sequences(scene([Mover(0, 0)], 12, ego=ego))
+    assert [s.init_time for s in found] == [1.5, 2.0]
+
+
+def test_everything_is_in_the_ego_frame_of_the_present():
+    # The ego drives north past a car that stands 4 m ahead of its present place, facing west.
+    time_s = np.arange(9) * 0.5
+    ego = np.stack([np.full(9, 100.0), 2.0 * time_s, np.full(9, np.pi / 2)], axis=1)
+    lane = MapElement("lane_centre", np.array([[100.0, -30.0], [100.0, 30.0]]))
+    (found,) = all_sequences(scene([Mover(100.0, 6.0, yaw=np.pi)], ego=ego, elements=[lane]))
+    np.testing.assert_allclose(found.ego_pose[:, 0], 2.0 * (time_s - 1.0), atol=1e-12)
+    np.testing.assert_allclose(found.ego_pose[:, 1:], 0.0, atol=1e-12)
+    x, y, yaw = np.moveaxis(found.track_state[0, :, :3], -1, 0)
+    np.testing.assert_allclose(x, 4.0, atol=1e-5)
+    np.testing.assert_allclose(y, 0.0, atol=1e-5)
+    np.testing.assert_allclose(wrap_angle(yaw - np.pi / 2), 0.0, atol=1e-6)
+    np.testing.assert_allclose(found.map_point[:, 2], 0.0, atol=1e-6)
+    lane_rows = np.flatnonzero(found.map[1].any(axis=1))
+    assert len(lane_rows) <= 2
+    assert abs(GRID.y_m[lane_rows]).max() <= 0.5
+    assert found.map[1, lane_rows].any(axis=0).all()
+
+
+def test_ids_are_those_of_the_tracks_and_semantics_their_classes():
+    made = scene([Mover(0, 0), Mover(5, 4, length=1, width=1)], kinds=["vehicle", "cyclist"])
+    (found,) = all_sequences(made)
+    assert set(np.unique(found.instance)) == {0, 1, 2}
+    np.testing.assert_array_equal(found.track_class, [1, 3])
+    np.testing.assert_array_equal(found.semantic == 1, found.instance == 1)
+    np.testing.assert_array_equal(found.semantic == 3, found.instance == 2)
+    row, column = np.nonzero(found.instance[0] == 2)
+    assert (abs(GRID.x_m[column] - 5) <= 0.5).all()
+    assert (abs(GRID.y_m[row] - 4) <= 0.5).all()
+
+
+def test_tracks_are_those_ever_inside_the_grid_in_the_order_in_which_they_come_in():
+    comes_late = Mover(40.0, 0.0, yaw=np.pi, speed=8.0)
+    never = Mover(0.0, 30.0)
+    leaves = Mover(15.0, 2.0, speed=8.0)
+    (found,) = all_sequences(scene([comes_late, never, leaves, Mover(0, 0)]))
+    assert found.track_state.shape == (3, 9, 5)
+    np.testing.assert_allclose(found.track_state[:, 0, 0], [15.0, 0.0, 40.0], atol=1e-5)
+    # Outside the grid a track has numbers but no cells.
+    assert np.isfinite(found.track_state).all()
+    assert not (found.instance[0] == 3).any()
+    assert (found.instance[8] == 3).any()
+    assert not (found.instance[8] == 1).any()
+
+
+def test_a_track_is_absent_only_where_it_was_not_seen():
+    made = scene([Mover(0, 0), Mover(5, 0)])
+    made.state[1, 4:6] = np.nan
+    (found,) = all_sequences(made)
+    absent = np.isnan(found.track_state).all(axis=-1)
+    assert np.flatnonzero(absent[1]).tolist() == [4, 5]
+    assert not absent[0].any()
+    assert [bool((frame == 2).any()) for frame in found.instance] == [not a for a in absent[1]]
+
+
+def test_boxes_that_cannot_be_drawn_and_other_classes_are_left_out_and_counted():
+    made = scene(
+        [Mover(0, 0), Mover(5, 0), Mover(9, 0), Mover(3, 3)], kinds=["vehicle"] * 3 + ["cone"]
+    )
+    made.state[1, :, 3] = 0.0
+    made.state[2, :2, 0] = np.inf
+    made.state[2, 2, 4] = np.nan
+    tracks = usable_tracks(made, OPTIONS.classes)
+    assert tracks.notes == {
+        "tracks of other classes": 1,
+        "boxes without a finite pose or size": 12,
+    }
+    assert len(tracks.state) == 2
+    assert np.isnan(tracks.state[1, :3]).all()
+    assert np.isfinite(tracks.state[1, 3:]).all()
+
+
+def test_classes_are_numbered_as_the_user_lists_them():
+    made = scene([Mover(0, 0), Mover(5, 4)], kinds=["pedestrian", "vehicle"])
+    options = PrepareOptions(grid=GRID, classes=("vehicle", "pedestrian"))
+    assert all_sequences(made, options)[0].track_class.tolist() == [2, 1]
+
+
+def test_a_scene_without_traffic_or_map_gives_empty_sequences():
+    (found,) = all_sequences(scene([]))
+    assert not found.instance.any()
+    assert not found.map.any()
+    assert found.track_state.shape == (0, 9, 5)
+    assert found.map_point.shape == (0, 3)
+
+
+def test_more_agents_than_ids_are_refused(monkeypatch):
+    monkeypatch.setattr(windows, "MAX_INSTANCE_ID", 1)
+    with pytest.raises(DataError, match="at most 1 agents; got 2"):
+        all_sequences(scene([Mover(0, 0), Mover(5, 0)]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"history": 0},
+        {"horizon": 0},
+        {"stride": 0},
+        {"workers": 0},
+        {"dt_s": 0.0},
+        {"dt_s": float("nan")},
+        {"classes": ()},
+        {"classes": ("vehicle", "vehicle")},
+    ],
+)
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(ConfigError, match="correct --"):
+        PrepareOptions(**wrong)
