@@ -178,6 +178,7 @@ def train(
     from forecast import workflows
 
     workflows.train(settings, data, val, output, resume)
+    typer.echo(f"{output}: trained; forecast with `forecast rollout --model {output}`")
 
 
 @app.command()

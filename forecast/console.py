@@ -70,6 +70,17 @@ def print_prepare_report(report: PrepareReport, output: str) -> None:
         print(f"  and {more} more")
 
 
+def print_rollout_summary(summary: RolloutSummary) -> None:
+    """Where the forecast is, how long it took, and how it compares with the baselines."""
+    rate = summary.sequences / max(summary.seconds, 1e-9)
+    print(f"{summary.sequences} sequences in {summary.seconds:.1f} s ({rate:.1f} per second)")
+    print(f"forecast: {summary.output}")
+    if summary.gif is not None:
+        print(f"picture:  {summary.gif}")
+    if summary.scores:
+        print_comparison(summary.scores)
+
+
 def print_scores(scores: Scores) -> None:
     """One forecaster: each score with its interval, a column per class."""
     print_scope(scores)
@@ -139,14 +150,3 @@ def _print(table: Table) -> None:
     if not console.is_terminal:
         console.width = max(console.width, 120)
     console.print(table)
-
-
-def print_rollout_summary(summary: RolloutSummary) -> None:
-    """Where the forecast is, how long it took, and how it compares with the baselines."""
-    rate = summary.sequences / max(summary.seconds, 1e-9)
-    print(f"{summary.sequences} sequences in {summary.seconds:.1f} s ({rate:.1f} per second)")
-    print(f"forecast: {summary.output}")
-    if summary.gif is not None:
-        print(f"picture:  {summary.gif}")
-    if summary.scores:
-        print_comparison(summary.scores)

@@ -27,6 +27,7 @@ IDLE_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     "The number of training batches .* is smaller than the logging interval",
     "The '.*' does not have many workers",
+    "Total length of `list` across ranks is zero",
 )
 
 
@@ -128,7 +129,7 @@ def _trainer(config: Config, folder: Path) -> pl.Trainer:
         gradient_clip_val=config.optimisation.clip_norm,
         callbacks=callbacks,
         logger=[
-            CSVLogger(folder, name="", version="csv"),
+            CSVLogger(folder, name="", version=_unused(folder, "csv")),
             TensorBoardLogger(folder, name="", version="tensorboard"),
         ],
         log_every_n_steps=10,
@@ -136,6 +137,12 @@ def _trainer(config: Config, folder: Path) -> pl.Trainer:
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
+
+
+def _unused(folder: Path, name: str) -> str:
+    """``name``, or ``name-2`` and so on: the logger would delete what an interrupted run wrote."""
+    names = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
+    return next(found for found in names if not (folder / found).exists())
 
 
 def _steps_per_epoch(batches: SequenceData, config: Config) -> int:

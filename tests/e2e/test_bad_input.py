@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zarr
 
 from forecast import cli
+from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
 from tests.support import Mover, sequence_store
 
 Refused = Callable[..., str]
@@ -188,6 +190,218 @@ def test_a_store_that_lost_a_variable_is_refused(refused: Refused, store: Path) 
 def test_a_truncated_chunk_is_refused(variable: str, refused: Refused, store: Path) -> None:
     truncate(store / variable)
     assert "damaged" in refused("inspect", "store", str(store))
+
+
+# --- train
+
+
+CONFIG = Path(__file__).parents[2] / "configs" / "small.yaml"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "model.nope=1",
+        "nope=1",
+        "loading.batch_size=many",
+        "curriculum=[]",
+        "optimisation",
+        "model.heads=7",
+    ],
+)
+def test_train_refuses_settings_that_do_not_exist_or_fit(
+    change: str, refused: Refused, store: Path
+) -> None:
+    arguments = ("--config", str(CONFIG), "--data", str(store), "--output", "run")
+    refused("train", *arguments, "--set", change, output="run")
+
+
+@pytest.mark.parametrize("content", [None, "", "[1, 2]", "model: {"])
+def test_train_refuses_a_config_that_is_none(
+    content: str | None, refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "c.yaml").write_text(content)
+    arguments = ("--config", "c.yaml", "--data", str(store), "--output", "run")
+    assert "c.yaml" in refused("train", *arguments, output="run")
+
+
+def train(refused: Refused, data: Path | str, *more: str) -> str:
+    """A refusal of training on some data."""
+    arguments = ("--config", str(CONFIG), "--data", str(data), "--output", "run")
+    return refused("train", *arguments, *more, output="run")
+
+
+def test_train_refuses_a_missing_store(refused: Refused) -> None:
+    assert "none.zarr" in train(refused, "none.zarr")
+
+
+def test_train_refuses_a_missing_validation_store(refused: Refused, store: Path) -> None:
+    assert "none.zarr" in train(refused, store, "--val", "none.zarr")
+
+
+def test_train_refuses_a_store_without_tracks(refused: Refused, store: Path) -> None:
+    shutil.rmtree(store / "track_state")
+    assert "track_state" in train(refused, store)
+
+
+def test_train_refuses_a_horizon_beyond_the_truth(refused: Refused, store: Path) -> None:
+    change = "curriculum=[{epochs: 1, horizon: 12}]"
+    assert "horizon" in train(refused, store, "--set", change)
+
+
+def test_train_refuses_a_folder_that_holds_a_run(
+    refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"of an earlier run")
+    arguments = ("--config", str(CONFIG), "--data", str(store), "--output", "run")
+    assert "--resume" in refused("train", *arguments)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"of an earlier run"
+
+
+# --- rollout
+
+
+OUTPUT = ("--output", "o.zarr", "--gif", "")
+
+
+def roll_out(refused: Refused, data: Path | str, model: str = "constant-turn", *more: str) -> str:
+    """A refusal of rolling out some data."""
+    arguments = ("--data", str(data), "--model", model, *OUTPUT)
+    return refused("rollout", *arguments, *more, output="o.zarr")
+
+
+def test_rollout_refuses_a_horizon_of_0(refused: Refused, store: Path) -> None:
+    assert "horizon" in roll_out(refused, store, "constant-turn", "--horizon", "0")
+
+
+def test_rollout_refuses_a_missing_store(refused: Refused) -> None:
+    assert "none.zarr" in roll_out(refused, "none.zarr")
+
+
+def test_rollout_refuses_another_schema_version(refused: Refused, store: Path) -> None:
+    metadata = store / "zarr.json"
+    metadata.write_text(metadata.read_text().replace("bev-sequence/1", "bev-sequence/9"))
+    assert "bev-sequence/9" in roll_out(refused, store)
+
+
+@pytest.mark.parametrize("variable", ["instance", "ego_pose", "track_state"])
+def test_rollout_refuses_truncated_chunks(variable: str, refused: Refused, store: Path) -> None:
+    truncate(store / variable)
+    assert "damaged" in roll_out(refused, store)
+
+
+def test_rollout_refuses_ego_poses_that_are_not_finite(refused: Refused, store: Path) -> None:
+    poses = zarr.open_array(store, path="ego_pose", mode="r+")
+    poses[1, 0, 0] = float("nan")
+    assert "finite" in roll_out(refused, store)
+
+
+def test_rollout_refuses_boxes_of_no_size(refused: Refused, store: Path) -> None:
+    states = zarr.open_array(store, path="track_state", mode="r+")
+    states[0, 0, :, 3] = 0.0
+    assert "size" in roll_out(refused, store)
+
+
+def test_rollout_refuses_a_model_that_is_not_there(refused: Refused, store: Path) -> None:
+    assert "none.safetensors" in roll_out(refused, store, "none.safetensors")
+
+
+def save_untrained(
+    path: Path, classes: tuple[str, ...], layers: tuple[str, ...], **spec: Any
+) -> str:
+    """A checkpoint of a small forecaster that has learned nothing."""
+    from forecast.checkpoint import save_checkpoint
+    from forecast.model.forecaster import Forecaster
+    from forecast.model.spec import ForecasterSpec, Inputs
+
+    small = ForecasterSpec(dim=32, hidden=32, ffn=32, memory=False, **spec)
+    save_checkpoint(Forecaster(small, Inputs(classes, layers)), path, 0.5, {})
+    return str(path)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A forecaster of pedestrians only, which is not what the store here is about."""
+    path = tmp_path / "other.safetensors"
+    save_untrained(path, ("pedestrian",), ())
+    return path
+
+
+def test_rollout_refuses_more_agents_than_slots(
+    refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    model = save_untrained(tmp_path / "one.safetensors", DEFAULT_CLASSES, MAP_LAYERS, slots=1)
+    assert "model.slots" in roll_out(refused, store, model)
+
+
+def test_train_refuses_more_agents_than_slots(
+    refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    arguments = ("--config", str(CONFIG), "--data", str(store), "--output", "run")
+    assert "model.slots" in refused("train", *arguments, "--set", "model.slots=1")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_rollout_refuses_a_checkpoint_of_another_model(
+    refused: Refused, store: Path, checkpoint: Path
+) -> None:
+    assert "pedestrian" in roll_out(refused, store, str(checkpoint))
+
+
+def test_rollout_refuses_weights_that_are_not_those_described(
+    refused: Refused, store: Path, checkpoint: Path
+) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-8])
+    assert "SHA-256" in roll_out(refused, store, str(checkpoint))
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"schema": "another/1"}'])
+def test_rollout_refuses_a_checkpoint_without_its_description(
+    content: str, refused: Refused, store: Path, checkpoint: Path
+) -> None:
+    checkpoint.with_suffix(".json").write_text(content)
+    assert "other.json" in roll_out(refused, store, str(checkpoint))
+
+
+def test_rollout_does_not_unpickle(refused: Refused, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    roll_out(refused, store, "model.ckpt")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_rollout_refuses_an_output_that_exists(refused: Refused, store: Path) -> None:
+    before = sorted(store.rglob("*"))
+    arguments = ("--data", str(store), "--model", "constant-turn", "--output", str(store))
+    assert "exists" in refused("rollout", *arguments, "--gif", "")
+    assert sorted(store.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["file.txt/o.zarr", "/proc/o.zarr"])
+def test_rollout_refuses_an_output_that_cannot_be_written(
+    place: str, refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file.txt").write_text("in the way")
+    arguments = ("--data", str(store), "--model", "constant-turn", "--output", place, "--gif", "")
+    refused("rollout", *arguments, output=place)
+
+
+def test_rollout_without_space_leaves_nothing(store: Path, tmp_path: Path) -> None:
+    command = f"rollout --data {store} --model constant-turn --output o.zarr --gif o.gif"
+    assert_refused(run_with_files_of_at_most(200, command, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [store.name]
+
+
+# --- evaluate
+
+
+def test_evaluate_refuses_a_sequence_store_as_a_forecast(refused: Refused, store: Path) -> None:
+    assert "bev-forecast/1" in refused("evaluate", str(store), "--data", str(store))
+
+
+def test_evaluate_refuses_a_missing_forecast(refused: Refused, store: Path) -> None:
+    assert "none.zarr" in refused("evaluate", "none.zarr", "--data", str(store))
 
 
 # --- helpers
