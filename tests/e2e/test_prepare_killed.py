@@ -1,0 +1,75 @@
+"""`forecast prepare` killed by SIGKILL, then resumed: the store of an uninterrupted run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from data_tools.prepare import PrepareOptions, prepare
+from forecast.errors import DataError
+from forecast.grid import BEVGrid
+from forecast.schema import open_sequence_store
+from tests.scenarios import crossing, write
+
+GRID = "-12,20,-8,8,0.5"
+
+
+def command(inputs: str, output: Path, workers: int, *more: str) -> list[str]:
+    start = "from forecast.cli import main; main()"
+    program = [sys.executable, "-c", start, "prepare", "waymo-json", inputs]
+    return [*program, "--output", str(output), f"--grid={GRID}", f"--workers={workers}", *more]
+
+
+def kill_when_there(arguments: Sequence[str], wanted: str, folder: Path, count: int) -> None:
+    """Starts a command in its own process group and kills all of it once files have appeared."""
+    process = subprocess.Popen(
+        arguments, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob(wanted))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def content(path: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("workers", "wanted", "count"),
+    [(2, "records/*.json", 3), (1, "store/instance/c/**/0", 1)],
+    ids=["while reading, two workers", "while assembling"],
+)
+def test_a_killed_run_leaves_no_store_and_resumes_to_the_same_bytes(
+    workers: int, wanted: str, count: int, tmp_path: Path
+) -> None:
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    for index in range(24):
+        write(inputs / f"{index:02d}.json", crossing(index, agents=index))
+    out, whole = tmp_path / "out.zarr", tmp_path / "whole.zarr"
+    partial = tmp_path / "out.zarr.partial"
+    kill_when_there(command(str(inputs), out, workers), wanted, partial, count)
+    assert not out.exists()
+    with pytest.raises(DataError):
+        open_sequence_store(str(out))
+
+    grid = BEVGrid.parse(GRID)
+    told: list[int] = []
+    resume = PrepareOptions(grid=grid, resume=True)
+    prepare("waymo-json", [str(inputs)], str(out), resume, lambda done, _: told.append(done))
+    assert len(told) < 24  # what was done before the kill was not done again
+    prepare("waymo-json", [str(inputs)], str(whole), PrepareOptions(grid=grid))
+    assert content(out) == content(whole)
+    assert not partial.exists()
