@@ -40,7 +40,7 @@ def spread(workers: int, scheduler: str | None) -> Iterator[Spread]:
             for _, result in as_completed(futures, with_results=True):
                 yield result
 
-        with _worker_deaths_told():
+        with worker_deaths_told():
             yield on_client
 
 
@@ -66,7 +66,12 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
 
 
 @contextmanager
-def _worker_deaths_told() -> Iterator[None]:
+def worker_deaths_told() -> Iterator[None]:
+    """One line in place of what Dask says when a task has killed several workers.
+
+    Raises:
+        DataError: That is what happened.
+    """
     from distributed import KilledWorker
 
     try:
@@ -74,6 +79,6 @@ def _worker_deaths_told() -> Iterator[None]:
     except KilledWorker as error:
         raise DataError(
             "workers that live",
-            f"one that died several times at the same scene ({error})",
+            "several that died at the same scene",
             "give them more memory or use fewer --workers, then repeat with --resume",
         ) from error

@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 import zarr
 
+from data_tools import parallel, store
 from data_tools import prepare as module
-from data_tools import store
 from data_tools.prepare import PrepareOptions, prepare
 from data_tools.store import Piece, part_counts, shards
 from forecast.errors import DataError
@@ -97,6 +97,26 @@ def test_the_store_is_the_same_for_any_number_of_workers(tmp_path, files):
         prepare("waymo-json", files, str(tmp_path / f"{workers}.zarr"), options)
     assert content(tmp_path / "1.zarr") == content(tmp_path / "2.zarr")
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_cluster_that_is_already_there_is_used_and_left_running(tmp_path, files):
+    import distributed
+
+    prepare("waymo-json", files, str(tmp_path / "here.zarr"), OPTIONS)
+    with distributed.LocalCluster(
+        n_workers=1, processes=False, protocol="tcp://", dashboard_address=":0"
+    ) as cluster:
+        options = PrepareOptions(grid=GRID, scheduler=cluster.scheduler_address)
+        prepare("waymo-json", files, str(tmp_path / "there.zarr"), options)
+        assert len(cluster.workers) == 1
+    assert content(tmp_path / "there.zarr") == content(tmp_path / "here.zarr")
+
+
+def test_workers_that_die_again_and_again_are_one_error():
+    import distributed
+
+    with pytest.raises(DataError, match="fewer --workers"), parallel.worker_deaths_told():
+        raise distributed.KilledWorker("read", None, 3)
 
 
 def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypatch):

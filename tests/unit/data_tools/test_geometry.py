@@ -1,0 +1,47 @@
+"""Rigid motion in the plane: signs, inverses and what NaN does."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_tools.geometry import box_corners, poses_to_frame, to_frame, wrap_angle
+
+POSES = st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), st.floats(-10, 10)).map(np.array)
+
+
+@given(POSES, st.floats(-100, 100), st.floats(-100, 100))
+def test_a_point_placed_from_a_frame_is_found_there_again(pose, forward, left):
+    cos, sin = np.cos(pose[2]), np.sin(pose[2])
+    world = pose[:2] + np.array([forward * cos - left * sin, forward * sin + left * cos])
+    np.testing.assert_allclose(to_frame(world, pose), [forward, left], atol=1e-8)
+
+
+@given(POSES, POSES)
+def test_distances_and_differences_of_heading_survive(pose, other):
+    moved = poses_to_frame(np.stack([pose, other]), np.array([3.0, -2.0, 0.7]))
+    before, after = np.hypot(*(pose - other)[:2]), np.hypot(*(moved[0] - moved[1])[:2])
+    np.testing.assert_allclose(after, before, atol=1e-7)
+    turned = wrap_angle((moved[0] - moved[1])[2] - (pose - other)[2])
+    np.testing.assert_allclose(turned, 0.0, atol=1e-9)
+
+
+def test_a_frame_sees_itself_at_the_origin_and_absence_stays_absence():
+    pose = np.array([5.0, 6.0, 2.0])
+    state = np.array([[5.0, 6.0, 2.0, 4.5, 2.0], [np.nan] * 5])
+    moved = poses_to_frame(state, pose)
+    np.testing.assert_allclose(moved[0], [0, 0, 0, 4.5, 2.0], atol=1e-12)
+    assert np.isnan(moved[1]).all()
+
+
+def test_corners_run_counter_clockwise_from_the_front_left():
+    corners = box_corners(np.array([1.0, 2.0, np.pi / 2, 4.0, 2.0]))
+    np.testing.assert_allclose(corners, [[0, 4], [0, 0], [2, 0], [2, 4]], atol=1e-12)
+
+
+@given(st.floats(-100, 100))
+def test_wrapped_angles_are_the_same_direction_within_half_a_turn(yaw):
+    wrapped = wrap_angle(np.array(yaw))
+    assert -np.pi <= wrapped < np.pi or np.isclose(wrapped, np.pi)
+    np.testing.assert_allclose(
+        [np.cos(wrapped), np.sin(wrapped)], [np.cos(yaw), np.sin(yaw)], atol=1e-9
+    )
