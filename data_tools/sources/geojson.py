@@ -1,0 +1,91 @@
+"""A user's map as GeoJSON: lines and polygons in the recording's own metres."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import fsspec
+import numpy as np
+import shapely
+from shapely.geometry import shape
+
+from data_tools.scene import MapElement, MapLayer
+from forecast.errors import DataError
+
+AREAS = ("drivable", "crosswalk")
+LAYERS = get_args(MapLayer)
+
+
+def read_map(path: str) -> tuple[MapElement, ...]:
+    """Reads a FeatureCollection whose features name their map layer in the property ``layer``.
+
+    Layers ``drivable`` and ``crosswalk`` take (Multi)Polygons, ``lane_centre`` (in the direction of
+    travel) and ``road_edge`` (Multi)LineStrings. Coordinates are x, y in metres, not degrees.
+
+    Raises:
+        DataError: It is not such a file.
+    """
+    try:
+        with fsspec.open(path, "rt", encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError) as error:
+        raise DataError("a GeoJSON map", f"{path} ({error})", "correct or remove it") from error
+    features = content.get("features") if isinstance(content, dict) else None
+    if not isinstance(features, list):
+        raise DataError(
+            "a GeoJSON FeatureCollection", f"{path} without features", "correct or remove it"
+        )
+    elements: list[MapElement] = []
+    for place, feature in enumerate(features, start=1):
+        elements.extend(_elements(feature, f"feature {place} of {path}"))
+    return tuple(elements)
+
+
+def _elements(feature: Any, where: str) -> Iterator[MapElement]:
+    try:
+        layer = feature["properties"]["layer"]
+        with np.errstate(invalid="ignore"):  # shapely warns of NaN; it is refused below
+            geometry = shape(feature["geometry"])
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            "a geometry and a property layer", f"{where} with {error!r}", "correct the map"
+        ) from error
+    except shapely.errors.ShapelyError as error:
+        raise DataError("a geometry", f"{where} ({error})", "correct the map") from error
+    if layer not in LAYERS:
+        raise DataError(
+            f"a layer of {', '.join(LAYERS)}", f"{layer!r} in {where}", "correct the map"
+        )
+    if geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
+        raise DataError("finite coordinates", f"others in {where}", "correct the map")
+    kind = shapely.Polygon if layer in AREAS else shapely.LineString
+    for part in shapely.get_parts(geometry):
+        if not isinstance(part, kind):
+            raise DataError(
+                f"a {kind.__name__} for layer {layer}",
+                f"a {part.geom_type} in {where}",
+                "correct the map",
+            )
+        if isinstance(part, shapely.Polygon):
+            for piece in _without_holes(shapely.make_valid(part)):
+                yield MapElement(layer, np.asarray(piece.exterior.coords)[:, :2], closed=True)
+        else:
+            yield MapElement(layer, np.asarray(part.coords)[:, :2])
+
+
+def _without_holes(geometry: shapely.Geometry) -> Iterator[shapely.Polygon]:
+    """Cuts polygons through their holes, because a map element is one ring."""
+    for part in shapely.get_parts(geometry, return_index=False):
+        if not isinstance(part, shapely.Polygon):
+            yield from _without_holes(part) if hasattr(part, "geoms") else ()
+        elif not part.interiors:
+            yield part
+        else:
+            low_x, low_y, high_x, high_y = part.bounds
+            cut = part.interiors[0].centroid.x
+            for side in ((low_x, cut), (cut, high_x)):
+                yield from _without_holes(
+                    part.intersection(shapely.box(side[0], low_y, side[1], high_y))
+                )

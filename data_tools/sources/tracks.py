@@ -1,0 +1,244 @@
+"""A user's own tracks: a CSV or Parquet table, any rate, resampled without inventing anything.
+
+Positions between two observations of a track lie on the straight line between them, unless they
+are more than :data:`MAX_GAP_S` apart: then the track is absent in between. Before its first and
+after its last observation a track is absent too. ``docs/data_format.md`` lists the columns.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_tools.files import filesystem
+from data_tools.geometry import wrap_angle
+from data_tools.scene import MapElement, Scene
+from data_tools.sources import find_files
+from data_tools.sources.geojson import read_map
+from data_tools.sources.tracks_table import SUFFIXES, scene_names, scene_table
+from forecast.errors import DataError
+
+Array = NDArray[np.float64]
+
+MAX_GAP_S = 1.0
+MAX_SCENE_S = 24 * 3600.0
+# Clocks written with few digits: a time this close to an observation is that observation's.
+TIME_TOLERANCE_S = 1e-3
+# Heading from motion: a second of the past, of which the agent must make at least this much.
+COURSE_WINDOW_S = 1.0
+COURSE_MIN_M = 0.5
+
+# Length and width where a table gives none, metres.
+TYPICAL_SIZE_M = {
+    "vehicle": (4.7, 2.0),
+    "car": (4.7, 1.9),
+    "van": (5.5, 2.1),
+    "truck": (8.5, 2.5),
+    "bus": (12.0, 2.6),
+    "trailer": (10.0, 2.5),
+    "motorcycle": (2.2, 0.9),
+    "bicycle": (1.8, 0.7),
+    "cyclist": (1.8, 0.8),
+    "pedestrian": (0.8, 0.8),
+}
+
+
+class Tracks:
+    """Tables of tracks; a unit of work is one scene of one table, ``path#scene``."""
+
+    name = "tracks"
+
+    def find(self, inputs: Sequence[str]) -> list[str]:
+        """The scenes of some tables.
+
+        A table that cannot be read is a unit too: reading it says what is wrong.
+
+        Raises:
+            DataError: An input does not exist or holds no table.
+        """
+        units: list[str] = []
+        for path in find_files(inputs, SUFFIXES):
+            try:
+                units += [f"{path}#{quote(name)}" for name in scene_names(path)]
+            except DataError:
+                units.append(path)
+        return units
+
+    def read(self, unit: str, dt_s: float) -> Scene:
+        """One scene, resampled to steps of ``dt_s`` from its first observation on.
+
+        Raises:
+            DataError: The table or the map beside it is not as documented.
+        """
+        path, mark, scene = unit.rpartition("#")
+        if not mark:
+            scene_names(unit)  # raises what kept it from being listed scene by scene
+            raise DataError("path#scene", repr(unit), "name a scene of the table")
+        table = scene_table(path, unquote(scene))
+        time_s = _frame_times(table["time_s"].to_numpy(float), dt_s, unit)
+        notes: Counter[str] = Counter()
+        tracks = [
+            _track(str(name), rows, notes) for name, rows in table.groupby("track_id", sort=False)
+        ]
+        tracks = [track for track in tracks if np.isfinite(track.size_m).all()]
+        ego = _ego(tracks, notes, unit)
+        state = np.stack([resample(track, time_s) for track in tracks])
+        return Scene(
+            name=f"{posixpath.basename(path)}#{unquote(scene)}",
+            time_s=time_s,
+            dt_s=dt_s,
+            track_id=tuple(track.name for track in tracks),
+            track_class=tuple(track.kind for track in tracks),
+            state=state,
+            ego_pose=state[ego, :, :3].copy(),
+            map=_map(path),
+            notes=dict(notes),
+        )
+
+
+@dataclass(frozen=True)
+class Track:
+    """What was seen of one agent.
+
+    Args:
+        name: Its id in the table.
+        kind: Its class.
+        time_s: ``(n,)`` ascending, seconds.
+        pose: ``(n, 3)`` x, y, yaw.
+        size_m: ``(2,)`` length and width; NaN where neither table nor class tells.
+        is_ego: Whether the table marks it so.
+    """
+
+    name: str
+    kind: str
+    time_s: Array
+    pose: Array
+    size_m: Array
+    is_ego: bool = False
+
+
+def resample(track: Track, time_s: Array) -> Array:
+    """A track at other times, ``(T, 5)``: linear between observations, yaw by the shortest arc.
+
+    Args:
+        track: The observations.
+        time_s: ``(T,)`` times wanted.
+
+    Returns:
+        x, y, yaw, length, width; NaN where the track was not seen: outside its first and last
+        observation, and within gaps of more than :data:`MAX_GAP_S`.
+    """
+    seen = track.time_s
+    after = np.clip(np.searchsorted(seen, time_s), 0, len(seen) - 1)
+    before = np.maximum(after - 1, 0)
+    off = np.minimum(np.abs(time_s - seen[after]), np.abs(time_s - seen[before]))
+    inside = (time_s >= seen[0]) & (time_s <= seen[-1])
+    bridged = inside & (seen[after] - seen[before] <= MAX_GAP_S + TIME_TOLERANCE_S)
+    pose = track.pose.copy()
+    pose[:, 2] = np.unwrap(pose[:, 2])
+    state = np.full((len(time_s), 5), np.nan)
+    for axis in range(3):
+        state[:, axis] = np.interp(time_s, seen, pose[:, axis])
+    state[:, 2] = wrap_angle(state[:, 2])
+    state[:, 3:] = track.size_m
+    state[~(bridged | (off <= TIME_TOLERANCE_S))] = np.nan
+    return state
+
+
+def course(time_s: Array, position: Array) -> Array:
+    """Headings from motion, each from the second before it, so that no future leaks into it.
+
+    A parabola over the way made in the past second gives the direction at its end (a line, where
+    only two positions are known); over the way, not time, so that braking turns nobody round.
+    Where an agent hardly moved it keeps the heading it had; before it first moves, the one it then
+    takes.
+
+    Args:
+        time_s: ``(n,)`` ascending, seconds.
+        position: ``(n, 2)`` x, y, metres.
+
+    Returns:
+        ``(n,)`` radians; NaN in all for an agent that never moves.
+    """
+    yaw = np.full(len(time_s), np.nan)
+    way = np.append(0.0, np.linalg.norm(np.diff(position, axis=0), axis=1).cumsum())
+    first = np.searchsorted(time_s, time_s - COURSE_WINDOW_S - TIME_TOLERANCE_S)
+    for last in range(1, len(time_s)):
+        past = slice(first[last], last + 1)
+        moved = np.linalg.norm(position[last] - position[first[last]])
+        if last == first[last] or moved < COURSE_MIN_M:
+            continue
+        degree = min(2, last - int(first[last]))
+        powers = np.vander(way[past] - way[last], degree + 1, increasing=True)
+        along = np.linalg.lstsq(powers, position[past] - position[last])[0][1]
+        yaw[last] = np.arctan2(along[1], along[0])
+    return pd.Series(yaw).ffill().bfill().to_numpy(np.float64)
+
+
+def _frame_times(time_s: Array, dt_s: float, unit: str) -> Array:
+    first, last = float(time_s.min()), float(time_s.max())
+    if last - first > MAX_SCENE_S:
+        raise DataError(
+            "a scene of a day at most, times in seconds",
+            f"{last - first:g} s in {unit}",
+            "convert time_s or split the scene",
+        )
+    frames = int((last - first + TIME_TOLERANCE_S) / dt_s) + 1
+    return first + dt_s * np.arange(frames, dtype=np.float64)
+
+
+def _track(name: str, rows: pd.DataFrame, notes: Counter[str]) -> Track:
+    """One agent's rows as a track; counts what had to be filled in."""
+    kinds = rows["class"].value_counts()
+    notes["tracks of more than one class, the most frequent taken"] += len(kinds) > 1
+    kind = str(kinds.index[0])
+    time_s, yaw = rows["time_s"].to_numpy(float), rows["yaw_rad"].to_numpy(float)
+    position = rows[["x_m", "y_m"]].to_numpy(float)
+    if np.isnan(yaw).any():
+        heading = course(time_s, position)
+        notes["tracks with yaw from their motion"] += 1
+        notes["tracks that never move and have no yaw, heading 0"] += bool(np.isnan(heading).all())
+        yaw = np.where(np.isnan(yaw), np.nan_to_num(heading), yaw)
+    size = rows[["length_m", "width_m"]].median().to_numpy(float)
+    if np.isnan(size).any():
+        size = np.where(np.isnan(size), TYPICAL_SIZE_M.get(kind, (np.nan, np.nan)), size)
+        known = bool(np.isfinite(size).all())
+        notes["tracks with their class's typical size"] += known
+        notes["tracks without a size, of a class without a typical one, left out"] += not known
+    pose = np.column_stack([position, yaw])
+    return Track(name, kind, time_s, pose, size, bool(rows["is_ego"].any()))
+
+
+def _ego(tracks: Sequence[Track], notes: Counter[str], unit: str) -> int:
+    """The marked track, else the vehicle that moves furthest; any class where there is none."""
+    if not tracks:
+        raise DataError("tracks with a size", f"none in {unit}", "add length_m and width_m")
+    for place, track in enumerate(tracks):
+        if track.is_ego:
+            return place
+    notes["no ego named"] += 1
+    vehicles = any(track.kind == "vehicle" for track in tracks)
+    moved = [
+        float(np.linalg.norm(track.pose[-1, :2] - track.pose[0, :2]))
+        if track.kind == "vehicle" or not vehicles
+        else -1.0
+        for track in tracks
+    ]
+    return int(np.argmax(moved))
+
+
+def _map(path: str) -> tuple[MapElement, ...]:
+    """The map beside a table: ``<table>.geojson``, or ``<table's stem>.map.geojson``."""
+    stem = next((path.removesuffix(end) for end in SUFFIXES if path.endswith(end)), path)
+    for name in (f"{path}.geojson", f"{stem}.map.geojson"):
+        system, inner = filesystem(name)
+        if system.exists(inner):
+            return read_map(name)
+    return ()

@@ -1,0 +1,168 @@
+"""A user's table of tracks, CSV or Parquet: its columns, checked one scene at a time.
+
+A fault in one scene's rows costs that scene only. Rows are counted from 1 after the header.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api import types
+
+from data_tools.files import filesystem
+from forecast.errors import DataError
+
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
+TEXT = ("scene", "track_id", "class")
+NUMBERS = ("time_s", "x_m", "y_m")
+OPTIONAL_NUMBERS = ("yaw_rad", "length_m", "width_m")
+REQUIRED = (*TEXT, *NUMBERS)
+COLUMNS = (*REQUIRED, *OPTIONAL_NUMBERS, "is_ego")
+# Four turns on end are no recording's heading, but most tables in degrees pass them.
+MAX_YAW_RAD = 8 * np.pi
+_TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+
+
+def scene_names(path: str) -> list[str]:
+    """The scenes of a table, in the order in which they first appear.
+
+    Raises:
+        DataError: The table cannot be read, lacks a column, has no rows or a row without scene.
+    """
+    return list(dict.fromkeys(_texts(load(path), "scene", path)))
+
+
+def scene_table(path: str, scene: str) -> pd.DataFrame:
+    """One scene's rows, every column of :data:`COLUMNS` present and of its type.
+
+    Text columns hold str, numbers float64 (optional ones NaN where not given), ``is_ego`` bool.
+    Rows keep the table's order; the times of each track ascend.
+
+    Raises:
+        DataError: A value is missing, of another kind, out of range or given twice.
+    """
+    whole = load(path)
+    rows = whole[_texts(whole, "scene", path) == scene]
+    if rows.empty:
+        raise DataError(f"rows of scene {scene!r}", f"none in {path}", "check the scene's name")
+    content: dict[str, Any] = {name: _texts(rows, name, path) for name in TEXT}
+    for name in (*NUMBERS, *OPTIONAL_NUMBERS):
+        content[name] = _numbers(rows, name, path)
+    content["is_ego"] = _truths(rows, path)
+    table = pd.DataFrame(content, index=rows.index)
+    _check_ranges(table, path)
+    _check_times(table, path)
+    return table
+
+
+def load(path: str) -> pd.DataFrame:
+    """A whole table as it is, with at least the required columns; the last one read is kept.
+
+    Raises:
+        DataError: It cannot be read, lacks a column or has no rows.
+    """
+    system, inner = filesystem(path)
+    try:
+        return _load(path, system.ukey(inner))
+    except (OSError, ValueError, TypeError, KeyError, ImportError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError("a CSV or Parquet table", f"{path} ({reason})", "check the file") from error
+
+
+@lru_cache(maxsize=1)
+def _load(path: str, _version: str) -> pd.DataFrame:
+    """Reads a table; ``_version`` makes a changed file a new one."""
+    if path.endswith((".parquet", ".pq")):
+        table = pd.read_parquet(path)
+        table = table[[name for name in table.columns if name in COLUMNS]]
+    else:
+        # As text first: what is no number is then quoted as it stands in the file.
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, na_values=[""], usecols=COLUMNS.__contains__
+        )
+    missing = [name for name in REQUIRED if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"the columns {', '.join(REQUIRED)}",
+            f"no {', '.join(missing)} in {path}",
+            "add them or rename yours",
+        )
+    if table.empty:
+        raise DataError("rows", f"none in {path}", "leave it out")
+    return table.reset_index(drop=True)
+
+
+def _texts(rows: pd.DataFrame, name: str, path: str) -> pd.Series[str]:
+    column = rows[name]
+    _refuse(column.isna(), f"a {name}", rows, name, path)
+    text = column.astype(str).str.strip()
+    _refuse(text == "", f"a {name}", rows, name, path)
+    return text
+
+
+def _numbers(rows: pd.DataFrame, name: str, path: str) -> pd.Series[float]:
+    if name not in rows.columns:
+        return pd.Series(np.nan, index=rows.index)
+    column = rows[name]
+    if not (types.is_numeric_dtype(column) or types.is_string_dtype(column)):
+        raise DataError(
+            f"numbers in column {name}", f"{column.dtype} in {path}", "convert the column"
+        )
+    number = pd.to_numeric(column, errors="coerce").astype(float)
+    wrong = ~pd.Series(np.isfinite(number), index=rows.index)
+    if name in OPTIONAL_NUMBERS:
+        wrong &= column.notna()
+    _refuse(wrong, "a finite number", rows, name, path)
+    return number
+
+
+def _truths(rows: pd.DataFrame, path: str) -> pd.Series[bool]:
+    if "is_ego" not in rows.columns:
+        return pd.Series(False, index=rows.index)
+    column = rows["is_ego"]
+    truth = column.astype(str).str.strip().str.lower().map(_TRUTH)
+    _refuse(truth.isna() & column.notna(), "true, false, 1 or 0", rows, "is_ego", path)
+    return truth.eq(True)
+
+
+def _check_ranges(table: pd.DataFrame, path: str) -> None:
+    for name in ("length_m", "width_m"):
+        _refuse(table[name] <= 0, "a size above 0", table, name, path)
+    degrees = table["yaw_rad"].abs() > MAX_YAW_RAD
+    _refuse(degrees, "yaw in radians (these look like degrees)", table, "yaw_rad", path)
+    egos = table.loc[table["is_ego"], "track_id"].unique()
+    if len(egos) > 1:
+        raise DataError(
+            "one ego a scene",
+            f"tracks {', '.join(sorted(egos))} of scene {table['scene'].iloc[0]!r} in {path}",
+            "mark one track in is_ego",
+        )
+
+
+def _check_times(table: pd.DataFrame, path: str) -> None:
+    """Within a track every time is later than that of the row before it."""
+    step = table.groupby("track_id", sort=False)["time_s"].diff()
+    _refuse(step == 0, "each time of a track once", table, "time_s", path)
+    _refuse(step < 0, "times that ascend within a track", table, "time_s", path)
+
+
+def _refuse(
+    wrong: pd.Series[bool], expected: str, rows: pd.DataFrame, name: str, path: str
+) -> None:
+    """Raises for the first row that is wrong, if any.
+
+    Raises:
+        DataError: There is one.
+    """
+    places: NDArray[np.intp] = np.flatnonzero(wrong.to_numpy(bool))
+    if len(places):
+        value = rows[name].iloc[places[0]]
+        row = cast(int, rows.index[places[0]]) + 1
+        found = "nothing" if pd.isna(value) else repr(getattr(value, "item", lambda: value)())
+        raise DataError(
+            expected, f"{found} in column {name}, row {row} of {path}", "correct the table"
+        )
