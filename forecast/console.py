@@ -98,13 +98,14 @@ def print_scores(scores: Scores) -> None:
 
 
 def print_comparison(scores: Mapping[str, Scores]) -> None:
-    """Several forecasters of the same sequences: a table per class, a line per forecaster."""
+    """Several forecasters of the same sequences: two tables per class, a line per forecaster."""
     any_scores = next(iter(scores.values()))
     print_scope(any_scores)
     for name, one in any_scores.classes.items():
         if one.counts["cells"]:
             rows = {forecaster: every.classes[name] for forecaster, every in scores.items()}
-            _print(_comparison_table(name, rows, any_scores.horizon))
+            _print(_summary_table(name, rows))
+            _print(_lead_table(rows, any_scores))
 
 
 def print_scope(scores: Scores) -> None:
@@ -112,18 +113,46 @@ def print_scope(scores: Scores) -> None:
     print(f"{scores.sequences} sequences from {scores.scenes} scenes, {scores.horizon} leads")
 
 
-def _comparison_table(name: str, rows: Mapping[str, ClassScores], horizon: int) -> Table:
-    leads = np.unique(np.linspace(0, horizon - 1, min(horizon, MOST_LEADS)).round().astype(int))
-    table = Table(box=None, pad_edge=False, title=name, title_justify="left", title_style="bold")
+def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
+    """Scores over all leads; skill is of VPQ moving, from constant turn (0) to the ceiling (1)."""
+    from forecast.scores import skill
+
+    reference, best = (
+        rows[row].vpq_moving if row in rows else None for row in ("constant-turn", "ceiling")
+    )
+    headers = ["IoU", "VPQ", "VPQ moving", "ADE moving", "skill"]
+    table = _forecaster_table(name, headers)
+    for forecaster, one in rows.items():
+        table.add_row(
+            forecaster,
+            _number(one.iou),
+            _number(one.vpq),
+            _with_interval(one, "vpq_moving"),
+            _number(one.ade_moving, " m"),
+            _number(skill(one.vpq_moving, reference, best)),
+        )
+    return table
+
+
+def _lead_table(rows: Mapping[str, ClassScores], scores: Scores) -> Table:
+    last = scores.horizon - 1
+    leads = np.unique(np.linspace(0, last, min(last + 1, MOST_LEADS)).round().astype(int)).tolist()
+    times = [
+        f"lead {lead + 1}" if scores.dt_s is None else f"+{(lead + 1) * scores.dt_s:g} s"
+        for lead in leads
+    ]
+    table = _forecaster_table("", times)
+    for forecaster, one in rows.items():
+        table.add_row(forecaster, *(_number(one.iou_by_lead[lead]) for lead in leads))
+    table.columns[0].header = "IoU at"
+    return table
+
+
+def _forecaster_table(title: str, headers: list[str]) -> Table:
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
     table.add_column("forecaster", no_wrap=True)
-    headers = ["IoU", *(f"lead {lead + 1}" for lead in leads), "VPQ", "VPQ moving", "ADE moving"]
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
-    for forecaster, one in rows.items():
-        by_lead = (one.iou_by_lead[lead] for lead in leads)
-        numbers = map(_number, (one.iou, *by_lead, one.vpq))
-        moving = _with_interval(one, "vpq_moving"), _number(one.ade_moving, " m")
-        table.add_row(forecaster, *numbers, *moving)
     return table
 
 

@@ -78,6 +78,7 @@ class Scores:
     data: str = ""
     dt_s: float | None = None
     forecast_horizon: int | None = None
+    data_sequences: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; an undefined score is null."""
@@ -257,8 +258,9 @@ Progress = Callable[[Iterable[int]], Iterable[int]]
 def score_stores(forecast_path: str, data_path: str, progress: Progress | None = None) -> Scores:
     """Scores a forecast store against the sequence store that holds what happened.
 
-    Reads one sequence at a time. Leads that only one of the two has are left out, and
-    ``horizon`` and ``forecast_horizon`` of the result say so.
+    Reads one sequence at a time. Leads that only one of the two has are left out, as are the
+    sequences beyond those that were forecast; ``horizon`` and ``sequences`` of the result, beside
+    ``forecast_horizon`` and ``data_sequences``, say so.
 
     Args:
         forecast_path: Local path or fsspec URL.
@@ -274,7 +276,7 @@ def score_stores(forecast_path: str, data_path: str, progress: Progress | None =
     _check_agreement(forecast, data, meta, forecast_path, data_path)
     horizon = min(meta.horizon, forecast.sizes["lead"])
     accumulator = Accumulator(meta.classes, horizon, meta.grid)
-    sequences: Iterable[int] = range(data.sizes["sequence"])
+    sequences: Iterable[int] = range(forecast.sizes["sequence"])
     for index in progress(sequences) if progress else sequences:
         with refusing_damage(data_path):
             truth = read_truth(data, meta, index, horizon)
@@ -287,6 +289,7 @@ def score_stores(forecast_path: str, data_path: str, progress: Progress | None =
         data=data_path,
         dt_s=meta.dt_s,
         forecast_horizon=forecast.sizes["lead"],
+        data_sequences=data.sizes["sequence"],
     )
 
 
@@ -329,13 +332,19 @@ def _check_agreement(
         ("grid", forecast.attrs.get("grid"), meta.grid.to_attrs()),
         ("classes", forecast.attrs.get("classes"), list(meta.classes)),
         ("dt_s", forecast.attrs.get("dt_s"), meta.dt_s),
-        ("number of sequences", forecast.sizes["sequence"], data.sizes["sequence"]),
     ):
         if theirs != ours:
             raise DataError(
                 f"{what} {ours} as in {data_path}", f"{theirs} in {forecast_path}", remedy
             )
-    if _origin(forecast) != _origin(data):
+    theirs, ours = _origin(forecast), _origin(data)
+    if len(theirs) > len(ours):
+        raise DataError(
+            f"at most the {len(ours)} sequences of {data_path}",
+            f"{len(theirs)} in {forecast_path}",
+            remedy,
+        )
+    if theirs != ours[: len(theirs)]:
         raise DataError(f"the scenes of {data_path}", f"others in {forecast_path}", remedy)
 
 

@@ -16,7 +16,7 @@ from forecast.checkpoint import Checkpoint, load_checkpoint
 from forecast.config import Config
 from forecast.data.reader import SequenceReader, collate
 from forecast.errors import ConfigError, DataError
-from forecast.metrics import Forecast, Truth
+from forecast.metrics import Forecast, Truth, ceiling
 from forecast.model.baselines import BASELINES, Baseline
 from forecast.model.forecaster import Detecting
 from forecast.output import ForecastWriter
@@ -149,10 +149,10 @@ class Contest:
         self.horizon = min(horizon, reader.meta.horizon)
         self.tracked = tracked
         classes = len(self.meta.classes)
-        self.baselines = {name: Baseline(name, classes) for name in BASELINES}
+        self.baselines: dict[str, Baseline] = {name: Baseline(name, classes) for name in BASELINES}
         self.accumulators = {
             name: Accumulator(self.meta.classes, max(self.horizon, 1), self.meta.grid)
-            for name in ("forecast", *BASELINES)
+            for name in ("forecast", *BASELINES, "ceiling")
         }
         self._kept: dict[str, list[dict[str, Any]]] = {}
 
@@ -179,12 +179,17 @@ class Contest:
                 with_pose = self.tracked or name != "forecast"
                 forecast = _forecast(steps, index, tracks if with_pose else 0)
                 self.accumulators[name].add(truth, forecast)
+            self.accumulators["ceiling"].add(truth, ceiling(truth))
 
     def results(self, model: str) -> dict[str, Scores]:
-        """Scores of the forecast under its model's name, then of the other baselines."""
+        """Scores of the forecast under its model's name, the other baselines and the ceiling."""
         if self.horizon < 1:
             return {}
-        names = {"forecast": model, **{name: name for name in BASELINES if name != model}}
+        names: dict[str, str] = {
+            "forecast": model,
+            **{name: name for name in BASELINES if name != model},
+            "ceiling": "ceiling",
+        }
         return {
             shown: self.accumulators[name].scores(
                 protocol=self.meta.protocol, model=shown, dt_s=self.meta.dt_s
@@ -306,9 +311,7 @@ def _tracks(reader: SequenceReader, request: RolloutRequest, about: Mapping[str,
     return max(int(reader[index].instance.max()) for index in range(len(reader)))
 
 
-def _batches(
-    reader: SequenceReader, count: int, size: int
-) -> Iterator[tuple[int, BEVSequence]]:
+def _batches(reader: SequenceReader, count: int, size: int) -> Iterator[tuple[int, BEVSequence]]:
     chosen = torch.utils.data.Subset(reader, range(count))
     start = 0
     for batch in DataLoader(chosen, batch_size=size, collate_fn=collate):

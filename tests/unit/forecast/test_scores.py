@@ -153,6 +153,13 @@ def test_a_longer_forecast_is_scored_as_far_as_the_truth_goes(tmp_path: Path) ->
     assert scores.classes["vehicle"].iou == 1.0
 
 
+def test_a_forecast_of_the_first_sequences_is_scored_on_those(tmp_path: Path) -> None:
+    data = sequence_store(tmp_path / "s.zarr", SCENES)
+    first = sequence_store(tmp_path / "first.zarr", SCENES[:2])
+    scores = score_stores(forecast_store(tmp_path / "f.zarr", first), data)
+    assert (scores.sequences, scores.data_sequences) == (2, 3)
+
+
 def test_poses_of_detected_agents_are_not_compared_by_id(tmp_path: Path) -> None:
     data = sequence_store(tmp_path / "s.zarr", SCENES)
     forecast = forecast_store(tmp_path / "f.zarr", data, input="detected")
@@ -176,7 +183,7 @@ def test_a_store_without_tracks_is_scored_by_its_masks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scenes": SCENES[:2]}, "number of sequences 2"),
+        ({"scenes": SCENES[:2]}, "at most the 2 sequences"),
         ({"scenes": SCENES, "dt_s": 0.25}, "dt_s 0.25"),
         ({"scenes": SCENES, "horizon": 0}, "future frames to score against"),
         ({"scenes": SCENES[::-1], "first": 1}, "the scenes of"),
