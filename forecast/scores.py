@@ -337,14 +337,14 @@ def _check_agreement(
             raise DataError(
                 f"{what} {ours} as in {data_path}", f"{theirs} in {forecast_path}", remedy
             )
-    theirs, ours = _origin(forecast), _origin(data)
-    if len(theirs) > len(ours):
+    forecast_of, known = _origin(forecast), _origin(data)
+    if len(forecast_of) > len(known):
         raise DataError(
-            f"at most the {len(ours)} sequences of {data_path}",
-            f"{len(theirs)} in {forecast_path}",
+            f"at most the {len(known)} sequences of {data_path}",
+            f"{len(forecast_of)} in {forecast_path}",
             remedy,
         )
-    if theirs != ours[: len(theirs)]:
+    if forecast_of != known[: len(forecast_of)]:
         raise DataError(f"the scenes of {data_path}", f"others in {forecast_path}", remedy)
 
 

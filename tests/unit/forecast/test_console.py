@@ -1,0 +1,58 @@
+"""The tables of scores: who is in them, what they leave out, how wide they get."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from forecast.console import print_comparison, print_scores
+from forecast.metrics import Forecast, ceiling
+from forecast.schema import SequenceMeta
+from forecast.scores import Accumulator, Scores, read_truth
+from tests.support import GRID, Mover, sequence_dataset
+
+
+@pytest.fixture
+def compared() -> dict[str, Scores]:
+    """Constant turn that sees nothing, a model as good as the ceiling, and the ceiling."""
+    data = sequence_dataset([[Mover(0, 0, speed=3)], [Mover(-5, 3, speed=5)]])
+    meta = SequenceMeta.from_attrs(data.attrs, "memory")
+    blind, perfect = (Accumulator(meta.classes, 6, GRID) for _ in range(2))
+    for index in range(2):
+        truth = read_truth(data, meta, index, 6)
+        best = ceiling(truth)
+        blind.add(truth, Forecast(0 * best.semantic, 0 * best.instance, best.pose))
+        perfect.add(truth, best)
+    scores = [accumulator.scores(dt_s=0.5) for accumulator in (perfect, blind, perfect)]
+    return dict(zip(("mine", "constant-turn", "ceiling"), scores, strict=True))
+
+
+def test_comparison_gives_intervals_and_skill(
+    compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_comparison(compared)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "2 sequences from 2 scenes, 6 leads" in lines
+    assert "mine 1.000 1.000 1.000 [1.000, 1.000] 0.000 m 1.000" in lines
+    assert "constant-turn 0.000 0.000 0.000 [0.000, 0.000] 0.000 m 0.000" in lines
+    assert "IoU at +0.5 s +1 s +1.5 s +2 s +2.5 s +3 s" in lines
+
+
+def test_comparison_fits_a_terminal_and_leaves_out_classes_without_truth(
+    compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_comparison(compared)
+    out = capsys.readouterr().out
+    assert "cyclist" not in out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+
+
+def test_a_score_that_is_undefined_is_a_dash(
+    compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = compared["mine"]
+    vehicle = replace(scores.classes["vehicle"], ade=None)
+    print_scores(replace(scores, classes={**scores.classes, "vehicle": vehicle}))
+    assert re.search(r"ADE, m +-", capsys.readouterr().out)
