@@ -99,7 +99,10 @@ def run_tool(name: str, arguments: list[str]) -> None:
         ) from error
     command = [str(Path(sumo.SUMO_HOME) / "bin" / name), "-X", "never", "-W", *arguments]
     environment = {**os.environ, "SUMO_HOME": str(sumo.SUMO_HOME)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise DataError(f"{name} to start", str(error), "reinstall eclipse-sumo") from error
     if done.returncode != 0:
         reason = (done.stderr.strip() or "no message").splitlines()[0]
         raise DataError(f"{name} to succeed", reason, "report the seed; leave it out meanwhile")

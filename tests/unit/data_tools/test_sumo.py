@@ -164,6 +164,8 @@ def test_a_pulled_axle_starts_anew_after_a_gap():
 def test_a_failing_simulator_says_why(monkeypatch, tmp_path: Path):
     with pytest.raises(DataError, match="netconvert to succeed"):
         run_tool("netconvert", ["-n", str(tmp_path / "none.xml"), "-o", str(tmp_path / "net.xml")])
+    with pytest.raises(DataError, match="nosuchtool to start"):
+        run_tool("nosuchtool", [])
     failed = subprocess.CompletedProcess([], 1, "", "")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(DataError, match="no message"):
