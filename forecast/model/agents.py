@@ -145,7 +145,9 @@ def _majority_class(history: BEVSequence, count: int) -> Int[Tensor, "b n"]:
     ids, label = history.instance[:, -1].flatten(1).long(), history.semantic[:, -1].flatten(1)
     classes = int(label.max()) + 1
     votes = torch.zeros(history.batch, count * classes, device=ids.device)
-    votes.scatter_add_(1, ids * classes + label.long(), torch.ones_like(votes[:, :1]).expand_as(ids))
+    votes.scatter_add_(
+        1, ids * classes + label.long(), torch.ones_like(votes[:, :1]).expand_as(ids)
+    )
     votes = votes.view(history.batch, count, classes)
     votes[..., 0] = 0
     return votes.argmax(-1)

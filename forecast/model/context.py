@@ -91,6 +91,8 @@ class SetAttention(nn.Module):
         valid: Bool[Tensor, "n k"],
     ) -> Float[Tensor, "n d"]:
         """Adds to each row what it read; rows with an empty set read nothing."""
+        if not valid.numel():
+            return rows
         encoded = self.member(members)
         count, size, hidden = encoded.shape
         key = self.key(encoded).view(count, size, self.heads, -1).transpose(1, 2)

@@ -18,6 +18,10 @@ from forecast.model.agents import Agents
 Refiner = Callable[[Float[Tensor, "b a p 2"]], Float[Tensor, "b a p"]]
 
 
+# Cells further than two cells from an agent are not its own.
+FARTHEST_LOGIT = -4.0
+
+
 @dataclass(frozen=True)
 class Rasters:
     """What one step looks like on the grid (see ``forecast.types.StepForecast``)."""
@@ -72,6 +76,8 @@ def paint(
     cells, centres, inside = _windows(agents, pose, drawn, grid)
     body = se2.unapply(pose[:, :, None], centres)
     logits = shape_logits(agents, body, observed, grid)
+    # The window is as large as the largest agent of the batch: nobody may be drawn by its size.
+    inside = inside & (logits > FARTHEST_LOGIT)
     if refine is not None:
         logits = logits + refine(se2.apply(agents.pose[:, :, None], body))
     on_top = _smaller_on_top(logits, cells, inside, agents, grid)
@@ -85,7 +91,7 @@ def _windows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Flat cell index, centre in metres and validity of the cells around each agent."""
     reach = torch.linalg.vector_norm(agents.size, dim=-1)[drawn].amax() if drawn.any() else 1.0
-    radius = min(math.ceil(float(reach) / 2 / grid.resolution_m) + 2, max(grid.shape))
+    radius = min(math.ceil(float(reach) / 2 / grid.resolution_m) + 3, max(grid.shape))
     offset = torch.arange(-radius, radius + 1, device=pose.device)
     safe = torch.nan_to_num(pose)
     column = ((safe[..., 0] - grid.x_min_m) / grid.resolution_m).floor().long()

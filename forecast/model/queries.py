@@ -63,9 +63,7 @@ def _feed_forward(dim: int, ffn: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dim, ffn), nn.ReLU(), nn.Linear(ffn, dim))
 
 
-def pad_rows(
-    rows: Float[Tensor, "n d"], live: Bool[Tensor, "b q"]
-) -> Float[Tensor, "b q d"]:
+def pad_rows(rows: Float[Tensor, "n d"], live: Bool[Tensor, "b q"]) -> Float[Tensor, "b q d"]:
     """Packed rows back in their slots; empty slots are zero."""
     padded = rows.new_zeros(*live.shape, *rows.shape[1:])
     return torch.index_put(padded, (live,), rows)

@@ -72,7 +72,9 @@ class ForecasterSpec:
     backend: BackendName = "auto"
 
     def __post_init__(self) -> None:
-        self._check("dim", self.dim > 0 and self.dim % (4 * self.heads) == 0, "4 x heads divides it")
+        self._check(
+            "dim", self.dim > 0 and self.dim % (4 * self.heads) == 0, "4 x heads divides it"
+        )
         self._check("dim", self.dim % 32 == 0, "32 divides it (group norm)")
         self._check("hidden", self.hidden > 0 and self.hidden % 4 == 0, "4 divides it")
         self._check("pixel_dim", self.pixel_dim > 0 and self.pixel_dim % 4 == 0, "4 divides it")
@@ -80,7 +82,15 @@ class ForecasterSpec:
         self._check("backbone_layers", 2 <= self.backbone_layers <= 4, "2, 3 or 4")
         self._check("birth", 0 < self.birth < 1, "between 0 and 1")
         self._check("keep", 0 < self.keep < 1, "between 0 and 1")
-        for name in ("history", "slots", "queries", "points", "ffn", "encoder_layers", "decoder_layers"):
+        for name in (
+            "history",
+            "slots",
+            "queries",
+            "points",
+            "ffn",
+            "encoder_layers",
+            "decoder_layers",
+        ):
             self._check(name, getattr(self, name) >= 1, "at least 1")
 
     def _check(self, name: str, holds: bool, rule: str) -> None:

@@ -123,9 +123,7 @@ class Tracker(nn.Module):
         nn.init.constant_(cast(Tensor, self.heat[-1].bias), PRIOR_BIAS)
         self.detect = nn.Parameter(torch.randn(spec.queries, dim) * 0.02)
         self.look = nn.Linear(spec.pixel_dim, dim)
-        self.position = nn.Sequential(
-            nn.Linear(3 + traits, dim), nn.ReLU(), nn.Linear(dim, dim)
-        )
+        self.position = nn.Sequential(nn.Linear(3 + traits, dim), nn.ReLU(), nn.Linear(dim, dim))
         self.decoder = Decoder(
             spec.decoder_layers,
             dim,
@@ -200,9 +198,7 @@ class Tracker(nn.Module):
         score = pad_rows(self.classify(output), live)
         found_pose, size = self._boxes(pose, pad_rows(self.box(output), live))
         ids = torch.cat((torch.zeros_like(tracks.ids[:, :1]).expand_as(found), tracks.ids), 1)
-        queries = FrameQueries(
-            frame, heat, found.shape[1], ids, live, found_pose, size, score
-        )
+        queries = FrameQueries(frame, heat, found.shape[1], ids, live, found_pose, size, score)
         return queries, pad_rows(output, live), content
 
     def _boxes(self, reference: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
@@ -310,5 +306,3 @@ class Birth:
         score = probability[:, :count]
         better = score[:, :, None] > score[:, None, :]
         return (inside & better & good[:, :, None]).any(1)
-
-

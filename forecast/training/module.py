@@ -38,9 +38,7 @@ class Unpainted:
             return self.model.start(history)
         return Detecting(self.model).track(history, self.assignment)[0]
 
-    def step(
-        self, state: ForecastState
-    ) -> tuple[ForecastState, tuple[ForecastState, SlotStep]]:
+    def step(self, state: ForecastState) -> tuple[ForecastState, tuple[ForecastState, SlotStep]]:
         """The model's slots, with the state that its mask head reads."""
         state, slots = self.model.advance(state)
         return state, (state, slots)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
 
 from forecast.checkpoint import load_checkpoint, save_checkpoint
 from forecast.config import Config
@@ -118,7 +120,7 @@ def _trainer(config: Config, folder: Path) -> pl.Trainer:
     ]
     callbacks.append(_ProgressBar())
     if config.ema_decay:
-        callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
+        callbacks.append(WeightAveraging(avg_fn=_moving_average(config.ema_decay)))
     return pl.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -143,6 +145,16 @@ def _unused(folder: Path, name: str) -> str:
     """``name``, or ``name-2`` and so on: the logger would delete what an interrupted run wrote."""
     names = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
     return next(found for found in names if not (folder / found).exists())
+
+
+def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """An exponential moving average that forgets the first, untrained weights quickly."""
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        return averaged + share * (current - averaged)
+
+    return average
 
 
 def _steps_per_epoch(batches: SequenceData, config: Config) -> int:
@@ -186,4 +198,3 @@ def _check_stores(batches: SequenceData, config: Config) -> None:
             f"{batches.val.meta.classes} in {batches.val.path}",
             "prepare both with the same --classes",
         )
-
