@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from forecast.config import load_config
+from forecast.errors import ConfigError
+
+
+def write(path: Path, text: str) -> str:
+    file = path / "config.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def test_every_configuration_in_the_repository_is_valid() -> None:
+    found = sorted(Path("configs").glob("*.yaml"))
+    assert found
+    for path in found:
+        assert path.read_text().startswith("# forecast train --config"), "opens with its command"
+        load_config(str(path), [])
+
+
+def test_settings_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "curriculum: [{epochs: 3, horizon: 2}]\n")
+    config = load_config(path, ["model.dim=64", "curriculum.0.horizon=4", "seed=5"])
+    assert (config.model.dim, config.curriculum[0].horizon, config.seed) == (64, 4, 5)
+    assert config.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "reason"),
+    [
+        ("optimizer: sgd", [], "optimizer"),
+        ("model: {dims: 3}", [], "dims"),
+        ("curriculum: [{epoch: 3}]", [], "epoch"),
+        ("curriculum: []", [], "curriculum"),
+        ("curriculum: [{epochs: 1, horizon: 1, memory: false, detected: 0.5}]", [], "memory: true"),
+        ("seed: -1", [], "seed"),
+        ("model: {dim: 30}", [], "model.dim"),
+        ("- a list", [], "mapping"),
+        ("a: [", [], "YAML"),
+        ("seed: 1", ["seed"], "a.b=c"),
+        ("seed: 1", ["seed.low=3"], "key"),
+        ("seed: 1", ["modle.dim=64"], "modle"),
+        ("model: {backbone: vgg}", [], "backbone"),
+    ],
+)
+def test_mistakes_are_refused_in_plain_words(
+    tmp_path: Path, text: str, overrides: list[str], reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        load_config(write(tmp_path, text), overrides)
+
+
+def test_a_missing_file_is_refused() -> None:
+    with pytest.raises(ConfigError, match="YAML file"):
+        load_config("nowhere.yaml", [])
