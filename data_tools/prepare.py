@@ -65,7 +65,8 @@ def prepare(
         inputs: Files, directories, globs, URLs or ``@list.txt``, as the source understands them.
         output: Where the store goes: local path or fsspec URL.
         options: See :class:`PrepareOptions`.
-        progress: Told after each scene how many are done, and of how many.
+        progress: Told after each step how many are done, and of how many: a step a scene, then
+            one more for each shard of the store, whose number the scenes decide.
 
     Raises:
         ConfigError: There is no such source.
@@ -82,7 +83,7 @@ def prepare(
             _stage_units(run, stage, origin, units, options, progress)
             records = stage.records(units)
             if any(record.sequences for record in records) and not stage.published:
-                _assemble(run, stage, origin, records, options)
+                _assemble(run, stage, origin, records, options, progress)
                 stage.publish()
         stage.discard()
     except OSError as error:
@@ -184,6 +185,7 @@ def _assemble(
     origin: Source,
     records: Sequence[Record],
     options: PrepareOptions,
+    progress: Progress | None,
 ) -> None:
     """Lays the store out and fills it, shard by shard."""
     layout = Layout(
@@ -193,9 +195,11 @@ def _assemble(
     )
     meta = _meta(origin, records, options)
     create_store(stage.store_url, meta, layout, _notes(records))
-    tasks = shards(stage.pieces(records))
-    for _ in run(partial(write_shard, stage.store_url, stage.system), tasks):
-        pass
+    tasks = list(shards(stage.pieces(records)))
+    filled = run(partial(write_shard, stage.store_url, stage.system), tasks)
+    for done, _ in enumerate(filled, start=len(records) + 1):
+        if progress:
+            progress(done, len(records) + len(tasks))
 
 
 def _notes(records: Sequence[Record]) -> dict[str, int]:

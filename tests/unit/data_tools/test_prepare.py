@@ -45,7 +45,8 @@ def test_a_store_has_the_schema_its_sizes_and_its_attributes(tmp_path, files):
     told = []
     out = str(tmp_path / "out.zarr")
     report = prepare("waymo-json", files, out, OPTIONS, lambda *done: told.append(done))
-    assert told == [(done, 5) for done in range(1, 6)]
+    # Five files, then 44 sequences in shards of 32.
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5), (6, 7), (7, 7)]
     assert (report.sequences, report.scenes) == (44, 4)
     assert [Path(name).name for name, _ in report.skipped] == ["2.json"]
     assert "expected a JSON scenario" in report.skipped[0][1]
@@ -133,7 +134,7 @@ def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypat
     told = []
     resume = PrepareOptions(grid=GRID, resume=True)
     report = prepare("waymo-json", files, out, resume, lambda *done: told.append(done))
-    assert told == [(4, 5), (5, 5)]
+    assert told == [(4, 5), (5, 5), (6, 7), (7, 7)]
     assert (report.sequences, len(report.skipped)) == (44, 1)
     assert content(out) == content(tmp_path / "whole.zarr")
 
