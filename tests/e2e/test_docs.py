@@ -64,6 +64,7 @@ def test_commands_not_run_say_why(block: Block) -> None:
     pytest.skip(str(block.reason))
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if any(not block.reason for block in commands(page))],
