@@ -27,6 +27,7 @@ def examine() -> dict[str, str]:
         "python": f"{platform.python_version()} on {platform.platform()}",
         **{name: _version(name) for name in PACKAGES},
         "devices": ", ".join(_devices()),
+        "attention": _attention(),
         "packaged files": _packaged(),
     }
 
@@ -47,6 +48,16 @@ def _devices() -> list[str]:
     if torch.backends.mps.is_available():
         found.append("mps")
     return found
+
+
+def _attention() -> str:
+    import torch
+
+    from forecast.model.kernels import choose_backend
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    backend, reason = choose_backend("auto", device)
+    return f"{backend} on {device}: {reason}"
 
 
 def _packaged() -> str:

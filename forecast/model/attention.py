@@ -6,9 +6,7 @@ mmcv's ``MultiScaleDeformableAttention``, so that its weights load here.
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,30 +15,8 @@ from torch.nn import functional
 
 from forecast.errors import ConfigError
 from forecast.model import se2
+from forecast.model.kernels import Shapes, choose_backend, run_kernel
 from forecast.model.spec import BackendName
-
-Shapes = Sequence[tuple[int, int]]
-
-
-def choose_backend(name: BackendName, device: torch.device) -> tuple[str, str]:
-    """The backend that runs on a device, and why.
-
-    Raises:
-        ConfigError: A backend was asked for by name and is not installed.
-    """
-    if name == "torch":
-        return "torch", "asked for"
-    if name in ("auto", "native") and importlib.util.find_spec("MultiScaleDeformableAttention"):
-        return "native", "torch-ms-deform-attn is installed"
-    if name in ("auto", "mmcv") and importlib.util.find_spec("mmcv._ext") and device.type == "cuda":
-        return "mmcv", "compiled mmcv is installed and the device is CUDA"
-    if name == "auto":
-        return "torch", "no compiled backend is installed; this one always runs"
-    raise ConfigError(
-        f"attention backend {name!r} to be installed for {device.type}",
-        "no such package",
-        "install the extra `native`, or choose the backend `auto` or `torch`",
-    )
 
 
 def deformable_attention(
@@ -81,13 +57,19 @@ class MultiScaleDeformableAttention(nn.Module):
         num_heads: Attention heads; divides C.
         num_levels: Levels of the pyramid.
         num_points: Samples per head and level.
+        backend: Implementation.
 
     Raises:
         ConfigError: The heads do not divide the width.
     """
 
     def __init__(
-        self, embed_dims: int = 256, num_heads: int = 8, num_levels: int = 4, num_points: int = 4
+        self,
+        embed_dims: int = 256,
+        num_heads: int = 8,
+        num_levels: int = 4,
+        num_points: int = 4,
+        backend: BackendName = "auto",
     ) -> None:
         super().__init__()
         if embed_dims % num_heads:
@@ -97,6 +79,7 @@ class MultiScaleDeformableAttention(nn.Module):
                 "change model.heads or model.dim",
             )
         self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
+        self.backend = backend
         total = num_heads * num_levels * num_points
         self.sampling_offsets = nn.Linear(embed_dims, total * 2)
         self.attention_weights = nn.Linear(embed_dims, total)
@@ -149,11 +132,18 @@ class MultiScaleDeformableAttention(nn.Module):
         weights = weights.softmax(-1).view(batch, count, heads, levels, points)
         size = query.new_tensor([[w, h] for h, w in shapes])
         locations = reference[:, :, None, :, None] + offsets / size[:, None]
-        mixed = deformable_attention(
-            projected.view(batch, -1, heads, projected.shape[-1] // heads),
-            shapes,
-            locations,
-            weights,
-        )
+        values = projected.view(batch, -1, heads, projected.shape[-1] // heads)
+        backend, _ = choose_backend(self.backend, query.device.type)
+        if backend == "torch" or query.numel() == 0:
+            mixed = deformable_attention(values, shapes, locations, weights)
+        else:
+            mixed = run_kernel(backend, values, shapes, locations, weights)
         out: Tensor = self.output_proj(mixed)
         return out
+
+
+def use_backend(model: nn.Module, name: BackendName) -> None:
+    """Chooses the implementation of every deformable attention in a model."""
+    for module in model.modules():
+        if isinstance(module, MultiScaleDeformableAttention):
+            module.backend = name

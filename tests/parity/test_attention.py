@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from forecast.errors import ConfigError
 from forecast.model.attention import MultiScaleDeformableAttention, deformable_attention
+from forecast.model.kernels import choose_backend, run_kernel
 
 SHAPES = [(9, 13), (5, 7), (3, 4)]
 CELLS = sum(h * w for h, w in SHAPES)
@@ -74,6 +76,30 @@ def test_the_weights_of_mmcv_load_and_give_the_same_output(mmcv_ops: ModuleType)
         level_start_index=starts,
     )
     torch.testing.assert_close(ours(query, reference, value, SHAPES), other, atol=1e-5, rtol=0)
+
+
+def test_the_native_kernel_gives_the_same_numbers() -> None:
+    pytest.importorskip("torch_ms_deform_attn", reason="the extra `native` is not installed")
+    ours, theirs = inputs(), inputs()
+    out = deformable_attention(ours[0], SHAPES, ours[1], ours[2])
+    native = run_kernel("native", theirs[0], SHAPES, theirs[1], theirs[2])
+    torch.testing.assert_close(native, out, atol=1e-5, rtol=0)
+    upstream = torch.randn_like(out)
+    out.backward(upstream)
+    native.backward(upstream)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, atol=1e-5, rtol=0)
+
+
+def test_auto_always_finds_a_backend_and_says_why() -> None:
+    backend, reason = choose_backend("auto", "cpu")
+    assert backend in ("torch", "native")
+    assert "installed" in reason
+
+
+def test_a_backend_that_cannot_run_here_is_refused() -> None:
+    with pytest.raises(ConfigError, match="mmcv"):
+        choose_backend("mmcv", "cpu")
 
 
 def test_a_sample_at_a_cell_centre_is_that_cell() -> None:
