@@ -37,7 +37,7 @@ class SequenceReader(Dataset[BEVSequence]):
         self.tracks = int(dataset.sizes.get("track", 0))
         self.scenes = tuple(str(name) for name in dataset["scene"].values)
         self.bev_channels = int(dataset.sizes.get("channel", 0))
-        self._group: zarr.Group | None = None
+        self._arrays: dict[str, zarr.Array[Any]] = {}
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -46,7 +46,7 @@ class SequenceReader(Dataset[BEVSequence]):
         """The sequence at ``index``.
 
         Raises:
-            DataError: Its chunk is damaged, or a pose of its ego is not finite.
+            DataError: Its chunk is damaged, a pose of its ego is not finite or a box has no size.
         """
         arrays = {name: self._read(name, index) for name in self.variables}
         if not np.isfinite(arrays["ego_pose"]).all():
@@ -55,14 +55,20 @@ class SequenceReader(Dataset[BEVSequence]):
                 f"NaN in sequence {index} of {self.path}",
                 "make the store anew with `forecast prepare`",
             )
+        if (arrays.get("track_state", np.ones(5))[..., 3:] <= 0).any():  # False where NaN
+            raise DataError(
+                "boxes of a size above 0",
+                f"none in a track of sequence {index} of {self.path}",
+                "make the store anew with `forecast prepare`",
+            )
         fields = {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
         return BEVSequence(grid=self.meta.grid, dt_s=self.meta.dt_s, **fields)
 
     def _read(self, name: str, index: int) -> np.ndarray[Any, Any]:
-        if self._group is None:
-            self._group = zarr.open_group(self.path, mode="r", use_consolidated=False)
         try:
-            values = np.asarray(self._group[name][index])  # type: ignore[index]
+            if name not in self._arrays:
+                self._arrays[name] = zarr.open_array(self.path, path=name, mode="r")
+            values = np.asarray(self._arrays[name][index])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise DataError(
                 f"a whole chunk of {name}",
@@ -72,7 +78,7 @@ class SequenceReader(Dataset[BEVSequence]):
         return values.astype(_TYPES[SEQUENCE_VARIABLES[name][1]])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_group": None}
+        return {**self.__dict__, "_arrays": {}}
 
 
 def collate(sequences: Sequence[BEVSequence]) -> BEVSequence:
@@ -104,5 +110,3 @@ def _trim(
     for name in names:
         content = parts[name]
         parts[name] = None if content is None else content[:, :last]
-
-

@@ -80,7 +80,9 @@ def _from_tracks(history: BEVSequence) -> Agents:
     assert history.track_class is not None
     finite = torch.isfinite(state).all(-1)
     past = torch.where(finite[..., None], state[..., :3], 0.0)
-    here = finite[:, :, -1] & history.grid.contains(past[:, :, -1, 0], past[:, :, -1, 1])
+    inside = history.grid.contains(past[:, :, -1, 0], past[:, :, -1, 1])
+    # At the border a mask may be seen whose centre lies outside; a pedestrian may have no cell.
+    here = finite[:, :, -1] & (inside | _has_cells(history.instance[:, -1], state.shape[1]))
     here &= history.track_class > 0
     track = torch.arange(1, state.shape[1] + 1, device=state.device)
     size = torch.where(finite[:, :, -1, None], state[:, :, -1, 3:], 0.0)
@@ -91,6 +93,14 @@ def _from_tracks(history: BEVSequence) -> Agents:
         seen=finite,
         size=size,
     )
+
+
+def _has_cells(present: Int[Tensor, "b h w"], tracks: int) -> Bool[Tensor, "b n"]:
+    """Which tracks have a cell in a label map (ids beyond the tracks have no state)."""
+    ids = present.flatten(1).long()
+    ids = torch.where(ids <= tracks, ids, 0)
+    seen = torch.zeros(len(ids), tracks + 1, dtype=torch.bool, device=ids.device)
+    return seen.scatter(1, ids, True)[:, 1:]
 
 
 def _from_masks(history: BEVSequence) -> Agents:

@@ -37,7 +37,7 @@ def deformable_attention(
     queries, points = locations.shape[1], locations.shape[4]
     grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
     samples = []
-    for level, part in enumerate(value.split([h * w for h, w in shapes], dim=1)):
+    for level, part in enumerate(torch.split(value, [h * w for h, w in shapes], dim=1)):
         image = part.permute(0, 2, 3, 1).reshape(batch * heads, dim, *shapes[level])
         samples.append(
             functional.grid_sample(

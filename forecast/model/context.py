@@ -189,9 +189,8 @@ def crop(rows: Rows, around: Surroundings) -> Float[Tensor, "n m c c"]:
             sampled = functional.grid_sample(
                 image[index : index + 1], where[mine][None], align_corners=False
             )
-            crops = crops.index_put(
-                (mine,), sampled[0].transpose(0, 1).unflatten(2, (CROP_CELLS, CROP_CELLS))
-            )
+            rows_first = sampled[0].transpose(0, 1)
+            crops = crops.index_put((mine,), rows_first.reshape(-1, *crops.shape[1:]))
     return crops
 
 

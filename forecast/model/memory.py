@@ -132,9 +132,9 @@ class MemoryEncoder(nn.Module):
         reference = _cell_centres(shapes, x).expand(x.shape[0], -1, self.num_levels, -1)
         for layer in self.encoder:
             x = layer(x, position, reference, shapes)
-        parts = x.split([h * w for h, w in shapes], 1)
+        parts = torch.split(x, [h * w for h, w in shapes], 1)
         encoded = tuple(
-            part.transpose(1, 2).unflatten(2, shape)
+            part.transpose(1, 2).reshape(len(part), -1, *shape)
             for part, shape in zip(parts, shapes, strict=True)
         )
         return Memory(encoded, self._pixels(frame, pyramid[0], encoded[0]))

@@ -117,7 +117,7 @@ def _smaller_on_top(
     logits: Tensor, cells: Tensor, inside: Tensor, agents: Agents, grid: BEVGrid
 ) -> Bool[Tensor, "b a p"]:
     """Which window cells their agent wins."""
-    batch, slots, _ = logits.shape
+    batch = len(logits)
     # Rank 1 = largest agent; ties go to the later slot, so each rank is unique.
     order = torch.argsort(-agents.size.prod(-1), dim=1, stable=True)
     rank = torch.argsort(order, dim=1) + 1

@@ -113,7 +113,7 @@ def _agent_source(
     index = owner[..., None].expand(-1, -1, 3)
     there = se2.apply(start.gather(1, index), _take_body(body, owner))
     source = torch.where((deepest > 0)[..., None], there, centres.flatten(0, 1))
-    return source.unflatten(1, centres.shape[:2])
+    return source.reshape(-1, *centres.shape)
 
 
 def _take_body(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -73,6 +73,7 @@ class ForecastTraining(pl.LightningModule):
         self.curriculum = curriculum
         self.weights, self.augmentation, self.optimisation = weights, augmentation, optimisation
         self.steps, self.seed = steps, seed
+        self._sums = torch.zeros(3)
 
     def on_train_epoch_start(self) -> None:
         """Enters the epoch's stage."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,18 @@ from forecast.model.spec import Inputs
 from forecast.training.module import ForecastTraining
 
 RESUME_FILE = "last.ckpt"
+# What Lightning tells its programmers, not our users.
+LIGHTNING_ADVICE = (
+    ".*does not have many workers",
+    ".*your dataloader is not resumable",  # ours is: data/module.py
+    ".*exists and is not empty",
+    ".*LeafSpec",
+    ".*Total length of .* across ranks is zero",
+    ".*smaller than the logging interval",
+    ".*`weights_only`",
+    ".*find_unused_parameters=True was specified",
+    ".*lr_scheduler.step",
+)
 # Remarks of Lightning's on its own insides, or on what is meant to be so.
 IDLE_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
@@ -53,6 +67,8 @@ def run_training(config: Config, data: str, val: str | None, output: str, resume
     """
     folder = Path(output)
     state = _state_file(folder, resume)
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
     batches = SequenceData(
         data, val, config.loading.batch_size, config.loading.workers, config.seed
@@ -68,9 +84,12 @@ def run_training(config: Config, data: str, val: str | None, output: str, resume
         seed=config.seed,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = _trainer(config, folder)
-    # Lightning's own file holds optimizer and loop state as a pickle: it is only ever this run's.
-    trainer.fit(training, batches, ckpt_path=state, weights_only=False)
+    with warnings.catch_warnings():
+        for advice in LIGHTNING_ADVICE:
+            warnings.filterwarnings("ignore", advice)
+        trainer = _trainer(config, folder)
+        # Lightning's own file holds optimizer and loop state as a pickle: it is this run's own.
+        trainer.fit(training, batches, ckpt_path=state, weights_only=False)
     weights = folder / "model.safetensors"
     if trainer.is_global_zero:
         about = {

@@ -1,0 +1,223 @@
+"""Training: what it writes, that it resumes exactly, and that it stops when it goes wrong."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from forecast.checkpoint import load_checkpoint
+from forecast.config import Config
+from forecast.data.augment import augment, mirror
+from forecast.data.module import ResumableSampler
+from forecast.data.settings import Augmentation, Loading
+from forecast.errors import ConfigError, DataError, TrainingError
+from forecast.model.baselines import Baseline
+from forecast.rollout import rollout
+from forecast.training.module import ForecastTraining
+from forecast.training.run import run_training
+from forecast.training.settings import Optimisation, Stage
+from tests.sequences import SMALL, TRAFFIC, forecaster, sequences
+from tests.support import Mover, sequence_store
+
+QUICK = Config(
+    model=replace(SMALL, memory=False),
+    curriculum=(Stage(1, 1, memory=False), Stage(1, 2, memory=False)),
+    optimisation=Optimisation(warmup_steps=2),
+    loading=Loading(batch_size=2, workers=0),
+    save_every_steps=1,
+    accelerator="cpu",
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    scenes = [
+        [Mover(-8.0 + i, 1.0, 0.1 * i, 4.0 + i, 0.2), Mover(6.0, -4.0 + i, 3.0, 2.0)]
+        for i in range(8)
+    ]
+    return sequence_store(tmp_path / "train.zarr", scenes)
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    return dict(load_checkpoint(path).model.state_dict())
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Ends the process's training abruptly after some step."""
+    original = ForecastTraining.training_step
+
+    def training_step(self: ForecastTraining, batch: Any, index: int) -> Tensor:
+        if self.global_step == step:
+            raise KeyboardInterrupt
+        return original(self, batch, index)
+
+    monkeypatch.setattr(ForecastTraining, "training_step", training_step)
+
+
+def test_a_run_leaves_weights_logs_and_a_state_to_resume(store: str, tmp_path: Path) -> None:
+    run_training(QUICK, store, store, str(tmp_path / "run"), resume=False)
+    checkpoint = load_checkpoint(tmp_path / "run")
+    assert checkpoint.training["steps"] == 8
+    assert checkpoint.training["config"]["curriculum"][1]["horizon"] == 2
+    assert (tmp_path / "run" / "last.ckpt").is_file()
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    with open(tmp_path / "run" / "csv" / "metrics.csv", encoding="utf-8") as file:
+        logged = [row for row in csv.DictReader(file) if row["val_ade_ratio"]]
+    assert len(logged) == 2
+
+
+@pytest.mark.parametrize("step", [1, 3, 6])
+def test_a_run_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    run_training(QUICK, store, None, str(tmp_path / "whole"), resume=False)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run_training(QUICK, store, None, str(tmp_path / "parts"), resume=False)
+    assert not (tmp_path / "parts" / "model.safetensors").exists()
+    run_training(QUICK, store, None, str(tmp_path / "parts"), resume=True)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+
+
+def test_training_changes_the_weights_and_lowers_the_loss(store: str, tmp_path: Path) -> None:
+    longer = QUICK.model_copy(
+        update={"curriculum": (Stage(12, 2, memory=False),), "augmentation": Augmentation(0.0)}
+    )
+    run_training(longer, store, store, str(tmp_path / "run"), resume=False)
+    with open(tmp_path / "run" / "csv" / "metrics.csv", encoding="utf-8") as file:
+        loss = [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
+    assert loss[-1] < loss[0]
+
+
+def test_detected_input_trains_perception(store: str, tmp_path: Path) -> None:
+    config = QUICK.model_copy(
+        update={"model": SMALL, "curriculum": (Stage(1, 1, memory=True, detected=1.0),)}
+    )
+    run_training(config, store, None, str(tmp_path / "run"), resume=False)
+    before = forecaster(trained=False).state_dict()
+    after = weights(tmp_path / "run")
+    for name in ("tracker.detect", "tracker.classify.bias", "tracker.heat.2.bias"):
+        assert not torch.equal(before[name], after[name]), name
+
+
+def test_bf16_trains(store: str, tmp_path: Path) -> None:
+    config = QUICK.model_copy(
+        update={"precision": "bf16-mixed", "curriculum": (Stage(1, 1, memory=False),)}
+    )
+    run_training(config, store, None, str(tmp_path / "run"), resume=False)
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_once(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"position": torch.tensor(torch.nan)}
+
+    monkeypatch.setattr("forecast.training.module._per_agent", nothing)
+    with pytest.raises(TrainingError, match="finite loss; got nan at step 0"):
+        run_training(QUICK, store, None, str(tmp_path / "run"), resume=False)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(store: str, tmp_path: Path) -> None:
+    run_training(QUICK, store, None, str(tmp_path / "run"), resume=False)
+    with pytest.raises(ConfigError, match="new folder"):
+        run_training(QUICK, store, None, str(tmp_path / "run"), resume=False)
+
+
+def test_a_store_that_does_not_fit_is_refused(store: str, tmp_path: Path) -> None:
+    longer = QUICK.model_copy(update={"curriculum": (Stage(1, 7, memory=False),)})
+    with pytest.raises(DataError, match="horizon of at least 7"):
+        run_training(longer, store, None, str(tmp_path / "run"), resume=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_fine_tuning_starts_from_a_checkpoint(store: str, tmp_path: Path) -> None:
+    run_training(QUICK, store, None, str(tmp_path / "first"), resume=False)
+    frozen = Optimisation(learning_rate=0.0, weight_decay=0.0)
+    tuned = QUICK.model_copy(
+        update={"initial": str(tmp_path / "first"), "optimisation": frozen}
+    )
+    run_training(tuned, store, None, str(tmp_path / "second"), resume=False)
+    second = weights(tmp_path / "second")
+    for name, value in weights(tmp_path / "first").items():
+        torch.testing.assert_close(second[name], value)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(store: str, tmp_path: Path) -> None:
+    """DDP over gloo, started as a user would: by the command line's own processes."""
+    import subprocess
+    import sys
+
+    (tmp_path / "config.yaml").write_text(
+        "model: {dim: 32, hidden: 16, heads: 4, points: 2, ffn: 32, backbone_layers: 2,"
+        " pixel_dim: 8, queries: 12, memory: false}\n"
+        "curriculum: [{epochs: 1, horizon: 1, memory: false}]\n"
+        "loading: {batch_size: 2, workers: 0}\naccelerator: cpu\ndevices: 2\n"
+    )
+    command = [sys.executable, "-m", "forecast.cli", "train", "--config", "config.yaml"]
+    done = subprocess.run(
+        [*command, "--data", store, "--output", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert load_checkpoint(tmp_path / "run").training["steps"] == 2  # 8 sequences, 2 x 2 a step
+
+
+def test_every_process_draws_its_own_share_of_an_epoch() -> None:
+    shares = [ResumableSampler(10, seed=3, rank=rank, replicas=2) for rank in range(2)]
+    drawn = [list(share) for share in shares]
+    assert sorted(drawn[0] + drawn[1]) == list(range(10))
+    shares[0].set_epoch(1)
+    assert list(shares[0]) != drawn[0]
+
+
+def test_a_sampler_that_skips_goes_on_where_it_was() -> None:
+    sampler = ResumableSampler(9, seed=0)
+    whole = list(sampler)
+    sampler.skip = 4
+    assert list(sampler) == whole[4:]
+    assert list(sampler) == whole, "only the interrupted epoch starts midway"
+
+
+def test_the_mirror_image_of_a_forecast_is_the_forecast_of_the_mirror_image() -> None:
+    batch = sequences(TRAFFIC)
+    model = Baseline("constant-turn", 3)
+    ours = list(rollout(model, mirror(batch).crop(0, 3), 4))[-1]
+    theirs = list(rollout(model, batch.crop(0, 3), 4))[-1]
+    assert torch.equal(ours.instance, theirs.instance.flip(-2))
+    live = ours.ids > 0
+    signs = torch.tensor([1.0, -1.0, -1.0])
+    torch.testing.assert_close(ours.pose[live], (theirs.pose * signs)[live], atol=1e-4, rtol=0)
+
+
+def test_augmentation_leaves_the_truth_alone() -> None:
+    batch = sequences(TRAFFIC)
+    assert batch.track_state is not None
+    how = Augmentation(mirror=0.0, position_noise_m=1.0, drop_lanes=1.0, drop_map=1.0)
+    varied = augment(batch, how, 3, torch.Generator().manual_seed(0))
+    assert varied.track_state is not None
+    assert varied.map_point is None
+    assert varied.map is not None
+    assert not varied.map.any()
+    torch.testing.assert_close(
+        varied.track_state[:, :, 3:], batch.track_state[:, :, 3:], equal_nan=True
+    )
+    assert not torch.equal(varied.track_state[0, 0, 2], batch.track_state[0, 0, 2])
+
+
