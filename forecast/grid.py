@@ -71,12 +71,12 @@ class BEVGrid:
     @property
     def x_m(self) -> NDArray[np.float64]:
         """Cell centres along x, ``(width,)``, metres."""
-        return self.x_min_m + (np.arange(self.width) + 0.5) * self.resolution_m
+        return self.x_min_m + (np.arange(self.width, dtype=np.float64) + 0.5) * self.resolution_m
 
     @property
     def y_m(self) -> NDArray[np.float64]:
         """Cell centres along y, ``(height,)``, metres."""
-        return self.y_min_m + (np.arange(self.height) + 0.5) * self.resolution_m
+        return self.y_min_m + (np.arange(self.height, dtype=np.float64) + 0.5) * self.resolution_m
 
     def contains(self, x_m: Any, y_m: Any) -> Any:
         """Whether points lie inside the edges (arrays or tensors of any one shape)."""

@@ -150,7 +150,7 @@ def test_persistence_repeats_the_present_masks() -> None:
         for step in run(Baseline("persistence", 3), data, 2):
             assert torch.equal(step.instance, batch.instance[:, 2])
             assert torch.equal(step.semantic, batch.semantic[:, 2])
-            assert not step.flow.any()
+            assert step.flow.abs().max() < 1e-5  # metres; there and back rounds
 
 
 def test_constant_turn_is_exact_for_agents_that_turn_at_constant_rate() -> None:
