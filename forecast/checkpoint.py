@@ -125,7 +125,9 @@ def _about(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
         found = about.get("schema") if isinstance(about, dict) else type(about).__name__
-        raise CheckpointError(f"schema {SCHEMA!r}", f"{found!r} in {path}", "use another checkpoint")
+        raise CheckpointError(
+            f"schema {SCHEMA!r}", f"{found!r} in {path}", "use another checkpoint"
+        )
     return about
 
 

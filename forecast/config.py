@@ -1,4 +1,4 @@
-"""The configuration of a training run: one YAML, changed by ``--set a.b=c``; unknown keys refused."""
+"""The configuration of a training run: one YAML and ``--set a.b=c``; unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -128,5 +128,3 @@ def _refuse_unknown(settings: dict[str, Any], path: str | None) -> None:
                 ", ".join(sorted(unknown)),
                 f"correct the key in {path or '--set'}",
             )
-
-

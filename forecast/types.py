@@ -27,7 +27,10 @@ def map_tensors(value: _T, function: Callable[[Tensor], Tensor]) -> _T:
     elif is_dataclass(value) and not isinstance(value, type):
         mapped = replace(
             value,
-            **{item.name: map_tensors(getattr(value, item.name), function) for item in fields(value)},
+            **{
+                item.name: map_tensors(getattr(value, item.name), function)
+                for item in fields(value)
+            },
         )
     else:
         mapped = value
@@ -71,7 +74,7 @@ class BEVSequence:
         return self.semantic.shape[1]
 
     def crop(self, start: int, stop: int) -> BEVSequence:
-        """Frames ``start`` to ``stop`` (exclusive): ``crop(0, history)`` is what a model may see."""
+        """Frames ``start`` to ``stop`` (exclusive); a model may see ``crop(0, history)``."""
         return replace(
             self,
             semantic=self.semantic[:, start:stop],

@@ -86,7 +86,7 @@ class SequenceData(pl.LightningDataModule):
         assert self.trainer is not None
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         ended = progress.is_last_batch
-        return {"skip": 0 if ended else progress.current.processed * self.batch_size}
+        return {"skip": 0 if ended else progress.current.ready * self.batch_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Starts the next epoch where the saved one was."""

@@ -63,9 +63,7 @@ def test_agents_carry_their_features_and_the_rest_stays() -> None:
     start = torch.tensor([[[0.5, 0.5, 0.0]]])
     now = torch.tensor([[[6.5, 3.5, math.pi / 2]]])
     size = torch.tensor([[[2.0, 1.0]]])
-    (warped,) = warp_by_agents(
-        (level,), start, now, size, torch.ones(1, 1, dtype=torch.bool), WIDE
-    )
+    (warped,) = warp_by_agents((level,), start, now, size, torch.ones(1, 1, dtype=torch.bool), WIDE)
     assert warped[0, 0, 9, 14] == pytest.approx(5.0, abs=1e-4)
     assert warped[0, 0, 0, 0] == 7.0
 

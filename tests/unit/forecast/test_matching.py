@@ -14,7 +14,9 @@ from forecast.training.matching import (
 from tests.support import GRID
 
 
-def truth(positions: list[tuple[float, float]], frames: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+def truth(
+    positions: list[tuple[float, float]], frames: int = 2
+) -> tuple[torch.Tensor, torch.Tensor]:
     state = torch.tensor([[x, y, 0.0, 4.0, 2.0] for x, y in positions])
     label = torch.ones(1, len(positions), dtype=torch.long)
     return state[None, :, None].expand(1, -1, frames, -1).clone(), label
@@ -86,7 +88,8 @@ def test_new_agents_are_matched_at_the_least_total_cost(seed: int) -> None:
     def cost(order: tuple[int, ...]) -> float:
         chance = torch.sigmoid(frame.score[0, :, 0])
         return sum(
-            CENTRE_COST_PER_M * float((places[c] - centres[t]).norm()) - CLASS_COST * float(chance[c])
+            CENTRE_COST_PER_M * float((places[c] - centres[t]).norm())
+            - CLASS_COST * float(chance[c])
             for t, c in enumerate(order)
         )
 

@@ -145,9 +145,7 @@ def test_a_store_that_does_not_fit_is_refused(store: str, tmp_path: Path) -> Non
 def test_fine_tuning_starts_from_a_checkpoint(store: str, tmp_path: Path) -> None:
     run_training(QUICK, store, None, str(tmp_path / "first"), resume=False)
     frozen = Optimisation(learning_rate=0.0, weight_decay=0.0)
-    tuned = QUICK.model_copy(
-        update={"initial": str(tmp_path / "first"), "optimisation": frozen}
-    )
+    tuned = QUICK.model_copy(update={"initial": str(tmp_path / "first"), "optimisation": frozen})
     run_training(tuned, store, None, str(tmp_path / "second"), resume=False)
     second = weights(tmp_path / "second")
     for name, value in weights(tmp_path / "first").items():
@@ -219,5 +217,3 @@ def test_augmentation_leaves_the_truth_alone() -> None:
         varied.track_state[:, :, 3:], batch.track_state[:, :, 3:], equal_nan=True
     )
     assert not torch.equal(varied.track_state[0, 0, 2], batch.track_state[0, 0, 2])
-
-
