@@ -236,7 +236,8 @@ def evaluate(
     """Score a forecast store against the truth."""
     from forecast import console, workflows
 
-    scores = workflows.evaluate(forecast, data)
+    with console.progress("scoring") as progress:
+        scores = workflows.evaluate(forecast, data, progress)
     if as_json:
         typer.echo(json.dumps(scores.to_json(), indent=2))
     else:

@@ -29,10 +29,10 @@ def staged(path: str, *, overwrite: bool = False) -> Iterator[str]:
     Raises:
         DataError: ``path`` exists and is not to be replaced, or cannot be written.
     """
+    if not overwrite:
+        refuse_existing(path)
     with refusing_os_errors(path):
         system, target = url_to_fs(path)
-        if system.exists(target) and not overwrite:
-            raise DataError("a new path", f"{path}, which exists", "choose another or --overwrite")
         parent, _, name = target.rstrip("/").rpartition("/")
         temporary = f"{parent}/.{name}.partial-{uuid.uuid4().hex[:8]}"
         system.makedirs(parent or "/", exist_ok=True)
@@ -45,6 +45,18 @@ def staged(path: str, *, overwrite: bool = False) -> Iterator[str]:
     except BaseException:
         _remove(system, temporary)
         raise
+
+
+def refuse_existing(path: str) -> None:
+    """Refuses to replace what is there; callers with long work before them ask at once.
+
+    Raises:
+        DataError: ``path`` exists.
+    """
+    with refusing_os_errors(path):
+        system, target = url_to_fs(path)
+        if system.exists(target):
+            raise DataError("a new path", f"{path}, which exists", "choose another or --overwrite")
 
 
 @contextmanager

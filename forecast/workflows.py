@@ -23,6 +23,7 @@ from forecast.output import ForecastWriter
 from forecast.rollout import StepModel, rollout
 from forecast.schema import open_forecast_store, open_sequence_store
 from forecast.scores import Accumulator, Scores, score_stores
+from forecast.staging import refuse_existing
 from forecast.types import BEVSequence, StepForecast
 
 Model = StepModel[Any, StepForecast]
@@ -85,9 +86,17 @@ def train(config: Config, data: str, val: str | None, output: str, resume: bool)
     run_training(config, data, val, output, resume)
 
 
-def evaluate(forecast: str, data: str) -> Scores:
+def evaluate(forecast: str, data: str, progress: Progress | None = None) -> Scores:
     """Scores a forecast store against a sequence store; see ``forecast.scores.score_stores``."""
-    return score_stores(forecast, data)
+
+    def counted(sequences: Iterable[int]) -> Iterator[int]:
+        indices = list(sequences)
+        for done, index in enumerate(indices, start=1):
+            yield index
+            if progress is not None:
+                progress(done, len(indices))
+
+    return score_stores(forecast, data, counted)
 
 
 def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) -> RolloutSummary:
@@ -100,6 +109,8 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
     Raises:
         ForecastError: An input cannot be read or does not fit, or the output cannot be written.
     """
+    if request.gif is not None and not request.overwrite:
+        refuse_existing(request.gif)
     reader = SequenceReader(request.data or packaged("sample.zarr"))
     device = choose_device(request.device)
     model, about = load_model(request, reader, device)

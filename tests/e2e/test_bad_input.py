@@ -378,6 +378,15 @@ def test_rollout_refuses_an_output_that_exists(refused: Refused, store: Path) ->
     assert sorted(store.rglob("*")) == before
 
 
+def test_rollout_refuses_a_picture_that_exists_before_it_forecasts(
+    refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "o.gif").write_bytes(b"of an earlier run")
+    arguments = ("--data", str(store), "--model", "constant-turn", "--output", "o.zarr")
+    assert "o.gif" in refused("rollout", *arguments, "--gif", "o.gif", output="o.zarr")
+    assert (tmp_path / "o.gif").read_bytes() == b"of an earlier run"
+
+
 @pytest.mark.parametrize("place", ["file.txt/o.zarr", "/proc/o.zarr"])
 def test_rollout_refuses_an_output_that_cannot_be_written(
     place: str, refused: Refused, store: Path, tmp_path: Path
