@@ -28,6 +28,7 @@ class Config(BaseModel):
         precision: Lightning's precision flag, "32-true" or "bf16-mixed".
         accelerator: Lightning's flag.
         devices: Lightning's flag; more than one trains with DDP.
+        steps_per_epoch: Ends an epoch early, for stores too large to be seen whole; None = never.
         save_every_steps: Steps between checkpoints to resume from.
         initial: A checkpoint to start from (fine-tuning), or None.
     """
@@ -45,6 +46,7 @@ class Config(BaseModel):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     accelerator: str = "auto"
     devices: int = Field(default=1, ge=1)
+    steps_per_epoch: int | None = Field(default=None, ge=1)
     save_every_steps: int = Field(default=200, ge=1)
     initial: str | None = None
 

@@ -63,6 +63,7 @@ class SlotStep:
         agents: The slots.
         pose: Pose of each slot after the step.
         before: Pose before it.
+        moving: Logit of moving in this step.
         existence: Logit of being there.
         output: Decoded queries, for the mask head.
     """
@@ -71,6 +72,7 @@ class SlotStep:
     agents: Agents
     pose: Float[Tensor, "b a 3"]
     before: Float[Tensor, "b a 3"]
+    moving: Float[Tensor, "b a"]
     existence: Float[Tensor, "b a"]
     output: Float[Tensor, "b a d"]
 
@@ -174,12 +176,19 @@ class Forecaster(nn.Module):
         memory = self._warp(state)
         output = self.decoder(state.content[live], position, rows, live, state.around, memory)
         motion = self.motion(output)
-        twist = pad_rows(rows.twist + motion.residual, live)
+        # Whoever is forecast to stand still stands exactly still.
+        twist = pad_rows((rows.twist + motion.residual) * (motion.moving > 0)[:, None], live)
         padded = pad_rows(output, live)
         _, content = self.interact(padded, pad_rows(position, live), state.content, live)
         pose = se2.compose(state.pose, se2.exp(twist))
         slots = SlotStep(
-            state.lead + 1, agents, pose, state.pose, pad_rows(motion.existence, live), padded
+            lead=state.lead + 1,
+            agents=agents,
+            pose=pose,
+            before=state.pose,
+            moving=pad_rows(motion.moving, live),
+            existence=pad_rows(motion.existence, live),
+            output=padded,
         )
         moved = replace(state, lead=slots.lead, pose=pose, twist=twist, content=content)
         return moved, slots

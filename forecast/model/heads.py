@@ -1,4 +1,4 @@
-"""What a decoded query says: how its motion changes, whether it is still there, what it is."""
+"""What a decoded query says: how its motion changes, whether it moves, whether it is there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 # Typical change per 0.5 s step: metres ahead, metres aside, radians turned.
 RESIDUAL_SCALE = (0.5, 0.15, 0.06)
-# An untrained model believes that everybody stays.
-STAY_BIAS = 4.0
+# An untrained model believes that everybody stays in view and nobody stops.
+SURE_BIAS = 4.0
 
 
 @dataclass(frozen=True)
@@ -20,26 +20,30 @@ class Motion:
 
     Attributes:
         residual: Change of the twist (metres ahead, metres aside, radians).
+        moving: Logit of moving at all: agents that stand still must not creep.
         existence: Logit of being there after the step.
     """
 
     residual: Float[Tensor, "n 3"]
+    moving: Float[Tensor, "n"]
     existence: Float[Tensor, "n"]
 
 
 class MotionHead(nn.Module):
-    """Residual of the twist, and existence; untrained it changes nothing and keeps everybody."""
+    """Residual, motion and existence; untrained it changes nothing and keeps everybody."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.residual = _zero_ended(dim, 3)
+        self.moving = _zero_ended(dim, 1)
         self.existence = _zero_ended(dim, 1)
         self.register_buffer("scale", torch.tensor(RESIDUAL_SCALE), persistent=False)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Motion:
         """Reads decoded queries."""
         residual = self.residual(x) * self.scale
-        return Motion(residual, self.existence(x).squeeze(-1) + STAY_BIAS)
+        moving, existence = (head(x).squeeze(-1) for head in (self.moving, self.existence))
+        return Motion(residual, moving + SURE_BIAS, existence + SURE_BIAS)
 
 
 class DotMaskHead(nn.Module):

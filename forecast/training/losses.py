@@ -22,6 +22,8 @@ from forecast.training.settings import LossWeights
 
 # Metres: about the error that a car's mask forgives at IoU 0.5 across its narrow side.
 POSITION_BETA_M = 0.5
+# An agent that moves less within a step stands still.
+STILL_M = 0.15
 # An agent that moves further than this within the clip counts as moving (as in the metrics).
 MOVING_M = 2.0
 
@@ -35,6 +37,7 @@ class Truth:
         size: True length and width.
         there: Whether the agent is in the store at that lead.
         inside: Whether its centre lies on the grid as well.
+        moved: Whether it moved in the step that ends here.
         weight: Weight of the slot in the clip.
     """
 
@@ -42,6 +45,7 @@ class Truth:
     size: Float[Tensor, "b a 2"]
     there: Bool[Tensor, "b a"]
     inside: Bool[Tensor, "b a"]
+    moved: Bool[Tensor, "b a"]
     weight: Float[Tensor, "b a"]
 
 
@@ -57,8 +61,17 @@ def future_of(
     moving = (there & (shift > MOVING_M)).any(-1)
     weight = torch.where(moving, 1.0, still) * agents.live
     inside = there & grid.contains(state[..., 0], state[..., 1])
+    path = torch.cat((agents.pose[:, :, None, :2], state[..., :2]), 2)
+    moved = torch.linalg.vector_norm(path.diff(dim=2), dim=-1) > STILL_M
     return [
-        Truth(state[:, :, k, :3], state[:, :, k, 3:], there[:, :, k], inside[:, :, k], weight)
+        Truth(
+            pose=state[:, :, k, :3],
+            size=state[:, :, k, 3:],
+            there=there[:, :, k],
+            inside=inside[:, :, k],
+            moved=moved[:, :, k],
+            weight=weight,
+        )
         for k in range(state.shape[2])
     ]
 
@@ -88,13 +101,13 @@ def step_loss(
     ).sum(-1)
     turned = 1 - (step.pose[..., 2] - truth.pose[..., 2]).cos()
     mask = _mask_loss(step, truth, grid, weights.points, dice, refine)
-    existence = functional.binary_cross_entropy_with_logits(
-        step.existence, truth.inside.to(step.existence.dtype), reduction="none"
-    )
+    moving = _cross_entropy(step.moving, truth.moved)
+    existence = _cross_entropy(step.existence, truth.inside)
     return {
         "position": weights.position * (position * share).sum(),
         "heading": weights.heading * (turned * truth.size[..., 0] / 2 * share).sum(),
         "mask": weights.mask * (mask * share).sum(),
+        "moving": weights.moving * (moving * truth.there).sum(),
         "existence": weights.existence * (existence * step.agents.live).sum(),
         "agents": share.sum(),
     }
@@ -126,3 +139,11 @@ def _mask_loss(
     target = torch.sigmoid(true_depth * (2 / grid.resolution_m))
     both = torch.minimum(forecast, target).sum(-1)
     return 1 - both / torch.maximum(forecast, target).sum(-1).clamp(min=1e-3)
+
+
+def _cross_entropy(
+    logits: Float[Tensor, "b a"], target: Bool[Tensor, "b a"]
+) -> Float[Tensor, "b a"]:
+    return functional.binary_cross_entropy_with_logits(
+        logits, target.to(logits.dtype), reduction="none"
+    )

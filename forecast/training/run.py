@@ -35,14 +35,6 @@ LIGHTNING_ADVICE = (
     ".*find_unused_parameters=True was specified",
     ".*lr_scheduler.step",
 )
-# Remarks of Lightning's on its own insides, or on what is meant to be so.
-IDLE_WARNINGS = (
-    "Checkpoint directory .* exists and is not empty",
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-    "The number of training batches .* is smaller than the logging interval",
-    "The '.*' does not have many workers",
-    "Total length of `list` across ranks is zero",
-)
 
 
 def run_training(config: Config, data: str, val: str | None, output: str, resume: bool) -> Path:
@@ -122,14 +114,7 @@ class _ProgressBar(RichProgressBar):
         return {name: value for name, value in metrics.items() if name != "v_num"}
 
 
-def _quieten_lightning() -> None:
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in IDLE_WARNINGS:
-        warnings.filterwarnings("ignore", message)
-
-
 def _trainer(config: Config, folder: Path) -> pl.Trainer:
-    _quieten_lightning()
     name = RESUME_FILE.removesuffix(".ckpt")
     callbacks: list[pl.Callback] = [
         ModelCheckpoint(folder, name, enable_version_counter=False, **{when: count})  # type: ignore[arg-type]
@@ -145,6 +130,7 @@ def _trainer(config: Config, folder: Path) -> pl.Trainer:
         strategy="ddp_find_unused_parameters_true" if config.devices > 1 else "auto",
         precision=config.precision,
         max_epochs=config.epochs,
+        limit_train_batches=config.steps_per_epoch or 1.0,
         gradient_clip_val=config.optimisation.clip_norm,
         callbacks=callbacks,
         logger=[
@@ -176,7 +162,8 @@ def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
 
 def _steps_per_epoch(batches: SequenceData, config: Config) -> int:
     share = -(-len(batches.train) // config.devices)
-    return max(1, share // config.loading.batch_size)
+    steps = max(1, share // config.loading.batch_size)
+    return min(steps, config.steps_per_epoch or steps)
 
 
 def _state_file(folder: Path, resume: bool) -> str | None:

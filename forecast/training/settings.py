@@ -63,6 +63,7 @@ class LossWeights:
         position: Smooth L1 of x and y in the truth's own frame, metres.
         heading: Half the length times 1 - cos of the heading error, metres.
         mask: Soft IoU of the drawn mask on sampled points.
+        moving: Cross-entropy of moving at all in a step.
         existence: Cross-entropy of being there.
         still: Weight of agents that stand still beside those that move (1).
         points: Points per agent on which masks are compared.
@@ -71,6 +72,7 @@ class LossWeights:
     position: float = 1.0
     heading: float = 1.0
     mask: float = 1.0
+    moving: float = 0.3
     existence: float = 0.2
     still: float = 0.3
     points: int = 48

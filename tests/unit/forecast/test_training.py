@@ -109,6 +109,12 @@ def test_detected_input_trains_perception(store: str, tmp_path: Path) -> None:
         assert not torch.equal(before[name], after[name]), name
 
 
+def test_an_epoch_may_end_early(store: str, tmp_path: Path) -> None:
+    config = QUICK.model_copy(update={"steps_per_epoch": 1})
+    run_training(config, store, None, str(tmp_path / "run"), resume=False)
+    assert load_checkpoint(tmp_path / "run").training["steps"] == 2
+
+
 def test_bf16_trains(store: str, tmp_path: Path) -> None:
     config = QUICK.model_copy(
         update={"precision": "bf16-mixed", "curriculum": (Stage(1, 1, memory=False),)}
