@@ -30,7 +30,7 @@ def mirror(sequence: BEVSequence) -> BEVSequence:
     if sequence.grid.y_min_m != -sequence.grid.y_max_m:
         return sequence
     state, points = sequence.track_state, sequence.map_point
-    signs = torch.tensor([1.0, -1.0, -1.0, 1.0, 1.0])
+    signs = sequence.ego_pose.new_tensor([1.0, -1.0, -1.0, 1.0, 1.0])
     return replace(
         sequence,
         semantic=sequence.semantic.flip(-2),
@@ -44,12 +44,15 @@ def mirror(sequence: BEVSequence) -> BEVSequence:
 
 
 def _noise(state: Tensor, how: Augmentation, history: int, dice: Generator) -> Tensor:
-    state = state.clone()
+    # The dice are the CPU's, so that a run draws the same on every device.
+    state, device = state.clone(), state.device
     past = state[:, :, :history]
-    past[..., :2] += how.position_noise_m * torch.randn(past[..., :2].shape, generator=dice)
-    past[..., 2] += how.heading_noise_rad * torch.randn(past[..., 2].shape, generator=dice)
+    shift = torch.randn(past[..., :2].shape, generator=dice).to(device)
+    turn = torch.randn(past[..., 2].shape, generator=dice).to(device)
+    past[..., :2] += how.position_noise_m * shift
+    past[..., 2] += how.heading_noise_rad * turn
     if history > 1:
-        hidden = torch.rand(state.shape[:2], generator=dice) < how.drop_past
+        hidden = torch.rand(state.shape[:2], generator=dice).to(device) < how.drop_past
         past[:, :, 0] = torch.where(hidden[..., None], torch.nan, past[:, :, 0])
     return state
 

@@ -75,10 +75,6 @@ class ForecastTraining(pl.LightningModule):
         self.steps, self.seed = steps, seed
         self._sums = torch.zeros(3)
 
-    def on_train_epoch_start(self) -> None:
-        """Enters the epoch's stage."""
-        self.model.read_memory = self.stage.memory
-
     @property
     def stage(self) -> Stage:
         """The stage of the current epoch."""
@@ -95,6 +91,8 @@ class ForecastTraining(pl.LightningModule):
         Raises:
             TrainingError: The loss is not finite.
         """
+        # Not in an epoch's hook: Lightning leaves that out when a run resumes midway.
+        self.model.read_memory = self.stage.memory
         dice = Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
         batch = augment(batch, self.augmentation, self.model.spec.history, dice)
         detected = bool(torch.rand((), generator=dice) < self.stage.detected)
@@ -182,12 +180,14 @@ class ForecastTraining(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with warm-up and cosine decay; the raster encoder learns more slowly."""
         how = self.optimisation
-        slow = set(self.model.encode.parameters()) if self.model.encode is not None else set()
-        fast = [p for p in self.model.parameters() if p not in slow]
+        # In the model's order, never a set's: a resumed run finds its state by position.
+        slow = list(self.model.encode.parameters()) if self.model.encode is not None else []
+        known = set(slow)
+        fast = [p for p in self.model.parameters() if p not in known]
         optimizer = torch.optim.AdamW(
             [
                 {"params": fast, "lr": how.learning_rate},
-                {"params": list(slow), "lr": how.learning_rate * how.backbone_factor},
+                {"params": slow, "lr": how.learning_rate * how.backbone_factor},
             ],
             weight_decay=how.weight_decay,
         )
