@@ -50,6 +50,7 @@ def save_checkpoint(
     temporary = weights.with_name(f".{weights.name}.{os.getpid()}")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, temporary)
+    temporary.chmod(0o644)  # safetensors makes files that only their owner may read
     about = {
         "schema": SCHEMA,
         "version": __version__,

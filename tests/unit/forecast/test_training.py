@@ -158,7 +158,6 @@ def test_fine_tuning_starts_from_a_checkpoint(store: str, tmp_path: Path) -> Non
         torch.testing.assert_close(second[name], value)
 
 
-@pytest.mark.slow
 def test_two_processes_train_one_model(store: str, tmp_path: Path) -> None:
     """DDP over gloo, started as a user would: by the command line's own processes."""
     import subprocess
