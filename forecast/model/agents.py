@@ -22,7 +22,7 @@ class Agents:
         ids: Instance id; 0 = empty.
         label: Class from 1; 0 = empty.
         past: Pose at each history frame in the present ego frame (0 where not seen).
-        seen: Whether the agent was seen at each history frame; the last is always true.
+        seen: Whether the agent was seen at each history frame; the last is true if live.
         size: Length and width, metres.
         boxed: Whether ``size`` is measured (``track_state``) rather than fitted to masks; a boxed
             agent is drawn as its box, another by resampling its observed mask.
@@ -109,8 +109,9 @@ def _from_masks(history: BEVSequence) -> Agents:
     x, y, var, area = _moments(history.instance, history.grid, count)
     seen = area > 0
     axis = 0.5 * torch.atan2(2 * var[..., 2], var[..., 0] - var[..., 1])
-    moved = torch.stack((x[..., -1:] - x, y[..., -1:] - y), -1)
-    facing = moved[..., 0] * axis.cos() + moved[..., 1] * axis.sin()
+    moved = torch.stack((x[..., -1:] - x, y[..., -1:] - y), -1) * seen[..., None]
+    ahead = axis[..., -1:]
+    facing = moved[..., 0] * ahead.cos() + moved[..., 1] * ahead.sin()
     yaw = se2.wrap(axis + torch.pi * (facing.sum(-1, keepdim=True) < 0))
     # Each frame's axis may point either way: keep it within a quarter turn of the present one.
     yaw = se2.wrap(yaw + torch.pi * ((yaw - yaw[..., -1:]).cos() < 0))

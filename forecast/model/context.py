@@ -176,12 +176,13 @@ def crop(rows: Rows, around: Surroundings) -> Float[Tensor, "n m c c"]:
     points = torch.stack(torch.meshgrid(aside, ahead, indexing="ij")[::-1], -1).flatten(0, 1)
     world = se2.apply(rows.pose[:, None], points.to(rows.pose.dtype)[None])
     grid = around.grid
-    low = world.new_tensor([grid.x_min_m, grid.y_min_m])
-    extent = world.new_tensor([grid.x_max_m - grid.x_min_m, grid.y_max_m - grid.y_min_m])
-    where = (world - low) / extent * 2 - 1
     # Lines one cell wide would fall between samples 1.5 m apart.
     factor = max(1, round(CROP_CELL_M / 1.5 / grid.resolution_m))
-    image = functional.max_pool2d(around.map, factor) if factor > 1 else around.map
+    image = functional.max_pool2d(around.map, factor, ceil_mode=True)
+    low = world.new_tensor([grid.x_min_m, grid.y_min_m])
+    # Of the pooled image, which reaches beyond the grid where the factor does not divide it.
+    shape = world.new_tensor([image.shape[-1], image.shape[-2]])
+    where = (world - low) / (shape * factor * grid.resolution_m) * 2 - 1
     crops = where.new_zeros(len(world), image.shape[1], CROP_CELLS, CROP_CELLS)
     for index in range(image.shape[0]):
         mine = rows.sequence == index

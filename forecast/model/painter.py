@@ -44,7 +44,9 @@ def shape_logits(
         depth = (agents.size[:, :, None] / 2 - body.abs()).amin(-1)
         return depth * (2 / grid.resolution_m)
     there = se2.apply(agents.pose[:, :, None], body)
-    return 4 * (_sample_mask(observed, agents.ids, there, grid) - 0.5)
+    share = _sample_mask(observed, agents.ids, there, grid)
+    # Where nothing of the mask is, the window's size must not show.
+    return torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
 
 
 def paint(

@@ -216,7 +216,10 @@ class Tracker(nn.Module):
         content: Tensor,
         ids: Int[Tensor, "b q"],
     ) -> Tracks:
-        """QIM for everything that goes on, then the live slots first."""
+        """QIM for everything that goes on, then the live slots first.
+
+        Where there are more than slots, those that have been tracked are kept before newborn ones.
+        """
         count, frame = queries.candidates, queries.frame
         _, content = self.interact(output, torch.zeros_like(output), content, ids > 0)
         past = torch.cat((torch.zeros_like(tracks.past), tracks.past), 1)
@@ -230,8 +233,8 @@ class Tracker(nn.Module):
             score=queries.score,
             content=content,
         )
-        assert count == self.spec.queries
-        order = torch.argsort((ids == 0).int(), dim=1, stable=True)
+        newborn = torch.arange(ids.shape[1], device=ids.device) < count
+        order = torch.argsort(2 * (ids == 0).int() + newborn.int(), dim=1, stable=True)
         return everyone.take(order[:, : tracks.ids.shape[1]])
 
 

@@ -20,7 +20,7 @@ Model = StepModel[object, StepForecast]
 
 
 def detecting() -> Model:
-    return Detecting(forecaster(birth=0.011))
+    return Detecting(forecaster(birth=0.006))
 
 
 MODELS: dict[str, Callable[[], Model]] = {
