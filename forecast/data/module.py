@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, DistributedSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from forecast.data.reader import SequenceReader, collate
+from forecast.errors import ForecastError
 from forecast.types import BEVSequence
+
+
+class _Attempts(Dataset[BEVSequence | ForecastError]):
+    """Sequences, or why they cannot be read: torch would make prose of a worker's exception."""
+
+    def __init__(self, reader: SequenceReader) -> None:
+        self.reader = reader
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> BEVSequence | ForecastError:
+        try:
+            return self.reader[index]
+        except ForecastError as error:
+            return error
+
+
+def _collate_attempts(found: Sequence[BEVSequence | ForecastError]) -> BEVSequence | ForecastError:
+    errors = [one for one in found if isinstance(one, ForecastError)]
+    return errors[0] if errors else collate([one for one in found if isinstance(one, BEVSequence)])
 
 
 class ResumableSampler(Sampler[int]):
@@ -81,6 +103,14 @@ class SequenceData(pl.LightningDataModule):
         """Batches in the store's order."""
         return [] if self.val is None else self._loader(self.val, None, False)
 
+    def on_before_batch_transfer(
+        self, batch: BEVSequence | ForecastError, dataloader_idx: int
+    ) -> BEVSequence:
+        """Raises here what went wrong where the batch was read, perhaps in another process."""
+        if isinstance(batch, ForecastError):
+            raise batch
+        return batch
+
     def state_dict(self) -> dict[str, Any]:
         """How far the epoch has come, by the batches trained on rather than read ahead."""
         assert self.trainer is not None
@@ -96,12 +126,12 @@ class SequenceData(pl.LightningDataModule):
         self, reader: SequenceReader, sampler: Sampler[int] | None, drop_last: bool
     ) -> DataLoader[BEVSequence]:
         return DataLoader(
-            reader,
+            _Attempts(reader),  # type: ignore[arg-type]
             batch_size=self.batch_size,
             sampler=sampler,
             drop_last=drop_last,
             num_workers=self.workers,
-            collate_fn=collate,
+            collate_fn=_collate_attempts,
             persistent_workers=self.workers > 0,
             generator=torch.Generator().manual_seed(self.seed),
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from forecast.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Loading:
@@ -16,6 +18,14 @@ class Loading:
 
     batch_size: int = 8
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.workers < 0:
+            raise ConfigError(
+                "loading with a batch_size of at least 1 and no negative number of workers",
+                str(self),
+                "correct the loading",
+            )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from forecast.errors import ConfigError
 
@@ -72,6 +72,9 @@ class ForecasterSpec:
     backend: BackendName = "auto"
 
     def __post_init__(self) -> None:
+        self._check("heads", self.heads >= 1, "at least 1")
+        self._check("backbone", self.backbone in get_args(BackboneName), "a ResNet known here")
+        self._check("backend", self.backend in get_args(BackendName), "a backend known here")
         self._check(
             "dim", self.dim > 0 and self.dim % (4 * self.heads) == 0, "4 x heads divides it"
         )

@@ -45,13 +45,13 @@ def run_training(config: Config, data: str, val: str | None, output: str, resume
         data: Training sequence store.
         val: Validation sequence store, or None.
         output: The run's folder.
-        resume: Go on from the folder's last state, exactly.
+        resume: Go on from the folder's last state, exactly; from the start if it has none yet.
 
     Returns:
         Path of the weights.
 
     Raises:
-        ConfigError: The folder holds a run already and ``resume`` is off, or the other way round.
+        ConfigError: The folder holds a run already and ``resume`` is off.
         DataError: A store is unreadable or does not fit.
         TrainingError: The loss became non-finite.
     """
@@ -114,6 +114,14 @@ class _ProgressBar(RichProgressBar):
         return {name: value for name, value in metrics.items() if name != "v_num"}
 
 
+class _Averaging(WeightAveraging):
+    """The averaged weights, also of a run that was resumed after its last step."""
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning leaves out the end of training where nothing is left to train.
+        self.on_train_end(trainer, pl_module)
+
+
 def _trainer(config: Config, folder: Path) -> pl.Trainer:
     name = RESUME_FILE.removesuffix(".ckpt")
     callbacks: list[pl.Callback] = [
@@ -122,7 +130,7 @@ def _trainer(config: Config, folder: Path) -> pl.Trainer:
     ]
     callbacks.append(_ProgressBar())
     if config.ema_decay:
-        callbacks.append(WeightAveraging(avg_fn=_moving_average(config.ema_decay)))
+        callbacks.append(_Averaging(avg_fn=_moving_average(config.ema_decay)))
     return pl.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -190,15 +198,30 @@ def _check_stores(batches: SequenceData, config: Config) -> None:
                 f"{reader.meta.history} and {reader.meta.horizon} in {reader.path}",
                 "prepare the store anew or change model.history and the curriculum",
             )
-        if "track_state" not in reader.variables:
+        if not {"track_state", "track_class"} <= set(reader.variables):
             raise DataError(
-                "a store with track_state to learn motion from",
-                f"none in {reader.path}",
+                "a store with track_state and track_class to learn motion from",
+                f"{', '.join(reader.variables)} in {reader.path}",
                 "prepare it from a source with tracks",
             )
-    if batches.val is not None and batches.val.meta.classes != batches.train.meta.classes:
+    if not len(batches.train):
         raise DataError(
-            f"classes {batches.train.meta.classes} in both stores",
-            f"{batches.val.meta.classes} in {batches.val.path}",
-            "prepare both with the same --classes",
+            "at least one sequence", f"none in {batches.train.path}", "prepare more data"
         )
+    if batches.val is not None:
+        _check_alike(batches.train, batches.val)
+
+
+def _check_alike(train: SequenceReader, val: SequenceReader) -> None:
+    for what, wanted, found in (
+        ("classes", train.meta.classes, val.meta.classes),
+        ("map layers", train.meta.map_layers, val.meta.map_layers),
+        ("bev channels", train.bev_channels, val.bev_channels),
+        ("dt_s", train.meta.dt_s, val.meta.dt_s),
+    ):
+        if wanted != found:
+            raise DataError(
+                f"{what} {wanted} in both stores",
+                f"{found} in {val.path}",
+                "prepare both with the same options",
+            )

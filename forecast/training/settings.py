@@ -54,6 +54,12 @@ class Optimisation:
     warmup_steps: int = 100
     clip_norm: float = 1.0
 
+    def __post_init__(self) -> None:
+        if min(self.learning_rate, self.backbone_factor, self.weight_decay, self.clip_norm) < 0:
+            raise ConfigError(
+                "an optimisation without negative numbers", str(self), "correct the optimisation"
+            )
+
 
 @dataclass(frozen=True)
 class LossWeights:

@@ -43,6 +43,9 @@ def test_settings_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
         ("seed: 1", ["seed.low=3"], "key"),
         ("seed: 1", ["modle.dim=64"], "modle"),
         ("model: {backbone: vgg}", [], "backbone"),
+        ("model: {heads: 0}", [], "model.heads"),
+        ("loading: {batch_size: 0}", [], "batch_size"),
+        ("optimisation: {learning_rate: -1.0}", [], "negative"),
     ],
 )
 def test_mistakes_are_refused_in_plain_words(

@@ -1,0 +1,75 @@
+"""Training that reads the raster in some stages only resumes as exactly as any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from forecast.checkpoint import load_checkpoint
+from forecast.config import Config
+from forecast.data.settings import Loading
+from forecast.training.module import ForecastTraining
+from forecast.training.run import run_training
+from forecast.training.settings import Optimisation, Stage
+from tests.sequences import SMALL
+from tests.support import Mover, sequence_store
+from tests.unit.forecast.test_training import interrupt_at
+
+CONFIG = Config(
+    model=SMALL,
+    curriculum=(Stage(1, 1, memory=False), Stage(1, 1, detected=0.5)),
+    optimisation=Optimisation(warmup_steps=2),
+    loading=Loading(batch_size=2, workers=0),
+    save_every_steps=1,
+    accelerator="cpu",
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    scenes = [[Mover(-8.0 + i, 1.0, 0.1 * i, 4.0 + i, 0.2)] for i in range(6)]
+    return sequence_store(tmp_path / "train.zarr", scenes)
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_stages_with_and_without_the_raster_resume_bit_for_bit(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    run_training(CONFIG, store, None, str(tmp_path / "whole"), resume=False)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run_training(CONFIG, store, None, str(tmp_path / "parts"), resume=False)
+    run_training(CONFIG, store, None, str(tmp_path / "parts"), resume=True)
+    whole, parts = (
+        load_checkpoint(tmp_path / name).model.state_dict() for name in ("whole", "parts")
+    )
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_averaged_weights(
+    store: str, tmp_path: Path
+) -> None:
+    run_training(CONFIG, store, None, str(tmp_path / "run"), resume=False)
+    before = load_checkpoint(tmp_path / "run").hash
+    run_training(CONFIG, store, None, str(tmp_path / "run"), resume=True)
+    assert load_checkpoint(tmp_path / "run").hash == before
+
+
+def test_the_optimizer_lists_its_parameters_in_the_model_s_order() -> None:
+    """Its saved state is found again by position."""
+    from tests.sequences import forecaster
+
+    model = forecaster(trained=False)
+    training = ForecastTraining(
+        model, CONFIG.curriculum, CONFIG.loss, CONFIG.augmentation, CONFIG.optimisation, 1, 0
+    )
+    made = training.configure_optimizers()
+    assert isinstance(made, dict)
+    fast, slow = (group["params"] for group in made["optimizer"].param_groups)  # type: ignore[union-attr]
+    assert model.encode is not None
+    assert [id(one) for one in slow] == [id(one) for one in model.encode.parameters()]
+    assert len(fast) + len(slow) == len(list(model.parameters()))
