@@ -243,6 +243,7 @@ def load_model(
         "model": "packaged" if request.model is None else request.model,
         "checkpoint_sha256": checkpoint.hash,
         "queries": forecaster.spec.queries,
+        "config": checkpoint.training.get("config", {}),
     }
     layers = forecaster.inputs.map_layers
     return _WithLayers(model, reader.meta.map_layers, layers), about
@@ -260,7 +261,7 @@ class _WithLayers:
             found = history.map.unbind(1)
             empty = history.map.new_zeros(history.batch, *history.grid.shape)
             layers = [found[index] if index >= 0 else empty for index in self.index]
-            history = replace(history, map=torch.stack(layers, 1)) if layers else history
+            history = replace(history, map=torch.stack(layers, 1) if layers else None)
         return self.model.start(history)
 
     def step(self, state: Any) -> tuple[Any, StepForecast]:
