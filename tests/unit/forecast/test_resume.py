@@ -69,7 +69,7 @@ def test_the_optimizer_lists_its_parameters_in_the_model_s_order() -> None:
     )
     made = training.configure_optimizers()
     assert isinstance(made, dict)
-    fast, slow = (group["params"] for group in made["optimizer"].param_groups)  # type: ignore[union-attr]
+    fast, slow = (group["params"] for group in made["optimizer"].param_groups)
     assert model.encode is not None
     assert [id(one) for one in slow] == [id(one) for one in model.encode.parameters()]
     assert len(fast) + len(slow) == len(list(model.parameters()))
