@@ -195,6 +195,7 @@ def test_every_weight_has_a_say_in_training(subtests: pytest.Subtests) -> None:
         assert refine is not None
         logits = refine(slots.pose[:, :, None, :2])
         total = total + slots.pose.sum() + slots.existence.sum() + logits.sum()
+        total = total + slots.moving.sum()
     total.backward()
     perception = ("tracker.", "carry.")
     for name, parameter in model.named_parameters():
