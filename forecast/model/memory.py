@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from forecast.errors import ConfigError
 from forecast.grid import BEVGrid
 from forecast.model.attention import MultiScaleDeformableAttention
 from forecast.model.backbone import Backbone
@@ -118,7 +119,18 @@ class MemoryEncoder(nn.Module):
         )
 
     def forward(self, frame: Float[Tensor, "b c h w"]) -> Memory:
-        """Encodes one frame."""
+        """Encodes one frame.
+
+        Raises:
+            ConfigError: The grid is so small that its coarsest level is a single cell.
+        """
+        height, width = frame.shape[-2:]
+        if max(height, width) <= self.backbone.strides[-1]:
+            raise ConfigError(
+                f"a grid of more than {self.backbone.strides[-1]} cells along x or y",
+                f"{height} x {width} cells",
+                "use a larger or finer grid, or a model with model.memory: false",
+            )
         pyramid = self.backbone(frame)
         levels = [p(level) for p, level in zip(self.project, pyramid[1:], strict=True)]
         shapes = [(level.shape[-2], level.shape[-1]) for level in levels]

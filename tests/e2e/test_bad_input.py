@@ -15,6 +15,7 @@ import pytest
 import zarr
 
 from forecast import cli
+from forecast.grid import BEVGrid
 from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
 from tests.support import Mover, sequence_store
 
@@ -316,7 +317,7 @@ def save_untrained(
     from forecast.model.forecaster import Forecaster
     from forecast.model.spec import ForecasterSpec, Inputs
 
-    small = ForecasterSpec(dim=32, hidden=32, ffn=32, memory=False, **spec)
+    small = ForecasterSpec(dim=32, hidden=32, ffn=32, **{"memory": False, **spec})
     save_checkpoint(Forecaster(small, Inputs(classes, layers)), path, 0.5, {})
     return str(path)
 
@@ -334,6 +335,14 @@ def test_rollout_refuses_more_agents_than_slots(
 ) -> None:
     model = save_untrained(tmp_path / "one.safetensors", DEFAULT_CLASSES, MAP_LAYERS, slots=1)
     assert "model.slots" in roll_out(refused, store, model)
+
+
+def test_rollout_refuses_a_grid_smaller_than_the_encoder_can_read(
+    refused: Refused, tmp_path: Path
+) -> None:
+    data = sequence_store(tmp_path / "tiny.zarr", [[Mover(0, 0)]], grid=BEVGrid(-4, 4, -3, 3, 0.5))
+    model = save_untrained(tmp_path / "m.safetensors", DEFAULT_CLASSES, MAP_LAYERS, memory=True)
+    assert "16 cells" in roll_out(refused, data, model)
 
 
 def test_train_refuses_more_agents_than_slots(
