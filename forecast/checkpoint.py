@@ -44,26 +44,41 @@ class Checkpoint:
 def save_checkpoint(
     model: Forecaster, path: str | Path, dt_s: float, training: dict[str, Any]
 ) -> None:
-    """Writes ``path`` (``*.safetensors``) and its JSON; each appears whole or not at all."""
+    """Writes ``path`` (``*.safetensors``) and its JSON; each appears whole or not at all.
+
+    Raises:
+        CheckpointError: The disk refuses.
+    """
     weights = Path(path)
-    weights.parent.mkdir(parents=True, exist_ok=True)
     temporary = weights.with_name(f".{weights.name}.{os.getpid()}")
+    note = temporary.with_suffix(".json")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, temporary)
-    temporary.chmod(0o644)  # safetensors makes files that only their owner may read
     about = {
         "schema": SCHEMA,
         "version": __version__,
         "model": asdict(model.spec),
         "inputs": asdict(model.inputs),
+        "reads_memory": model.read_memory,
         "dt_s": dt_s,
-        "sha256": _sha256(temporary),
         "training": training,
     }
-    note = temporary.with_suffix(".json")
-    note.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, weights)
-    os.replace(note, weights.with_suffix(".json"))
+    try:
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary)
+        temporary.chmod(0o644)  # safetensors makes files that only their owner may read
+        text = json.dumps(about | {"sha256": _sha256(temporary)}, indent=2)
+        note.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, weights)
+        os.replace(note, weights.with_suffix(".json"))
+    except (OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"to write {weights}", reason, "free some space or choose a writable --output"
+        ) from error
+    finally:
+        for left in (temporary, note):
+            if left.is_file():
+                left.unlink()
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -81,6 +96,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             spec,
             Inputs(tuple(inputs["classes"]), tuple(inputs["map_layers"]), inputs["bev_channels"]),
         )
+        model.read_memory = bool(about["reads_memory"])
         expected, dt_s = str(about["sha256"]), float(about["dt_s"])
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(

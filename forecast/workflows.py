@@ -124,7 +124,7 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
         dataset,
         reader.meta,
         horizon=request.horizon,
-        tracks=_tracks(reader, request, about),
+        tracks=_tracks(reader, count, request, about),
         attrs={**about, "input": request.input_mode, "data": reader.path},
         sequences=count,
         overwrite=request.overwrite,
@@ -314,13 +314,15 @@ def _check_fit(checkpoint: Checkpoint, reader: SequenceReader) -> None:
             )
 
 
-def _tracks(reader: SequenceReader, request: RolloutRequest, about: Mapping[str, Any]) -> int:
+def _tracks(
+    reader: SequenceReader, count: int, request: RolloutRequest, about: Mapping[str, Any]
+) -> int:
     """How many ids a forecast may use."""
     if request.input_mode == "detected":
         return int(about["queries"]) * reader.meta.history
     if "track_state" in reader.variables:
         return reader.tracks
-    return max(int(reader[index].instance.max()) for index in range(len(reader)))
+    return max(int(reader[index].instance.max()) for index in range(count))
 
 
 def _batches(reader: SequenceReader, count: int, size: int) -> Iterator[tuple[int, BEVSequence]]:

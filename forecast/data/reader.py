@@ -34,6 +34,10 @@ class SequenceReader(Dataset[BEVSequence]):
         self.path = path
         dataset, self.meta = open_sequence_store(path)
         self.variables = tuple(name for name in _TENSORS if name in dataset)
+        if "track_state" in dataset and "track_class" not in dataset:
+            raise DataError(
+                "track_class beside track_state", f"none in {path}", "make the store anew"
+            )
         self.tracks = int(dataset.sizes.get("track", 0))
         self.scenes = tuple(str(name) for name in dataset["scene"].values)
         self.bev_channels = int(dataset.sizes.get("channel", 0))

@@ -88,7 +88,7 @@ class Forecaster(nn.Module):
     def __init__(self, spec: ForecasterSpec, inputs: Inputs) -> None:
         super().__init__()
         self.spec, self.inputs = spec, inputs
-        self.read_memory = spec.memory  # a curriculum may leave it out at first
+        self.read_memory = spec.memory  # forecasts may leave it out, detection never does
         dim, layers = spec.dim, len(inputs.map_layers) + inputs.bev_channels
         self.traits = len(inputs.classes) + 2
         self.encode = (
@@ -122,7 +122,7 @@ class Forecaster(nn.Module):
         )
         self.motion = MotionHead(dim)
         self.mask = DotMaskHead(dim, spec.pixel_dim)
-        self.interact = QueryInteraction(dim, spec.heads, spec.ffn, spec.update_position)
+        self.interact = QueryInteraction(dim, spec.heads, spec.ffn)
         self.tracker = Tracker(spec, len(inputs.classes)) if spec.memory else None
         # What the tracker knows of an agent starts silent beside the agent's own history.
         self.carry = nn.Linear(dim, dim)
@@ -316,7 +316,8 @@ class Detecting:
         tracks, decoded = self.tracker(memories, around, decide)
         agents = pack(tracks.agents(), self.model.spec.slots)
         observed = torch.zeros_like(history.instance[:, -1])
-        state = self.model.begin(agents, around, memories[-1], observed)
+        memory = memories[-1] if self.model.read_memory else None
+        state = self.model.begin(agents, around, memory, observed)
         carried = self.model.carry(tracks.content[:, : agents.ids.shape[1]])
         return replace(state, content=state.content + carried), decoded
 

@@ -75,24 +75,22 @@ def paint(
         classes: Number of classes K.
         refine: Residual logits of a mask head.
     """
-    cells, centres, inside = _windows(agents, pose, drawn, grid)
+    cells, centres, inside = _windows(agents, pose, grid)
     body = se2.unapply(pose[:, :, None], centres)
     logits = shape_logits(agents, body, observed, grid)
     # The window is as large as the largest agent of the batch: nobody may be drawn by its size.
     inside = inside & (logits > FARTHEST_LOGIT)
     if refine is not None:
         logits = logits + refine(se2.apply(agents.pose[:, :, None], body))
-    on_top = _smaller_on_top(logits, cells, inside, agents, grid)
+    on_top = _smaller_on_top(logits, cells, inside & drawn[..., None], agents, grid)
     flow = se2.apply(before[:, :, None], body) - centres
     probability = torch.sigmoid(logits) * existence[..., None]
     return _compose(agents, on_top, probability, flow, cells, inside, grid, classes)
 
 
-def _windows(
-    agents: Agents, pose: Tensor, drawn: Tensor, grid: BEVGrid
-) -> tuple[Tensor, Tensor, Tensor]:
+def _windows(agents: Agents, pose: Tensor, grid: BEVGrid) -> tuple[Tensor, Tensor, Tensor]:
     """Flat cell index, centre in metres and validity of the cells around each agent."""
-    reach = torch.linalg.vector_norm(agents.size, dim=-1)[drawn].amax() if drawn.any() else 1.0
+    reach = (torch.linalg.vector_norm(agents.size, dim=-1) * agents.live).amax()
     radius = min(math.ceil(float(reach) / 2 / grid.resolution_m) + 3, max(grid.shape))
     offset = torch.arange(-radius, radius + 1, device=pose.device)
     safe = torch.nan_to_num(pose)
@@ -103,7 +101,7 @@ def _windows(
     )
     rows = (row[..., None, None] + offset[None, None, :, None]).expand_as(columns)
     inside = (columns >= 0) & (columns < grid.width) & (rows >= 0) & (rows < grid.height)
-    inside = (inside & drawn[..., None, None]).flatten(2)
+    inside = (inside & agents.live[..., None, None]).flatten(2)
     centres = torch.stack(
         (
             grid.x_min_m + (columns + 0.5) * grid.resolution_m,
@@ -151,7 +149,7 @@ def _compose(
     field[sample, cell] = flow[sample, slot, place]
     occupancy = probability.new_zeros(batch, classes * area)
     plane = (agents.label - 1).clamp(min=0)[..., None] * area + cells
-    there = torch.where(inside & agents.live[..., None], probability, 0.0)
+    there = torch.where(inside, probability, 0.0)
     occupancy.scatter_reduce_(1, plane.flatten(1), there.flatten(1), "amax")
     return Rasters(
         instance.view(batch, *grid.shape),

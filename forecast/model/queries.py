@@ -1,7 +1,7 @@
 """The query interaction module: this frame's decoded track queries become the next frame's.
 
 Source: Zeng et al., "MOTR" (2022), QIM; the position part is recomputed from each query's
-kinematic state, as in MOTRv2, unless ``update_position`` is on.
+kinematic state, as in MOTRv2; the update of MOTR itself is there as an option of the module.
 """
 
 from __future__ import annotations

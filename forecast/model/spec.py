@@ -46,7 +46,6 @@ class ForecasterSpec:
         memory: Whether the raster is read at all; without it queries see tracks and map only.
         queries: Detect queries, and slots for the tracks they become, of detected input.
         birth: Score from which a detect query becomes a track.
-        update_position: Whether QIM updates the position part of a query.
         keep: Existence probability above which an agent is drawn.
         backend: Implementation of deformable attention.
     """
@@ -67,7 +66,6 @@ class ForecasterSpec:
     memory: bool = True
     queries: int = 100
     birth: float = 0.4
-    update_position: bool = False
     keep: float = 0.5
     backend: BackendName = "auto"
 

@@ -137,7 +137,7 @@ class Tracker(nn.Module):
         self.classify = nn.Linear(dim, classes)
         nn.init.constant_(self.classify.bias, PRIOR_BIAS)
         self.box = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 6))
-        self.interact = QueryInteraction(dim, spec.heads, spec.ffn, spec.update_position)
+        self.interact = QueryInteraction(dim, spec.heads, spec.ffn)
 
     def forward(
         self, memories: list[Memory], around: Surroundings, decide: Decide

@@ -14,7 +14,8 @@ class Stage:
     Attributes:
         epochs: Epochs it lasts.
         horizon: Leads rolled out.
-        memory: Whether the raster is read; without it a step is several times faster.
+        memory: Whether forecasts read the raster; without it a step is several times faster.
+            Finding agents always does.
         detected: Share of batches whose ids are hidden, so that agents must be found and tracked.
     """
 
@@ -29,10 +30,6 @@ class Stage:
                 "stages of at least one epoch and one lead, with a share of detected in 0..1",
                 str(self),
                 "correct the curriculum",
-            )
-        if self.detected and not self.memory:
-            raise ConfigError(
-                "memory: true in stages with detected input", str(self), "correct the curriculum"
             )
 
 

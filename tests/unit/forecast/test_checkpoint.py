@@ -27,6 +27,13 @@ def test_a_checkpoint_comes_back_as_it_was(saved: Path) -> None:
     assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
 
 
+def test_whether_forecasts_read_the_raster_is_remembered(tmp_path: Path) -> None:
+    model = forecaster()
+    model.read_memory = False
+    save_checkpoint(model, tmp_path / "model.safetensors", 0.5, {})
+    assert load_checkpoint(tmp_path).model.read_memory is False
+
+
 def test_weights_that_were_tampered_with_are_refused(saved: Path) -> None:
     weights = saved / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -63,3 +70,13 @@ def test_a_missing_or_unreadable_file_is_refused(saved: Path) -> None:
     (saved / "model.json").write_text("{")
     with pytest.raises(CheckpointError, match="JSON"):
         load_checkpoint(saved)
+
+
+def test_a_disk_that_refuses_is_one_error_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="to write"):
+        save_checkpoint(forecaster(), tmp_path / "file" / "model.safetensors", 0.5, {})
+    (tmp_path / "model.safetensors").mkdir()  # cannot be replaced by a file
+    with pytest.raises(CheckpointError, match="to write"):
+        save_checkpoint(forecaster(), tmp_path / "model.safetensors", 0.5, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "model.safetensors"]

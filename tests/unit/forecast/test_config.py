@@ -34,7 +34,7 @@ def test_settings_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
         ("model: {dims: 3}", [], "dims"),
         ("curriculum: [{epoch: 3}]", [], "epoch"),
         ("curriculum: []", [], "curriculum"),
-        ("curriculum: [{epochs: 1, horizon: 1, memory: false, detected: 0.5}]", [], "memory: true"),
+        ("curriculum: [{epochs: 1, horizon: 1, detected: 1.5}]", [], "0..1"),
         ("seed: -1", [], "seed"),
         ("model: {dim: 30}", [], "model.dim"),
         ("- a list", [], "mapping"),
