@@ -10,6 +10,8 @@ import xarray as xr
 from forecast.grid import BEVGrid
 from forecast.schema import (
     FORECAST_SCHEMA,
+    FORECAST_VARIABLES,
+    SEQUENCE_VARIABLES,
     SequenceMeta,
     open_forecast_store,
     open_sequence_store,
@@ -80,7 +82,9 @@ def _class_counts(dataset: xr.Dataset, classes: tuple[str, ...]) -> str:
 
 
 def _variable_facts(dataset: xr.Dataset) -> dict[str, str]:
-    return {str(name): _array_text(array) for name, array in dataset.data_vars.items()}
+    # Not data_vars: xarray counts "pose", which has a dimension of its own name, as a coordinate.
+    names = {**SEQUENCE_VARIABLES, **FORECAST_VARIABLES}
+    return {name: _array_text(dataset[name]) for name in names if name in dataset}
 
 
 def _array_text(array: xr.DataArray) -> str:
