@@ -85,7 +85,7 @@ def test_commands_run(page: Path, tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=600,
             check=False,
         )
         where = f"{page.name}:{block.line}"
