@@ -90,7 +90,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
 
 def test_training_changes_the_weights_and_lowers_the_loss(store: str, tmp_path: Path) -> None:
     longer = QUICK.model_copy(
-        update={"curriculum": (Stage(12, 2, memory=False),), "augmentation": Augmentation(0.0)}
+        update={"curriculum": (Stage(5, 2, memory=False),), "augmentation": Augmentation(0.0)}
     )
     run_training(longer, store, store, str(tmp_path / "run"), resume=False)
     with open(tmp_path / "run" / "csv" / "metrics.csv", encoding="utf-8") as file:
