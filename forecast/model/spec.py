@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from forecast.errors import ConfigError
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50"]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 BackendName = Literal["auto", "torch", "native", "mmcv"]
 
 

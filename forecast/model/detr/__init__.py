@@ -1,0 +1,1 @@
+"""The reference family: query-based detectors of one image-like frame, with mask heads."""
