@@ -1,7 +1,7 @@
-"""Multi-scale deformable attention: one function, several backends with the same numbers.
+"""Multi-scale deformable attention: queries look at a few learned places of a pyramid.
 
-Source: Zhu et al., "Deformable DETR" (2021); the interface and the parameter names are those of
-mmcv's ``MultiScaleDeformableAttention``, so that its weights load here.
+Source: Zhu et al., "Deformable DETR" (2021); the parameter names are those of mmcv's
+``MultiScaleDeformableAttention``, so that its weights load here.
 """
 
 from __future__ import annotations
@@ -11,42 +11,11 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from forecast.errors import ConfigError
 from forecast.model import se2
-from forecast.model.kernels import Shapes, choose_backend, run_kernel
+from forecast.model.kernels import Shapes, deformable_attention
 from forecast.model.spec import BackendName
-
-
-def deformable_attention(
-    value: Float[Tensor, "b s heads d"],
-    shapes: Shapes,
-    locations: Float[Tensor, "b q heads levels points 2"],
-    weights: Float[Tensor, "b q heads levels points"],
-) -> Float[Tensor, "b q c"]:
-    """Weighted sum of bilinear samples of every level, in pure PyTorch.
-
-    Args:
-        value: All levels flattened one after the other.
-        shapes: Height and width of each level.
-        locations: Sampling points in [0, 1] of each level, x first; zeros outside.
-        weights: Attention weights, summing to 1 over levels and points.
-    """
-    batch, _, heads, dim = value.shape
-    queries, points = locations.shape[1], locations.shape[4]
-    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
-    samples = []
-    for level, part in enumerate(torch.split(value, [h * w for h, w in shapes], dim=1)):
-        image = part.permute(0, 2, 3, 1).reshape(batch * heads, dim, *shapes[level])
-        samples.append(
-            functional.grid_sample(
-                image, grids[:, :, level], "bilinear", "zeros", align_corners=False
-            )
-        )
-    flat = weights.transpose(1, 2).reshape(batch * heads, 1, queries, len(shapes) * points)
-    mixed = (torch.cat(samples, -1) * flat).sum(-1)
-    return mixed.view(batch, heads * dim, queries).transpose(1, 2)
 
 
 class MultiScaleDeformableAttention(nn.Module):
@@ -104,7 +73,7 @@ class MultiScaleDeformableAttention(nn.Module):
     def forward(
         self,
         query: Float[Tensor, "b q c"],
-        reference: Float[Tensor, "b q levels 2"],
+        reference: Float[Tensor, "b q levels k"],
         value: Float[Tensor, "b s c"],
         shapes: Shapes,
         heading: Float[Tensor, "b q"] | None = None,
@@ -114,7 +83,7 @@ class MultiScaleDeformableAttention(nn.Module):
 
         Args:
             query: Queries with their position embedding added.
-            reference: Reference points in [0, 1], x first.
+            reference: Reference points (x, y) in [0, 1] of each level, or boxes (cx, cy, w, h).
             value: All levels flattened one after the other.
             shapes: Height and width of each level.
             heading: Turns the sampling offsets, so that "ahead" means ahead of the query.
@@ -130,14 +99,14 @@ class MultiScaleDeformableAttention(nn.Module):
             offsets = se2.rotate(offsets, heading[:, :, None, None, None])
         weights = self.attention_weights(query).view(batch, count, heads, levels * points)
         weights = weights.softmax(-1).view(batch, count, heads, levels, points)
-        size = query.new_tensor([[w, h] for h, w in shapes])
-        locations = reference[:, :, None, :, None] + offsets / size[:, None]
-        values = projected.view(batch, -1, heads, projected.shape[-1] // heads)
-        backend, _ = choose_backend(self.backend, query.device.type)
-        if backend == "torch" or query.numel() == 0:
-            mixed = deformable_attention(values, shapes, locations, weights)
-        else:
-            mixed = run_kernel(backend, values, shapes, locations, weights)
+        places = reference[:, :, None, :, None]
+        if reference.shape[-1] == 2:
+            size = query.new_tensor([[w, h] for h, w in shapes])
+            locations = places + offsets / size[:, None]
+        else:  # offsets reach half a box to each side at the outermost point
+            locations = places[..., :2] + offsets / points * places[..., 2:] * 0.5
+        values = projected.unflatten(-1, (heads, -1))
+        mixed = deformable_attention(values, shapes, locations, weights, self.backend)
         out: Tensor = self.output_proj(mixed)
         return out
 
