@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from forecast.errors import ConfigError
-from forecast.model.spec import BackboneName, BackendName
+from forecast.model.spec import BackboneName, BackendName, check_dilation
 
 AttentionName = Literal["deformable", "dense"]
 PositionName = Literal["sine", "learned"]
@@ -88,7 +88,7 @@ class DetectorSpec:
         self._check("dropout", 0 <= self.dropout < 1, "at least 0 and below 1")
         self._check_widths()
         if self.dilation:
-            check_dilation(self.backbone, "detector")
+            check_dilation(self.backbone)
 
     def _check_widths(self) -> None:
         dim = self.hidden_dim
@@ -115,17 +115,3 @@ class DetectorSpec:
     def logits(self) -> int:
         """Numbers of the class head: the original DETR has a last one for no-object."""
         return self.classes + (self.attention == "dense")
-
-
-def check_dilation(backbone: str, section: str) -> None:
-    """Refuses to dilate a ResNet of basic blocks, which have no dilated form.
-
-    Raises:
-        ConfigError: The backbone is ResNet-18 or -34.
-    """
-    if backbone in ("resnet18", "resnet34"):
-        raise ConfigError(
-            "a ResNet of bottleneck blocks (resnet50, resnet101) where the last layer is dilated",
-            f"{backbone}, whose basic blocks cannot be dilated",
-            f"change {section}.backbone or set {section}.dilation: false",
-        )
