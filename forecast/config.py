@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from forecast.data.settings import Augmentation, Loading
 from forecast.errors import ConfigError
 from forecast.model.spec import ForecasterSpec
-from forecast.training.settings import LossWeights, Optimisation, Stage
+from forecast.training.settings import LossWeights, Optimisation, Stage, TrackRules
 
 
 class Config(BaseModel):
@@ -20,6 +20,7 @@ class Config(BaseModel):
         model: The network.
         curriculum: Stages in order.
         loss: Weights of the loss.
+        tracks: How tracks of detected input are taught.
         augmentation: Variations of the data.
         optimisation: Optimizer and schedule.
         loading: Batches.
@@ -38,6 +39,7 @@ class Config(BaseModel):
     model: ForecasterSpec = ForecasterSpec()
     curriculum: tuple[Stage, ...] = Field(default=(Stage(10, 6),), min_length=1)
     loss: LossWeights = LossWeights()
+    tracks: TrackRules = TrackRules()
     augmentation: Augmentation = Augmentation()
     optimisation: Optimisation = Optimisation()
     loading: Loading = Loading()
@@ -114,6 +116,7 @@ def _refuse_unknown(settings: dict[str, Any], path: str | None) -> None:
     parts: dict[str, type[Any]] = {
         "model": ForecasterSpec,
         "loss": LossWeights,
+        "tracks": TrackRules,
         "augmentation": Augmentation,
         "optimisation": Optimisation,
         "loading": Loading,

@@ -73,15 +73,21 @@ class BEVSequence:
         """Number of frames."""
         return self.semantic.shape[1]
 
-    def crop(self, start: int, stop: int) -> BEVSequence:
-        """Frames ``start`` to ``stop`` (exclusive); a model may see ``crop(0, history)``."""
+    def crop(self, start: int, stop: int, step: int = 1) -> BEVSequence:
+        """Every ``step``-th frame from ``start`` to ``stop`` (exclusive).
+
+        A model may see ``crop(0, history)``.
+        """
+        frames = slice(start, stop, step)
+        state, bev = self.track_state, self.bev
         return replace(
             self,
-            semantic=self.semantic[:, start:stop],
-            instance=self.instance[:, start:stop],
-            ego_pose=self.ego_pose[:, start:stop],
-            track_state=None if self.track_state is None else self.track_state[:, :, start:stop],
-            bev=None if self.bev is None else self.bev[:, start:stop],
+            dt_s=self.dt_s * step,
+            semantic=self.semantic[:, frames],
+            instance=self.instance[:, frames],
+            ego_pose=self.ego_pose[:, frames],
+            track_state=None if state is None else state[:, :, frames],
+            bev=None if bev is None else bev[:, frames],
         )
 
     def to(self, device: torch.device | str) -> BEVSequence:

@@ -47,12 +47,14 @@ class Rows:
         pose: Pose now, in the present frame.
         twist: Motion per step, in the query's own frame.
         traits: Class (one-hot), length and width.
+        group: Rows of different groups do not see each other; None = all are of one.
     """
 
     sequence: Int[Tensor, "n"]
     pose: Float[Tensor, "n 3"]
     twist: Float[Tensor, "n 3"]
     traits: Float[Tensor, "n k"]
+    group: Int[Tensor, "n"] | None = None
 
 
 def relative(pose: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 5"]:
@@ -196,11 +198,13 @@ def crop(rows: Rows, around: Surroundings) -> Float[Tensor, "n m c c"]:
 
 
 def nearest_rows(rows: Rows) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
-    """The nearest other rows of the same sequence."""
+    """The nearest other rows of the same sequence and group."""
     count = len(rows.pose)
     with torch.no_grad():
         distance = torch.cdist(rows.pose[:, :2], rows.pose[:, :2])
         other = rows.sequence[:, None] == rows.sequence[None]
+        if rows.group is not None:
+            other &= rows.group[:, None] == rows.group[None]
         other &= ~torch.eye(count, dtype=torch.bool, device=distance.device)
         distance = distance.masked_fill(~other, torch.inf)
         near, index = distance.topk(min(NEIGHBOURS, count), largest=False)

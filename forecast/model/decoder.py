@@ -97,8 +97,20 @@ class Decoder(nn.Module):
         memory: Memory | None,
     ) -> Float[Tensor, "n d"]:
         """Decoded queries, packed as ``rows``."""
-        x = content
+        return self.every(content, position, rows, live, around, memory)[-1]
+
+    def every(
+        self,
+        content: Float[Tensor, "n d"],
+        position: Float[Tensor, "n d"],
+        rows: Rows,
+        live: Bool[Tensor, "b q"],
+        around: Surroundings,
+        memory: Memory | None,
+    ) -> list[Float[Tensor, "n d"]]:
+        """The queries as they are after each layer, the last one included."""
+        x, outputs = content, []
         for layer in self.layers:
             x = layer(x, position, rows, live, around, memory)
-        out: Tensor = self.norm(x)
-        return out
+            outputs.append(self.norm(x))
+        return outputs

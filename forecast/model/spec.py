@@ -46,6 +46,10 @@ class ForecasterSpec:
         memory: Whether the raster is read at all; without it queries see tracks and map only.
         queries: Detect queries, and slots for the tracks they become, of detected input.
         birth: Score from which a detect query becomes a track.
+        stay: Score from which a track of detected input is seen again.
+        miss_tolerance: History frames in a row that such a track may go unseen before it ends.
+        update_position: Whether QIM updates the position part of a query as well (MOTR); else it
+            is made anew from the query's pose at every frame (MOTRv2).
         keep: Existence probability above which an agent is drawn.
         backend: Implementation of deformable attention.
     """
@@ -66,6 +70,9 @@ class ForecasterSpec:
     memory: bool = True
     queries: int = 100
     birth: float = 0.4
+    stay: float = 0.5
+    miss_tolerance: int = 0
+    update_position: bool = False
     keep: float = 0.5
     backend: BackendName = "auto"
 
@@ -82,6 +89,8 @@ class ForecasterSpec:
         self._check("stem_stride", self.stem_stride in (1, 2, 4), "1, 2 or 4")
         self._check("backbone_layers", 2 <= self.backbone_layers <= 4, "2, 3 or 4")
         self._check("birth", 0 < self.birth < 1, "between 0 and 1")
+        self._check("stay", 0 < self.stay < 1, "between 0 and 1")
+        self._check("miss_tolerance", self.miss_tolerance >= 0, "at least 0")
         self._check("keep", 0 < self.keep < 1, "between 0 and 1")
         for name in (
             "history",

@@ -10,8 +10,8 @@ centre heatmap.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import cast
 
 import torch
@@ -21,86 +21,67 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model import se2
-from forecast.model.agents import Agents
+from forecast.model.birth import Birth
 from forecast.model.context import Rows, Surroundings
 from forecast.model.decoder import Decoder
 from forecast.model.memory import Memory
 from forecast.model.queries import QueryInteraction, pad_rows
 from forecast.model.spec import ForecasterSpec
+from forecast.model.tracks import (
+    Decide,
+    Decision,
+    Extra,
+    FrameQueries,
+    Tracks,
+    frames_missed,
+    predicted,
+)
 from forecast.model.warp import cell_centres, sample_at
 
 # An untrained head says "nothing here": Lin et al., "Focal loss" (2017), prior of 1 %.
 PRIOR_BIAS = -4.6
 TYPICAL_SIZE_M = (4.5, 1.9)
 
+# What a caller of the tracker needs beside it.
+__all__ = ["Birth", "Decide", "FrameQueries", "Tracker", "Tracks", "peaks"]
+
 
 @dataclass(frozen=True)
-class FrameQueries:
-    """What was decoded of one history frame: N candidates first, then S tracks.
+class _Asked:
+    """Queries of a frame before they are decoded; candidates, tracks, then extra ones.
 
     Attributes:
-        frame: Index of the frame.
-        heat: Logit of an agent's centre at every cell.
-        candidates: N.
-        ids: Track id of each query; 0 for candidates and empty slots.
-        live: Which queries were decoded.
-        pose: Pose in the present frame.
-        size: Length and width, metres.
-        score: Logit of every class.
+        ids, live, missed: As in :class:`FrameQueries`.
+        group: 0, or the group of an extra query.
+        pose: Where each looks.
+        known: 1 where heading, class and size are known, 0 for candidates.
+        traits: Class probabilities, length and width.
+        content: Content part, before it has looked at the raster.
     """
 
-    frame: int
-    heat: Float[Tensor, "b h w"]
-    candidates: int
     ids: Int[Tensor, "b q"]
     live: Bool[Tensor, "b q"]
+    missed: Int[Tensor, "b q"]
+    group: Int[Tensor, "b q"]
     pose: Float[Tensor, "b q 3"]
-    size: Float[Tensor, "b q 2"]
-    score: Float[Tensor, "b q k"]
+    known: Float[Tensor, "b q"]
+    traits: Float[Tensor, "b q c"]
+    content: Float[Tensor, "b q d"]
 
-
-# Says which id every query has from now on: 0 = none, a candidate's new id = it is born.
-Decide = Callable[[FrameQueries], Int[Tensor, "b q"]]
+    @staticmethod
+    def join(kinds: Sequence[_Asked]) -> _Asked:
+        """The queries of all kinds, in order."""
+        names = (item.name for item in fields(_Asked))
+        return _Asked(*(torch.cat([getattr(kind, name) for kind in kinds], 1) for name in names))
 
 
 @dataclass(frozen=True)
-class Tracks:
-    """B x S track slots through the history."""
+class _Carried:
+    """What QIM makes the next frame's tracks from."""
 
-    ids: Int[Tensor, "b s"]
-    past: Float[Tensor, "b s t 3"]
-    seen: Bool[Tensor, "b s t"]
-    size: Float[Tensor, "b s 2"]
-    score: Float[Tensor, "b s k"]
-    content: Float[Tensor, "b s d"]
-
-    def take(self, order: Int[Tensor, "b s"]) -> Tracks:
-        """The slots in another order (or only some of them)."""
-
-        def gather(values: Tensor) -> Tensor:
-            index = order.view(*order.shape, *[1] * (values.dim() - 2))
-            return values.gather(1, index.expand(*order.shape, *values.shape[2:]))
-
-        return Tracks(*(gather(getattr(self, item.name)) for item in fields(self)))
-
-    def join(self, other: Tracks) -> Tracks:
-        """The slots of both."""
-        return Tracks(
-            *(
-                torch.cat((getattr(self, item.name), getattr(other, item.name)), 1)
-                for item in fields(self)
-            )
-        )
-
-    def agents(self) -> Agents:
-        """The tracks as slots of a rollout; forecasting teaches perception nothing about boxes."""
-        return Agents(
-            ids=self.ids,
-            label=torch.where(self.ids > 0, self.score.argmax(-1) + 1, 0),
-            past=self.past.detach(),
-            seen=self.seen,
-            size=self.size.detach(),
-        )
+    output: Float[Tensor, "b q d"]
+    content: Float[Tensor, "b q d"]
+    position: Float[Tensor, "b q d"]
 
 
 class Tracker(nn.Module):
@@ -137,7 +118,7 @@ class Tracker(nn.Module):
         self.classify = nn.Linear(dim, classes)
         nn.init.constant_(self.classify.bias, PRIOR_BIAS)
         self.box = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 6))
-        self.interact = QueryInteraction(dim, spec.heads, spec.ffn)
+        self.interact = QueryInteraction(dim, spec.heads, spec.ffn, spec.update_position)
 
     def forward(
         self, memories: list[Memory], around: Surroundings, decide: Decide
@@ -152,54 +133,134 @@ class Tracker(nn.Module):
         Returns:
             The tracks at the present, live ones first, and what was decoded at each frame.
         """
-        tracks = self._none(memories[0], len(memories))
+        tracks = self._none(memories[0].pixels, self.spec.queries, len(memories))
         decoded = []
         for frame, memory in enumerate(memories):
-            queries, output, content = self._decode(frame, memory, tracks, around)
+            extra = decide.extra(frame)
+            queries, carried = self._decode(frame, memory, tracks, extra, around)
             decoded.append(queries)
-            tracks = self._update(tracks, queries, output, content, decide(queries))
+            tracks = self._update(tracks, queries, carried, decide(queries))
         return tracks, decoded
 
-    def _none(self, memory: Memory, frames: int) -> Tracks:
-        like, slots = memory.pixels, self.spec.queries
-        batch = like.shape[0]
+    def _none(self, like: Tensor, slots: int, frames: int) -> Tracks:
+        batch, dim = like.shape[0], self.spec.dim
         return Tracks(
             ids=torch.zeros(batch, slots, dtype=torch.long, device=like.device),
             past=like.new_zeros(batch, slots, frames, 3),
             seen=torch.zeros(batch, slots, frames, dtype=torch.bool, device=like.device),
             size=like.new_tensor(TYPICAL_SIZE_M).expand(batch, slots, 2),
             score=like.new_zeros(batch, slots, self.classes),
-            content=like.new_zeros(batch, slots, self.spec.dim),
+            content=like.new_zeros(batch, slots, dim),
+            position=like.new_zeros(batch, slots, dim) if self.spec.update_position else None,
         )
 
     def _decode(
-        self, frame: int, memory: Memory, tracks: Tracks, around: Surroundings
-    ) -> tuple[FrameQueries, Tensor, Tensor]:
+        self,
+        frame: int,
+        memory: Memory,
+        tracks: Tracks,
+        extra: Extra | None,
+        around: Surroundings,
+    ) -> tuple[FrameQueries, _Carried]:
+        """A frame's queries, and what QIM needs of them."""
         heat = self.heat(memory.pixels).squeeze(1)
-        centre, found = peaks(heat, self.spec.queries, around.grid)
-        candidate = torch.cat((centre, torch.zeros_like(centre[..., :1])), -1)
-        pose = torch.cat((candidate, predicted(tracks, frame)), 1)
-        live = torch.cat((found, tracks.ids > 0), 1)
+        kinds = [self._candidates(heat, around.grid), self._tracked(tracks, frame)]
+        own = sum(kind.ids.shape[1] for kind in kinds)
+        if extra is not None:
+            kinds.append(self._told(extra))
+        asked = _Asked.join(kinds)
+        live, pose = asked.live, asked.pose
         pixels = sample_at(memory.pixels, pose[:, :, None, :2], around.grid).squeeze(-1)
-        content = torch.cat((self.detect.expand(len(pose), -1, -1), tracks.content), 1)
-        content = content + self.look(pixels.transpose(1, 2))
-        traits = torch.cat(
-            (
-                torch.cat((torch.zeros_like(tracks.score), tracks.score.softmax(-1)), 1),
-                torch.cat((torch.zeros_like(tracks.size), tracks.size / 5.0), 1),
-            ),
-            -1,
+        content = asked.content + self.look(pixels.transpose(1, 2))
+        position = self._positions(asked, tracks)
+        rows = Rows(
+            live.nonzero()[:, 0],
+            pose[live],
+            torch.zeros_like(pose[live]),
+            asked.traits[live],
+            asked.group[live] if extra is not None else None,
         )
-        rows = Rows(live.nonzero()[:, 0], pose[live], torch.zeros_like(pose[live]), traits[live])
-        known = torch.cat((torch.zeros_like(centre[..., 0]), torch.ones_like(tracks.ids)), 1)
-        about = torch.stack((known, pose[..., 2].cos() * known, pose[..., 2].sin() * known), -1)
-        position = self.position(torch.cat((about, traits), -1))[live]
-        output = self.decoder(content[live], position, rows, live, around, memory)
-        score = pad_rows(self.classify(output), live)
-        found_pose, size = self._boxes(pose, pad_rows(self.box(output), live))
-        ids = torch.cat((torch.zeros_like(tracks.ids[:, :1]).expand_as(found), tracks.ids), 1)
-        queries = FrameQueries(frame, heat, found.shape[1], ids, live, found_pose, size, score)
-        return queries, pad_rows(output, live), content
+        layers = self.decoder.every(content[live], position[live], rows, live, around, memory)
+        *earlier, last = [
+            self._answers(frame, heat, asked, output)
+            for output in (layers if self.training else layers[-1:])
+        ]
+        queries = replace(last, earlier=tuple(earlier))
+        mine, others = slice(0, own), slice(own, None)
+        queries = replace(
+            queries.part(mine), denoised=queries.part(others) if extra is not None else None
+        )
+        output = pad_rows(layers[-1], live)
+        return queries, _Carried(output[:, mine], content[:, mine], position[:, mine])
+
+    def _candidates(self, heat: Tensor, grid: BEVGrid) -> _Asked:
+        centre, found = peaks(heat, self.spec.queries, grid)
+        none = torch.zeros_like(centre[..., :1])
+        nobody = torch.zeros_like(found, dtype=torch.long)
+        traits = none.expand(-1, -1, self.classes + 2)
+        return _Asked(
+            ids=nobody,
+            live=found,
+            missed=nobody,
+            group=nobody,
+            pose=torch.cat((centre, none), -1),
+            known=none.squeeze(-1),
+            traits=traits,
+            content=self.detect.expand(len(centre), -1, -1),
+        )
+
+    def _tracked(self, tracks: Tracks, frame: int) -> _Asked:
+        return _Asked(
+            ids=tracks.ids,
+            live=tracks.ids != 0,
+            missed=frames_missed(tracks, frame),
+            group=torch.zeros_like(tracks.ids),
+            pose=predicted(tracks, frame),
+            known=torch.ones_like(tracks.size[..., 0]),
+            traits=torch.cat((tracks.score.softmax(-1), tracks.size / 5.0), -1),
+            content=tracks.content,
+        )
+
+    def _told(self, extra: Extra) -> _Asked:
+        """Extra queries look like tracks without a memory: all they know is in their traits."""
+        label = functional.one_hot(extra.label.clamp(min=1) - 1, self.classes)
+        traits = torch.cat((label.to(extra.size.dtype), extra.size / 5.0), -1)
+        return _Asked(
+            ids=extra.ids,
+            live=extra.live,
+            missed=torch.zeros_like(extra.ids),
+            group=extra.group,
+            pose=extra.pose,
+            known=torch.ones_like(extra.size[..., 0]),
+            traits=traits,
+            content=traits.new_zeros(*traits.shape[:2], self.spec.dim),
+        )
+
+    def _positions(self, asked: _Asked, tracks: Tracks) -> Float[Tensor, "b q d"]:
+        """Position parts, from kinematics or (tracks, where QIM updates them) as carried."""
+        known, yaw = asked.known, asked.pose[..., 2]
+        about = torch.stack((known, yaw.cos() * known, yaw.sin() * known), -1)
+        position: Tensor = self.position(torch.cat((about, asked.traits), -1))
+        if tracks.position is None:
+            return position
+        first = self.spec.queries
+        after = first + tracks.position.shape[1]
+        return torch.cat((position[:, :first], tracks.position, position[:, after:]), 1)
+
+    def _answers(self, frame: int, heat: Tensor, asked: _Asked, output: Tensor) -> FrameQueries:
+        """Class and box of every query after one decoder layer."""
+        pose, size = self._boxes(asked.pose, pad_rows(self.box(output), asked.live))
+        return FrameQueries(
+            frame=frame,
+            heat=heat,
+            candidates=self.spec.queries,
+            ids=asked.ids,
+            live=asked.live,
+            missed=asked.missed,
+            pose=pose,
+            size=size,
+            score=pad_rows(self.classify(output), asked.live),
+        )
 
     def _boxes(self, reference: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
         """Pose and size from offsets in metres, log sizes, and a turn as a small vector."""
@@ -209,45 +270,44 @@ class Tracker(nn.Module):
         return se2.compose(reference, moved), size
 
     def _update(
-        self,
-        tracks: Tracks,
-        queries: FrameQueries,
-        output: Tensor,
-        content: Tensor,
-        ids: Int[Tensor, "b q"],
+        self, tracks: Tracks, queries: FrameQueries, carried: _Carried, decision: Decision
     ) -> Tracks:
         """QIM for everything that goes on, then the live slots first.
 
-        Where there are more than slots, those that have been tracked are kept before newborn ones.
+        Where there are more than slots, those that have been tracked are kept before newborn ones,
+        and anybody before nobody.
         """
-        count, frame = queries.candidates, queries.frame
-        _, content = self.interact(output, torch.zeros_like(output), content, ids > 0)
-        past = torch.cat((torch.zeros_like(tracks.past), tracks.past), 1)
-        seen = torch.cat((torch.zeros_like(tracks.seen), tracks.seen), 1)
+        frame, ids = queries.frame, decision.ids
+        position = carried.position
+        if tracks.position is None:
+            position = torch.zeros_like(position)
+        position, content = self.interact(carried.output, position, carried.content, ids != 0)
+        expected = predicted(tracks, frame)
+        blank = self._none(tracks.past, queries.candidates, tracks.past.shape[2])
+        seen = decision.seen[..., None]
+
+        def refreshed(now: Tensor, candidate: Tensor, track: Tensor) -> Tensor:
+            return torch.where(seen, now, torch.cat((candidate, track), 1))
+
+        pose = refreshed(queries.pose, blank.past[:, :, 0], expected)
+        past = torch.cat((blank.past, tracks.past), 1)
+        before = torch.cat((blank.seen, tracks.seen), 1)
         now = torch.arange(past.shape[2], device=past.device) == frame
         everyone = Tracks(
             ids=ids,
-            past=torch.where(now[:, None], queries.pose[:, :, None], past),
-            seen=(seen | now) & (ids > 0)[..., None],
-            size=queries.size,
-            score=queries.score,
-            content=content,
+            past=torch.where(now[:, None], pose[:, :, None], past),
+            seen=(before | (seen & now)) & (ids != 0)[..., None],
+            size=refreshed(queries.size, blank.size, tracks.size),
+            score=refreshed(queries.score, blank.score, tracks.score),
+            content=refreshed(content, blank.content, tracks.content),
+            position=None
+            if tracks.position is None
+            else refreshed(position, position[:, : queries.candidates], tracks.position),
         )
-        newborn = torch.arange(ids.shape[1], device=ids.device) < count
-        order = torch.argsort(2 * (ids == 0).int() + newborn.int(), dim=1, stable=True)
+        newborn = torch.arange(ids.shape[1], device=ids.device) < queries.candidates
+        rank = torch.where(ids > 0, newborn.int(), torch.where(ids < 0, 2, 3))
+        order = torch.argsort(rank, dim=1, stable=True)
         return everyone.take(order[:, : tracks.ids.shape[1]])
-
-
-def predicted(tracks: Tracks, frame: int) -> Float[Tensor, "b s 3"]:
-    """Where each track is expected at a frame: its last motion repeated."""
-    if frame == 0:
-        return torch.zeros_like(tracks.past[:, :, 0])
-    last = tracks.past[:, :, frame - 1]
-    if frame == 1:
-        return last
-    step = se2.log(se2.between(tracks.past[:, :, frame - 2], last))
-    both = tracks.seen[:, :, frame - 1] & tracks.seen[:, :, frame - 2]
-    return se2.compose(last, se2.exp(step * both[..., None]))
 
 
 def peaks(
@@ -264,48 +324,3 @@ def peaks(
         points = functional.pad(points, (0, 0, 0, missing))
         found = functional.pad(torch.isfinite(value), (0, missing))
     return points, found
-
-
-class Birth:
-    """Decides by scores, when forecasting: who is born and who stays.
-
-    Args:
-        birth: Probability from which a candidate becomes a track.
-        keep: Probability from which a track goes on.
-    """
-
-    def __init__(self, birth: float, keep: float) -> None:
-        self.birth, self.keep = birth, keep
-        self.used: Tensor | None = None
-
-    def __call__(self, queries: FrameQueries) -> Int[Tensor, "b q"]:
-        """New ids count on from the last one used in each sequence."""
-        count = queries.candidates
-        probability = torch.sigmoid(queries.score.amax(-1))
-        tracks = torch.where(probability[:, count:] >= self.keep, queries.ids[:, count:], 0)
-        good = queries.live[:, :count] & (probability[:, :count] >= self.birth)
-        good &= ~self._covered(queries, tracks > 0)
-        good &= ~self._repeated(queries, probability, good)
-        if self.used is None:
-            self.used = torch.zeros_like(good[:, 0], dtype=torch.long)
-        fresh = torch.where(good, good.cumsum(1) + self.used[:, None], 0)
-        self.used = self.used + good.sum(1)
-        return torch.cat((fresh, tracks), 1)
-
-    def _covered(self, queries: FrameQueries, kept: Tensor) -> Bool[Tensor, "b n"]:
-        """Candidates whose centre lies in the box of a track that goes on."""
-        count = queries.candidates
-        body = se2.unapply(queries.pose[:, count:, None], queries.pose[:, None, :count, :2])
-        inside = (body.abs() < queries.size[:, count:, None] / 2).all(-1)
-        return (inside & kept[:, :, None]).any(1)
-
-    def _repeated(
-        self, queries: FrameQueries, probability: Tensor, good: Tensor
-    ) -> Bool[Tensor, "b n"]:
-        """Candidates whose centre lies in the box of a better one."""
-        count = queries.candidates
-        body = se2.unapply(queries.pose[:, :count, None], queries.pose[:, None, :count, :2])
-        inside = (body.abs() < queries.size[:, :count, None] / 2).all(-1)
-        score = probability[:, :count]
-        better = score[:, :, None] > score[:, None, :]
-        return (inside & better & good[:, :, None]).any(1)

@@ -1,26 +1,33 @@
 """Track-aware assignment: tracks keep their truth, only candidates are matched to new ones.
 
 Source: Zeng et al., "MOTR" (2022), tracklet-aware label assignment. A track whose agent is gone is
-labelled as nothing at all, in every class (MOTRv2 issue 8).
+labelled as nothing at all, in every class (MOTRv2 issue 8). Earlier decoder layers share the pairs
+of tracks and the candidates, and match these anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional
 
 from forecast.grid import BEVGrid
-from forecast.model.tracker import FrameQueries
+from forecast.model.tracks import Decision, Extra, FrameQueries
+from forecast.training.settings import TrackRules
+from forecast.training.track_rules import carried_on
 
 CLASS_COST = 2.0
 CENTRE_COST_PER_M = 1.0
 # A truth that no candidate lies near was not found by the heatmap: nobody is blamed for it.
 REACH_M = 4.0
+
+# Makes extra queries of the true state, class and visibility of every track at one frame.
+Denoise = Callable[[Tensor, Tensor, Tensor], Extra]
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,11 @@ class Assigned:
     queries: FrameQueries
     truth: Int[Tensor, "b q"]
 
+    @property
+    def disappeared(self) -> Bool[Tensor, "b q"]:
+        """Tracks whose agent is gone."""
+        return (self.queries.ids > 0) & (self.truth == 0)
+
 
 class TruthAssignment:
     """Decides births by the truth, in training; remembers what it decided for the loss.
@@ -38,109 +50,86 @@ class TruthAssignment:
         state: ``track_state`` of the history frames.
         label: ``track_class``.
         grid: Agents off the grid cannot be seen.
+        rules: Which tracks go on.
+        dice: Of these rules; None = torch's own.
+        denoise: Makes noised truths, or None.
+
+    Attributes:
+        frames: What the queries of each frame answer for.
+        earlier: The same after each earlier decoder layer.
+        denoised: What noised truths answer for.
     """
 
     def __init__(
-        self, state: Float[Tensor, "b n t 5"], label: Int[Tensor, "b n"], grid: BEVGrid
+        self,
+        state: Float[Tensor, "b n t 5"],
+        label: Int[Tensor, "b n"],
+        grid: BEVGrid,
+        rules: TrackRules | None = None,
+        dice: Generator | None = None,
+        denoise: Denoise | None = None,
     ) -> None:
-        self.state, self.label = state, label.long()
+        self.state, self.label, self.grid = state, label.long(), grid
         self.visible = torch.isfinite(state).all(-1) & grid.contains(state[..., 0], state[..., 1])
         self.visible &= label[..., None] > 0
+        self.rules, self.dice, self.denoise = rules or TrackRules(), dice, denoise
         self.frames: list[Assigned] = []
+        self.earlier: list[Assigned] = []
+        self.denoised: list[Assigned] = []
 
-    def __call__(self, queries: FrameQueries) -> Int[Tensor, "b q"]:
-        """The ids of tracks still visible, and of candidates matched to visible new agents."""
-        count = queries.candidates
-        ids = queries.ids.clone()
+    def extra(self, frame: int) -> Extra | None:
+        """Noised truths of a frame."""
+        if self.denoise is None:
+            return None
+        return self.denoise(self.state[:, :, frame], self.label, self.visible[:, :, frame])
+
+    def __call__(self, queries: FrameQueries) -> Decision:
+        """Tracks still visible go on, and candidates matched to visible new agents are born."""
+        frame = queries.frame
+        # Column 0: who has no id has no agent either.
+        there = functional.pad(self.visible[:, :, frame], (1, 0))
+        kept = torch.where(there.gather(1, queries.ids.clamp(min=0)), queries.ids, 0)
+        truth = self._answers(queries, kept)
+        self.frames.append(Assigned(queries, truth))
+        if self.rules.auxiliary:
+            self.earlier += [Assigned(one, self._answers(one, kept)) for one in queries.earlier]
+        if queries.denoised is not None:
+            self.denoised.append(Assigned(queries.denoised, queries.denoised.ids))
+        ids = truth
+        if frame + 1 < self.state.shape[2]:  # after the last frame there is nothing to practise
+            ids = carried_on(queries, truth, self.state[:, :, frame], self.rules, self.dice)
+        return Decision(ids, ids != 0)
+
+    def _answers(self, queries: FrameQueries, kept: Int[Tensor, "b q"]) -> Int[Tensor, "b q"]:
+        """The truth of every query after one decoder layer, given that of the tracks."""
         visible = self.visible[:, :, queries.frame]
-        gone = ~visible.gather(1, (ids - 1).clamp(min=0))
-        ids[gone] = 0
-        for index in range(len(ids)):
+        free = torch.arange(kept.shape[1], device=kept.device) < queries.candidates
+        if self.rules.match_inserted:
+            free = free | (queries.ids < 0)
+        free = free & queries.live
+        truth = kept.clone()
+        for index in range(len(kept)):
             known = torch.zeros_like(visible[index])
-            known[(ids[index][ids[index] > 0] - 1)] = True
+            known[kept[index][kept[index] > 0] - 1] = True
             new = (visible[index] & ~known).nonzero().squeeze(1)
-            rows, columns = self._match(queries, index, new)
-            ids[index, rows] = new[columns] + 1
-        assert not bool((ids[:, :count] > 0)[~queries.live[:, :count]].any())
-        self.frames.append(Assigned(queries, ids))
-        return ids
+            mine = free[index].nonzero().squeeze(1)
+            rows, columns = self._match(queries, index, mine, new)
+            truth[index, mine[rows]] = new[columns] + 1
+        return truth
 
+    @torch.no_grad()
     def _match(
-        self, queries: FrameQueries, index: int, new: Int[Tensor, "m"]
+        self, queries: FrameQueries, index: int, free: Int[Tensor, "q"], new: Int[Tensor, "m"]
     ) -> tuple[Tensor, Tensor]:
-        """Candidates and new truths that belong together, by least total cost."""
-        with torch.no_grad():
-            count = queries.candidates
-            distance = torch.cdist(
-                queries.pose[index, :count, :2], self.state[index, new, queries.frame, :2]
-            )
-            chance = torch.sigmoid(queries.score[index, :count])[:, self.label[index, new] - 1]
-            cost = CENTRE_COST_PER_M * distance - CLASS_COST * chance
-            cost = cost.masked_fill(~queries.live[index, :count, None], 1e6)
-            rows, columns = linear_sum_assignment(cost.cpu().numpy())
-            near = (distance[rows, columns] < REACH_M) & queries.live[index][rows]
-        chosen = near.cpu().numpy()
-        device = distance.device
-        return (
-            torch.as_tensor(rows[chosen], device=device),
-            torch.as_tensor(columns[chosen], device=device),
+        """Free queries and new truths that belong together, by least total cost."""
+        distance = torch.cdist(
+            queries.pose[index, free, :2].float(), self.state[index, new, queries.frame, :2]
         )
-
-
-def perception_loss(assignment: TruthAssignment, grid: BEVGrid) -> dict[str, Tensor]:
-    """Heatmap, class and box losses of every history frame, summed, and how many truths there were.
-
-    Source: focal loss of Lin et al. (2017), its heatmap form of Zhou et al. (2019).
-    """
-    totals: dict[str, Tensor] = {}
-    for frame in assignment.frames:
-        parts = _frame_loss(frame, assignment, grid)
-        totals = {name: totals.get(name, 0.0) + part for name, part in parts.items()}
-    return totals
-
-
-def _frame_loss(
-    assigned: Assigned, assignment: TruthAssignment, grid: BEVGrid
-) -> dict[str, Tensor]:
-    queries, ids = assigned.queries, assigned.truth
-    state = assignment.state[:, :, queries.frame]
-    visible = assignment.visible[:, :, queries.frame]
-    sample, query = (ids > 0).nonzero(as_tuple=True)
-    track = ids[sample, query] - 1
-    truth = state[sample, track]
-    target = torch.zeros_like(queries.score)
-    target[sample, query, assignment.label[sample, track] - 1] = 1.0
-    pose, size = queries.pose[sample, query], queries.size[sample, query]
-    return {
-        "heat": _heat_loss(queries.heat, state, visible, grid),
-        "class": 2.0 * (_focal(queries.score, target) * queries.live[..., None]).sum(),
-        "box": (pose[:, :2] - truth[:, :2]).abs().sum()
-        + (1 - (pose[:, 2] - truth[:, 2]).cos()).sum()
-        + (size.log() - truth[:, 3:].clamp(min=0.1).log()).abs().sum(),
-        "agents": visible.sum().to(pose.dtype),
-    }
-
-
-def _heat_loss(heat: Tensor, state: Tensor, visible: Tensor, grid: BEVGrid) -> Tensor:
-    column = (state[..., 0] - grid.x_min_m) / grid.resolution_m - 0.5
-    row = (state[..., 1] - grid.y_min_m) / grid.resolution_m - 0.5
-    y = torch.arange(heat.shape[-2], device=heat.device)
-    x = torch.arange(heat.shape[-1], device=heat.device)
-    target = torch.zeros_like(heat)
-    # One agent at a time keeps this at the size of the grid; nearest centre cell is exactly 1.
-    for sample, track in visible.nonzero().tolist():
-        u, v = column[sample, track].round(), row[sample, track].round()
-        bump = torch.exp(-((y - v) ** 2)[:, None] / 2 - ((x - u) ** 2)[None] / 2)
-        target[sample] = torch.maximum(target[sample], bump)
-    chance = torch.sigmoid(heat)
-    peak = target > 0.999
-    hit = functional.logsigmoid(heat) * (1 - chance) ** 2
-    miss = functional.logsigmoid(-heat) * chance**2 * (1 - target) ** 4
-    return -torch.where(peak, hit, miss).sum()
-
-
-def _focal(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    cross = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    chance = torch.sigmoid(logits)
-    wrong = chance * (1 - target) + (1 - chance) * target
-    return (alpha * target + (1 - alpha) * (1 - target)) * cross * wrong**gamma
+        chance = torch.sigmoid(queries.score[index, free])[:, self.label[index, new] - 1]
+        cost = CENTRE_COST_PER_M * distance - CLASS_COST * chance
+        rows, columns = linear_sum_assignment(cost.float().cpu().numpy())
+        near = (distance[rows, columns] < REACH_M).cpu().numpy()
+        return (
+            torch.as_tensor(rows[near], device=distance.device),
+            torch.as_tensor(columns[near], device=distance.device),
+        )

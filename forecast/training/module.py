@@ -7,7 +7,7 @@ import math
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Generator, Tensor
+from torch import Generator, Tensor, distributed
 
 from forecast.data.augment import augment
 from forecast.data.settings import Augmentation
@@ -15,9 +15,11 @@ from forecast.errors import TrainingError
 from forecast.model.baselines import Baseline
 from forecast.model.forecaster import Detecting, Forecaster, ForecastState, SlotStep
 from forecast.rollout import rollout
+from forecast.training.denoising import Denoising
 from forecast.training.losses import Truth, future_of, step_loss
-from forecast.training.matching import TruthAssignment, perception_loss
-from forecast.training.settings import LossWeights, Optimisation, Stage
+from forecast.training.matching import TruthAssignment
+from forecast.training.perception import perception_loss
+from forecast.training.settings import LossWeights, Optimisation, Stage, TrackRules
 from forecast.types import BEVSequence
 
 
@@ -56,6 +58,7 @@ class ForecastTraining(pl.LightningModule):
         steps: Optimizer steps of the whole training, for the schedule.
         seed: Of augmentation and mask points; the step number makes each draw its own, so that
             a resumed run draws what an uninterrupted one would have.
+        tracks: How tracks of detected input are taught.
     """
 
     def __init__(
@@ -67,12 +70,13 @@ class ForecastTraining(pl.LightningModule):
         optimisation: Optimisation,
         steps: int,
         seed: int,
+        tracks: TrackRules | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.curriculum = curriculum
         self.weights, self.augmentation, self.optimisation = weights, augmentation, optimisation
-        self.steps, self.seed = steps, seed
+        self.steps, self.seed, self.tracks = steps, seed, tracks or TrackRules()
         self._sums = torch.zeros(3)
 
     @property
@@ -94,6 +98,7 @@ class ForecastTraining(pl.LightningModule):
         # Not in an epoch's hook: Lightning leaves that out when a run resumes midway.
         self.model.read_memory = self.stage.memory
         dice = Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
+        batch = batch.crop(0, batch.frames, self.stage.interval)
         batch = augment(batch, self.augmentation, self.model.spec.history, dice)
         detected = bool(torch.rand((), generator=dice) < self.stage.detected)
         parts = self._losses(batch, self.stage.horizon, dice, detected)
@@ -118,10 +123,15 @@ class ForecastTraining(pl.LightningModule):
         assert past.track_class is not None
         assignment = None
         if detected:
-            assignment = TruthAssignment(past.track_state, past.track_class, batch.grid)
+            denoise = None
+            if self.tracks.denoising:
+                denoise = Denoising(self.tracks, len(self.model.inputs.classes), dice)
+            assignment = TruthAssignment(
+                past.track_state, past.track_class, batch.grid, self.tracks, dice, denoise
+            )
         parts = self._motion_losses(batch, past, horizon, dice, assignment)
         if assignment is not None:
-            parts |= _per_agent(perception_loss(assignment, batch.grid))
+            parts |= _per_agent(perception_loss(assignment))
         return parts
 
     def _motion_losses(
@@ -204,5 +214,11 @@ class ForecastTraining(pl.LightningModule):
 
 
 def _per_agent(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    count = parts["agents"].clamp(min=1.0)
+    count = parts["agents"].detach().float()
+    if distributed.is_initialized():
+        # Processes average gradients, so they share the mean count: every agent weighs the same.
+        count = count.clone()
+        distributed.all_reduce(count)
+        count = count / distributed.get_world_size()
+    count = count.clamp(min=1.0)
     return {name: part / count for name, part in parts.items() if name != "agents"}

@@ -72,6 +72,7 @@ def run_training(config: Config, data: str, val: str | None, output: str, resume
         config.optimisation,
         steps=config.epochs * _steps_per_epoch(batches, config),
         seed=config.seed,
+        tracks=config.tracks,
     )
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
@@ -191,12 +192,15 @@ def _check_stores(batches: SequenceData, config: Config) -> None:
     for reader in (batches.train, batches.val):
         if reader is None:
             continue
-        longest = max(stage.horizon for stage in config.curriculum)
+        history = config.model.history
+        # Beyond the store's present; an interval moves a stage's own present further on.
+        longest = max(stage.frames(history) for stage in config.curriculum) - history
         if reader.meta.history != config.model.history or reader.meta.horizon < longest:
             raise DataError(
                 f"history {config.model.history} and a horizon of at least {longest}",
                 f"{reader.meta.history} and {reader.meta.horizon} in {reader.path}",
-                "prepare the store anew or change model.history and the curriculum",
+                "prepare the store anew, or change model.history or the curriculum's horizons and"
+                " intervals",
             )
         if not {"track_state", "track_class"} <= set(reader.variables):
             raise DataError(

@@ -17,19 +17,72 @@ class Stage:
         memory: Whether forecasts read the raster; without it a step is several times faster.
             Finding agents always does.
         detected: Share of batches whose ids are hidden, so that agents must be found and tracked.
+        interval: Every how many-th frame of a sequence is used, from its first one on: history and
+            leads alike. Motion per step grows with it, and the present moves later in the store's
+            frames, so a store must hold (history - 1 + horizon) x interval + 1 frames.
     """
 
     epochs: int
     horizon: int
     memory: bool = True
     detected: float = 0.0
+    interval: int = 1
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.horizon < 1 or not 0 <= self.detected <= 1:
+        positive = min(self.epochs, self.horizon, self.interval) >= 1
+        if not positive or not 0 <= self.detected <= 1:
             raise ConfigError(
-                "stages of at least one epoch and one lead, with a share of detected in 0..1",
+                "stages of at least one epoch, one lead and an interval of one frame, with a share"
+                " of detected in 0..1",
                 str(self),
                 "correct the curriculum",
+            )
+
+    def frames(self, history: int) -> int:
+        """Frames that a stored sequence must have."""
+        return (history - 1 + self.horizon) * self.interval + 1
+
+
+@dataclass(frozen=True)
+class TrackRules:
+    """How the tracks of detected input are taught, from one history frame to the next.
+
+    The defaults carry every matched track on and add nothing; the values of MOTR (2022) are
+    ``overlap: 0.5, drop: 0.1, insert: 0.3``, those of DINO (2022) ``noise: 0.4, flip: 0.25``.
+
+    Attributes:
+        overlap: A track goes on only if the IoU of its box and its true box exceeds this; else its
+            agent must be found anew. 0 = every matched track.
+        drop: Probability that a track is dropped; its agent must be found anew.
+        insert: Probability, per track that goes on, that the nearest candidate that is nobody goes
+            on as well: a false positive, to be recognised as such at the next frame, where it ends.
+        match_inserted: Whether such a false positive may be matched to a new agent, as in MOTR.
+            Otherwise it answers for nothing.
+        auxiliary: Whether earlier decoder layers have losses too.
+        denoising: Groups of noised truths that are decoded beside the queries, each with a better
+            and a worse copy of every agent; 0 = none.
+        noise: How far corners of better copies move, as a share of half the box (at least 1 m), and
+            headings, in radians; worse copies move by one to two times as much.
+        flip: Probability that a copy is told another class.
+    """
+
+    overlap: float = 0.0
+    drop: float = 0.0
+    insert: float = 0.0
+    match_inserted: bool = False
+    auxiliary: bool = True
+    denoising: int = 0
+    noise: float = 0.4
+    flip: float = 0.25
+
+    def __post_init__(self) -> None:
+        shares = (self.overlap, self.drop, self.insert, self.flip)
+        if not all(0 <= share <= 1 for share in shares) or min(self.denoising, self.noise) < 0:
+            raise ConfigError(
+                "tracks with overlap, drop, insert and flip in 0..1, denoising and noise of at"
+                " least 0",
+                str(self),
+                "correct the tracks section",
             )
 
 

@@ -4,13 +4,9 @@ from itertools import permutations
 import pytest
 import torch
 
-from forecast.model.tracker import FrameQueries
-from forecast.training.matching import (
-    CENTRE_COST_PER_M,
-    CLASS_COST,
-    TruthAssignment,
-    perception_loss,
-)
+from forecast.model.tracks import FrameQueries
+from forecast.training.matching import CENTRE_COST_PER_M, CLASS_COST, TruthAssignment
+from forecast.training.perception import perception_loss
 from tests.support import GRID
 
 
@@ -35,6 +31,7 @@ def queries(
         candidates=len(candidates),
         ids=ids,
         live=live,
+        missed=torch.zeros_like(ids),
         pose=pose,
         size=torch.ones(1, len(places), 2),
         score=torch.zeros(1, len(places), 3),
@@ -44,7 +41,7 @@ def queries(
 def test_a_track_keeps_its_truth_however_near_a_candidate_is() -> None:
     state, label = truth([(0.0, 0.0), (8.0, 0.0)])
     assignment = TruthAssignment(state, label, GRID)
-    ids = assignment(queries([(0.0, 0.0), (8.5, 0.0)], [(1, 3.0, 0.0)]))
+    ids = assignment(queries([(0.0, 0.0), (8.5, 0.0)], [(1, 3.0, 0.0)])).ids
     assert ids.tolist() == [[0, 2, 1]]
 
 
@@ -54,25 +51,25 @@ def test_a_track_whose_agent_is_gone_answers_for_nothing_in_every_class() -> Non
     assignment = TruthAssignment(state, label, GRID)
     frame = queries([(20.0, 10.0)], [(1, 0.0, 0.0), (2, 8.0, 0.0)], frame=1)
     confident = replace(frame, score=torch.full_like(frame.score, 3.0))
-    assert assignment(confident).tolist() == [[0, 0, 2]]
-    loss = perception_loss(assignment, GRID)["class"]
+    assert assignment(confident).ids.tolist() == [[0, 0, 2]]
+    loss = perception_loss(assignment)["class"]
     quiet = TruthAssignment(state, label, GRID)
     lowered = confident.score.clone()
     lowered[0, 1] = -9.0
     quiet(replace(confident, score=lowered))
-    assert perception_loss(quiet, GRID)["class"] < loss
+    assert perception_loss(quiet)["class"] < loss
 
 
 def test_a_truth_far_from_every_candidate_is_left_to_the_heatmap() -> None:
     state, label = truth([(0.0, 0.0)])
     assignment = TruthAssignment(state, label, GRID)
-    assert assignment(queries([(15.0, 0.0)], [])).tolist() == [[0]]
+    assert assignment(queries([(15.0, 0.0)], [])).ids.tolist() == [[0]]
 
 
 def test_agents_off_the_grid_cannot_be_matched() -> None:
     state, label = truth([(500.0, 0.0)])
     assignment = TruthAssignment(state, label, GRID)
-    assert assignment(queries([(0.0, 0.0)], [])).tolist() == [[0]]
+    assert assignment(queries([(0.0, 0.0)], [])).ids.tolist() == [[0]]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -83,7 +80,7 @@ def test_new_agents_are_matched_at_the_least_total_cost(seed: int) -> None:
     state, label = truth([(x, y) for x, y in centres.tolist()])
     frame = queries([(x, y) for x, y in places.tolist()], [])
     frame = replace(frame, score=torch.randn_like(frame.score))
-    found = TruthAssignment(state, label, GRID)(frame)[0]
+    found = TruthAssignment(state, label, GRID)(frame).ids[0]
 
     def cost(order: tuple[int, ...]) -> float:
         chance = torch.sigmoid(frame.score[0, :, 0])
@@ -104,4 +101,4 @@ def test_the_box_loss_is_zero_for_perfect_boxes_only() -> None:
     for boxes, perfect in ((exact, True), (frame, False)):
         assignment = TruthAssignment(state, label, GRID)
         assignment(boxes)
-        assert (float(perception_loss(assignment, GRID)["box"]) == 0.0) is perfect
+        assert (float(perception_loss(assignment)["box"]) == 0.0) is perfect

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from forecast.errors import ConfigError
+from forecast.model.birth import Birth
 from forecast.model.forecaster import Detecting
-from forecast.model.tracker import Birth, FrameQueries, peaks
+from forecast.model.tracker import peaks
+from forecast.model.tracks import FrameQueries
 from tests.sequences import forecaster
 from tests.support import GRID
 from tests.unit.forecast.test_matching import queries
@@ -18,11 +20,11 @@ def scored(frame: FrameQueries, *chances: float) -> FrameQueries:
 
 
 def test_good_candidates_are_born_with_new_ids_and_weak_tracks_end() -> None:
-    decide = Birth(birth=0.4, keep=0.5)
+    decide = Birth(birth=0.4, stay=0.5)
     first = scored(queries([(0.0, 0.0), (9.0, 0.0), (0.0, 9.0)], []), 0.9, 0.3, 0.5)
-    assert decide(first).tolist() == [[1, 0, 2]]
+    assert decide(first).ids.tolist() == [[1, 0, 2]]
     second = scored(queries([(9.0, 9.0)], [(1, 0.0, 0.0), (2, 0.0, 9.0)], 1), 0.8, 0.7, 0.2)
-    assert decide(second).tolist() == [[3, 1, 0]]
+    assert decide(second).ids.tolist() == [[3, 1, 0]]
 
 
 def test_nobody_is_born_inside_a_track_or_a_better_candidate() -> None:
@@ -31,7 +33,7 @@ def test_nobody_is_born_inside_a_track_or_a_better_candidate() -> None:
     )
     decide = Birth(0.4, 0.5)
     decide.used = torch.tensor([1])
-    assert decide(frame).tolist() == [[0, 0, 2, 1]]
+    assert decide(frame).ids.tolist() == [[0, 0, 2, 1]]
 
 
 def test_peaks_are_the_strongest_local_maxima_at_their_cells_centres() -> None:
