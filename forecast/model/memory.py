@@ -10,8 +10,15 @@ from torch import Tensor, nn
 
 from forecast.errors import ConfigError
 from forecast.grid import BEVGrid
-from forecast.model.attention import MultiScaleDeformableAttention
 from forecast.model.backbone import Backbone
+from forecast.model.encoder import (
+    EncoderLayer,
+    cell_centres,
+    flatten_levels,
+    shapes_of,
+    unflatten_levels,
+)
+from forecast.model.kernels import Shapes
 from forecast.model.position import sine_position
 from forecast.model.spec import BackboneName
 
@@ -29,13 +36,13 @@ class Memory:
     pixels: Float[Tensor, "b e h w"]
 
     @property
-    def shapes(self) -> list[tuple[int, int]]:
+    def shapes(self) -> Shapes:
         """Height and width of each level."""
-        return [(level.shape[-2], level.shape[-1]) for level in self.levels]
+        return shapes_of(self.levels)
 
     def flat(self) -> Float[Tensor, "b s d"]:
         """All levels flattened one after the other."""
-        return torch.cat([level.flatten(2).transpose(1, 2) for level in self.levels], 1)
+        return flatten_levels(self.levels)
 
 
 def reference_points(
@@ -48,25 +55,6 @@ def reference_points(
     low = points.new_tensor([grid.x_min_m, grid.y_min_m])
     extent = points.new_tensor([grid.x_max_m - grid.x_min_m, grid.y_max_m - grid.y_min_m])
     return ((points - low) / extent)[:, :, None].expand(-1, -1, levels, -1)
-
-
-class EncoderLayer(nn.Module):
-    """Deformable self-attention over the pyramid, then a feed-forward network (post-norm)."""
-
-    def __init__(self, dim: int, heads: int, levels: int, points: int, ffn: int) -> None:
-        super().__init__()
-        self.attention = MultiScaleDeformableAttention(dim, heads, levels, points)
-        self.norm1 = nn.LayerNorm(dim)
-        self.ffn = nn.Sequential(nn.Linear(dim, ffn), nn.ReLU(), nn.Linear(ffn, dim))
-        self.norm2 = nn.LayerNorm(dim)
-
-    def forward(
-        self, x: Tensor, position: Tensor, reference: Tensor, shapes: list[tuple[int, int]]
-    ) -> Tensor:
-        """One round of message passing between cells; ``x`` is (b, s, d)."""
-        x = self.norm1(x + self.attention(x + position, reference, x, shapes))
-        out: Tensor = self.norm2(x + self.ffn(x))
-        return out
 
 
 class MemoryEncoder(nn.Module):
@@ -133,22 +121,17 @@ class MemoryEncoder(nn.Module):
             )
         pyramid = self.backbone(frame)
         levels = [p(level) for p, level in zip(self.project, pyramid[1:], strict=True)]
-        shapes = [(level.shape[-2], level.shape[-1]) for level in levels]
-        x = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)
+        shapes, x = shapes_of(levels), flatten_levels(levels)
         position = torch.cat(
             [
                 sine_position(h, w, self.dim, x.device) + self.level_embed[index]
                 for index, (h, w) in enumerate(shapes)
             ]
         )
-        reference = _cell_centres(shapes, x).expand(x.shape[0], -1, self.num_levels, -1)
+        reference = cell_centres(shapes, x).expand(x.shape[0], -1, self.num_levels, -1)
         for layer in self.encoder:
             x = layer(x, position, reference, shapes)
-        parts = torch.split(x, [h * w for h, w in shapes], 1)
-        encoded = tuple(
-            part.transpose(1, 2).reshape(len(part), -1, *shape)
-            for part, shape in zip(parts, shapes, strict=True)
-        )
+        encoded = unflatten_levels(x, shapes)
         return Memory(encoded, self._pixels(frame, pyramid[0], encoded[0]))
 
     def _pixels(self, frame: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
@@ -160,13 +143,3 @@ class MemoryEncoder(nn.Module):
         )
         out: Tensor = self.pixel(torch.cat((upsampled, frame), 1))
         return out
-
-
-def _cell_centres(shapes: list[tuple[int, int]], like: Tensor) -> Float[Tensor, "1 s 1 2"]:
-    centres = []
-    for height, width in shapes:
-        y = (torch.arange(height, device=like.device) + 0.5) / height
-        x = (torch.arange(width, device=like.device) + 0.5) / width
-        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)
-        centres.append(grid.flatten(0, 1))
-    return torch.cat(centres)[None, :, None].to(like.dtype)
