@@ -12,6 +12,7 @@ from forecast.data.reader import collate
 from forecast.grid import BEVGrid
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs
+from forecast.model.tracks import Decide, FrameQueries, Tracks
 from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
 from forecast.types import BEVSequence
 from tests.support import GRID, Mover, sequence_dataset
@@ -53,6 +54,18 @@ def forecaster(trained: bool = True, **changes: Any) -> Forecaster:
             for parameter in model.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
     return model
+
+
+def tracked(
+    model: Forecaster, decide: Decide, history: int = 3
+) -> tuple[Tracks, list[FrameQueries]]:
+    """Tracks of made-up traffic, with births decided from outside."""
+    assert model.tracker is not None
+    past = sequences(TRAFFIC, history=history).crop(0, history)
+    memories = [memory for f in range(history) if (memory := model.remember(past, f)) is not None]
+    with torch.no_grad():
+        tracks, frames = model.tracker(memories, model.surroundings(past), decide)
+    return tracks, frames
 
 
 TRAFFIC: tuple[tuple[Mover, ...], ...] = (

@@ -36,23 +36,39 @@ def attend(key: Array, value: Array, state: dict[str, Array], heads: int) -> Arr
     return joined @ state["attention.out_proj.weight"].T + state["attention.out_proj.bias"]
 
 
+def update(
+    output: Array, position: Array, content: Array, state: dict[str, Array], heads: int
+) -> tuple[Array, Array]:
+    """The next position (if its weights are there) and content of a set of tracks."""
+    x = norm(output + attend(output + position, output, state, heads), state, "norm1")
+    x = norm(x + feed_forward(x, state, "ffn"), state, "norm2")
+    content = norm(content + feed_forward(x, state, "ffn_content"), state, "norm_content")
+    if "norm_position.weight" in state:
+        moved = position + feed_forward(x, state, "ffn_position")
+        position = norm(moved, state, "norm_position")
+    return position, content
+
+
 @pytest.mark.parametrize("update_position", [False, True])
 def test_the_update_follows_the_formulas(update_position: bool) -> None:
+    """Over three frames, the position and content of one being read in the next."""
     torch.manual_seed(0)
     module = QueryInteraction(16, 4, 24, update_position).double()
-    output, position, content = torch.randn(3, 1, 6, 16, dtype=torch.float64)
-    live = torch.tensor([[True, True, False, True, False, True]])
     with torch.no_grad():
-        new_position, new_content = module(output, position, content, live)
+        for weight in module.parameters():  # biases and norms begin as zeros and ones
+            weight.add_(0.1 * torch.randn_like(weight))
     state = {name: value.numpy() for name, value in module.state_dict().items()}
-    o, p, c = (x[0][live[0]].numpy() for x in (output, position, content))
-    x = norm(o + attend(o + p, o, state, 4), state, "norm1")
-    x = norm(x + feed_forward(x, state, "ffn"), state, "norm2")
-    expected = norm(c + feed_forward(x, state, "ffn_content"), state, "norm_content")
-    np.testing.assert_allclose(new_content[0][live[0]], expected, atol=1e-10)
-    if update_position:
-        p = norm(p + feed_forward(x, state, "ffn_position"), state, "norm_position")
-    np.testing.assert_allclose(new_position[0][live[0]], p, atol=1e-10)
+    position, content = torch.randn(2, 2, 6, 16, dtype=torch.float64)
+    live = torch.tensor([[True, True, False, True, False, True], [False] * 5 + [True]])
+    known = [(p[m].numpy(), c[m].numpy()) for p, c, m in zip(position, content, live, strict=True)]
+    for _ in range(3):
+        output = torch.randn(2, 6, 16, dtype=torch.float64)
+        with torch.no_grad():
+            position, content = module(output, position, content, live)
+        for index, mine in enumerate(live):
+            known[index] = update(output[index][mine].numpy(), *known[index], state, 4)
+            np.testing.assert_allclose(position[index][mine], known[index][0], atol=1e-10)
+            np.testing.assert_allclose(content[index][mine], known[index][1], atol=1e-10)
 
 
 def test_queries_that_are_not_tracks_are_not_read() -> None:

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from itertools import permutations
+from itertools import combinations, permutations
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ import torch
 from forecast.model.tracks import FrameQueries
 from forecast.training.matching import CENTRE_COST_PER_M, CLASS_COST, TruthAssignment
 from forecast.training.perception import perception_loss
+from forecast.training.settings import TrackRules
 from tests.support import GRID
 
 
@@ -72,26 +73,88 @@ def test_agents_off_the_grid_cannot_be_matched() -> None:
     assert assignment(queries([(0.0, 0.0)], [])).ids.tolist() == [[0]]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_new_agents_are_matched_at_the_least_total_cost(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("candidates", "agents"), [(5, 4), (4, 4), (3, 5), (1, 3), (4, 1)])
+def test_new_agents_are_matched_at_the_least_total_cost(
+    seed: int, candidates: int, agents: int
+) -> None:
     torch.manual_seed(seed)
-    centres = torch.rand(4, 2) * 3.0
-    places = torch.rand(5, 2) * 3.0
+    centres, places = torch.rand(agents, 2) * 2.5, torch.rand(candidates, 2) * 2.5
     state, label = truth([(x, y) for x, y in centres.tolist()])
+    label = torch.randint(1, 4, label.shape)
     frame = queries([(x, y) for x, y in places.tolist()], [])
     frame = replace(frame, score=torch.randn_like(frame.score))
-    found = TruthAssignment(state, label, GRID)(frame).ids[0]
+    found = TruthAssignment(state, label, GRID)(frame).ids[0].tolist()
+    chance = torch.sigmoid(frame.score[0])
 
-    def cost(order: tuple[int, ...]) -> float:
-        chance = torch.sigmoid(frame.score[0, :, 0])
+    def cost(pairs: list[tuple[int, int]]) -> float:
         return sum(
             CENTRE_COST_PER_M * float((places[c] - centres[t]).norm())
-            - CLASS_COST * float(chance[c])
-            for t, c in enumerate(order)
+            - CLASS_COST * float(chance[c, label[0, t] - 1])
+            for c, t in pairs
         )
 
-    best = min(permutations(range(5), 4), key=cost)
-    assert [int((found == t + 1).nonzero()) for t in range(4)] == list(best)
+    few = min(candidates, agents)
+    every = (
+        list(zip(cs, ts, strict=True))
+        for cs in permutations(range(candidates), few)
+        for ts in combinations(range(agents), few)
+    )
+    best = min(every, key=cost)
+    assert sorted((c, t - 1) for c, t in enumerate(found) if t) == sorted(best)
+
+
+def test_earlier_layers_keep_the_tracks_pairs_and_match_the_same_candidates_anew() -> None:
+    state, label = truth([(0.0, 0.0), (8.0, 0.0), (0.0, 8.0)])
+    last = queries([(0.5, 0.0), (8.0, 0.5), (0.0, 8.0)], [(3, 0.0, 8.0)])
+    # An earlier layer saw the two candidates the other way round, and the track on agent 2.
+    swapped = last.pose[:, [1, 0, 2, 1]]
+    frame = replace(last, earlier=(replace(last, pose=swapped),))
+    assignment = TruthAssignment(state, label, GRID)
+    assert assignment(frame).ids.tolist() == [[1, 2, 0, 3]]
+    (earlier,) = assignment.earlier
+    assert earlier.truth.tolist() == [[2, 1, 0, 3]]
+    parts = perception_loss(assignment)
+    assert float(parts["earlier_box"]) > float(parts["box"])
+    silent = TruthAssignment(state, label, GRID, TrackRules(auxiliary=False))
+    silent(frame)
+    assert "earlier_box" not in perception_loss(silent)
+
+
+def test_a_track_whose_agent_is_gone_is_taught_to_be_nothing_in_every_of_three_classes() -> None:
+    state, _ = truth([(0.0, 0.0), (8.0, 0.0)])
+    state[0, 0, 1] = torch.nan
+    frame = queries([(20.0, 10.0)], [(1, 0.0, 0.0), (2, 8.0, 0.0)], frame=1)
+    score = torch.zeros_like(frame.score).requires_grad_()
+    box = frame.pose.clone().requires_grad_()
+    assignment = TruthAssignment(state, torch.tensor([[1, 3]]), GRID)
+    assignment(replace(frame, score=score, pose=box))
+    parts = perception_loss(assignment)
+    (parts["class"] + parts["box"]).backward()
+    assert score.grad is not None
+    assert box.grad is not None
+    assert (score.grad[0] > 0).tolist() == [[True] * 3, [True] * 3, [True, True, False]]
+    assert not box.grad[0, :2].any(), "nothing has no box"
+
+
+def test_the_collective_average_divides_once_by_all_truths_and_all_tracks_that_lost_theirs() -> (
+    None
+):
+    state, label = truth([(0.0, 0.0), (8.0, 0.0), (0.0, 8.0)], frames=2)
+    state[0, 0, 1] = torch.nan
+    assignment = TruthAssignment(state, label, GRID)
+    assignment(queries([(0.0, 0.0), (8.0, 0.0), (0.0, 8.0)], []))
+    assignment(queries([(20.0, 9.0)], [(1, 0.0, 0.0), (2, 8.0, 0.0), (3, 0.0, 8.0)], frame=1))
+    assert float(perception_loss(assignment)["agents"]) == 3 + 2 + 1
+
+
+def test_a_sequence_without_any_track_can_be_assigned() -> None:
+    state, label = torch.zeros(1, 0, 2, 5), torch.zeros(1, 0, dtype=torch.long)
+    assignment = TruthAssignment(state, label, GRID)
+    assert assignment(queries([(0.0, 0.0)], [])).ids.tolist() == [[0]]
+    parts = perception_loss(assignment)
+    assert float(parts["agents"]) == 0
+    assert all(torch.isfinite(part) for part in parts.values())
 
 
 def test_the_box_loss_is_zero_for_perfect_boxes_only() -> None:

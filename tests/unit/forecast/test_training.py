@@ -19,9 +19,9 @@ from forecast.data.settings import Augmentation, Loading
 from forecast.errors import ConfigError, DataError, TrainingError
 from forecast.model.baselines import Baseline
 from forecast.rollout import rollout
-from forecast.training.module import ForecastTraining
+from forecast.training.module import ForecastTraining, _per_agent
 from forecast.training.run import run_training
-from forecast.training.settings import Optimisation, Stage
+from forecast.training.settings import Optimisation, Stage, TrackRules
 from tests.sequences import SMALL, TRAFFIC, forecaster, sequences
 from tests.support import Mover, sequence_store
 
@@ -109,6 +109,69 @@ def test_detected_input_trains_perception(store: str, tmp_path: Path) -> None:
         assert not torch.equal(before[name], after[name]), name
 
 
+RULES = TrackRules(overlap=0.1, drop=0.3, insert=0.5, denoising=2)
+
+
+def test_every_rule_for_tracks_and_two_decoder_layers_train_together(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: set[str] = set()
+    original = ForecastTraining.log
+
+    def log(self: ForecastTraining, name: str, value: Tensor, **options: Any) -> None:
+        assert torch.isfinite(value)
+        parts.update([name] if value > 0 else [])
+        original(self, name, value, **options)
+
+    monkeypatch.setattr(ForecastTraining, "log", log)
+    config = QUICK.model_copy(
+        update={
+            "model": replace(SMALL, decoder_layers=2, update_position=True),
+            "curriculum": (Stage(1, 1, memory=True, detected=1.0),),
+            "tracks": RULES,
+        }
+    )
+    run_training(config, store, None, str(tmp_path / "run"), resume=False)
+    assert {
+        f"loss_{kind}{part}" for kind in ("", "earlier_", "denoised_") for part in ("class", "box")
+    } <= parts
+
+
+def test_rules_for_tracks_change_nothing_for_tracked_input(store: str, tmp_path: Path) -> None:
+    for name, tracks in (("plain", TrackRules()), ("ruled", RULES)):
+        config = QUICK.model_copy(update={"tracks": tracks})
+        run_training(config, store, None, str(tmp_path / name), resume=False)
+    plain, ruled = weights(tmp_path / "plain"), weights(tmp_path / "ruled")
+    assert all(torch.equal(value, ruled[name]) for name, value in plain.items())
+
+
+def test_a_stage_may_use_every_second_frame_as_far_as_the_store_reaches(
+    store: str, tmp_path: Path
+) -> None:
+    """3 + 6 frames, every second: 3 of history and 2 leads, and not one more."""
+    config = QUICK.model_copy(update={"curriculum": (Stage(1, 2, memory=False, interval=2),)})
+    run_training(config, store, None, str(tmp_path / "run"), resume=False)
+    assert load_checkpoint(tmp_path / "run").training["steps"] == 4
+    longer = QUICK.model_copy(update={"curriculum": (Stage(1, 3, memory=False, interval=2),)})
+    with pytest.raises(DataError, match="horizon of at least 8"):
+        run_training(longer, store, None, str(tmp_path / "longer"), resume=False)
+    with pytest.raises(ConfigError, match="interval"):
+        Stage(1, 1, interval=0)
+
+
+def test_every_second_frame_is_what_a_store_of_twice_the_step_holds() -> None:
+    scene = [[Mover(0.0, 0.0, 0.3, 5.0, 0.2), Mover(-6.0, 4.0, 0.1, 2.0)]]
+    # Present at frame 4 of 9, or two steps of a second after the first frame of 5.
+    fine = sequences(scene, history=5, horizon=4, dt_s=0.5).crop(0, 9, 2)
+    coarse = sequences(scene, history=3, horizon=2, dt_s=1.0)
+    assert fine.frames == 5
+    assert fine.dt_s == 1.0
+    assert fine.track_state is not None
+    assert coarse.track_state is not None
+    torch.testing.assert_close(fine.track_state, coarse.track_state)
+    assert torch.equal(fine.instance, coarse.instance)
+
+
 def test_an_epoch_may_end_early(store: str, tmp_path: Path) -> None:
     config = QUICK.model_copy(update={"steps_per_epoch": 1})
     run_training(config, store, None, str(tmp_path / "run"), resume=False)
@@ -180,6 +243,21 @@ def test_two_processes_train_one_model(store: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert load_checkpoint(tmp_path / "run").training["steps"] == 2  # 8 sequences, 2 x 2 a step
+
+
+def test_processes_divide_by_their_mean_number_of_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that an agent weighs the same in a process with few as in one with many."""
+    parts = {"box": torch.tensor(8.0), "agents": torch.tensor(1.0)}
+    assert _per_agent(parts) == {"box": torch.tensor(8.0)}
+
+    def add_the_other_process(count: Tensor) -> None:
+        count += 3.0
+
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.all_reduce", add_the_other_process)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    assert _per_agent(parts) == {"box": torch.tensor(4.0)}
+    assert parts["agents"] == 1.0
 
 
 def test_every_process_draws_its_own_share_of_an_epoch() -> None:
