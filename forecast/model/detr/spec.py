@@ -101,7 +101,8 @@ class DetectorSpec:
             self._check("heads", self.heads % 8 == 0, "8 divides it (group norm of masks)")
         if self.mask_head != "none":
             strides = (4 * self.stem_stride, self.stem_stride, 1)
-            self._check("mask_stride", self.mask_stride in strides, f"one of {strides}")
+            rule = "4 x stem_stride, stem_stride or 1"
+            self._check("mask_stride", self.mask_stride in strides, rule)
 
     def _check(self, name: str, holds: bool, rule: str) -> None:
         if not holds:

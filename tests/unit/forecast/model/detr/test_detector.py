@@ -1,0 +1,123 @@
+"""The detector as a whole: what its parts owe each other, whatever the settings."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from forecast.errors import DataError
+from forecast.model.detr.detector import Detector
+from forecast.model.detr.spec import DetectorSpec
+
+SMALL: dict[str, Any] = {
+    "backbone": "resnet18",
+    "classes": 5,
+    "hidden_dim": 128,
+    "queries": 6,
+    "ffn": 32,
+    "encoder_layers": 1,
+    "decoder_layers": 3,
+}
+
+
+def detector(**settings: Any) -> Detector:
+    torch.manual_seed(0)
+    return Detector(DetectorSpec(**(SMALL | settings)))
+
+
+@pytest.mark.parametrize("attention", ["deformable", "dense"])
+@pytest.mark.parametrize(("stem", "stride"), [(4, 16), (4, 4), (4, 1), (2, 8), (2, 1), (1, 1)])
+def test_masks_have_the_resolution_asked_for(attention: str, stem: int, stride: int) -> None:
+    model = detector(
+        attention=attention, channels=4, mask_head="fpn", stem_stride=stem, mask_stride=stride
+    )
+    with torch.no_grad():
+        out = model.eval()(torch.rand(2, 4, 64, 96))
+    assert out.mask_logits is not None
+    assert out.mask_logits.shape == (2, 6, 64 // stride, 96 // stride)
+    assert torch.isfinite(out.mask_logits).all()
+
+
+@pytest.mark.parametrize("attention", ["deformable", "dense"])
+@pytest.mark.parametrize("position", ["sine", "learned"])
+def test_the_last_layer_alone_is_the_last_of_all(attention: str, position: str) -> None:
+    every = detector(attention=attention, position=position).eval()
+    last = detector(attention=attention, position=position, auxiliary=False).eval()
+    last.load_state_dict(every.state_dict())
+    frame = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        of_every, of_last = every(frame), last(frame)
+    assert of_every.outputs_coord.shape[0] == 3
+    assert of_last.outputs_coord.shape[0] == 1
+    torch.testing.assert_close(of_last.outputs_class, of_every.outputs_class[-1:])
+    torch.testing.assert_close(of_last.outputs_coord, of_every.outputs_coord[-1:])
+
+
+def test_no_gradient_flows_from_a_layers_boxes_to_the_boxes_before() -> None:
+    model = detector()
+    torch.nn.init.normal_(model.box_heads[0][4].weight)  # type: ignore[index]
+    out = model(torch.rand(1, 3, 64, 96))
+    out.outputs_coord[1].sum().backward()
+    before, own = ([p.grad for p in model.box_heads[index].parameters()] for index in (0, 1))
+    assert all(grad is None or not grad.any() for grad in before)
+    assert any(grad is not None and grad.any() for grad in own)
+
+
+def test_every_parameter_learns_from_boxes_classes_and_masks() -> None:
+    model = detector(mask_head="fpn")
+    # Zero-ended heads stop gradients at the first step only.
+    for head in model.box_heads:
+        torch.nn.init.normal_(head[4].weight)  # type: ignore[index]
+    out = model(torch.rand(2, 3, 64, 96))
+    assert out.mask_logits is not None
+    loss = (
+        out.outputs_class.square().sum() + out.outputs_coord.sum() + out.mask_logits.square().sum()
+    )
+    loss.backward()
+    silent = [name for name, value in model.named_parameters() if value.grad is None]
+    assert silent == []
+
+
+def test_untrained_boxes_stand_on_the_references() -> None:
+    out = detector().eval()(torch.rand(1, 3, 64, 96))
+    assert out.decoded.init_reference is not None
+    for boxes in out.outputs_coord:
+        torch.testing.assert_close(boxes[..., :2], out.decoded.init_reference, atol=1e-4, rtol=0)
+    assert out.outputs_class.sigmoid().mean() < 0.1
+
+
+@pytest.mark.parametrize("attention", ["deformable", "dense"])
+def test_a_mask_without_padding_is_no_mask(attention: str) -> None:
+    model = detector(attention=attention).eval()
+    frame = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        without = model(frame)
+        with_one = model(frame, torch.zeros(2, 64, 96, dtype=torch.bool))
+    torch.testing.assert_close(without.outputs_coord, with_one.outputs_coord)
+    torch.testing.assert_close(without.decoded.memory, with_one.decoded.memory)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (torch.ones(1, 64, 96, dtype=torch.bool), "all padding"),
+        (torch.zeros(1, 64, 95, dtype=torch.bool), "(1, 64, 95)"),
+        (torch.zeros(1, 64, 96), "torch.float32"),
+    ],
+)
+def test_masks_of_the_wrong_sense_or_shape_are_refused(mask: torch.Tensor, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        detector()(torch.rand(1, 3, 64, 96), mask)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
+def test_widths_of_the_backbone_flow_into_all_that_reads_it(name: str) -> None:
+    with torch.device("meta"):
+        model = Detector(DetectorSpec(**(SMALL | {"backbone": name, "mask_head": "fpn"})))  # type: ignore[arg-type]
+        out = model(torch.empty(1, 3, 64, 96))
+    widths = model.backbone.widths
+    inputs = [project[0].in_channels for project in model.transformer.input_proj]  # type: ignore[index,union-attr]
+    assert inputs == [*widths[1:], widths[-1]]
+    assert model.mask_pyramid.widths == tuple(width // 2 for width in widths[:0:-1])
+    assert out.mask_logits is not None
