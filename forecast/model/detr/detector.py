@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from forecast.model.backbone import Backbone
 from forecast.model.detr.deformable import DeformableTransformer, corrected
 from forecast.model.detr.dense import DenseTransformer
+from forecast.model.detr.dot_head import DotMaskHead
 from forecast.model.detr.mask_head import FpnMaskHead, MaskPyramid
 from forecast.model.detr.outputs import Decoded, Detections
 from forecast.model.detr.padding import check_mask, shrink_mask
@@ -70,11 +71,15 @@ class Detector(nn.Module):
         self.box_heads = nn.ModuleList(_box_head(dim) for _ in range(heads))
         if spec.attention == "deformable":
             self._start_rare_and_still()
-        if spec.mask_head == "fpn":
+        if spec.mask_head != "none":
             self.mask_pyramid = MaskPyramid(
                 widths, spec.channels, spec.stem_stride, spec.mask_stride
             )
-            self.mask_head = FpnMaskHead(dim, spec.heads, self.mask_pyramid.widths)
+        match spec.mask_head:
+            case "fpn":
+                self.mask_head = FpnMaskHead(dim, spec.heads, self.mask_pyramid.widths)
+            case "dot":
+                self.dot_head = DotMaskHead(dim, self.mask_pyramid.widths)
 
     def _start_rare_and_still(self) -> None:
         """Untrained, classes are rare and boxes small and where the references are."""
@@ -110,15 +115,8 @@ class Detector(nn.Module):
         pyramid = self.backbone(frame)
         decoded, context = self._decode(pyramid, mask)
         masks = None
-        if self.spec.mask_head == "fpn":
-            masks = self.mask_head(
-                decoded.hs[-1],
-                decoded.seg_memory,
-                decoded.seg_mask,
-                self.mask_pyramid(frame, pyramid),
-                live,
-                context,
-            )
+        if self.spec.mask_head != "none":
+            masks = self._masks(decoded, self.mask_pyramid(frame, pyramid), live, context)
         return Detections(self._classes(decoded), self._boxes(decoded), masks, decoded)
 
     def _decode(
@@ -130,6 +128,21 @@ class Detector(nn.Module):
         source = self.input_proj(pyramid[-1])
         padding = shrink_mask(mask, source)
         return self.transformer(source, padding, self.position(padding)), source
+
+    def _masks(
+        self,
+        decoded: Decoded,
+        guides: list[Tensor],
+        live: Bool[Tensor, "b q"] | None,
+        context: Float[Tensor, "b d h w"] | None,
+    ) -> Float[Tensor, "b q hm wm"]:
+        queries, memory = decoded.hs[-1], decoded.seg_memory
+        masks: Tensor
+        if self.spec.mask_head == "fpn":
+            masks = self.mask_head(queries, memory, decoded.seg_mask, guides, live, context)
+        else:
+            masks = self.dot_head(queries, memory, guides, live)
+        return masks
 
     def _classes(self, decoded: Decoded) -> Float[Tensor, "layers b q logits"]:
         heads = self._returned(self.class_heads, len(decoded.hs))

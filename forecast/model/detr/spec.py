@@ -94,7 +94,7 @@ class DetectorSpec:
         dim = self.hidden_dim
         self._check("hidden_dim", dim > 0 and dim % self.heads == 0, "heads divides it")
         self._check("hidden_dim", dim % 4 == 0, "4 divides it (position embedding)")
-        if self.attention == "deformable":
+        if self.attention == "deformable" or self.mask_head == "dot":
             self._check("hidden_dim", dim % 32 == 0, "32 divides it (group norm)")
         if self.mask_head == "fpn":
             self._check("hidden_dim", dim % 128 == 0, "128 divides it (group norm of masks)")

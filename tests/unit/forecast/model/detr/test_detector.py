@@ -7,6 +7,7 @@ import torch
 
 from forecast.errors import DataError
 from forecast.model.detr.detector import Detector
+from forecast.model.detr.mask_head import ABSENT_LOGIT
 from forecast.model.detr.spec import DetectorSpec
 
 SMALL: dict[str, Any] = {
@@ -25,21 +26,40 @@ def detector(**settings: Any) -> Detector:
     return Detector(DetectorSpec(**(SMALL | settings)))
 
 
-@pytest.mark.parametrize("attention", ["deformable", "dense"])
-@pytest.mark.parametrize(("stem", "stride"), [(4, 16), (4, 4), (4, 1), (2, 8), (2, 1), (1, 1)])
-def test_masks_have_the_resolution_asked_for(attention: str, stem: int, stride: int) -> None:
+@pytest.mark.parametrize(
+    ("attention", "head", "stem", "stride"),
+    [
+        ("deformable", "fpn", 4, 16),
+        ("deformable", "fpn", 4, 4),
+        ("deformable", "fpn", 4, 1),
+        ("deformable", "fpn", 2, 8),
+        ("deformable", "dot", 4, 1),
+        ("deformable", "dot", 1, 1),
+        ("dense", "fpn", 4, 4),
+        ("dense", "fpn", 2, 1),
+        ("dense", "dot", 4, 16),
+    ],
+)
+def test_masks_have_the_resolution_asked_for(
+    attention: str, head: str, stem: int, stride: int
+) -> None:
     model = detector(
-        attention=attention, channels=4, mask_head="fpn", stem_stride=stem, mask_stride=stride
+        attention=attention, channels=4, mask_head=head, stem_stride=stem, mask_stride=stride
     )
+    live = torch.zeros(2, 6, dtype=torch.bool)
+    live[0, 2] = live[1, 4] = True
     with torch.no_grad():
-        out = model.eval()(torch.rand(2, 4, 64, 96))
-    assert out.mask_logits is not None
-    assert out.mask_logits.shape == (2, 6, 64 // stride, 96 // stride)
-    assert torch.isfinite(out.mask_logits).all()
+        frame = torch.rand(2, 4, 64, 96)
+        masks, drawn = (model.eval()(frame, live=rows).mask_logits for rows in (None, live))
+    assert masks is not None
+    assert drawn is not None
+    assert masks.shape == (2, 6, 64 // stride, 96 // stride)
+    assert torch.isfinite(masks).all()
+    torch.testing.assert_close(drawn[live], masks[live], atol=1e-4, rtol=1e-4)
+    assert (drawn[~live] == ABSENT_LOGIT).all()
 
 
-@pytest.mark.parametrize("attention", ["deformable", "dense"])
-@pytest.mark.parametrize("position", ["sine", "learned"])
+@pytest.mark.parametrize(("attention", "position"), [("deformable", "sine"), ("dense", "learned")])
 def test_the_last_layer_alone_is_the_last_of_all(attention: str, position: str) -> None:
     every = detector(attention=attention, position=position).eval()
     last = detector(attention=attention, position=position, auxiliary=False).eval()
@@ -63,8 +83,9 @@ def test_no_gradient_flows_from_a_layers_boxes_to_the_boxes_before() -> None:
     assert any(grad is not None and grad.any() for grad in own)
 
 
-def test_every_parameter_learns_from_boxes_classes_and_masks() -> None:
-    model = detector(mask_head="fpn")
+@pytest.mark.parametrize("head", ["fpn", "dot"])
+def test_every_parameter_learns_from_boxes_classes_and_masks(head: str) -> None:
+    model = detector(mask_head=head)
     # Zero-ended heads stop gradients at the first step only.
     for head in model.box_heads:
         torch.nn.init.normal_(head[4].weight)  # type: ignore[index]
@@ -111,7 +132,7 @@ def test_masks_of_the_wrong_sense_or_shape_are_refused(mask: torch.Tensor, words
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_widths_of_the_backbone_flow_into_all_that_reads_it(name: str) -> None:
     with torch.device("meta"):
         model = Detector(DetectorSpec(**(SMALL | {"backbone": name, "mask_head": "fpn"})))  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from forecast.model.detr.spec import DetectorSpec
         ({"hidden_dim": 18, "heads": 9}, "4 divides it"),
         ({"hidden_dim": 48}, "32 divides it"),
         ({"hidden_dim": 192, "mask_head": "fpn"}, "128 divides it"),
+        ({"hidden_dim": 48, "attention": "dense", "mask_head": "dot"}, "32 divides it"),
         ({"heads": 4, "mask_head": "fpn"}, "8 divides it"),
         ({"stem_stride": 3}, "1, 2 or 4"),
         ({"mask_stride": 8, "mask_head": "dot"}, "4 x stem_stride"),
