@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help answers in half the time
 )
-inspect_app = typer.Typer(no_args_is_help=True, help="Say what a file holds.")
+inspect_app = typer.Typer(no_args_is_help=True, help="Say what a model or a file holds.")
 app.add_typer(inspect_app, name="inspect")
 
 
@@ -190,7 +190,7 @@ def rollout(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A checkpoint, or persistence, constant-velocity or constant-turn.",
+            help="A checkpoint, persistence, constant-velocity, constant-turn or components-cv.",
             show_default="the packaged checkpoint",
         ),
     ] = None,
@@ -242,6 +242,35 @@ def evaluate(
         typer.echo(json.dumps(scores.to_json(), indent=2))
     else:
         console.print_scores(scores)
+
+
+@inspect_app.command("model")
+def inspect_model(
+    config: Annotated[
+        str, typer.Argument(help="Configuration, checkpoint or folder of a run.", metavar="CONFIG")
+    ],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="Size of a frame, e.g. 3x800x1204.",
+            show_default="800x1204 for detectors, 200x200 for forecasters",
+        ),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option("--vary", metavar="KEY=A,B", help="Put variants side by side; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say what a model is made of: each stage's shape, parameters and cost."""
+    from forecast import anatomy, console
+
+    found = anatomy.describe_model(config, size, vary or [])
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        console.print_anatomy(found)
 
 
 @inspect_app.command("store")

@@ -17,7 +17,13 @@ from forecast.config import Config
 from forecast.data.reader import SequenceReader, collate
 from forecast.errors import ConfigError, DataError
 from forecast.metrics import Forecast, Truth, ceiling
-from forecast.model.baselines import BASELINES, Baseline
+from forecast.model.baselines import (
+    BASELINES,
+    COMPONENT_SLOTS,
+    COMPONENTS,
+    Baseline,
+    Components,
+)
 from forecast.model.forecaster import Detecting
 from forecast.output import ForecastWriter
 from forecast.rollout import StepModel, rollout
@@ -160,10 +166,12 @@ class Contest:
         self.horizon = min(horizon, reader.meta.horizon)
         self.tracked = tracked
         classes = len(self.meta.classes)
-        self.baselines: dict[str, Baseline] = {name: Baseline(name, classes) for name in BASELINES}
+        self.baselines: dict[str, Model] = {name: Baseline(name, classes) for name in BASELINES}
+        if not tracked:
+            self.baselines[COMPONENTS] = Components(classes)
         self.accumulators = {
             name: Accumulator(self.meta.classes, max(self.horizon, 1), self.meta.grid)
-            for name in ("forecast", *BASELINES, "ceiling")
+            for name in ("forecast", *self.baselines, "ceiling")
         }
         self._kept: dict[str, list[dict[str, Any]]] = {}
 
@@ -187,7 +195,7 @@ class Contest:
             truth = self._truth(batch, index, scene)
             for name, steps in self._kept.items():
                 tracks = 0 if truth.track_state is None else len(truth.track_state)
-                with_pose = self.tracked or name != "forecast"
+                with_pose = self.tracked or name in BASELINES
                 forecast = _forecast(steps, index, tracks if with_pose else 0)
                 self.accumulators[name].add(truth, forecast)
             self.accumulators["ceiling"].add(truth, ceiling(truth))
@@ -198,7 +206,7 @@ class Contest:
             return {}
         names: dict[str, str] = {
             "forecast": model,
-            **{name: name for name in BASELINES if name != model},
+            **{name: name for name in self.baselines if name != model},
             "ceiling": "ceiling",
         }
         return {
@@ -230,11 +238,20 @@ def load_model(
         ConfigError: The model cannot read this kind of input.
         DataError: The store does not offer what the model was trained on.
     """
+    classes = len(reader.meta.classes)
+    if request.model == COMPONENTS:
+        if request.input_mode == "tracked":
+            raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
+        return Components(classes), {"model": COMPONENTS}
     for name in BASELINES:
         if request.model == name:
             if request.input_mode == "detected":
-                raise ConfigError("a learned model for detected input", name, "use --input tracked")
-            return Baseline(name, len(reader.meta.classes)), {"model": name}
+                raise ConfigError(
+                    f"a learned model or {COMPONENTS} for detected input",
+                    name,
+                    "use --input tracked",
+                )
+            return Baseline(name, classes), {"model": name}
     checkpoint = load_checkpoint(request.model or packaged("model.safetensors"))
     _check_fit(checkpoint, reader)
     forecaster = checkpoint.model.to(device)
@@ -319,7 +336,7 @@ def _tracks(
 ) -> int:
     """How many ids a forecast may use."""
     if request.input_mode == "detected":
-        return int(about["queries"]) * reader.meta.history
+        return int(about.get("queries", COMPONENT_SLOTS)) * reader.meta.history
     if "track_state" in reader.variables:
         return reader.tracks
     return max(int(reader[index].instance.max()) for index in range(count))

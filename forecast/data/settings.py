@@ -39,6 +39,8 @@ class Augmentation:
         drop_lanes: Probability of hiding the lane points of a batch.
         drop_map: Probability of hiding the map raster of a batch.
         drop_past: Probability of hiding the oldest frame of a track.
+        masks_only: Probability that the history of a batch comes as masks with ids, without boxes:
+            what a forecaster of rasters or of detected input sees.
     """
 
     mirror: float = 0.5
@@ -47,3 +49,4 @@ class Augmentation:
     drop_lanes: float = 0.1
     drop_map: float = 0.1
     drop_past: float = 0.05
+    masks_only: float = 0.0

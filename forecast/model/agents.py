@@ -104,20 +104,14 @@ def _has_cells(present: Int[Tensor, "b h w"], tracks: int) -> Bool[Tensor, "b n"
 
 
 def _from_masks(history: BEVSequence) -> Agents:
-    """Poses from the moments of each mask; the axis is signed by the way the agent moved."""
+    """Poses and sizes from the moments of each mask."""
     count = int(history.instance.max()) + 1 if history.instance.numel() else 1
     x, y, var, area = _moments(history.instance, history.grid, count)
     seen = area > 0
-    axis = 0.5 * torch.atan2(2 * var[..., 2], var[..., 0] - var[..., 1])
-    moved = torch.stack((x[..., -1:] - x, y[..., -1:] - y), -1) * seen[..., None]
-    ahead = axis[..., -1:]
-    facing = moved[..., 0] * ahead.cos() + moved[..., 1] * ahead.sin()
-    yaw = se2.wrap(axis + torch.pi * (facing.sum(-1, keepdim=True) < 0))
-    # Each frame's axis may point either way: keep it within a quarter turn of the present one.
-    yaw = se2.wrap(yaw + torch.pi * ((yaw - yaw[..., -1:]).cos() < 0))
     spread = torch.hypot(var[..., 0] - var[..., 1], 2 * var[..., 2])
     both = torch.stack((var[..., 0] + var[..., 1] + spread, var[..., 0] + var[..., 1] - spread), -1)
-    size = (6 * both.clamp(min=0)).sqrt()[:, :, -1].clamp(min=history.grid.resolution_m)
+    size = (6 * both.clamp(min=0)).sqrt()
+    yaw = _yaw_of_masks(x, y, var, size, seen, history.grid)
     here = seen[..., -1]
     ids = torch.arange(count, device=here.device).expand_as(here) * here
     return Agents(
@@ -125,9 +119,29 @@ def _from_masks(history: BEVSequence) -> Agents:
         label=_majority_class(history, count) * here,
         past=torch.where(seen[..., None], torch.stack((x, y, yaw), -1), 0.0),
         seen=seen,
-        size=size,
+        size=size[:, :, -1],
         boxed=False,
     )
+
+
+def _yaw_of_masks(
+    x: Tensor, y: Tensor, var: Tensor, size: Tensor, seen: Tensor, grid: BEVGrid
+) -> Float[Tensor, "b n t"]:
+    """The long axis of each mask, signed by the way the agent moved.
+
+    A mask that is hardly longer than wide (a pedestrian of four cells) has an axis by chance only:
+    such an agent faces the way it moved, in every frame.
+    """
+    moved = torch.stack((x[..., -1:] - x, y[..., -1:] - y), -1) * seen[..., None]
+    way = moved.sum(-2)
+    axis = 0.5 * torch.atan2(2 * var[..., 2], var[..., 0] - var[..., 1])
+    ahead = axis[..., -1:]
+    facing = way[..., :1] * ahead.cos() + way[..., 1:] * ahead.sin()
+    yaw = se2.wrap(axis + torch.pi * (facing < 0))
+    # Each frame's axis may point either way: keep it within a quarter turn of the present one.
+    yaw = se2.wrap(yaw + torch.pi * ((yaw - yaw[..., -1:]).cos() < 0))
+    long = (size[:, :, -1, 0] - size[:, :, -1, 1]) > 2 * grid.resolution_m
+    return torch.where(long[..., None], yaw, torch.atan2(way[..., 1:], way[..., :1]))
 
 
 def _moments(
@@ -148,7 +162,9 @@ def _moments(
     area = sums[..., 0]
     mean = sums[..., 1:] / area.clamp(min=1)[..., None]
     mx, my = mean[..., 0], mean[..., 1]
-    var = mean[..., 2:] - torch.stack((mx * mx, my * my, mx * my), -1)
+    # A cell is a square, not a point: its own variance makes the sizes those of the mask.
+    cell = mean.new_tensor([1.0, 1.0, 0.0]) * grid.resolution_m**2 / 12
+    var = mean[..., 2:] - torch.stack((mx * mx, my * my, mx * my), -1) + cell
     return mx.float(), my.float(), var.float(), area
 
 

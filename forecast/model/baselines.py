@@ -12,11 +12,15 @@ from torch import Tensor
 from forecast.grid import BEVGrid
 from forecast.model import se2
 from forecast.model.agents import Agents, last_twist, observe
+from forecast.model.components import link_components
 from forecast.model.painter import paint
 from forecast.types import BEVSequence, StepForecast
 
 BaselineName = Literal["persistence", "constant-velocity", "constant-turn"]
 BASELINES: tuple[BaselineName, ...] = ("persistence", "constant-velocity", "constant-turn")
+# For rasters without ids.
+COMPONENTS = "components-cv"
+COMPONENT_SLOTS = 1024
 
 
 @dataclass(frozen=True)
@@ -94,3 +98,25 @@ class Baseline:
             flow=rasters.flow,
         )
         return moved, forecast
+
+
+class Components:
+    """Constant velocity of linked components: the classical stack for rasters without ids.
+
+    Args:
+        classes: Number of classes in the data.
+        slots: Most agents of one sequence.
+    """
+
+    def __init__(self, classes: int, slots: int = COMPONENT_SLOTS) -> None:
+        self.motion = Baseline("constant-velocity", classes, slots)
+
+    def start(self, history: BEVSequence) -> KinematicState:
+        """Finds and links components; ids and ``track_state`` of the store are not read."""
+        instance = link_components(history.semantic, history.grid, history.dt_s)
+        found = replace(history, instance=instance, track_state=None, track_class=None)
+        return self.motion.start(found)
+
+    def step(self, state: KinematicState) -> tuple[KinematicState, StepForecast]:
+        """Moves every component once and draws it."""
+        return self.motion.step(state)

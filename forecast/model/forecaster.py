@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from forecast.errors import ConfigError
 from forecast.model import se2
-from forecast.model.agents import Agents, last_twist, observe, pack
+from forecast.model.agents import Agents, last_twist, observe
 from forecast.model.attention import use_backend
 from forecast.model.context import MapCrop, Rows, Surroundings, relative
 from forecast.model.decoder import Decoder
@@ -20,8 +20,9 @@ from forecast.model.heads import DotMaskHead, MotionHead
 from forecast.model.memory import Memory, MemoryEncoder
 from forecast.model.painter import Refiner, paint
 from forecast.model.queries import QueryInteraction, pad_rows
+from forecast.model.segment import segment
 from forecast.model.spec import ForecasterSpec, Inputs
-from forecast.model.tracker import Birth, Decide, FrameQueries, Tracker
+from forecast.model.tracker import Birth, Decide, FrameQueries, Tracker, Tracks
 from forecast.model.warp import sample_at, warp_by_agents
 from forecast.types import BEVSequence, StepForecast
 
@@ -314,16 +315,23 @@ class Detecting:
         memories = [memory for memory in frames if memory is not None]
         around = self.model.surroundings(history)
         tracks, decoded = self.tracker(memories, around, decide)
-        agents = pack(tracks.agents(), self.model.spec.slots)
-        observed = torch.zeros_like(history.instance[:, -1])
+        instance = segment(history.semantic, tracks, history.grid)
+        found = replace(history, instance=instance, track_state=None, track_class=None)
+        agents = observe(found, self.model.spec.slots)
         memory = memories[-1] if self.model.read_memory else None
-        state = self.model.begin(agents, around, memory, observed)
-        carried = self.model.carry(tracks.content[:, : agents.ids.shape[1]])
-        return replace(state, content=state.content + carried), decoded
+        state = self.model.begin(agents, around, memory, instance[:, -1])
+        known = _contents(tracks, agents.ids)
+        return replace(state, content=state.content + self.model.carry(known)), decoded
 
     def step(self, state: ForecastState) -> tuple[ForecastState, StepForecast]:
         """As the model's."""
         return self.model.step(state)
+
+
+def _contents(tracks: Tracks, ids: Int[Tensor, "b a"]) -> Float[Tensor, "b a d"]:
+    """What the tracker knows of each agent, in the agents' order; zero in empty slots."""
+    same = (tracks.ids[:, None] == ids[..., None]) & (ids > 0)[..., None]
+    return same.to(tracks.content.dtype) @ tracks.content
 
 
 def _map_parts(history: BEVSequence, layers: int) -> list[Tensor]:

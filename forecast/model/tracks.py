@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from forecast.model import se2
-from forecast.model.agents import Agents
 from forecast.types import map_tensors
 
 
@@ -137,16 +136,6 @@ class Tracks:
             return values.gather(1, index.expand(*order.shape, *values.shape[2:]))
 
         return map_tensors(self, gather)
-
-    def agents(self) -> Agents:
-        """The tracks as slots of a rollout; forecasting teaches perception nothing about boxes."""
-        return Agents(
-            ids=self.ids.clamp(min=0),
-            label=torch.where(self.ids > 0, self.score.argmax(-1) + 1, 0),
-            past=self.past.detach(),
-            seen=self.seen,
-            size=self.size.detach(),
-        )
 
 
 def predicted(tracks: Tracks, frame: int) -> Float[Tensor, "b s 3"]:

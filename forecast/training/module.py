@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Generator, Tensor, distributed
+from torch import Generator, Tensor
 
 from forecast.data.augment import augment
 from forecast.data.settings import Augmentation
@@ -15,6 +16,7 @@ from forecast.errors import TrainingError
 from forecast.model.baselines import Baseline
 from forecast.model.forecaster import Detecting, Forecaster, ForecastState, SlotStep
 from forecast.rollout import rollout
+from forecast.training.average import mean_count
 from forecast.training.denoising import Denoising
 from forecast.training.losses import Truth, future_of, step_loss
 from forecast.training.matching import TruthAssignment
@@ -129,6 +131,8 @@ class ForecastTraining(pl.LightningModule):
             assignment = TruthAssignment(
                 past.track_state, past.track_class, batch.grid, self.tracks, dice, denoise
             )
+        elif float(torch.rand((), generator=dice)) < self.augmentation.masks_only:
+            past = replace(past, track_state=None, track_class=None)
         parts = self._motion_losses(batch, past, horizon, dice, assignment)
         if assignment is not None:
             parts |= _per_agent(perception_loss(assignment))
@@ -214,11 +218,5 @@ class ForecastTraining(pl.LightningModule):
 
 
 def _per_agent(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    count = parts["agents"].detach().float()
-    if distributed.is_initialized():
-        # Processes average gradients, so they share the mean count: every agent weighs the same.
-        count = count.clone()
-        distributed.all_reduce(count)
-        count = count / distributed.get_world_size()
-    count = count.clamp(min=1.0)
+    count = mean_count(parts["agents"])
     return {name: part / count for name, part in parts.items() if name != "agents"}

@@ -1,0 +1,88 @@
+"""Detected input: gives every occupied cell of the rasters to the track that covers it.
+
+A tracker's boxes say who is where; the raster says exactly how far each agent reaches. Cells start
+from the box that they lie in, then each label floods what is connected to it, so that a box that
+is half a metre off still collects its whole agent.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from forecast.grid import BEVGrid
+from forecast.model import se2
+from forecast.model.tracks import Tracks
+
+# Cells that a label may flood beyond its box: the reach of a lorry whose box is too short.
+FLOOD_CELLS = 12
+
+
+def segment(
+    semantic: Int[Tensor, "b t h w"], tracks: Tracks, grid: BEVGrid
+) -> Int[Tensor, "b t h w"]:
+    """Label maps of the tracks, from class maps.
+
+    Args:
+        semantic: Class of each cell; 0 = background.
+        tracks: Tracks with their poses (expected ones, where not seen) at the same T frames.
+        grid: The grid.
+
+    Returns:
+        The id of the track that each occupied cell belongs to; 0 where no track is near. A cell
+        belongs to tracks of its own class only.
+    """
+    labels = torch.zeros_like(semantic, dtype=torch.long)
+    kind = torch.where(tracks.ids > 0, tracks.score.argmax(-1) + 1, 0)
+    x = torch.as_tensor(grid.x_m, dtype=torch.float32, device=semantic.device)
+    y = torch.as_tensor(grid.y_m, dtype=torch.float32, device=semantic.device)
+    for index, frame in torch.cartesian_prod(*map(torch.arange, semantic.shape[:2])).tolist():
+        cells = semantic[index, frame]
+        row, column = cells.nonzero(as_tuple=True)
+        # Missed by the tracker since its birth, an agent may still be there in the raster.
+        here = tracks.seen[index, :, : frame + 1].any(-1) & (kind[index] > 0)
+        if not len(row) or not here.any():
+            continue
+        share = _share(
+            torch.stack((x[column], y[row]), -1),
+            tracks.past[index, here, frame].detach(),
+            tracks.size[index, here].detach().clamp(min=2 * grid.resolution_m),
+        )
+        other = cells[row, column][:, None] != kind[index, here]
+        best, owner = share.masked_fill(other, torch.inf).min(1)
+        labels[index, frame, row, column] = torch.where(
+            best <= 1.0, tracks.ids[index, here][owner], 0
+        )
+    return _flood(labels, semantic)
+
+
+def _share(
+    points: Float[Tensor, "n 2"], pose: Float[Tensor, "s 3"], size: Float[Tensor, "s 2"]
+) -> Float[Tensor, "n s"]:
+    """How far out each point lies in each box: 0 at its centre, 1 on its edge."""
+    body = se2.unapply(pose[None], points[:, None])
+    return (2 * body.abs() / size).amax(-1)
+
+
+def _flood(
+    labels: Int[Tensor, "b t h w"], semantic: Int[Tensor, "b t h w"]
+) -> Int[Tensor, "b t h w"]:
+    """Grows every label over connected cells of the same class that have none."""
+    kinds = semantic.flatten(0, 1)
+    grown = labels.flatten(0, 1)
+    for kind in kinds.unique().tolist():
+        inside: Bool[Tensor, "n h w"] = kinds == kind
+        if kind == 0 or not (inside & (grown == 0)).any():
+            continue
+        front = torch.where(inside, grown, 0).float()  # ids are below 2^16: exact
+        for _ in range(FLOOD_CELLS):
+            # Four neighbours: parked cars may touch at a corner.
+            near = torch.maximum(
+                functional.max_pool2d(front, (3, 1), 1, (1, 0)),
+                functional.max_pool2d(front, (1, 3), 1, (0, 1)),
+            )
+            front = torch.where(inside & (front == 0), near, front)
+        grown = torch.where(inside, front.long(), grown)
+    return grown.view_as(labels)

@@ -1,0 +1,70 @@
+"""The classical stack for rasters without ids: components, linked from frame to frame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from forecast.model.baselines import Baseline, Components
+from forecast.model.components import link_components
+from forecast.rollout import rollout
+from tests.sequences import sequences
+from tests.support import GRID, Mover
+
+# Far enough apart that no two touch.
+APART = (
+    (
+        Mover(0.0, 0.0, 0.0, 8.0),
+        Mover(10.0, 6.0, 3.1, 5.0),
+        Mover(-8.0, -6.0, 1.5, 0.0),
+        Mover(4.0, -8.0, 1.5, 1.4, length=0.8, width=0.8, label=2),
+    ),
+)
+
+
+def test_components_keep_their_ids_through_the_history() -> None:
+    past = sequences(APART, history=3).crop(0, 3)
+    found = link_components(past.semantic, GRID, past.dt_s)
+    assert torch.equal(found > 0, past.instance > 0)
+    pairs = {tuple(pair) for pair in torch.stack((found, past.instance), -1).view(-1, 2).tolist()}
+    assert len(pairs) == len(APART[0]) + 1  # one id each, and the background
+
+
+def test_classes_are_never_linked() -> None:
+    here, there = (sequences(((Mover(0, 0, 0, 0, label=k),),), history=3) for k in (1, 2))
+    semantic = torch.cat((here.semantic[:, :1], there.semantic[:, :1]), 1)
+    found = link_components(semantic, GRID, 0.5)
+    assert set(found.unique().tolist()) == {0, 1, 2}
+
+
+def test_a_jump_beyond_any_traffic_is_another_agent() -> None:
+    near, far = (sequences(((Mover(x, 0, 0, 0),),), history=3) for x in (-12.0, 12.0))
+    semantic = torch.cat((near.semantic[:, :1], far.semantic[:, :1]), 1)
+    assert set(link_components(semantic, GRID, 0.5).unique().tolist()) == {0, 1, 2}
+
+
+def test_agents_that_leave_and_appear_are_no_error() -> None:
+    past = sequences(APART, history=3).crop(0, 3)
+    semantic = past.semantic.clone()
+    semantic[:, 1] = 0
+    found = link_components(semantic, GRID, 0.5)
+    assert not set(found[:, 0].unique().tolist()) & set(found[:, 2].unique().tolist()) - {0}
+    assert not link_components(0 * semantic, GRID, 0.5).any()
+
+
+def test_where_components_are_the_agents_it_equals_constant_velocity_of_their_masks() -> None:
+    past = sequences(APART, history=3).crop(0, 3)
+    masks = replace(past, track_state=None, track_class=None)
+    ours = [step.semantic for step in rollout(Components(3), past, 3)]
+    other = [step.semantic for step in rollout(Baseline("constant-velocity", 3), masks, 3)]
+    assert all(torch.equal(a, b) for a, b in zip(ours, other, strict=True))
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_ids_of_the_store_are_not_read(value: int) -> None:
+    past = sequences(APART, history=3).crop(0, 3)
+    blind = replace(past, instance=torch.full_like(past.instance, value), track_state=None)
+    ours, other = (next(iter(rollout(Components(3), p, 1))).semantic for p in (past, blind))
+    assert torch.equal(ours, other)

@@ -1,0 +1,79 @@
+"""Occupied cells go to the track that covers them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from forecast.model.segment import segment
+from forecast.model.tracks import Tracks
+from tests.sequences import sequences
+from tests.support import GRID, Mover
+
+CARS = ((Mover(0.0, 0.0, 0.4, 4.0), Mover(8.0, 5.0, 2.0, 0.0)),)
+
+
+def perfect(scene: tuple[tuple[Mover, ...], ...], label: int = 1) -> tuple[Tensor, Tensor, Tracks]:
+    """Class and label maps of a scene, and tracks that know it exactly."""
+    past = sequences(scene, history=3).crop(0, 3)
+    assert past.track_state is not None
+    state = past.track_state
+    ids = torch.arange(1, state.shape[1] + 1)[None]
+    score = torch.full((*ids.shape, 3), -5.0)
+    score[..., label - 1] = 5.0
+    seen = torch.isfinite(state).all(-1)
+    tracks = Tracks(
+        ids, state[..., :3], seen, state[:, :, -1, 3:], score, torch.zeros(*ids.shape, 4)
+    )
+    return past.semantic, past.instance, tracks
+
+
+def test_exact_boxes_give_back_the_label_map() -> None:
+    semantic, instance, tracks = perfect(CARS)
+    assert torch.equal(segment(semantic, tracks, GRID), instance)
+
+
+def test_boxes_half_a_metre_off_still_collect_their_whole_agent() -> None:
+    semantic, instance, tracks = perfect(CARS)
+    off = replace(tracks, past=tracks.past + torch.tensor([0.5, -0.4, 0.2]), size=tracks.size * 0.8)
+    assert torch.equal(segment(semantic, off, GRID), instance)
+
+
+def test_agents_that_touch_are_divided_by_their_boxes() -> None:
+    side_by_side = ((Mover(0.0, 0.0, 0.0, 0.0), Mover(0.0, 2.0, 0.0, 0.0)),)
+    semantic, instance, tracks = perfect(side_by_side)
+    assert torch.equal(segment(semantic, tracks, GRID), instance)
+
+
+def test_a_track_of_another_class_gets_no_cell() -> None:
+    semantic, _, tracks = perfect(CARS, label=2)
+    assert not segment(semantic, tracks, GRID).any()
+
+
+def test_a_frame_that_the_tracker_missed_is_filled_from_where_the_agent_was_expected() -> None:
+    semantic, instance, tracks = perfect(CARS)
+    seen = tracks.seen.clone()
+    seen[:, 0, 2] = False
+    assert torch.equal(segment(semantic, replace(tracks, seen=seen), GRID), instance)
+
+
+def test_before_its_birth_a_track_has_no_cell() -> None:
+    semantic, instance, tracks = perfect(CARS)
+    seen = tracks.seen.clone()
+    seen[:, 0, :2] = False
+    found = segment(semantic, replace(tracks, seen=seen), GRID)
+    assert not (found[:, :2] == 1).any()
+    assert torch.equal(found[:, 2], instance[:, 2])
+
+
+def test_nobody_gets_no_cell() -> None:
+    semantic, _, tracks = perfect(CARS)
+    assert not segment(semantic, replace(tracks, ids=-tracks.ids), GRID).any()
+
+
+def test_an_empty_slot_and_an_empty_raster_give_nothing() -> None:
+    semantic, _, tracks = perfect(CARS)
+    assert not segment(semantic, replace(tracks, ids=0 * tracks.ids), GRID).any()
+    assert not segment(torch.zeros_like(semantic), tracks, GRID).any()
