@@ -23,6 +23,7 @@ from forecast.training.track_rules import carried_on
 
 CLASS_COST = 2.0
 CENTRE_COST_PER_M = 1.0
+WORST_COST = 1e9
 # A truth that no candidate lies near was not found by the heatmap: nobody is blamed for it.
 REACH_M = 4.0
 
@@ -127,9 +128,19 @@ class TruthAssignment:
         )
         chance = torch.sigmoid(queries.score[index, free])[:, self.label[index, new] - 1]
         cost = CENTRE_COST_PER_M * distance - CLASS_COST * chance
-        rows, columns = linear_sum_assignment(cost.float().cpu().numpy())
-        near = (distance[rows, columns] < REACH_M).cpu().numpy()
-        return (
-            torch.as_tensor(rows[near], device=distance.device),
-            torch.as_tensor(columns[near], device=distance.device),
-        )
+        rows, columns = least_cost(cost)
+        near = distance[rows, columns] < REACH_M
+        return rows[near], columns[near]
+
+
+def least_cost(cost: Float[Tensor, "q m"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:
+    """Rows and columns that belong together, by least total cost (the Hungarian method).
+
+    A cost that is not a number is a very high one: the loss then says what went wrong.
+    """
+    finite = cost.float().nan_to_num(nan=WORST_COST, posinf=WORST_COST, neginf=-WORST_COST)
+    rows, columns = linear_sum_assignment(finite.cpu().numpy())
+    return (
+        torch.as_tensor(rows, device=cost.device),
+        torch.as_tensor(columns, device=cost.device),
+    )

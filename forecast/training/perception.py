@@ -10,9 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.ops import sigmoid_focal_loss
 
 from forecast.grid import BEVGrid
 from forecast.training.matching import Assigned, TruthAssignment
+
+ALPHA, GAMMA = 0.25, 2.0
 
 
 def perception_loss(assignment: TruthAssignment) -> dict[str, Tensor]:
@@ -51,9 +54,10 @@ def _answer_loss(assigned: Assigned, assignment: TruthAssignment) -> dict[str, T
     truth = assignment.state[sample, track, queries.frame]
     target = torch.zeros_like(queries.score)
     target[sample, query, assignment.label[sample, track] - 1] = 1.0
+    classes = sigmoid_focal_loss(queries.score, target, ALPHA, GAMMA)
     pose, size = queries.pose[sample, query], queries.size[sample, query]
     return {
-        "class": 2.0 * (_focal(queries.score, target) * queries.live[..., None]).sum(),
+        "class": 2.0 * (classes * queries.live[..., None]).sum(),
         "box": (pose[:, :2] - truth[:, :2]).abs().sum()
         + (1 - (pose[:, 2] - truth[:, 2]).cos()).sum()
         + (size.log() - truth[:, 3:].clamp(min=0.1).log()).abs().sum(),
@@ -76,10 +80,3 @@ def _heat_loss(heat: Tensor, state: Tensor, visible: Tensor, grid: BEVGrid) -> T
     hit = functional.logsigmoid(heat) * (1 - chance) ** 2
     miss = functional.logsigmoid(-heat) * chance**2 * (1 - target) ** 4
     return -torch.where(peak, hit, miss).sum()
-
-
-def _focal(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    cross = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    chance = torch.sigmoid(logits)
-    wrong = chance * (1 - target) + (1 - chance) * target
-    return (alpha * target + (1 - alpha) * (1 - target)) * cross * wrong**gamma

@@ -148,6 +148,15 @@ def test_the_collective_average_divides_once_by_all_truths_and_all_tracks_that_l
     assert float(perception_loss(assignment)["agents"]) == 3 + 2 + 1
 
 
+def test_a_pose_that_is_not_a_number_makes_the_loss_none_rather_than_the_matching_fail() -> None:
+    state, label = truth([(0.0, 0.0), (3.0, 0.0)])
+    frame = queries([(0.5, 0.0), (3.0, 0.0)], [(1, 0.0, 0.0)])
+    broken = replace(frame, pose=torch.full_like(frame.pose, torch.nan))
+    assignment = TruthAssignment(state, label, GRID)
+    assignment(broken)
+    assert torch.isnan(perception_loss(assignment)["box"])
+
+
 def test_a_sequence_without_any_track_can_be_assigned() -> None:
     state, label = torch.zeros(1, 0, 2, 5), torch.zeros(1, 0, dtype=torch.long)
     assignment = TruthAssignment(state, label, GRID)
