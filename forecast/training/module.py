@@ -131,12 +131,17 @@ class ForecastTraining(pl.LightningModule):
             assignment = TruthAssignment(
                 past.track_state, past.track_class, batch.grid, self.tracks, dice, denoise
             )
-        elif float(torch.rand((), generator=dice)) < self.augmentation.masks_only:
+        elif self._masks_only(dice):
             past = replace(past, track_state=None, track_class=None)
         parts = self._motion_losses(batch, past, horizon, dice, assignment)
         if assignment is not None:
             parts |= _per_agent(perception_loss(assignment))
         return parts
+
+    def _masks_only(self, dice: Generator) -> bool:
+        share = self.augmentation.masks_only
+        # Nothing is drawn for what is off, so that other draws stay what they were.
+        return share > 0 and float(torch.rand((), generator=dice)) < share
 
     def _motion_losses(
         self,
