@@ -12,13 +12,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from forecast.errors import DataError
 from forecast.model.backbone import Backbone
 from forecast.model.detr.deformable import DeformableTransformer, corrected
 from forecast.model.detr.dense import DenseTransformer
-from forecast.model.detr.dot_head import DotMaskHead
 from forecast.model.detr.mask_head import FpnMaskHead, MaskPyramid
 from forecast.model.detr.outputs import Decoded, Detections
 from forecast.model.detr.padding import check_mask, shrink_mask
+from forecast.model.detr.pixels import SHARE, PixelMaskHead, SemanticHead
 from forecast.model.detr.spec import DetectorSpec
 from forecast.model.position import position_embedding
 
@@ -79,7 +80,9 @@ class Detector(nn.Module):
             case "fpn":
                 self.mask_head = FpnMaskHead(dim, spec.heads, self.mask_pyramid.widths)
             case "dot":
-                self.dot_head = DotMaskHead(dim, self.mask_pyramid.widths)
+                self.dot_head = PixelMaskHead(dim, self.mask_pyramid.widths)
+        if spec.semantic_head:
+            self.semantic_head = SemanticHead(dim // SHARE, widths[::-1], spec.classes)
 
     def _start_rare_and_still(self) -> None:
         """Untrained, classes are rare and boxes small and where the references are."""
@@ -108,8 +111,10 @@ class Detector(nn.Module):
             live: Which queries to draw masks of; None draws all.
 
         Raises:
-            DataError: A mask of another shape, or one that calls a whole frame padding.
+            DataError: Frames of other channels or too small, a mask of another shape, or one that
+                calls a whole frame padding.
         """
+        self._check_frame(frame)
         if mask is not None:
             check_mask(mask, frame)
         pyramid = self.backbone(frame)
@@ -117,7 +122,19 @@ class Detector(nn.Module):
         masks = None
         if self.spec.mask_head != "none":
             masks = self._masks(decoded, self.mask_pyramid(frame, pyramid), live, context)
-        return Detections(self._classes(decoded), self._boxes(decoded), masks, decoded)
+        classes = None
+        if self.spec.semantic_head:
+            classes = self.semantic_head(pyramid[::-1], frame.shape[2:])
+        return Detections(self._classes(decoded), self._boxes(decoded), masks, decoded, classes)
+
+    def _check_frame(self, frame: Float[Tensor, "b c h w"]) -> None:
+        channels, stride = self.spec.channels, self.backbone.strides[-1]
+        if frame.shape[1] != channels or max(frame.shape[2:]) <= stride:
+            raise DataError(
+                f"frames of {channels} channels and more than {stride} cells along x or y",
+                " x ".join(str(size) for size in frame.shape[1:]),
+                "change detector.channels, or give larger frames or a smaller stem_stride",
+            )
 
     def _decode(
         self, pyramid: list[Tensor], mask: Tensor | None

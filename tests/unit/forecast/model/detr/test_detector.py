@@ -132,6 +132,12 @@ def test_masks_of_the_wrong_sense_or_shape_are_refused(mask: torch.Tensor, words
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 64, 96), (1, 3, 32, 20)])
+def test_frames_of_other_channels_or_of_a_single_cell_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match="3 channels and more than 32 cells"):
+        detector()(torch.rand(shape))
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_widths_of_the_backbone_flow_into_all_that_reads_it(name: str) -> None:
     with torch.device("meta"):
