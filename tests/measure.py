@@ -14,7 +14,8 @@ from pathlib import Path
 def measured(name: str) -> Iterator[None]:
     """Prints how long a block took and by how much it raised the process's resident memory.
 
-    Linux with glibc only: the high-water mark is put back before the block; elsewhere only time is printed.
+    The high-water mark is put back before the block, which takes Linux with glibc; elsewhere only
+    the time is printed.
     """
     base = _reset_peak()
     start = time.perf_counter()
