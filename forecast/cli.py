@@ -172,9 +172,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
 ) -> None:
     """Train a forecaster."""
-    from forecast.config import load_config
+    from forecast.config import load_config, refuse_detector
 
     settings = load_config(config, set_ or [])  # refuse bad settings before torch is loaded
+    refuse_detector(settings)
     from forecast import workflows
 
     workflows.train(settings, data, val, output, resume)

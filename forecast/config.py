@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecast.data.settings import Augmentation, Loading
 from forecast.errors import ConfigError
+from forecast.model.detr.spec import DetectorSpec
 from forecast.model.spec import ForecasterSpec
 from forecast.training.settings import LossWeights, Optimisation, Stage, TrackRules
 
@@ -18,6 +19,8 @@ class Config(BaseModel):
 
     Attributes:
         model: The network.
+        detector: A network that finds objects in one frame, in place of ``model``; it can be
+            looked into (`forecast inspect model`) and used from Python, but not trained here.
         curriculum: Stages in order.
         loss: Weights of the loss.
         tracks: How tracks of detected input are taught.
@@ -37,6 +40,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: ForecasterSpec = ForecasterSpec()
+    detector: DetectorSpec | None = None
     curriculum: tuple[Stage, ...] = Field(default=(Stage(10, 6),), min_length=1)
     loss: LossWeights = LossWeights()
     tracks: TrackRules = TrackRules()
@@ -72,6 +76,8 @@ def load_config(path: str | None, overrides: list[str]) -> Config:
     for override in overrides:
         _set(settings, override)
     _refuse_unknown(settings, path)
+    if settings.get("detector") is not None and "model" in settings:
+        raise ConfigError("either `model` or `detector`", f"both in {path}", "leave one out")
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
@@ -80,6 +86,20 @@ def load_config(path: str | None, overrides: list[str]) -> Config:
         raise ConfigError(
             f"{where}: {first['msg']}", repr(first["input"]), f"correct {where} in {path}"
         ) from error
+
+
+def refuse_detector(config: Config) -> None:
+    """Refuses to train what has no training here.
+
+    Raises:
+        ConfigError: The configuration is of a detector.
+    """
+    if config.detector is not None:
+        raise ConfigError(
+            "a configuration with `model`, a forecaster, to train",
+            "one with `detector`",
+            "look into it with `forecast inspect model`, or train configs/small.yaml",
+        )
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
@@ -115,6 +135,7 @@ def _refuse_unknown(settings: dict[str, Any], path: str | None) -> None:
     """Pydantic ignores unknown keys of standard dataclasses; a typing error must not pass."""
     parts: dict[str, type[Any]] = {
         "model": ForecasterSpec,
+        "detector": DetectorSpec,
         "loss": LossWeights,
         "tracks": TrackRules,
         "augmentation": Augmentation,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,13 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from data_tools.prepare import PrepareReport
+    from forecast.anatomy import Anatomy, Variant
+    from forecast.model.costs import Stage
     from forecast.scores import ClassScores, Scores
     from forecast.workflows import RolloutSummary
 
 MOST_LEADS = 6  # columns of a table that a terminal has room for
+MEASURES = ("parameters", "multiply-adds", "activations")
 MOST_SKIPPED = 20  # lines about inputs left out; the rest is counted
 
 
@@ -51,6 +54,73 @@ def print_facts(facts: Mapping[str, str]) -> None:
     for name, value in facts.items():
         table.add_row(name, value)
     _print(table)
+
+
+def print_anatomy(anatomy: Anatomy) -> None:
+    """A network's stages; with variants, these side by side, a star where they differ."""
+    print(f"{anatomy.kind} of {anatomy.source}, input {_size(anatomy.own.input)}")
+    _print(_variant_table(anatomy.variants) if anatomy.variants else _stage_table(anatomy.own))
+    print(anatomy.remark)
+
+
+def _stage_table(variant: Variant) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for header in ("stage", "shape", *MEASURES):
+        table.add_column(header, justify="left" if header in ("stage", "shape") else "right")
+    for stage in variant.stages:
+        table.add_row(stage.name, _size(stage.shape), *_costs(stage))
+    table.add_row("total", "", *_costs(variant.total), style="bold")
+    return table
+
+
+def _variant_table(variants: Sequence[Variant]) -> Table:
+    """A line for each shape, and for each cost that is not the same everywhere."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for variant in variants:
+        changes = ", ".join(f"{key}={value}" for key, value in variant.changes.items())
+        table.add_column(changes, justify="right")
+    stages = [{stage.name: stage for stage in variant.stages} for variant in variants]
+    names = list(dict.fromkeys(name for one in stages for name in one))
+    for name in names:
+        found = [one.get(name) for one in stages]
+        _compare(table, name, ["" if one is None else _size(one.shape) for one in found])
+        costs = zip(*(_costs(one) for one in found), strict=True)
+        for measure, values in zip(MEASURES, costs, strict=True):
+            if len(set(values)) > 1:
+                _compare(table, f"  {measure}", values)
+    costs = zip(*(_costs(variant.total) for variant in variants), strict=True)
+    for measure, values in zip(MEASURES, costs, strict=True):
+        _compare(table, f"total {measure}", values)
+    return table
+
+
+def _compare(table: Table, label: str, values: Sequence[str]) -> None:
+    differ = len(set(values)) > 1
+    table.add_row(label + (" *" if differ else ""), *values, style="bold" if differ else None)
+
+
+def _costs(stage: Stage | None) -> tuple[str, ...]:
+    """Parameters, multiply-adds and activations; blank where there are none."""
+    if stage is None:
+        return ("",) * len(MEASURES)
+    return (
+        _scaled(stage.parameters, 1000, ("G", "M", "k")),
+        _scaled(stage.multiply_adds, 1000, ("G", "M", "k")),
+        _scaled(stage.activation_bytes, 1024, ("GiB", "MiB", "KiB")),
+    )
+
+
+def _scaled(number: int, step: int, units: tuple[str, str, str]) -> str:
+    """Three digits and the largest unit that fits; blank for zero."""
+    for power, unit in zip((3, 2, 1), units, strict=True):
+        if number >= step**power:
+            return f"{number / step**power:#.3g} {unit}".replace(". ", " ")
+    return str(number or "")
+
+
+def _size(shape: Sequence[int] | None) -> str:
+    return "None" if shape is None else " x ".join(map(str, shape))
 
 
 def print_prepare_report(report: PrepareReport, output: str) -> None:

@@ -16,6 +16,7 @@ PACKAGES = (
     "zarr",
     "dask",
     "mmcv-lite",
+    "mmcv",
     "torch-ms-deform-attn",
     "eclipse-sumo",
 )
@@ -27,7 +28,7 @@ def examine() -> dict[str, str]:
         "python": f"{platform.python_version()} on {platform.platform()}",
         **{name: _version(name) for name in PACKAGES},
         "devices": ", ".join(_devices()),
-        "attention": _attention(),
+        **_attention(),
         "packaged files": _packaged(),
     }
 
@@ -50,14 +51,18 @@ def _devices() -> list[str]:
     return found
 
 
-def _attention() -> str:
+def _attention() -> dict[str, str]:
+    """The backend that `auto` takes, and each of them with what keeps it from running."""
     import torch
 
-    from forecast.model.kernels import choose_backend
+    from forecast.model.kernels import COMPILED, choose_backend, problem
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backend, reason = choose_backend("auto", device)
-    return f"{backend} on {device}: {reason}"
+    found = {"attention": f"{backend} on {device}: {reason}", "attention torch": "runs"}
+    for name in COMPILED:
+        found[f"attention {name}"] = problem(name, device) or "runs"
+    return found
 
 
 def _packaged() -> str:

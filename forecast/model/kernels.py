@@ -21,6 +21,7 @@ from forecast.errors import ConfigError
 from forecast.model.spec import BackendName
 
 Shapes = Sequence[tuple[int, int]]
+COMPILED: tuple[BackendName, ...] = ("native", "mmcv")  # in the order in which `auto` tries them
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -95,12 +96,10 @@ def choose_backend(name: BackendName, device: str) -> tuple[BackendName, str]:
     """
     if name == "torch":
         return "torch", "asked for"
-    problems: dict[BackendName, Callable[[str], str | None]]
-    problems = {"native": _native_problem, "mmcv": _mmcv_problem}
     refused = {}
-    for compiled, problem in problems.items():
+    for compiled in COMPILED:
         if name in ("auto", compiled):
-            reason = problem(device)
+            reason = problem(compiled, device)
             if reason is None:
                 return compiled, f"a compiled kernel for {device}, faster than PyTorch"
             refused[compiled] = reason
@@ -112,6 +111,11 @@ def choose_backend(name: BackendName, device: str) -> tuple[BackendName, str]:
         why,
         "choose the backend `auto` or `torch`, or see docs/attention.md",
     )
+
+
+def problem(backend: BackendName, device: str) -> str | None:
+    """Why a compiled backend does not run on a kind of device; None where it does."""
+    return _native_problem(device) if backend == "native" else _mmcv_problem(device)
 
 
 def _native_problem(device: str) -> str | None:

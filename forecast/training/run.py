@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from forecast.checkpoint import load_checkpoint, save_checkpoint
-from forecast.config import Config
+from forecast.config import Config, refuse_detector
 from forecast.data.module import SequenceData
 from forecast.data.reader import SequenceReader
 from forecast.errors import CheckpointError, ConfigError, DataError
@@ -51,10 +51,12 @@ def run_training(config: Config, data: str, val: str | None, output: str, resume
         Path of the weights.
 
     Raises:
-        ConfigError: The folder holds a run already and ``resume`` is off.
+        ConfigError: The folder holds a run already and ``resume`` is off, or there is no training
+            for what is configured.
         DataError: A store is unreadable or does not fit.
         TrainingError: The loss became non-finite.
     """
+    refuse_detector(config)
     folder = Path(output)
     state = _state_file(folder, resume)
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):

@@ -4,6 +4,7 @@ import pytest
 
 from forecast.config import load_config
 from forecast.errors import ConfigError
+from forecast.training.run import run_training
 
 
 def write(path: Path, text: str) -> str:
@@ -16,8 +17,15 @@ def test_every_configuration_in_the_repository_is_valid() -> None:
     found = sorted(Path("configs").glob("*.yaml"))
     assert found
     for path in found:
-        assert path.read_text().startswith("# forecast train --config"), "opens with its command"
-        load_config(str(path), [])
+        command = "inspect model" if load_config(str(path), []).detector else "train --config"
+        assert path.read_text().startswith(f"# forecast {command} configs/{path.name}")
+
+
+def test_a_detector_cannot_be_trained(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "detector: {queries: 10}\n"), [])
+    with pytest.raises(ConfigError, match="`detector`"):
+        run_training(config, "train.zarr", None, str(tmp_path / "run"), resume=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_settings_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
@@ -37,6 +45,10 @@ def test_settings_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
         ("curriculum: [{epochs: 1, horizon: 1, detected: 1.5}]", [], "0..1"),
         ("seed: -1", [], "seed"),
         ("model: {dim: 30}", [], "model.dim"),
+        ("detector: {dims: 3}", [], "dims"),
+        ("detector: {hidden_dim: 100}", [], "detector.hidden_dim"),
+        ("detector: {backbone: resnet18, dilation: true}", [], "basic blocks"),
+        ("{model: {dim: 64}, detector: {queries: 10}}", [], "either"),
         ("- a list", [], "mapping"),
         ("a: [", [], "YAML"),
         ("seed: 1", ["seed"], "a.b=c"),
