@@ -44,9 +44,11 @@ class Detections:
         outputs_coord: Boxes, cx, cy, w, h as fractions of the frame.
         mask_logits: Masks of the last layer's queries; None without a mask head.
         decoded: What the transformer returned.
+        semantic_logits: Class of every cell of the frame, background first; None without that head.
     """
 
     outputs_class: Float[Tensor, "layers b q logits"]
     outputs_coord: Float[Tensor, "layers b q 4"]
     mask_logits: Float[Tensor, "b q h w"] | None
     decoded: Decoded
+    semantic_logits: Float[Tensor, "b k h w"] | None = None

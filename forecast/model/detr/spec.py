@@ -43,6 +43,8 @@ class DetectorSpec:
             an embedding of every cell).
         mask_stride: Cells of the frame per cell of a mask along x and y: 4 x stem_stride as in the
             reference on deformable features, stem_stride as in the original, or 1.
+        semantic_head: Whether every cell gets a class as well, background among them, for what has
+            no instances.
         dropout: Probability of dropping a number in training.
         backend: Implementation of deformable attention.
     """
@@ -67,6 +69,7 @@ class DetectorSpec:
     auxiliary: bool = True
     mask_head: MaskHeadName = "none"
     mask_stride: int = 16
+    semantic_head: bool = False
     dropout: float = 0.0
     backend: BackendName = "auto"
 
@@ -94,7 +97,7 @@ class DetectorSpec:
         dim = self.hidden_dim
         self._check("hidden_dim", dim > 0 and dim % self.heads == 0, "heads divides it")
         self._check("hidden_dim", dim % 4 == 0, "4 divides it (position embedding)")
-        if self.attention == "deformable" or self.mask_head == "dot":
+        if self.attention == "deformable" or self.mask_head == "dot" or self.semantic_head:
             self._check("hidden_dim", dim % 32 == 0, "32 divides it (group norm)")
         if self.mask_head == "fpn":
             self._check("hidden_dim", dim % 128 == 0, "128 divides it (group norm of masks)")
