@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Generator
 
+from forecast.config import load_config
 from forecast.errors import ConfigError
 from forecast.training.matching import TruthAssignment
 from forecast.training.perception import perception_loss
@@ -140,3 +141,11 @@ def test_after_the_last_frame_there_is_nothing_to_practise() -> None:
 def test_rules_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="tracks section"):
         TrackRules(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_rules_are_a_section_of_the_configuration() -> None:
+    assert load_config(None, ["tracks.drop=0.1", "tracks.denoising=3"]).tracks == TrackRules(
+        drop=0.1, denoising=3
+    )
+    with pytest.raises(ConfigError, match="overlap, drop, insert"):
+        load_config(None, ["tracks.overlapp=0.1"])
