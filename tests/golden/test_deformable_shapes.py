@@ -4,19 +4,16 @@ The table is read twice: on meta tensors in the quick suite, and, marked slow, b
 passes that print their time and peak memory (``-s``).
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from forecast.model.detr.detector import Detector
 from forecast.model.detr.outputs import Detections
 from forecast.model.detr.spec import DetectorSpec
 from tests.measure import measured
+from tests.shapes import Shape, record, record_mask_head
 
-Shape = tuple[int, ...] | None
 SPECS = {
     "resnet50 dilated": DetectorSpec(
         backbone="resnet50", dilation=True, auxiliary=False, mask_head="fpn"
@@ -72,32 +69,11 @@ TABLE: dict[str, dict[str, Shape]] = {
 }
 
 
-def record(rows: dict[str, Shape], name: str) -> Callable[[nn.Module, Any, Any], None]:
-    """A hook that writes down the shape of what a module returns.
-
-    The mask head draws a few queries at a time where memory is short: their number adds up.
-    """
-
-    def hook(_: nn.Module, __: object, output: Tensor | list[Tensor]) -> None:
-        if isinstance(output, Tensor):
-            before = rows.get(name) or (0,)
-            rows[name] = (before[0] + output.shape[0], *output.shape[1:])
-        else:
-            start = 1 if name == "layer" else 0
-            for index, tensor in enumerate(output):
-                rows[f"{name}{index + start}"] = tuple(tensor.shape)
-
-    return hook
-
-
 def shapes_of_run(detector: Detector, frame: Tensor) -> dict[str, Shape]:
     """The rows of the table as one forward pass makes them."""
     rows: dict[str, Shape] = {}
     detector.backbone.register_forward_hook(record(rows, "layer"))
-    detector.mask_pyramid.register_forward_hook(record(rows, "pyramid "))
-    for name in ("attention_map", "input", *(f"stage{i}" for i in range(1, 6)), "logits"):
-        module = detector.mask_head.get_submodule(name)
-        module.register_forward_hook(record(rows, f"mask_head.{name}"))
+    record_mask_head(rows, detector.mask_pyramid, detector.mask_head)
     with torch.no_grad():
         out: Detections = detector(frame)
     for name in ("outputs_class", "outputs_coord", "mask_logits"):
