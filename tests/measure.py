@@ -17,12 +17,24 @@ def measured(name: str) -> Iterator[None]:
     The high-water mark is put back before the block, which takes Linux with glibc; elsewhere only
     the time is printed.
     """
-    base = _reset_peak()
-    start = time.perf_counter()
+    cost = Cost()
     yield
-    seconds = time.perf_counter() - start
-    memory = "" if base is None else f", peak memory +{_resident('VmHWM') - base:.0f} MiB"
+    seconds, peak = cost.so_far()
+    memory = "" if peak is None else f", peak memory +{peak:.0f} MiB"
     print(f"\n{name}: {seconds:.1f} s{memory}")
+
+
+class Cost:
+    """Counts from where it is made."""
+
+    def __init__(self) -> None:
+        self._base = _reset_peak()
+        self._start = time.perf_counter()
+
+    def so_far(self) -> tuple[float, float | None]:
+        """Seconds, and MiB above the resident memory at the start; None where it is not known."""
+        seconds = time.perf_counter() - self._start
+        return seconds, None if self._base is None else _resident("VmHWM") - self._base
 
 
 def _reset_peak() -> float | None:
