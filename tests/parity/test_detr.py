@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from forecast.model.detr.detector import Detector
-from forecast.model.detr.postprocess import panoptic_by_overlap, scores_and_labels
+from forecast.model.detr.postprocess import (
+    class_shares,
+    panoptic_by_overlap,
+    scores_and_labels,
+)
 from forecast.model.detr.spec import DetectorSpec, PositionName
 
 transformers = pytest.importorskip("transformers")
@@ -243,3 +247,16 @@ def test_panoptic_maps_by_overlap_are_those_of_transformers() -> None:
             assert segment.score == pytest.approx(other["score"], abs=1e-6)
         found += len(ours.segments)
     assert found >= 10
+
+
+def test_class_maps_are_those_of_transformers() -> None:
+    torch.manual_seed(6)
+    logits, masks = torch.randn(2, QUERIES, CLASSES + 1) * 2, torch.randn(2, QUERIES, 6, 9) * 2
+    output = SimpleNamespace(logits=logits, pred_masks=masks)
+    expected = transformers.DetrImageProcessor().post_process_semantic_segmentation(
+        output, target_sizes=[(12, 20)] * 2
+    )
+    for index, theirs in enumerate(expected):
+        ours = class_shares(logits[index], masks[index], no_object=True, size=(12, 20)).argmax(0)
+        assert len(ours.unique()) > 1
+        torch.testing.assert_close(ours, theirs)

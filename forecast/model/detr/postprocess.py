@@ -186,6 +186,24 @@ def panoptic_by_overlap(
     return _described(ids, groups, areas, scores, labels)
 
 
+def class_shares(
+    logits: Float[Tensor, "q c"],
+    masks: Float[Tensor, "q h w"],
+    no_object: bool,
+    size: tuple[int, int] | None = None,
+) -> Float[Tensor, "k H W"]:
+    """How much the queries say for each class at each cell; the argmax is MaskFormer's class map.
+
+    Args:
+        logits: Class logits.
+        masks: Mask logits.
+        no_object: Whether the last class stands for "nothing" (see ``scores_and_labels``).
+        size: Size of the maps; that of the masks where None.
+    """
+    share = logits.softmax(-1)[:, :-1] if no_object else logits.sigmoid()
+    return resize_masks(torch.einsum("qc,qhw->chw", share, masks.sigmoid()), size)
+
+
 def label_maps(
     scores: Float[Tensor, "q"],
     labels: Int[Tensor, "q"],
