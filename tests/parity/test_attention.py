@@ -1,7 +1,6 @@
 """Deformable attention against mmcv's own function and a plain loop."""
 
 import importlib
-import sys
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -12,8 +11,9 @@ from torch import Tensor
 from forecast.errors import ConfigError
 from forecast.model import kernels
 from forecast.model.attention import MultiScaleDeformableAttention
-from forecast.model.kernels import choose_backend, deformable_attention
+from forecast.model.kernels import COMPILED, choose_backend, deformable_attention, problem
 from forecast.model.spec import BackendName
+from tests.mmcv import mmcv_attention
 
 SHAPES = [(9, 13), (5, 7), (3, 4)]
 CELLS = sum(h * w for h, w in SHAPES)
@@ -38,17 +38,7 @@ BACKENDS = [
 
 @pytest.fixture(scope="module")
 def mmcv_ops() -> ModuleType:
-    """mmcv-lite's deformable attention: it imports a compiled module that its wheel lacks."""
-    pytest.importorskip("mmcv", reason="mmcv-lite is not installed", exc_type=ImportError)
-
-    class AnyOperator(ModuleType):
-        def __getattr__(self, name: str) -> object:
-            return None
-
-    sys.modules.setdefault("mmcv._ext", AnyOperator("mmcv._ext"))
-    from mmcv.ops import multi_scale_deform_attn
-
-    return multi_scale_deform_attn
+    return mmcv_attention()
 
 
 def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,6 +90,22 @@ def test_the_native_kernel_gives_the_numbers_of_torch_at_the_reference_size() ->
         results.append([out, value.grad, locations.grad, weights.grad])
     for native, reference in zip(*results, strict=True):
         torch.testing.assert_close(native, reference, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+def test_compiled_kernels_give_the_numbers_of_torch_on_cuda(backend: BackendName) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    if (reason := problem(backend, "cuda")) is not None:
+        pytest.skip(reason)
+    results = []
+    for name in (backend, "torch"):
+        parts = [part.detach().cuda().requires_grad_() for part in inputs()]
+        out = deformable_attention(parts[0], SHAPES, parts[1], parts[2], name)
+        out.square().sum().backward()
+        results.append([out, *(part.grad for part in parts)])
+    for mine, other in zip(*results, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
