@@ -91,7 +91,7 @@ def load_backbone(backbone: Backbone, path: Path) -> None:
     Raises:
         CheckpointError: The file cannot be read, or is of another ResNet.
     """
-    weights = _read_weights(path)
+    weights = read_weights(path)
     own = backbone.extract.state_dict()
     stem = weights.get("conv1.weight")
     if stem is not None:
@@ -115,7 +115,15 @@ def _adapt_stem(weight: Float[Tensor, "n k a b"], channels: int) -> Float[Tensor
     return mean.expand(-1, channels, -1, -1).contiguous()
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file by name, read without unpickling anything else.
+
+    Args:
+        path: A ``.safetensors`` file, or one of ``torch.save``: a state dict, alone or as "model".
+
+    Raises:
+        CheckpointError: The file cannot be read or holds anything else.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -126,6 +134,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: {str(error).splitlines()[0]}",
             "give a file that holds a state dict and nothing else",
         ) from error
+    if isinstance(weights, dict) and isinstance(weights.get("model"), dict):
+        weights = weights["model"]
     if not isinstance(weights, dict) or not all(torch.is_tensor(v) for v in weights.values()):
         raise CheckpointError(
             "a state dict, from names to tensors", str(path), "save model.state_dict() alone"
