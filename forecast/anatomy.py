@@ -17,7 +17,6 @@ from forecast.errors import ConfigError
 from forecast.model.costs import COUNTED, Stage, total
 from forecast.model.detr.spec import DetectorSpec
 from forecast.model.spec import ForecasterSpec, Inputs
-from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
 
 MOST_VARIANTS = 12
 # Sizes where none is asked for: the reference's images, the default BEV grid.
@@ -112,14 +111,17 @@ def describe_model(source: str, size: str | None, vary: Sequence[str]) -> Anatom
 
 def _read(source: str) -> tuple[Spec, Inputs]:
     """The network's settings, and what a forecaster's data offer."""
-    inputs = Inputs(DEFAULT_CLASSES, MAP_LAYERS)
     if Path(source).is_dir() or source.endswith(".safetensors"):
         from forecast.checkpoint import load_checkpoint
 
         model = load_checkpoint(source).model
         return model.spec, model.inputs
     config = load_config(source, [])
-    return config.detector or config.model, inputs
+    if config.detector is not None:
+        return config.detector, Inputs((), ())  # it reads any channels
+    from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS  # loads xarray
+
+    return config.model, Inputs(DEFAULT_CLASSES, MAP_LAYERS)
 
 
 def _range(text: str) -> list[tuple[str, Any]]:

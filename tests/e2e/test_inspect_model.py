@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -123,6 +124,16 @@ def test_a_shell_gets_a_table() -> None:
     assert done.returncode == 0, done.stderr
     assert "1 x 100 x 200 x 400" in done.stdout
     assert "total" in done.stdout
+
+
+def test_help_answers_at_once() -> None:
+    """Half a second on an idle machine; the bound leaves room for a busy one."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert "--vary" in run("inspect", "model", "--help").stdout
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0
 
 
 @pytest.mark.parametrize(

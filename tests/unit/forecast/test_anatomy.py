@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from forecast.anatomy import Anatomy, describe_model
 from forecast.console import print_anatomy
@@ -115,6 +116,16 @@ def test_every_parameter_of_a_forecaster_belongs_to_a_stage(spec: ForecasterSpec
     assert named["instance"].shape == (1, 64, 96)
     assert named["queries"].shape == (1, min(16, spec.slots), spec.dim)
     assert ("memory" in named) == spec.memory
+
+
+def test_multiply_adds_are_half_of_what_torch_counts_as_flops() -> None:
+    spec = replace(TINY, attention="dense", mask_head="fpn", mask_stride=4)  # samples nothing
+    with torch.device("meta"):
+        model, frame = Detector(spec).eval(), torch.zeros(1, 3, 64, 96)
+        with FlopCounterMode(display=False) as counter:
+            model(frame)
+    counted = total(detector_stages(spec, 64, 96)).multiply_adds
+    assert counted == counter.get_total_flops() // 2
 
 
 def test_a_meta_run_and_a_real_one_have_the_same_shapes(config: str) -> None:
