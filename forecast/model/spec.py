@@ -48,8 +48,8 @@ class ForecasterSpec:
         birth: Score from which a detect query becomes a track.
         stay: Score from which a track of detected input is seen again.
         miss_tolerance: History frames in a row that such a track may go unseen before it ends.
-        update_position: Whether QIM updates the position part of a query as well (MOTR); else it
-            is made anew from the query's pose at every frame (MOTRv2).
+        update_position: Whether QIM updates the position part of a query as well (MOTR), beside
+            what its pose says; else it is made anew from the pose at every frame (MOTRv2).
         keep: Existence probability above which an agent is drawn.
         backend: Implementation of deformable attention.
     """

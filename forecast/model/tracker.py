@@ -237,15 +237,17 @@ class Tracker(nn.Module):
         )
 
     def _positions(self, asked: _Asked, tracks: Tracks) -> Float[Tensor, "b q d"]:
-        """Position parts, from kinematics or (tracks, where QIM updates them) as carried."""
+        """Position parts, from poses; where QIM updates them, tracks carry theirs as well."""
         known, yaw = asked.known, asked.pose[..., 2]
         about = torch.stack((known, yaw.cos() * known, yaw.sin() * known), -1)
         position: Tensor = self.position(torch.cat((about, asked.traits), -1))
         if tracks.position is None:
             return position
-        first = self.spec.queries
-        after = first + tracks.position.shape[1]
-        return torch.cat((position[:, :first], tracks.position, position[:, after:]), 1)
+        count = self.spec.queries
+        mine = slice(count, count + tracks.position.shape[1])
+        carried = torch.zeros_like(position)
+        carried[:, mine] = tracks.position
+        return position + carried
 
     def _answers(self, frame: int, heat: Tensor, asked: _Asked, output: Tensor) -> FrameQueries:
         """Class and box of every query after one decoder layer."""

@@ -117,7 +117,7 @@ class Tracks:
         size: Length and width, metres.
         score: Logit of every class.
         content: Content part of its query.
-        position: Position part, where QIM updates it; else it is made anew at every frame.
+        position: What QIM adds to its position part; None where it updates content only.
     """
 
     ids: Int[Tensor, "b s"]
