@@ -5,31 +5,28 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from forecast.model.attention import MultiScaleDeformableAttention
 from forecast.model.context import LaneAttention, NeighbourAttention, Rows, Surroundings
 from forecast.model.memory import Memory, reference_points
 from forecast.model.queries import pad_rows
+from forecast.model.reading import reader_of
+from forecast.model.spec import ForecasterSpec
 
 
 class DecoderLayer(nn.Module):
     """Neighbours, lanes, the memory around the query, then a feed-forward network (pre-norm).
 
     Args:
-        dim: Width of the queries.
+        spec: Hyper-parameters.
         traits: Numbers in ``Rows.traits``.
-        hidden: Width of the set attentions.
-        heads, levels, points: Of the deformable attention.
-        ffn: Width of the feed-forward network.
     """
 
-    def __init__(
-        self, dim: int, traits: int, hidden: int, heads: int, levels: int, points: int, ffn: int
-    ) -> None:
+    def __init__(self, spec: ForecasterSpec, traits: int) -> None:
         super().__init__()
-        self.neighbours = NeighbourAttention(dim, traits, hidden)
-        self.lanes = LaneAttention(dim, hidden)
+        dim, ffn = spec.dim, spec.ffn
+        self.neighbours = NeighbourAttention(dim, traits, spec.hidden)
+        self.lanes = LaneAttention(dim, spec.hidden)
         self.norm_memory = nn.LayerNorm(dim)
-        self.memory = MultiScaleDeformableAttention(dim, heads, levels, points)
+        self.memory = reader_of(spec)
         # The memory starts silent and can only add to what the agent's own frame tells.
         nn.init.zeros_(self.memory.output_proj.weight)
         self.norm_ffn = nn.LayerNorm(dim)
@@ -70,22 +67,10 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """A stack of layers with a final norm; arguments as :class:`DecoderLayer`."""
 
-    def __init__(
-        self,
-        depth: int,
-        dim: int,
-        traits: int,
-        hidden: int,
-        heads: int,
-        levels: int,
-        points: int,
-        ffn: int,
-    ) -> None:
+    def __init__(self, spec: ForecasterSpec, traits: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            DecoderLayer(dim, traits, hidden, heads, levels, points, ffn) for _ in range(depth)
-        )
-        self.norm = nn.LayerNorm(dim)
+        self.layers = nn.ModuleList(DecoderLayer(spec, traits) for _ in range(spec.decoder_layers))
+        self.norm = nn.LayerNorm(spec.dim)
 
     def forward(
         self,

@@ -11,26 +11,22 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from forecast.model.attention import MultiScaleDeformableAttention
 from forecast.model.kernels import Shapes
-from forecast.model.spec import BackendName
 
 
 class EncoderLayer(nn.Module):
-    """Deformable self-attention over the pyramid, then a feed-forward network (post-norm)."""
+    """Self-attention over the pyramid, then a feed-forward network (post-norm).
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        levels: int,
-        points: int,
-        ffn: int,
-        dropout: float = 0.0,
-        backend: BackendName = "auto",
-    ) -> None:
+    Args:
+        attention: With the interface of ``MultiScaleDeformableAttention``.
+        dim: Width of the cells.
+        ffn: Width of the feed-forward network.
+        dropout: Probability.
+    """
+
+    def __init__(self, attention: nn.Module, dim: int, ffn: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.attention = MultiScaleDeformableAttention(dim, heads, levels, points, backend)
+        self.attention = attention
         self.norm1 = nn.LayerNorm(dim)
         self.ffn = feed_forward(dim, ffn, dropout)
         self.norm2 = nn.LayerNorm(dim)

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from forecast.errors import ConfigError
+from forecast.grid import BEVGrid
 from forecast.model import se2
 from forecast.model.agents import Agents, last_twist, observe
 from forecast.model.attention import use_backend
 from forecast.model.context import MapCrop, Rows, Surroundings, relative
 from forecast.model.decoder import Decoder
+from forecast.model.detr.mask_head import FpnMaskHead
 from forecast.model.heads import DotMaskHead, MotionHead
 from forecast.model.memory import Memory, MemoryEncoder
 from forecast.model.painter import Refiner, paint
@@ -43,6 +45,7 @@ class ForecastState:
         pose: Pose of each slot now.
         twist: Its motion per step, in its own frame.
         content: Content part of each query.
+        position: What QIM adds to its position part; None where it updates content only.
     """
 
     lead: int
@@ -53,6 +56,7 @@ class ForecastState:
     pose: Float[Tensor, "b a 3"]
     twist: Float[Tensor, "b a 3"]
     content: Float[Tensor, "b a d"]
+    position: Float[Tensor, "b a d"] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,38 +96,18 @@ class Forecaster(nn.Module):
         self.read_memory = spec.memory  # forecasts may leave it out, detection never does
         dim, layers = spec.dim, len(inputs.map_layers) + inputs.bev_channels
         self.traits = len(inputs.classes) + 2
-        self.encode = (
-            MemoryEncoder(
-                inputs.channels,
-                dim,
-                spec.pixel_dim,
-                spec.backbone,
-                spec.stem_stride,
-                spec.backbone_layers,
-                spec.heads,
-                spec.points,
-                spec.ffn,
-                spec.encoder_layers,
-            )
-            if spec.memory
-            else None
-        )
+        self.encode = MemoryEncoder(spec, inputs.channels) if spec.memory else None
         self.seed = _mlp(spec.history * 6 + 3 + self.traits, dim)
         self.kinematics = _mlp(3 + 5 + self.traits, dim)
         self.crop = MapCrop(layers, dim) if layers else None
-        self.decoder = Decoder(
-            spec.decoder_layers,
-            dim,
-            self.traits,
-            spec.hidden,
-            spec.heads,
-            spec.backbone_layers - 1,
-            spec.points,
-            spec.ffn,
-        )
+        self.decoder = Decoder(spec, self.traits)
         self.motion = MotionHead(dim)
-        self.mask = DotMaskHead(dim, spec.pixel_dim)
-        self.interact = QueryInteraction(dim, spec.heads, spec.ffn)
+        self.mask = self._mask_head()
+        self.interact = (
+            QueryInteraction(dim, spec.heads, spec.ffn, spec.update_position)
+            if spec.interact
+            else None
+        )
         self.tracker = Tracker(spec, len(inputs.classes)) if spec.memory else None
         # What the tracker knows of an agent starts silent beside the agent's own history.
         self.carry = nn.Linear(dim, dim)
@@ -164,23 +148,14 @@ class Forecaster(nn.Module):
         """One step of the queries: warp, decode, move, and make the next step's queries."""
         agents, live = state.agents, state.agents.live
         rows = self._rows(agents, state.pose, state.twist)
-        position = self.kinematics(
-            torch.cat(
-                (
-                    _bounded(rows.twist),
-                    relative(se2.between(rows.pose, agents.pose[live])),
-                    rows.traits,
-                ),
-                -1,
-            )
-        )
+        position = self._position(state, rows)
         memory = self._warp(state)
         output = self.decoder(state.content[live], position, rows, live, state.around, memory)
         motion = self.motion(output)
         # Whoever is forecast to stand still stands exactly still.
         twist = pad_rows((rows.twist + motion.residual) * (motion.moving > 0)[:, None], live)
         padded = pad_rows(output, live)
-        _, content = self.interact(padded, pad_rows(position, live), state.content, live)
+        updated, content = self._next_queries(state, padded, pad_rows(position, live))
         pose = se2.compose(state.pose, se2.exp(twist))
         slots = SlotStep(
             lead=state.lead + 1,
@@ -191,8 +166,26 @@ class Forecaster(nn.Module):
             existence=pad_rows(motion.existence, live),
             output=padded,
         )
-        moved = replace(state, lead=slots.lead, pose=pose, twist=twist, content=content)
+        moved = replace(
+            state, lead=slots.lead, pose=pose, twist=twist, content=content, position=updated
+        )
         return moved, slots
+
+    def _position(self, state: ForecastState, rows: Rows) -> Float[Tensor, "n d"]:
+        """Position part of the live queries: their motion and where they have come to."""
+        live = state.agents.live
+        come = relative(se2.between(rows.pose, state.agents.pose[live]))
+        position: Tensor = self.kinematics(torch.cat((_bounded(rows.twist), come, rows.traits), -1))
+        return position if state.position is None else position + state.position[live]
+
+    def _next_queries(
+        self, state: ForecastState, output: Float[Tensor, "b a d"], position: Float[Tensor, "b a d"]
+    ) -> tuple[Float[Tensor, "b a d"] | None, Float[Tensor, "b a d"]]:
+        """What QIM adds to the next step's position part, if anything, and its content part."""
+        if self.interact is None:
+            return None, output
+        updated, content = self.interact(output, position, state.content, state.agents.live)
+        return (updated if self.spec.update_position else None), content
 
     def paint(self, state: ForecastState, slots: SlotStep) -> StepForecast:
         """Draws the slots of a step."""
@@ -228,12 +221,20 @@ class Forecaster(nn.Module):
         if memory is None:
             return None
 
-        def refine(points: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p"]:
-            pixels = sample_at(memory.pixels, points, state.around.grid).permute(0, 2, 3, 1)
-            out: Tensor = self.mask(slots.output, pixels)
-            return out
+        grid, head = state.around.grid, self.mask
+        if isinstance(head, DotMaskHead):
 
-        return refine
+            def refine(points: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p"]:
+                pixels = sample_at(memory.pixels, points, grid).permute(0, 2, 3, 1)
+                out: Tensor = head(slots.output, pixels)
+                return out
+
+            return refine
+        coarse = memory.levels[-1]
+        nothing_padded = torch.zeros_like(coarse[:, 0], dtype=torch.bool)
+        live = slots.agents.live
+        maps = head(slots.output, coarse, nothing_padded, memory.guides, live)
+        return lambda points: _sample_own(maps, points, grid)
 
     def remember(self, history: BEVSequence, frame: int) -> Memory | None:
         """The memory of one history frame; None for a model that does not read the raster."""
@@ -242,8 +243,16 @@ class Forecaster(nn.Module):
         memory: Memory = self.encode(self._frame(history, frame))
         return memory
 
+    def _mask_head(self) -> DotMaskHead | FpnMaskHead:
+        """Starts silent: untrained, masks are those of the boxes."""
+        if self.encode is None or self.spec.mask_head == "dot":
+            return DotMaskHead(self.spec.dim, self.spec.pixel_dim)
+        head = FpnMaskHead(self.spec.dim, self.spec.heads, self.encode.guide_widths)
+        nn.init.zeros_(head.logits.weight)
+        return head
+
     def _warp(self, state: ForecastState) -> Memory | None:
-        if state.memory is None or state.lead == 0:
+        if state.memory is None or state.lead == 0 or not self.spec.warp:
             return state.memory
         shift = torch.linalg.vector_norm((state.pose - state.agents.pose)[..., :2], dim=-1)
         moving: Bool[Tensor, "b a"] = state.agents.live & (shift > STILL_M)
@@ -332,6 +341,14 @@ def _contents(tracks: Tracks, ids: Int[Tensor, "b a"]) -> Float[Tensor, "b a d"]
     """What the tracker knows of each agent, in the agents' order; zero in empty slots."""
     same = (tracks.ids[:, None] == ids[..., None]) & (ids > 0)[..., None]
     return same.to(tracks.content.dtype) @ tracks.content
+
+
+def _sample_own(
+    maps: Float[Tensor, "b a hm wm"], points: Float[Tensor, "b a p 2"], grid: BEVGrid
+) -> Float[Tensor, "b a p"]:
+    """Each agent's own map at its own points, in metres."""
+    flat = sample_at(maps.flatten(0, 1)[:, None], points.flatten(0, 1)[:, :, None], grid)
+    return flat.view(points.shape[:-1])
 
 
 def _map_parts(history: BEVSequence, layers: int) -> list[Tensor]:

@@ -20,7 +20,8 @@ from forecast.model.encoder import (
 )
 from forecast.model.kernels import Shapes
 from forecast.model.position import sine_position
-from forecast.model.spec import BackboneName
+from forecast.model.reading import reader_of
+from forecast.model.spec import ForecasterSpec
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,12 @@ class Memory:
     Attributes:
         levels: Feature maps that the decoder reads, finest first.
         pixels: Embedding of every raster cell, for masks and for finding new agents.
+        guides: The backbone's features that guide an fpn mask head, coarse to fine.
     """
 
     levels: tuple[Float[Tensor, "b d hl wl"], ...]
     pixels: Float[Tensor, "b e h w"]
+    guides: tuple[Float[Tensor, "b c hl wl"], ...] = ()
 
     @property
     def shapes(self) -> Shapes:
@@ -58,43 +61,26 @@ def reference_points(
 
 
 class MemoryEncoder(nn.Module):
-    """Backbone, input projections, deformable encoder and pixel embedding.
+    """Backbone, input projections, encoder, pixel embedding, and features that guide masks.
 
     Args:
+        spec: Hyper-parameters; the decoder reads all residual layers but the finest.
         channels: Input channels of a frame.
-        dim: Width D of the memory.
-        pixel_dim: Width E of the pixel embedding.
-        backbone: Name of the ResNet.
-        stem_stride: Stride of its stem.
-        layers: Residual layers run; the decoder reads all but the finest.
-        heads, points, ffn, depth: Of the deformable encoder.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        dim: int,
-        pixel_dim: int,
-        backbone: BackboneName,
-        stem_stride: int,
-        layers: int,
-        heads: int,
-        points: int,
-        ffn: int,
-        depth: int,
-    ) -> None:
+    def __init__(self, spec: ForecasterSpec, channels: int) -> None:
         super().__init__()
-        self.dim = dim
-        self.backbone = Backbone(backbone, channels, stem_stride, layers)
-        widths = self.backbone.widths
-        self.num_levels = layers - 1
+        self.dim, self.num_levels = spec.dim, spec.levels
+        self.backbone = Backbone(spec.backbone, channels, spec.stem_stride, spec.backbone_layers)
+        widths, dim, pixel_dim = self.backbone.widths, spec.dim, spec.pixel_dim
         self.project = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, dim, 1), nn.GroupNorm(32, dim)) for width in widths[1:]
         )
         self.level_embed = nn.Parameter(torch.randn(self.num_levels, dim) * 0.1)
         self.encoder = nn.ModuleList(
-            EncoderLayer(dim, heads, self.num_levels, points, ffn) for _ in range(depth)
+            EncoderLayer(reader_of(spec), dim, spec.ffn) for _ in range(spec.encoder_layers)
         )
+        self.guided = spec.mask_head == "fpn"
         # Pixels see the finest level, the encoded context and the raster itself: masks need the
         # full resolution, since a car is only two cells wide at the finest level.
         self.lateral = nn.Conv2d(widths[0], pixel_dim, 1)
@@ -105,6 +91,11 @@ class MemoryEncoder(nn.Module):
             nn.ReLU(),
             nn.Conv2d(pixel_dim, pixel_dim, 3, padding=1),
         )
+
+    @property
+    def guide_widths(self) -> tuple[int, ...]:
+        """Channels of ``Memory.guides``, coarse to fine."""
+        return tuple(reversed(self.backbone.widths[:-1])) if self.guided else ()
 
     def forward(self, frame: Float[Tensor, "b c h w"]) -> Memory:
         """Encodes one frame.
@@ -132,7 +123,8 @@ class MemoryEncoder(nn.Module):
         for layer in self.encoder:
             x = layer(x, position, reference, shapes)
         encoded = unflatten_levels(x, shapes)
-        return Memory(encoded, self._pixels(frame, pyramid[0], encoded[0]))
+        guides = tuple(reversed(pyramid[:-1])) if self.guided else ()
+        return Memory(encoded, self._pixels(frame, pyramid[0], encoded[0]), guides)
 
     def _pixels(self, frame: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
         context = nn.functional.interpolate(

@@ -89,6 +89,14 @@ def position_embedding(
             return LearnedPosition(dim)
 
 
+def sines(
+    place: Float[Tensor, "*n 2"], dim: int, temperature: float = 10000.0
+) -> Float[Tensor, "*n d"]:
+    """Embedding of points given as angles (x, y): first half from y, second half from x."""
+    waves = [_waves(place[..., axis], dim // 2, temperature) for axis in (1, 0)]
+    return torch.cat(waves, -1)
+
+
 def _spread(table: Float[Tensor, "n d"], count: int) -> Float[Tensor, "d count"]:
     if count <= len(table):
         return table[:count].T

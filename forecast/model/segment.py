@@ -72,7 +72,7 @@ def _flood(
     """Grows every label over connected cells of the same class that have none."""
     kinds = semantic.flatten(0, 1)
     grown = labels.flatten(0, 1)
-    for kind in kinds.unique().tolist():
+    for kind in torch.unique(kinds).tolist():
         inside: Bool[Tensor, "n h w"] = kinds == kind
         if kind == 0 or not (inside & (grown == 0)).any():
             continue

@@ -9,6 +9,8 @@ from forecast.errors import ConfigError
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 BackendName = Literal["auto", "torch", "native", "mmcv"]
+AttentionName = Literal["deformable", "dense"]
+MaskHeadName = Literal["dot", "fpn"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,18 @@ class ForecasterSpec:
         slots: Most agents of one sequence.
         dim: Width of the queries and of the memory.
         hidden: Width of the attentions over neighbours and lane points.
-        heads: Heads of the deformable attention and of QIM.
-        points: Samples per head and level.
+        attention: How the memory is read: deformable, around each query's place, or dense.
+        heads: Heads of that attention and of QIM.
+        points: Samples per head and level of deformable attention.
         ffn: Width of the feed-forward networks.
-        encoder_layers: Depth of the deformable encoder.
+        encoder_layers: Depth of the memory's encoder.
         decoder_layers: Depth of the decoder.
         backbone: ResNet of the frames.
         stem_stride: Stride of its stem: 1, 2 or 4.
         backbone_layers: Residual layers run, from the finest.
-        pixel_dim: Width of the pixel embedding of the mask head.
+        mask_head: What refines masks: dot (query . pixel embedding at full resolution) or fpn (the
+            convolution head of DETR at the stem's stride).
+        pixel_dim: Width of the pixel embedding.
         memory: Whether the raster is read at all; without it queries see tracks and map only.
         queries: Detect queries, and slots for the tracks they become, of detected input.
         birth: Score from which a detect query becomes a track.
@@ -50,6 +55,8 @@ class ForecasterSpec:
         miss_tolerance: History frames in a row that such a track may go unseen before it ends.
         update_position: Whether QIM updates the position part of a query as well (MOTR), beside
             what its pose says; else it is made anew from the pose at every frame (MOTRv2).
+        interact: Whether QIM makes the next step's queries; else decoded queries go on as they are.
+        warp: Whether the memory is moved with the agents from step to step.
         keep: Existence probability above which an agent is drawn.
         backend: Implementation of deformable attention.
     """
@@ -58,6 +65,7 @@ class ForecasterSpec:
     slots: int = 256
     dim: int = 128
     hidden: int = 64
+    attention: AttentionName = "deformable"
     heads: int = 8
     points: int = 4
     ffn: int = 256
@@ -66,6 +74,7 @@ class ForecasterSpec:
     backbone: BackboneName = "resnet18"
     stem_stride: int = 4
     backbone_layers: int = 4
+    mask_head: MaskHeadName = "dot"
     pixel_dim: int = 16
     memory: bool = True
     queries: int = 100
@@ -73,6 +82,8 @@ class ForecasterSpec:
     stay: float = 0.5
     miss_tolerance: int = 0
     update_position: bool = False
+    interact: bool = True
+    warp: bool = True
     keep: float = 0.5
     backend: BackendName = "auto"
 
@@ -84,6 +95,12 @@ class ForecasterSpec:
             "dim", self.dim > 0 and self.dim % (4 * self.heads) == 0, "4 x heads divides it"
         )
         self._check("dim", self.dim % 32 == 0, "32 divides it (group norm)")
+        self._check("attention", self.attention in get_args(AttentionName), "a kind known here")
+        self._check("mask_head", self.mask_head in get_args(MaskHeadName), "a head known here")
+        if self.mask_head == "fpn":
+            self._check("dim", self.dim % 128 == 0, "128 divides it (fpn mask head)")
+            self._check("heads", self.heads % 8 == 0, "8 divides it (fpn mask head)")
+            self._check("memory", self.memory, "true with an fpn mask head")
         self._check("hidden", self.hidden > 0 and self.hidden % 4 == 0, "4 divides it")
         self._check("pixel_dim", self.pixel_dim > 0 and self.pixel_dim % 4 == 0, "4 divides it")
         self._check("stem_stride", self.stem_stride in (1, 2, 4), "1, 2 or 4")
@@ -102,6 +119,11 @@ class ForecasterSpec:
             "decoder_layers",
         ):
             self._check(name, getattr(self, name) >= 1, "at least 1")
+
+    @property
+    def levels(self) -> int:
+        """Levels of the memory: all residual layers but the finest."""
+        return self.backbone_layers - 1
 
     def _check(self, name: str, holds: bool, rule: str) -> None:
         if not holds:

@@ -105,16 +105,7 @@ class Tracker(nn.Module):
         self.detect = nn.Parameter(torch.randn(spec.queries, dim) * 0.02)
         self.look = nn.Linear(spec.pixel_dim, dim)
         self.position = nn.Sequential(nn.Linear(3 + traits, dim), nn.ReLU(), nn.Linear(dim, dim))
-        self.decoder = Decoder(
-            spec.decoder_layers,
-            dim,
-            traits,
-            spec.hidden,
-            spec.heads,
-            spec.backbone_layers - 1,
-            spec.points,
-            spec.ffn,
-        )
+        self.decoder = Decoder(spec, traits)
         self.classify = nn.Linear(dim, classes)
         nn.init.constant_(self.classify.bias, PRIOR_BIAS)
         self.box = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 6))

@@ -2,6 +2,7 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from forecast.errors import ConfigError, DataError
 from forecast.grid import BEVGrid
-from forecast.model.baselines import BASELINES, Baseline
+from forecast.model.baselines import BASELINES, Baseline, Components
 from forecast.model.forecaster import Detecting, Forecaster
 from forecast.rollout import StepModel, rollout
 from forecast.types import BEVSequence, StepForecast, map_tensors
@@ -20,13 +21,37 @@ Model = StepModel[object, StepForecast]
 
 
 def detecting() -> Model:
-    return Detecting(forecaster(birth=0.006))
+    """Sees a large vehicle at every peak of its heatmap, so that some cells are somebody's."""
+    model = forecaster()
+    assert model.tracker is not None
+    with torch.no_grad():
+        model.tracker.classify.bias[0] = 6.0
+        model.tracker.box[2].bias[2:4] = 1.5
+    return Detecting(model)
+
+
+# Every part that a specification can exchange.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dense": {"attention": "dense"},
+    "fpn": {"mask_head": "fpn", "dim": 128, "heads": 8},
+    "no interaction": {"interact": False},
+    "no warp": {"warp": False},
+    "position update": {"update_position": True},
+}
+
+
+def exchanged() -> Model:
+    """A forecaster with every other part at once."""
+    changes = {k: v for change in VARIANTS.values() for k, v in change.items()}
+    return forecaster(**changes | {"interact": True})
 
 
 MODELS: dict[str, Callable[[], Model]] = {
     "tracked": forecaster,
     "without memory": lambda: forecaster(memory=False),
+    "other parts": exchanged,
     "detected": detecting,
+    "components": lambda: Components(3),
     **{name: (lambda name=name: Baseline(name, 3)) for name in BASELINES},
 }
 
@@ -174,10 +199,10 @@ def test_a_quarter_turn_on_a_grid_that_is_not_square() -> None:
     assert rows.max() - rows.min() > columns.max() - columns.min()  # it now points along +y
 
 
-@pytest.mark.parametrize("memory", [True, False])
-def test_an_untrained_forecaster_is_constant_turn(memory: bool) -> None:
+@pytest.mark.parametrize("changes", [{}, {"memory": False}, *VARIANTS.values()])
+def test_an_untrained_forecaster_is_constant_turn(changes: dict[str, Any]) -> None:
     batch = sequences(TRAFFIC)
-    learned = run(forecaster(trained=False, memory=memory), batch, 6)
+    learned = run(forecaster(trained=False, **changes), batch, 6)
     for ours, theirs in zip(learned, run(Baseline("constant-turn", 3), batch, 6), strict=True):
         assert torch.equal(ours.instance, theirs.instance)
         assert torch.equal(ours.semantic, theirs.semantic)
@@ -185,8 +210,11 @@ def test_an_untrained_forecaster_is_constant_turn(memory: bool) -> None:
         torch.testing.assert_close(ours.flow, theirs.flow, atol=1e-5, rtol=0)
 
 
-def test_every_weight_has_a_say_in_training(subtests: pytest.Subtests) -> None:
-    model = forecaster().train()
+@pytest.mark.parametrize("changes", [{}, *VARIANTS.values()])
+def test_every_weight_has_a_say_in_training(
+    changes: dict[str, Any], subtests: pytest.Subtests
+) -> None:
+    model = forecaster(**changes).train()
     state = model.start(sequences(TRAFFIC).crop(0, 3))
     total = torch.zeros(())
     for _ in range(2):
@@ -197,7 +225,9 @@ def test_every_weight_has_a_say_in_training(subtests: pytest.Subtests) -> None:
         total = total + slots.pose.sum() + slots.existence.sum() + logits.sum()
         total = total + slots.moving.sum()
     total.backward()
-    perception = ("tracker.", "carry.")
+    perception: tuple[str, ...] = ("tracker.", "carry.")
+    if model.spec.mask_head == "fpn":  # then only finding agents reads the pixel embedding
+        perception += ("encode.lateral.", "encode.context.", "encode.pixel.")
     for name, parameter in model.named_parameters():
         if not name.startswith(perception):
             with subtests.test(name):

@@ -86,7 +86,12 @@ class DeformableTransformer(nn.Module):
         self.level_embed = nn.Parameter(torch.randn(spec.levels, dim))
         self.encoder = nn.ModuleList(
             EncoderLayer(
-                dim, spec.heads, spec.levels, spec.points, spec.ffn, spec.dropout, spec.backend
+                MultiScaleDeformableAttention(
+                    dim, spec.heads, spec.levels, spec.points, spec.backend
+                ),
+                dim,
+                spec.ffn,
+                spec.dropout,
             )
             for _ in range(spec.encoder_layers)
         )
