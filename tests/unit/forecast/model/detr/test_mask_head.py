@@ -10,9 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from forecast.model.detr.mask_head import ABSENT_LOGIT, AttentionMap, FpnMaskHead, MaskPyramid
-from tests.naive_mask_head import naive_masks
+from forecast.model.detr.mask_head import (
+    ABSENT_LOGIT,
+    AttentionMap,
+    FpnMaskHead,
+    MaskPyramid,
+    SplitConv,
+)
+from tests.naive_mask_head import naive_masks, repeat
 
 DIM, HEADS = 128, 8
 # Sizes of the memory's map and of the pyramid, coarse to fine: as in the table, but smaller.
@@ -71,6 +78,18 @@ def test_the_split_form_has_the_gradients_of_the_naive_one() -> None:
     naive = gradients(lambda *parts: naive_masks(head, *parts))
     for mine, expected in zip(gradients(head), naive, strict=True):
         torch.testing.assert_close(mine, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_the_split_form_needs_a_thirtieth_of_the_multiplications_of_its_layer() -> None:
+    queries, size = 300, (25, 38)
+    with torch.device("meta"):
+        layer = SplitConv(256, 8, 264)
+        features, attention = torch.zeros(1, 256, *size), torch.zeros(queries, 8, *size)
+        with FlopCounterMode(display=False) as split:
+            layer(layer.share(features), attention)
+        with FlopCounterMode(display=False) as naive:
+            layer.conv(torch.cat((repeat(features, queries), attention), 1))
+    assert naive.get_total_flops() / split.get_total_flops() == pytest.approx(30, abs=0.5)
 
 
 @settings(max_examples=15, deadline=None)
