@@ -31,12 +31,15 @@ cd "$work/mmcv-$version"
 # As shipped it asks for C++17, which torch >= 2.14 refuses. Without a standard of its own,
 # torch's BuildExtension adds the one that this torch needs.
 sed -i.shipped -e "s/\['-std=c++17'\]/[]/" setup.py
-if grep -q "+= \['-std=c++17'\]\|= \['-std=c++17'\]" setup.py; then
+if grep -q "= \['-std=c++17'\]" setup.py; then
     echo "mmcv's setup.py is not the one that this recipe knows" >&2
     exit 1
 fi
 
 MMCV_WITH_OPS=1 "$python" -m pip wheel --verbose --no-cache-dir --no-deps --no-build-isolation \
     --wheel-dir "$wheels" .
-"$python" -m zipfile -l "$wheels/mmcv-$version"-*.whl | grep -q "mmcv/_ext\."  # the operators
+if [[ $("$python" -m zipfile -l "$wheels/mmcv-$version"-*.whl) != *mmcv/_ext.* ]]; then
+    echo "the wheel holds no operators" >&2
+    exit 1
+fi
 echo "now: pip uninstall --yes mmcv-lite && pip install --no-deps $wheels/mmcv-$version-*.whl"
