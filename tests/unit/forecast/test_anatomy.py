@@ -106,7 +106,13 @@ def test_every_parameter_of_a_detector_belongs_to_a_stage(spec: DetectorSpec) ->
 
 
 @pytest.mark.parametrize(
-    "spec", [ForecasterSpec(), ForecasterSpec(memory=False, slots=8)], ids=["memory", "no memory"]
+    "spec",
+    [
+        ForecasterSpec(),
+        ForecasterSpec(attention="dense", mask_head="fpn", interact=False),
+        ForecasterSpec(memory=False, slots=8),
+    ],
+    ids=["memory", "dense fpn", "no memory"],
 )
 def test_every_parameter_of_a_forecaster_belongs_to_a_stage(spec: ForecasterSpec) -> None:
     stages = forecaster_stages(spec, INPUTS, 64, 96)
