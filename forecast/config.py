@@ -50,7 +50,7 @@ class Config(BaseModel):
     seed: int = Field(default=0, ge=0)
     ema_decay: float = Field(default=0.998, ge=0.0, lt=1.0)
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: int = Field(default=1, ge=1)
     steps_per_epoch: int | None = Field(default=None, ge=1)
     save_every_steps: int = Field(default=200, ge=1)

@@ -314,7 +314,7 @@ class Detecting:
     def start(self, history: BEVSequence) -> ForecastState:
         """Tracks through the history; ids and ``track_state`` of the store are not read."""
         spec = self.model.spec
-        return self.track(history, Birth(spec.birth, spec.keep))[0]
+        return self.track(history, Birth(spec.birth, spec.stay, spec.miss_tolerance))[0]
 
     def track(
         self, history: BEVSequence, decide: Decide

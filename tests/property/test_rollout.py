@@ -20,9 +20,9 @@ from tests.support import GRID, Mover
 Model = StepModel[object, StepForecast]
 
 
-def detecting() -> Model:
+def detecting(**changes: Any) -> Detecting:
     """Sees a large vehicle at every peak of its heatmap, so that some cells are somebody's."""
-    model = forecaster()
+    model = forecaster(**changes)
     assert model.tracker is not None
     with torch.no_grad():
         model.tracker.classify.bias[0] = 6.0
@@ -132,6 +132,16 @@ def test_detected_input_reads_neither_ids_nor_tracks() -> None:
     for ours, theirs in zip(run(model, batch, 2), run(model, blind, 2), strict=True):
         assert_same(ours, theirs)
     assert (run(model, batch, 1)[0].ids > 0).any()
+
+
+def test_a_doubtful_track_stays_as_long_as_it_may_be_missed() -> None:
+    past = sequences(TRAFFIC).crop(0, 3)
+    with torch.inference_mode():
+        impatient, patient = (
+            int(detecting(stay=0.9999, miss_tolerance=frames).start(past).agents.ids.max())
+            for frames in (0, 2)
+        )
+    assert 0 < patient < impatient  # whoever is given up is born again under another id
 
 
 def test_a_state_saved_to_disk_goes_on_as_if_nothing_had_happened(model: Model) -> None:
