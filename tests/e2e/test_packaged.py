@@ -36,6 +36,18 @@ def test_the_packaged_checkpoint_beats_constant_turn_on_moving_vehicles(
     assert ours.vpq_moving > theirs.vpq_moving + 0.05
 
 
+def test_without_ids_it_beats_linked_components(tmp_path: Path) -> None:
+    output = str(tmp_path / "detected.zarr")
+    scores = rollout_to_store(RolloutRequest(output=output, input_mode="detected")).scores
+    ours, theirs = (scores[name].classes["vehicle"] for name in ("packaged", "components-cv"))
+    assert ours.iou is not None
+    assert theirs.iou is not None
+    assert ours.iou > theirs.iou + 0.02
+    assert ours.vpq_moving is not None
+    assert theirs.vpq_moving is not None
+    assert ours.vpq_moving > theirs.vpq_moving + 0.03
+
+
 def test_the_forecast_store_holds_six_leads_of_every_sequence(summary: RolloutSummary) -> None:
     forecast = open_forecast_store(summary.output)
     data, _ = open_sequence_store(packaged("sample.zarr"))
