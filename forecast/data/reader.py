@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,25 @@ class SequenceReader(Dataset[BEVSequence]):
                 f"none in a track of sequence {index} of {self.path}",
                 "make the store anew with `forecast prepare`",
             )
+        self._check_whole(arrays, index)
         fields = {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
         return BEVSequence(grid=self.meta.grid, dt_s=self.meta.dt_s, **fields)
+
+    def _check_whole(self, arrays: Mapping[str, np.ndarray[Any, Any]], index: int) -> None:
+        """Rasters and boxes show the same agents: zarr reads a file that is gone as empty."""
+        if "track_state" not in arrays:
+            return
+        state, grid = arrays["track_state"], self.meta.grid
+        # Only what surely covers a cell centre may be missed in the rasters.
+        large = (state[..., 3:] >= 2 * grid.resolution_m).all(-1)
+        boxes = bool((large & grid.contains(state[..., 0], state[..., 1])).any())
+        masks = bool(arrays["semantic"].any()), bool(arrays["instance"].any())
+        if (boxes and not all(masks)) or (any(masks) and not np.isfinite(state).any()):
+            raise DataError(
+                "the same agents in semantic, instance and track_state",
+                f"sequence {index} of {self.path} with one of them empty (a file is gone?)",
+                "make the store anew with `forecast prepare`",
+            )
 
     def _read(self, name: str, index: int) -> np.ndarray[Any, Any]:
         try:
