@@ -35,6 +35,8 @@ class Config(BaseModel):
         steps_per_epoch: Ends an epoch early, for stores too large to be seen whole; None = never.
         save_every_steps: Steps between checkpoints to resume from.
         initial: A checkpoint to start from (fine-tuning), or None.
+        backbone_weights: A local file with torchvision's weights of the same ResNet (such as those
+            learned on ImageNet) to start the raster's backbone from, or None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +57,7 @@ class Config(BaseModel):
     steps_per_epoch: int | None = Field(default=None, ge=1)
     save_every_steps: int = Field(default=200, ge=1)
     initial: str | None = None
+    backbone_weights: str | None = None
 
     @property
     def epochs(self) -> int:

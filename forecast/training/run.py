@@ -18,6 +18,7 @@ from forecast.config import Config, refuse_detector
 from forecast.data.module import SequenceData
 from forecast.data.reader import SequenceReader
 from forecast.errors import CheckpointError, ConfigError, DataError
+from forecast.model.backbone import load_backbone
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.training.module import ForecastTraining
@@ -98,7 +99,9 @@ def run_training(config: Config, data: str, val: str | None, output: str, resume
 def _model(config: Config, reader: SequenceReader) -> Forecaster:
     inputs = Inputs(reader.meta.classes, reader.meta.map_layers, reader.bev_channels)
     if config.initial is None:
-        return Forecaster(config.model, inputs)
+        return _untrained(config, inputs)
+    if config.backbone_weights is not None:
+        raise ConfigError("initial or backbone_weights", "both", "leave one of them out")
     model = load_checkpoint(config.initial).model
     if (model.spec, model.inputs) != (config.model, inputs):
         raise CheckpointError(
@@ -107,6 +110,19 @@ def _model(config: Config, reader: SequenceReader) -> Forecaster:
             "copy the `model` of its JSON into the configuration",
         )
     return model.train()
+
+
+def _untrained(config: Config, inputs: Inputs) -> Forecaster:
+    model = Forecaster(config.model, inputs)
+    if config.backbone_weights is not None:
+        if model.encode is None:
+            raise ConfigError(
+                "backbone_weights for a model that reads the raster",
+                "model.memory: false",
+                "leave out backbone_weights or set model.memory: true",
+            )
+        load_backbone(model.encode.backbone, Path(config.backbone_weights))
+    return model
 
 
 class _ProgressBar(RichProgressBar):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models import resnet18
 
 from forecast.checkpoint import load_checkpoint
 from forecast.config import Config
@@ -219,6 +220,27 @@ def test_fine_tuning_starts_from_a_checkpoint(store: str, tmp_path: Path) -> Non
     second = weights(tmp_path / "second")
     for name, value in weights(tmp_path / "first").items():
         torch.testing.assert_close(second[name], value)
+
+
+def test_a_backbone_may_start_from_weights_of_its_own(store: str, tmp_path: Path) -> None:
+    published = resnet18(weights=None).state_dict()
+    torch.save(published, tmp_path / "resnet18.pth")
+    frozen = QUICK.model_copy(
+        update={
+            "model": SMALL,
+            "backbone_weights": str(tmp_path / "resnet18.pth"),
+            "optimisation": Optimisation(learning_rate=0.0, weight_decay=0.0),
+        }
+    )
+    trained = weights(run_training(frozen, store, None, str(tmp_path / "run"), resume=False))
+    key = "layer1.0.conv1.weight"
+    assert torch.equal(trained[f"encode.backbone.extract.{key}"], published[key])
+    blind = frozen.model_copy(update={"model": QUICK.model})
+    with pytest.raises(ConfigError, match="reads the raster"):
+        run_training(blind, store, None, str(tmp_path / "blind"), resume=False)
+    twice = frozen.model_copy(update={"initial": str(tmp_path / "run")})
+    with pytest.raises(ConfigError, match="both"):
+        run_training(twice, store, None, str(tmp_path / "twice"), resume=False)
 
 
 def test_two_processes_train_one_model(store: str, tmp_path: Path) -> None:
