@@ -336,7 +336,7 @@ def _tracks(
 ) -> int:
     """How many ids a forecast may use."""
     if request.input_mode == "detected":
-        return int(about.get("queries", COMPONENT_SLOTS)) * reader.meta.history
+        return (int(about.get("queries", 0)) + COMPONENT_SLOTS) * reader.meta.history
     if "track_state" in reader.variables:
         return reader.tracks
     return max(int(reader[index].instance.max()) for index in range(count))

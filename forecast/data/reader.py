@@ -78,7 +78,7 @@ class SequenceReader(Dataset[BEVSequence]):
         large = (state[..., 3:] >= 2 * grid.resolution_m).all(-1)
         boxes = bool((large & grid.contains(state[..., 0], state[..., 1])).any())
         masks = bool(arrays["semantic"].any()), bool(arrays["instance"].any())
-        if (boxes and not all(masks)) or (any(masks) and not np.isfinite(state).any()):
+        if boxes and not all(masks):
             raise DataError(
                 "the same agents in semantic, instance and track_state",
                 f"sequence {index} of {self.path} with one of them empty (a file is gone?)",

@@ -109,7 +109,7 @@ def load_backbone(backbone: Backbone, path: Path) -> None:
 
 
 def _adapt_stem(weight: Float[Tensor, "n k a b"], channels: int) -> Float[Tensor, "n c a b"]:
-    if weight.shape[1] == channels:
+    if weight.dim() != 4 or weight.shape[1] == channels:
         return weight
     mean = weight.mean(1, keepdim=True) * (weight.shape[1] / channels)
     return mean.expand(-1, channels, -1, -1).contiguous()

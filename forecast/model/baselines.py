@@ -105,15 +105,16 @@ class Components:
 
     Args:
         classes: Number of classes in the data.
-        slots: Most agents of one sequence.
+        slots: Most agents of one sequence; of more components only the largest are forecast.
     """
 
     def __init__(self, classes: int, slots: int = COMPONENT_SLOTS) -> None:
+        self.slots = slots
         self.motion = Baseline("constant-velocity", classes, slots)
 
     def start(self, history: BEVSequence) -> KinematicState:
         """Finds and links components; ids and ``track_state`` of the store are not read."""
-        instance = link_components(history.semantic, history.grid, history.dt_s)
+        instance = link_components(history.semantic, history.grid, history.dt_s, self.slots)
         found = replace(history, instance=instance, track_state=None, track_class=None)
         return self.motion.start(found)
 

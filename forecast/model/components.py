@@ -37,9 +37,9 @@ class _Parts:
 
 
 def link_components(
-    semantic: Int[Tensor, "b t h w"], grid: BEVGrid, dt_s: float
+    semantic: Int[Tensor, "b t h w"], grid: BEVGrid, dt_s: float, most: int
 ) -> Int[Tensor, "b t h w"]:
-    """Label maps with ids that persist, from class maps.
+    """Label maps with ids that persist, from class maps; who is gone by the last frame has none.
 
     Components of one class (four neighbours) are linked from frame to frame by the Hungarian
     method on the distance to where each was expected, its last motion repeated.
@@ -48,12 +48,13 @@ def link_components(
         semantic: Class of each cell; 0 = background.
         grid: The grid.
         dt_s: Time between frames.
+        most: Largest components of the last frame that get an id, from 1; a noisy raster has many.
     """
-    linked = [_link(frames, grid, dt_s) for frames in semantic.cpu().numpy()]
+    linked = [_link(frames, grid, dt_s, most) for frames in semantic.cpu().numpy()]
     return torch.as_tensor(np.stack(linked), device=semantic.device)
 
 
-def _link(frames: NDArray[np.int64], grid: BEVGrid, dt_s: float) -> NDArray[np.int64]:
+def _link(frames: NDArray[np.int64], grid: BEVGrid, dt_s: float, most: int) -> NDArray[np.int64]:
     labels = np.zeros(frames.shape, np.int64)
     before, used = None, 0
     for index, frame in enumerate(frames):
@@ -65,7 +66,11 @@ def _link(frames: NDArray[np.int64], grid: BEVGrid, dt_s: float) -> NDArray[np.i
         used += int(fresh.sum())
         labels[index] = np.concatenate(([0], parts.ids))[places]
         before = parts
-    return labels
+    alive, area = np.unique(labels[-1][labels[-1] > 0], return_counts=True)
+    largest = alive[np.argsort(-area, kind="stable")][:most]
+    numbers = np.zeros(used + 1, np.int64)
+    numbers[largest] = 1 + np.arange(len(largest))
+    return numbers[labels]
 
 
 def _components(frame: NDArray[np.int64], grid: BEVGrid) -> tuple[_Parts, NDArray[np.int64]]:

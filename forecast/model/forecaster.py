@@ -22,7 +22,7 @@ from forecast.model.heads import DotMaskHead, MotionHead
 from forecast.model.memory import Memory, MemoryEncoder
 from forecast.model.painter import Refiner, paint
 from forecast.model.queries import QueryInteraction, pad_rows
-from forecast.model.segment import segment
+from forecast.model.segment import segment, with_rest
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.model.tracker import Birth, Decide, FrameQueries, Tracker, Tracks
 from forecast.model.warp import sample_at, warp_by_agents
@@ -314,17 +314,28 @@ class Detecting:
     def start(self, history: BEVSequence) -> ForecastState:
         """Tracks through the history; ids and ``track_state`` of the store are not read."""
         spec = self.model.spec
-        return self.track(history, Birth(spec.birth, spec.stay, spec.miss_tolerance))[0]
+        decide = Birth(spec.birth, spec.stay, spec.miss_tolerance)
+        return self.track(history, decide, rest=True)[0]
 
     def track(
-        self, history: BEVSequence, decide: Decide
+        self, history: BEVSequence, decide: Decide, rest: bool = False
     ) -> tuple[ForecastState, list[FrameQueries]]:
-        """As :meth:`start`, with births decided from outside; also what each frame showed."""
+        """As :meth:`start`, with births decided from outside; also what each frame showed.
+
+        Args:
+            history: The past.
+            decide: Says who is born and who stays.
+            rest: Whether cells that no track covers become agents as well; in training they have
+                no truth.
+        """
         frames = [self.model.remember(history, frame) for frame in range(history.frames)]
         memories = [memory for memory in frames if memory is not None]
         around = self.model.surroundings(history)
         tracks, decoded = self.tracker(memories, around, decide)
         instance = segment(history.semantic, tracks, history.grid)
+        if rest:
+            most = max(self.model.spec.slots - self.model.spec.queries, 0)
+            instance = with_rest(instance, history.semantic, history.grid, history.dt_s, most)
         found = replace(history, instance=instance, track_state=None, track_class=None)
         agents = observe(found, self.model.spec.slots)
         memory = memories[-1] if self.model.read_memory else None

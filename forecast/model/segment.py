@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model import se2
+from forecast.model.components import link_components
 from forecast.model.tracks import Tracks
 
 # Cells that a label may flood beyond its box: the reach of a lorry whose box is too short.
@@ -56,6 +57,22 @@ def segment(
             best <= 1.0, tracks.ids[index, here][owner], 0
         )
     return _flood(labels, semantic)
+
+
+def with_rest(
+    labels: Int[Tensor, "b t h w"],
+    semantic: Int[Tensor, "b t h w"],
+    grid: BEVGrid,
+    dt_s: float,
+    most: int,
+) -> Int[Tensor, "b t h w"]:
+    """The label maps, and in them what no track covers: linked components under new ids.
+
+    A kind of agent that the tracker was never taught is there in the raster all the same.
+    """
+    linked = link_components(torch.where(labels == 0, semantic, 0), grid, dt_s, most)
+    used = labels.flatten(1).amax(1)[:, None, None, None]
+    return torch.where(linked > 0, linked + used, labels)
 
 
 def _share(

@@ -257,6 +257,7 @@ class Tracker(nn.Module):
 
     def _boxes(self, reference: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
         """Pose and size from offsets in metres, log sizes, and a turn as a small vector."""
+        delta = delta.float()  # half precision has steps of 0.25 m far from the ego
         turn = torch.atan2(delta[..., 5], delta[..., 4] + 1.0)
         moved = torch.cat((delta[..., :2], turn[..., None]), -1)
         size = delta.new_tensor(TYPICAL_SIZE_M) * delta[..., 2:4].clamp(-3, 3).exp()

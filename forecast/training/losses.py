@@ -50,18 +50,28 @@ class Truth:
 
 
 def future_of(
-    agents: Agents, track_state: Float[Tensor, "b n f 5"], grid: BEVGrid, still: float
+    agents: Agents, track_state: Float[Tensor, "b n t 5"], grid: BEVGrid, still: float
 ) -> list[Truth]:
-    """The truth of every slot at each future frame (``track = id - 1``)."""
+    """The truth of every slot at each future frame.
+
+    Args:
+        agents: The slots; ``track = id - 1``.
+        track_state: True states at the present and at every future frame.
+        grid: Agents off it have left.
+        still: Weight of agents that stand still.
+    """
     index = (agents.ids - 1).clamp(min=0)
     state = track_state.gather(1, index[..., None, None].expand(-1, -1, *track_state.shape[2:]))
     there = torch.isfinite(state).all(-1) & agents.live[..., None]
-    state = torch.where(there[..., None], state, 0.0)
-    shift = torch.linalg.vector_norm(state[..., :2] - agents.pose[:, :, None, :2], dim=-1)
+    # From where it truly was: a mask's centre lies half a cell off, which is no motion.
+    present = torch.where(there[:, :, :1, None], state[:, :, :1, :2], agents.pose[:, :, None, :2])
+    there = there[:, :, 1:]
+    state = torch.where(there[..., None], state[:, :, 1:], 0.0)
+    shift = torch.linalg.vector_norm(state[..., :2] - present, dim=-1)
     moving = (there & (shift > MOVING_M)).any(-1)
     weight = torch.where(moving, 1.0, still) * agents.live
     inside = there & grid.contains(state[..., 0], state[..., 1])
-    path = torch.cat((agents.pose[:, :, None, :2], state[..., :2]), 2)
+    path = torch.cat((present, state[..., :2]), 2)
     moved = torch.linalg.vector_norm(path.diff(dim=2), dim=-1) > STILL_M
     return [
         Truth(

@@ -99,10 +99,13 @@ class ForecastTraining(pl.LightningModule):
         """
         # Not in an epoch's hook: Lightning leaves that out when a run resumes midway.
         self.model.read_memory = self.stage.memory
-        dice = Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
+        number = self.seed * 1_000_003 + self.global_step
+        # What kind of step it is, every process has to agree on; noise, none should share.
+        shared = Generator().manual_seed(number)
+        dice = Generator().manual_seed(number + 7_919 * self.global_rank)
+        detected = bool(torch.rand((), generator=shared) < self.stage.detected)
         batch = batch.crop(0, batch.frames, self.stage.interval)
         batch = augment(batch, self.augmentation, self.model.spec.history, dice)
-        detected = bool(torch.rand((), generator=dice) < self.stage.detected)
         parts = self._losses(batch, self.stage.horizon, dice, detected)
         loss = torch.stack(tuple(parts.values())).sum()
         if not torch.isfinite(loss):
@@ -152,11 +155,11 @@ class ForecastTraining(pl.LightningModule):
         assignment: TruthAssignment | None,
     ) -> dict[str, Tensor]:
         assert batch.track_state is not None
-        future = batch.track_state[:, :, past.frames :]
+        present_on = batch.track_state[:, :, past.frames - 1 :]
         totals: dict[str, Tensor] = {}
         truths: list[Truth] = []
         for state, slots in rollout(Unpainted(self.model, assignment), past, horizon):
-            truths = truths or future_of(slots.agents, future, batch.grid, self.weights.still)
+            truths = truths or future_of(slots.agents, present_on, batch.grid, self.weights.still)
             refine = self.model.refiner(state, slots)
             parts = step_loss(slots, truths[slots.lead - 1], batch.grid, self.weights, dice, refine)
             totals = {name: totals.get(name, 0.0) + part for name, part in parts.items()}
@@ -167,13 +170,13 @@ class ForecastTraining(pl.LightningModule):
         history = self.model.spec.history
         assert batch.track_state is not None
         horizon = batch.frames - history
-        past, future = batch.crop(0, history), batch.track_state[:, :, history:]
+        past, present_on = batch.crop(0, history), batch.track_state[:, :, history - 1 :]
         baseline = Baseline("constant-turn", len(self.model.inputs.classes), self.model.spec.slots)
         other = baseline.start(past)
         truths: list[Truth] = []
         sums = torch.zeros(3)
         for _, slots in rollout(Unpainted(self.model), past, horizon):
-            truths = truths or future_of(slots.agents, future, batch.grid, 0.0)
+            truths = truths or future_of(slots.agents, present_on, batch.grid, 0.0)
             truth = truths[slots.lead - 1]
             other = baseline.move(other)
             moving = truth.there & (truth.weight > 0)

@@ -207,6 +207,18 @@ def _state_file(folder: Path, resume: bool) -> str | None:
 
 
 def _check_stores(batches: SequenceData, config: Config) -> None:
+    if not config.model.memory and any(stage.detected for stage in config.curriculum):
+        raise ConfigError(
+            "model.memory: true where stages hide the ids",
+            "model.memory: false and a stage with detected above 0",
+            "set model.memory: true, or detected: 0 in the curriculum",
+        )
+    if config.curriculum[-1].interval != 1:
+        raise ConfigError(
+            "a last stage with interval 1, whose step is the store's",
+            f"interval {config.curriculum[-1].interval}",
+            "end the curriculum with a stage of interval 1",
+        )
     for reader in (batches.train, batches.val):
         if reader is None:
             continue

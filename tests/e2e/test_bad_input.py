@@ -293,12 +293,12 @@ def test_rollout_refuses_truncated_chunks(variable: str, refused: Refused, store
     assert "damaged" in roll_out(refused, store)
 
 
-@pytest.mark.parametrize("variable", ["semantic", "instance", "track_state"])
+@pytest.mark.parametrize("variable", ["semantic", "instance", "ego_pose"])
 def test_rollout_refuses_a_store_whose_file_is_gone(
     variable: str, refused: Refused, store: Path
 ) -> None:
     shutil.rmtree(store / variable / "c")
-    assert "a file is gone?" in roll_out(refused, store)
+    assert "make the store anew" in roll_out(refused, store)
 
 
 def test_rollout_refuses_ego_poses_that_are_not_finite(refused: Refused, store: Path) -> None:

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from forecast.model.baselines import Baseline, Components
 from forecast.model.components import link_components
 from forecast.rollout import rollout
+from forecast.types import BEVSequence
 from tests.sequences import sequences
 from tests.support import GRID, Mover
 
@@ -26,7 +28,7 @@ APART = (
 
 def test_components_keep_their_ids_through_the_history() -> None:
     past = sequences(APART, history=3).crop(0, 3)
-    found = link_components(past.semantic, GRID, past.dt_s)
+    found = link_components(past.semantic, GRID, past.dt_s, 99)
     assert torch.equal(found > 0, past.instance > 0)
     pairs = {tuple(pair) for pair in torch.stack((found, past.instance), -1).view(-1, 2).tolist()}
     assert len(pairs) == len(APART[0]) + 1  # one id each, and the background
@@ -35,23 +37,41 @@ def test_components_keep_their_ids_through_the_history() -> None:
 def test_classes_are_never_linked() -> None:
     here, there = (sequences(((Mover(0, 0, 0, 0, label=k),),), history=3) for k in (1, 2))
     semantic = torch.cat((here.semantic[:, :1], there.semantic[:, :1]), 1)
-    found = link_components(semantic, GRID, 0.5)
-    assert set(found.unique().tolist()) == {0, 1, 2}
+    found = link_components(semantic, GRID, 0.5, 99)
+    assert not found[:, 0].any()  # nobody at the present was there
+    assert set(found[:, 1].unique().tolist()) == {0, 1}
 
 
 def test_a_jump_beyond_any_traffic_is_another_agent() -> None:
     near, far = (sequences(((Mover(x, 0, 0, 0),),), history=3) for x in (-12.0, 12.0))
     semantic = torch.cat((near.semantic[:, :1], far.semantic[:, :1]), 1)
-    assert set(link_components(semantic, GRID, 0.5).unique().tolist()) == {0, 1, 2}
+    found = link_components(semantic, GRID, 0.5, 99)
+    assert not found[:, 0].any()
+    assert set(found[:, 1].unique().tolist()) == {0, 1}
 
 
 def test_agents_that_leave_and_appear_are_no_error() -> None:
     past = sequences(APART, history=3).crop(0, 3)
     semantic = past.semantic.clone()
     semantic[:, 1] = 0
-    found = link_components(semantic, GRID, 0.5)
-    assert not set(found[:, 0].unique().tolist()) & set(found[:, 2].unique().tolist()) - {0}
-    assert not link_components(0 * semantic, GRID, 0.5).any()
+    found = link_components(semantic, GRID, 0.5, 99)
+    assert not found[:, :2].any()
+    assert len(found[:, 2].unique()) == len(APART[0]) + 1
+    assert not link_components(0 * semantic, GRID, 0.5, 99).any()
+
+
+def test_of_a_noisy_raster_the_largest_components_are_kept() -> None:
+    semantic = torch.zeros(1, 3, *GRID.shape, dtype=torch.long)
+    semantic[..., ::2, ::2] = 1
+    semantic[..., 10:14, 10:14] = 1
+    found = link_components(semantic, GRID, 0.5, 5)
+    assert set(found.unique().tolist()) == {0, 1, 2, 3, 4, 5}
+    assert (found[..., 10:14, 10:14] == 1).all()
+    assert (next(iter(rollout(Components(3, 5), noisy(semantic), 1))).ids > 0).sum() == 5
+
+
+def noisy(semantic: Tensor) -> BEVSequence:
+    return replace(sequences(APART, history=3).crop(0, 3), semantic=semantic)
 
 
 def test_where_components_are_the_agents_it_equals_constant_velocity_of_their_masks() -> None:

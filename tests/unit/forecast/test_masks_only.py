@@ -10,10 +10,11 @@ from forecast.model.agents import observe
 from forecast.model.baselines import Baseline
 from forecast.model.context import Rows, Surroundings, crop
 from forecast.rollout import rollout
+from forecast.training.losses import future_of
 from forecast.types import BEVSequence, StepForecast
 from forecast.workflows import _WithLayers
 from tests.sequences import sequences
-from tests.support import Mover
+from tests.support import GRID, Mover
 
 
 def blind(batch: BEVSequence) -> BEVSequence:
@@ -67,3 +68,14 @@ def test_a_grid_smaller_than_a_crop_cell_can_be_read() -> None:
     grid = BEVGrid(0.0, 0.6, 0.0, 0.3, 0.15)
     rows = Rows(torch.tensor([0]), torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 1))
     assert crop(rows, Surroundings(torch.ones(1, 2, *grid.shape), None, grid)).shape[1] == 2
+
+
+def test_an_agent_that_stands_still_is_not_told_to_have_moved_by_its_mask() -> None:
+    # The first is cut by the border, so that its mask's centre is not its own.
+    batch = sequences([[Mover(GRID.x_max_m - 0.5, 3.2), Mover(-8.0, -4.0, 0.0, speed=4.0)]])
+    assert batch.track_state is not None
+    agents = observe(blind(batch).crop(0, 3), 8)
+    assert (agents.pose[0, 0, :2] - batch.track_state[0, 0, 2, :2]).norm() > 0.5
+    truths = future_of(agents, batch.track_state[:, :, 2:], batch.grid, 0.3)
+    assert [truth.moved[0, :2].tolist() for truth in truths] == [[False, True]] * len(truths)
+    torch.testing.assert_close(truths[0].weight[0, :2], torch.tensor([0.3, 1.0]))

@@ -91,9 +91,13 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
 
 def test_training_changes_the_weights_and_lowers_the_loss(store: str, tmp_path: Path) -> None:
     longer = QUICK.model_copy(
-        update={"curriculum": (Stage(5, 2, memory=False),), "augmentation": Augmentation(0.0)}
+        update={
+            "curriculum": (Stage(20, 2, memory=False),),
+            "augmentation": Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+            "loading": Loading(batch_size=8, workers=0),  # the same batch at every step
+        }
     )
-    run_training(longer, store, store, str(tmp_path / "run"), resume=False)
+    run_training(longer, store, None, str(tmp_path / "run"), resume=False)
     with open(tmp_path / "run" / "csv" / "metrics.csv", encoding="utf-8") as file:
         loss = [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
     assert loss[-1] < loss[0]
@@ -150,10 +154,13 @@ def test_a_stage_may_use_every_second_frame_as_far_as_the_store_reaches(
     store: str, tmp_path: Path
 ) -> None:
     """3 + 6 frames, every second: 3 of history and 2 leads, and not one more."""
-    config = QUICK.model_copy(update={"curriculum": (Stage(1, 2, memory=False, interval=2),)})
+    last = Stage(1, 1, memory=False)
+    stages = (Stage(1, 2, memory=False, interval=2), last)
+    config = QUICK.model_copy(update={"curriculum": stages})
     run_training(config, store, None, str(tmp_path / "run"), resume=False)
-    assert load_checkpoint(tmp_path / "run").training["steps"] == 4
-    longer = QUICK.model_copy(update={"curriculum": (Stage(1, 3, memory=False, interval=2),)})
+    assert load_checkpoint(tmp_path / "run").training["steps"] == 8
+    stages = (Stage(1, 3, memory=False, interval=2), last)
+    longer = QUICK.model_copy(update={"curriculum": stages})
     with pytest.raises(DataError, match="horizon of at least 8"):
         run_training(longer, store, None, str(tmp_path / "longer"), resume=False)
     with pytest.raises(ConfigError, match="interval"):
@@ -241,6 +248,19 @@ def test_a_backbone_may_start_from_weights_of_its_own(store: str, tmp_path: Path
     twice = frozen.model_copy(update={"initial": str(tmp_path / "run")})
     with pytest.raises(ConfigError, match="both"):
         run_training(twice, store, None, str(tmp_path / "twice"), resume=False)
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "message"),
+    [((Stage(1, 1, detected=0.5),), "memory: true"), ((Stage(1, 1, interval=2),), "interval 1")],
+)
+def test_a_curriculum_that_the_model_cannot_follow_is_refused(
+    curriculum: tuple[Stage, ...], message: str, store: str, tmp_path: Path
+) -> None:
+    config = QUICK.model_copy(update={"curriculum": curriculum})
+    with pytest.raises(ConfigError, match=message):
+        run_training(config, store, None, str(tmp_path / "run"), resume=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_processes_train_one_model(store: str, tmp_path: Path) -> None:
