@@ -54,6 +54,24 @@ def link_components(
     return torch.as_tensor(np.stack(linked), device=semantic.device)
 
 
+def components_of(frame: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:
+    """Connected components (four neighbours) of one class each.
+
+    Args:
+        frame: Class of each cell; 0 = background.
+
+    Returns:
+        The number of each cell's component, from 1, and the class of every component.
+    """
+    places = np.zeros(frame.shape, np.int64)
+    kinds: list[int] = []
+    for kind in np.unique(frame[frame > 0]):
+        found, count = ndimage.label(frame == kind)
+        places = np.where(found > 0, found + len(kinds), places)
+        kinds += [int(kind)] * count
+    return places, kinds
+
+
 def _link(frames: NDArray[np.int64], grid: BEVGrid, dt_s: float, most: int) -> NDArray[np.int64]:
     labels = np.zeros(frames.shape, np.int64)
     before, used = None, 0
@@ -75,12 +93,7 @@ def _link(frames: NDArray[np.int64], grid: BEVGrid, dt_s: float, most: int) -> N
 
 def _components(frame: NDArray[np.int64], grid: BEVGrid) -> tuple[_Parts, NDArray[np.int64]]:
     """The components of a class map, and for each cell the number of its own, from 1."""
-    places = np.zeros(frame.shape, np.int64)
-    kinds: list[int] = []
-    for kind in np.unique(frame[frame > 0]):
-        found, count = ndimage.label(frame == kind)
-        places = np.where(found > 0, found + len(kinds), places)
-        kinds += [int(kind)] * count
+    places, kinds = components_of(frame)
     index = np.arange(1, len(kinds) + 1)
     area = ndimage.sum_labels(np.ones_like(places), places, index)
     middle = np.array(ndimage.center_of_mass(places > 0, places, index)).reshape(-1, 2)

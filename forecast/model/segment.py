@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model import se2
-from forecast.model.components import link_components
+from forecast.model.components import components_of, link_components
 from forecast.model.tracks import Tracks
 
 # Cells that a label may flood beyond its box: the reach of a lorry whose box is too short.
@@ -53,10 +53,26 @@ def segment(
         )
         other = cells[row, column][:, None] != kind[index, here]
         best, owner = share.masked_fill(other, torch.inf).min(1)
+        claimed = torch.where(best <= 1.0, owner, -1)
+        part = torch.as_tensor(components_of(cells.cpu().numpy())[0], device=cells.device)
         labels[index, frame, row, column] = torch.where(
-            best <= 1.0, tracks.ids[index, here][owner], 0
+            _in_one_part(claimed, part[row, column]), tracks.ids[index, here][owner], 0
         )
     return _flood(labels, semantic)
+
+
+def _in_one_part(claimed: Int[Tensor, "n"], part: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    """Whether each cell, claimed by some track (-1 = none), lies in that track's main component.
+
+    An agent is in one piece; a box that is too large must not take its neighbours along.
+    """
+    pairs, which, count = torch.unique(
+        torch.stack((claimed, part), -1), dim=0, return_inverse=True, return_counts=True
+    )
+    most = torch.zeros(int(claimed.max()) + 2, dtype=count.dtype, device=count.device)
+    most = most.scatter_reduce(0, pairs[:, 0] + 1, count, "amax")
+    main: Tensor = (count == most[pairs[:, 0] + 1])[which]
+    return (claimed >= 0) & main
 
 
 def with_rest(

@@ -47,6 +47,13 @@ def test_agents_that_touch_are_divided_by_their_boxes() -> None:
     assert torch.equal(segment(semantic, tracks, GRID), instance)
 
 
+def test_a_box_that_is_too_large_takes_no_neighbour_along() -> None:
+    near = ((Mover(0.0, 0.0, 0.0, 0.0), Mover(0.0, 3.5, 0.0, 0.0)),)
+    semantic, instance, tracks = perfect(near)
+    large = replace(tracks, ids=torch.tensor([[1, 0]]), size=tracks.size * 4)
+    assert torch.equal(segment(semantic, large, GRID) == 1, instance == 1)
+
+
 def test_a_track_of_another_class_gets_no_cell() -> None:
     semantic, _, tracks = perfect(CARS, label=2)
     assert not segment(semantic, tracks, GRID).any()
