@@ -93,6 +93,8 @@ def describe_model(source: str, size: str | None, vary: Sequence[str]) -> Anatom
     """
     spec, inputs = _read(source)
     ranges = [_range(text) for text in vary]
+    if len({pairs[0][0] for pairs in ranges}) < len(ranges):
+        raise ConfigError("every --vary key once", " ".join(vary), "write key=a,b,c")
     combinations = [dict(pairs) for pairs in product(*ranges)] if ranges else []
     if len(combinations) > MOST_VARIANTS:
         raise ConfigError(

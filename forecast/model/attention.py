@@ -109,10 +109,3 @@ class MultiScaleDeformableAttention(nn.Module):
         mixed = deformable_attention(values, shapes, locations, weights, self.backend)
         out: Tensor = self.output_proj(mixed)
         return out
-
-
-def use_backend(model: nn.Module, name: BackendName) -> None:
-    """Chooses the implementation of every deformable attention in a model."""
-    for module in model.modules():
-        if isinstance(module, MultiScaleDeformableAttention):
-            module.backend = name

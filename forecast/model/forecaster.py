@@ -14,7 +14,6 @@ from forecast.errors import ConfigError
 from forecast.grid import BEVGrid
 from forecast.model import se2
 from forecast.model.agents import Agents, last_twist, observe
-from forecast.model.attention import use_backend
 from forecast.model.context import MapCrop, Rows, Surroundings, relative
 from forecast.model.decoder import Decoder
 from forecast.model.detr.mask_head import FpnMaskHead
@@ -113,7 +112,6 @@ class Forecaster(nn.Module):
         self.carry = nn.Linear(dim, dim)
         nn.init.zeros_(self.carry.weight)
         nn.init.zeros_(self.carry.bias)
-        use_backend(self, spec.backend)
 
     def start(self, history: BEVSequence) -> ForecastState:
         """Reads the past with its ids: agents, map, lanes and (if the model has one) the memory."""
