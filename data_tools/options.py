@@ -18,7 +18,9 @@ class PrepareOptions:
         history: Frames seen, the present one included.
         horizon: Frames to forecast.
         dt_s: Seconds between frames.
-        stride: A sequence starts every so many frames.
+        stride: A sequence starts every so many frames (of ``dt_s / phases``).
+        phases: Sequences start at so many points of time within a step, not only at whole steps:
+            more sequences of the same recording, which must have frames every ``dt_s / phases``.
         classes: Class names drawn, in the order of their labels; other classes are left out.
         workers: Processes; 1 works in this one.
         scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; it and
@@ -34,13 +36,14 @@ class PrepareOptions:
     horizon: int = 6
     dt_s: float = 0.5
     stride: int = 1
+    phases: int = 1
     classes: tuple[str, ...] = DEFAULT_CLASSES
     workers: int = 1
     scheduler: str | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("history", "horizon", "stride", "workers"):
+        for name in ("history", "horizon", "stride", "phases", "workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"{name} of 1 or more", str(getattr(self, name)), f"correct --{name}"

@@ -128,7 +128,8 @@ def _stage_unit(
     """Reads one unit and leaves its parts, then its record."""
     index, unit = task
     try:
-        record = _write_parts(stage, index, unit, origin.read(unit, options.dt_s), options)
+        scene = origin.read(unit, options.dt_s / options.phases)
+        record = _write_parts(stage, index, unit, scene, options)
     except DataError as error:
         record = Record(unit, skipped=str(error))
     stage.keep(index, record)

@@ -87,16 +87,22 @@ def usable_tracks(scene: Scene, classes: tuple[str, ...]) -> Tracks:
 def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator[Sequence]:
     """Every window of a scene in which history and horizon fit and the ego's pose is known.
 
+    Args:
+        scene: With frames every ``dt_s / phases`` seconds.
+        tracks: Its tracks.
+        options: Length, stride and phases of the windows, grid.
+
     Raises:
         DataError: More agents are in one window than instance ids exist.
     """
     edges, points = map_edges(scene.map), lane_points(scene.map)
     known = np.all(np.isfinite(scene.ego_pose), axis=1)
-    for start in range(0, len(scene.time_s) - options.frames + 1, options.stride):
-        window = slice(start, start + options.frames)
+    span = (options.frames - 1) * options.phases + 1
+    for start in range(0, len(scene.time_s) - span + 1, options.stride):
+        window = slice(start, start + span, options.phases)
         if not known[window].all():
             continue
-        present = start + options.history - 1
+        present = start + (options.history - 1) * options.phases
         pose = scene.ego_pose[present]
         yield _sequence(
             poses_to_frame(tracks.state[:, window], pose),

@@ -127,6 +127,9 @@ def prepare(
     horizon: Annotated[int, typer.Option(help="Future frames of truth.")] = 6,
     dt: Annotated[float, typer.Option(help="Seconds between frames.")] = 0.5,
     stride: Annotated[int, typer.Option(help="Start a sequence every so many frames.")] = 1,
+    phases: Annotated[
+        int, typer.Option(help="Frames in a step: with 5, also start sequences 0.1 s apart.")
+    ] = 1,
     classes: Annotated[
         str, typer.Option(help="Classes to keep, in order, with commas between.")
     ] = "vehicle,pedestrian,cyclist",
@@ -150,6 +153,7 @@ def prepare(
         horizon=horizon,
         dt_s=dt,
         stride=stride,
+        phases=phases,
         classes=tuple(name.strip() for name in classes.split(",")),
         workers=os.cpu_count() or 1 if workers is None else workers,
         scheduler=scheduler,

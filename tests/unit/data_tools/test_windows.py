@@ -16,14 +16,14 @@ GRID = BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5)
 OPTIONS = PrepareOptions(grid=GRID)
 
 
-def scene(movers, frames=9, kinds=None, ego=None, elements=()):
-    """Movers over ``frames`` half seconds; the ego stands at the origin unless given."""
-    time_s = np.arange(frames) * 0.5
+def scene(movers, frames=9, kinds=None, ego=None, elements=(), dt_s=0.5):
+    """Movers over ``frames`` frames; the ego stands at the origin unless given."""
+    time_s = np.arange(frames) * dt_s
     state = np.array([mover.state(time_s) for mover in movers]).reshape(-1, frames, 5)
     return Scene(
         name="made-up",
         time_s=time_s,
-        dt_s=0.5,
+        dt_s=dt_s,
         track_id=tuple(str(i) for i in range(len(movers))),
         track_class=tuple(kinds or ["vehicle"] * len(movers)),
         state=state,
@@ -45,6 +45,15 @@ def test_a_sequence_starts_every_stride_frames_where_history_and_horizon_fit(
 ):
     found = all_sequences(scene([Mover(0, 0)], frames), PrepareOptions(grid=GRID, stride=stride))
     assert [s.init_time for s in found] == [(start + 2) * 0.5 for start in starts]
+
+
+def test_with_phases_sequences_start_between_steps_and_hold_frames_a_whole_step_apart():
+    # 5 m/s, frames every 0.1 s: 41 of them hold the 4 s of one sequence exactly.
+    driving = scene([Mover(0, 0, speed=5.0)], 43, dt_s=0.1)
+    found = all_sequences(driving, PrepareOptions(grid=GRID, phases=5, stride=2))
+    assert [s.init_time for s in found] == pytest.approx([1.0, 1.2])
+    steps = np.diff(found[1].track_state[0, :, 0])
+    np.testing.assert_allclose(steps, 2.5, atol=1e-5)
 
 
 def test_windows_that_need_an_unknown_ego_pose_are_left_out():
