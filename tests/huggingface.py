@@ -35,6 +35,11 @@ def resnet18(channels: int, stages: Sequence[int]) -> ResNetConfig:
     )
 
 
+def resnet50(channels: int, stages: Sequence[int]) -> ResNetConfig:
+    """ResNet-50 returning some of its four stages."""
+    return ResNetConfig(num_channels=channels, out_features=[f"stage{stage}" for stage in stages])
+
+
 def randomise(model: nn.Module, seed: int = 0) -> None:
     """Fills every weight, norm and statistic, so that no part of a network is silent."""
     torch.manual_seed(seed)

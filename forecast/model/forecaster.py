@@ -14,6 +14,7 @@ from forecast.errors import ConfigError
 from forecast.grid import BEVGrid
 from forecast.model import se2
 from forecast.model.agents import Agents, last_twist, observe
+from forecast.model.birth import Birth
 from forecast.model.context import MapCrop, Rows, Surroundings, relative
 from forecast.model.decoder import Decoder
 from forecast.model.detr.mask_head import FpnMaskHead
@@ -23,7 +24,8 @@ from forecast.model.painter import Refiner, paint
 from forecast.model.queries import QueryInteraction, pad_rows
 from forecast.model.segment import segment, with_rest
 from forecast.model.spec import ForecasterSpec, Inputs
-from forecast.model.tracker import Birth, Decide, FrameQueries, Tracker, Tracks
+from forecast.model.tracker import Tracker
+from forecast.model.tracks import Decide, FrameQueries, Tracks
 from forecast.model.warp import sample_at, warp_by_agents
 from forecast.types import BEVSequence, StepForecast
 

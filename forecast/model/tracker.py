@@ -21,7 +21,6 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model import se2
-from forecast.model.birth import Birth
 from forecast.model.context import Rows, Surroundings
 from forecast.model.decoder import Decoder
 from forecast.model.memory import Memory
@@ -41,9 +40,6 @@ from forecast.model.warp import cell_centres, sample_at
 # An untrained head says "nothing here": Lin et al., "Focal loss" (2017), prior of 1 %.
 PRIOR_BIAS = -4.6
 TYPICAL_SIZE_M = (4.5, 1.9)
-
-# What a caller of the tracker needs beside it.
-__all__ = ["Birth", "Decide", "FrameQueries", "Tracker", "Tracks", "peaks"]
 
 
 @dataclass(frozen=True)
@@ -312,7 +308,7 @@ def peaks(
         best = functional.max_pool2d(heat[:, None], 3, 1, 1).squeeze(1)
         flat = torch.where(heat == best, heat, -torch.inf).flatten(1)
         value, index = flat.topk(min(count, flat.shape[1]), dim=1)
-        centres = cell_centres((heat.shape[-2], heat.shape[-1]), grid, heat).flatten(0, 1)
+        centres = cell_centres((heat.shape[-2], heat.shape[-1]), grid, heat.float()).flatten(0, 1)
         points = centres[index]
         missing = count - value.shape[1]
         points = functional.pad(points, (0, 0, 0, missing))

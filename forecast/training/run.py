@@ -18,10 +18,10 @@ from forecast.config import Config, refuse_detector
 from forecast.data.module import SequenceData
 from forecast.data.reader import SequenceReader
 from forecast.errors import CheckpointError, ConfigError, DataError
-from forecast.model.backbone import load_backbone
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.training.module import ForecastTraining
+from forecast.weights import load_backbone
 
 RESUME_FILE = "last.ckpt"
 # What Lightning tells its programmers, not our users.

@@ -88,7 +88,8 @@ def _with_false_positives(
     queries: FrameQueries, truth: Tensor, ids: Tensor, drawn: Tensor
 ) -> Tensor:
     """Adds, for every drawn track, the candidate nearest to it that answers for nothing."""
-    nobody = queries.live & (truth == 0) & (queries.ids <= 0)
+    nobody = queries.live & (truth == 0)
+    nobody[:, queries.candidates :] = False  # an inserted track that went on is no candidate
     gap = torch.cdist(queries.pose[..., :2].float(), queries.pose[..., :2].float())
     gap = gap.masked_fill(~nobody[:, None], torch.inf)
     nearest = gap.argmin(-1)

@@ -9,7 +9,7 @@ from forecast.model.detr.outputs import Detections
 from forecast.model.detr.spec import DetectorSpec
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-from tests.huggingface import RESNET, randomise, renamed, resnet18  # noqa: E402
+from tests.huggingface import RESNET, randomise, renamed, resnet18, resnet50  # noqa: E402
 
 TOLERANCE = 1e-4
 CHANNELS, CLASSES = 4, 7
@@ -49,11 +49,15 @@ RULES = (
 )
 
 
-def pair(levels: int, position: str, refine: bool) -> tuple[Detector, torch.nn.Module]:
+def pair(
+    levels: int, position: str, refine: bool, backbone: str = "resnet18"
+) -> tuple[Detector, torch.nn.Module]:
     """Our detector and theirs, with the same weights."""
+    stages = (2, 3, 4) if levels > 1 else (4,)
+    resnet = {"resnet18": resnet18, "resnet50": resnet50}[backbone]
     theirs = transformers.DeformableDetrForObjectDetection(
         transformers.DeformableDetrConfig(
-            backbone_config=resnet18(CHANNELS, (2, 3, 4) if levels > 1 else (4,)),
+            backbone_config=resnet(CHANNELS, stages),
             num_labels=CLASSES,
             d_model=64,
             num_queries=12,
@@ -75,7 +79,8 @@ def pair(levels: int, position: str, refine: bool) -> tuple[Detector, torch.nn.M
         else:  # without refinement all layers share their heads
             theirs.bbox_embed[index] = theirs.bbox_embed[0]
             theirs.class_embed[index] = theirs.class_embed[0]
-    ours = Detector(DetectorSpec(levels=levels, position=position, box_refine=refine, **SPEC))
+    settings = SPEC | {"backbone": backbone, "position": position, "box_refine": refine}
+    ours = Detector(DetectorSpec(levels=levels, **settings))
     state = renamed(theirs.state_dict(), RULES)
     if not refine:
         state = {k: v for k, v in state.items() if not k.startswith(OTHER_HEADS)}
@@ -121,6 +126,11 @@ def test_outputs_equal_transformers(refine: bool, padded: bool) -> None:
         mask[0, 101:] = mask[1, :, 130:] = True
         frame = frame.masked_fill(mask[:, None], 0.0)
     compare(ours, theirs, frame, mask)
+
+
+def test_bottleneck_backbones_equal_transformers() -> None:
+    ours, theirs = pair(4, "sine", True, "resnet50")
+    compare(ours, theirs, torch.randn(1, CHANNELS, 130, 170), None)
 
 
 @pytest.mark.parametrize(("levels", "position"), [(1, "sine"), (3, "learned"), (5, "learned")])

@@ -45,17 +45,14 @@ class AttentionMap(nn.Module):
         padding: Bool[Tensor, "b h w"],
     ) -> Float[Tensor, "b q heads h w"]:
         """Shares of attention, summing to 1 for each query; 0 on padded cells."""
-        batch, count, dim = queries.shape
-        size = memory.shape[-2:]
-        query = self.query(queries).view(batch, count, self.heads, -1) * (dim // self.heads) ** -0.5
-        key = self.key(memory.flatten(2).transpose(1, 2)).view(
-            batch, -1, self.heads, query.shape[-1]
-        )
+        size, parts = memory.shape[-2:], (self.heads, queries.shape[-1] // self.heads)
+        query = self.query(queries).unflatten(-1, parts) * parts[1] ** -0.5
+        key = self.key(memory.flatten(2).transpose(1, 2)).unflatten(-1, parts)
         score = torch.einsum("bqne,bsne->bqns", query, key)
         # The lowest number instead of -inf: a frame that is all padding stays finite.
         lowest = torch.finfo(score.dtype).min
         score = score.masked_fill(padding.flatten(1)[:, None, None], lowest)
-        return score.flatten(2).softmax(-1).view(batch, count, self.heads, *size)
+        return score.flatten(2).softmax(-1).view(*score.shape[:3], *size)
 
 
 class SplitConv(nn.Module):
@@ -168,9 +165,10 @@ class FpnMaskHead(nn.Module):
             )
             for index in range(len(queries))
         ]
+        size = guides[-1].shape[-2:]
+        drawn = torch.cat([attention.new_zeros(0, *size), *frames])  # also of a batch of 0
         if live is None:
-            return torch.stack(frames)
-        drawn = torch.cat(frames)
+            return drawn.view(*queries.shape[:2], *size)
         logits = drawn.new_full((*live.shape, *drawn.shape[1:]), ABSENT_LOGIT)
         return logits.index_put((live,), drawn)
 

@@ -14,8 +14,9 @@ def check_mask(mask: Bool[Tensor, "b h w"], frame: Float[Tensor, "b c h w"]) -> 
     """Refuses a mask of the wrong form or sense.
 
     Raises:
-        DataError: Another shape or type than one truth value per cell, or a frame that is nothing
-            but padding, as when True was taken to mean "valid".
+        DataError: Another shape or type than one truth value per cell; a frame that is nothing
+            but padding, as when True was taken to mean "valid"; or one that is padded elsewhere
+            than below and to the right, where no valid ratio could say what is left.
     """
     wanted = (frame.shape[0], *frame.shape[2:])
     if mask.dtype != torch.bool or mask.shape != wanted:
@@ -24,11 +25,22 @@ def check_mask(mask: Bool[Tensor, "b h w"], frame: Float[Tensor, "b c h w"]) -> 
             f"{mask.dtype}, {tuple(mask.shape)}",
             "give True where a cell is padding, or no mask where none is",
         )
-    if not mask.is_meta and bool(mask.flatten(1).all(1).any()):
+    if mask.is_meta:
+        return
+    if bool(mask.flatten(1).all(1).any()):
         raise DataError(
             "a padding mask that is True only where a cell is padding",
             "a frame that is all padding",
             "turn the mask around (~mask), or give none where nothing is padded",
+        )
+    valid = ~mask
+    rows = torch.arange(wanted[1], device=mask.device) < valid[:, :, 0].sum(1, keepdim=True)
+    columns = torch.arange(wanted[2], device=mask.device) < valid[:, 0].sum(1, keepdim=True)
+    if not torch.equal(valid, rows[:, :, None] & columns[:, None]):
+        raise DataError(
+            "a frame in the upper left corner, padded below and to the right",
+            "padding elsewhere",
+            "move the frame to the corner, or give no mask where nothing is padded",
         )
 
 

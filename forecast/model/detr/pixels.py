@@ -89,8 +89,10 @@ class PixelMaskHead(nn.Module):
             return torch.einsum("bqe,behw->bqhw", query, cells)
         frames = zip(query, live, cells, strict=True)
         drawn = [torch.einsum("qe,ehw->qhw", mine[alive], own) for mine, alive, own in frames]
-        logits = cells.new_full((*live.shape, *cells.shape[-2:]), ABSENT_LOGIT)
-        return logits.index_put((live,), torch.cat(drawn))
+        size = cells.shape[-2:]
+        logits = cells.new_full((*live.shape, *size), ABSENT_LOGIT)
+        # The empty first part is for a batch of 0.
+        return logits.index_put((live,), torch.cat([cells.new_zeros(0, *size), *drawn]))
 
 
 class SemanticHead(nn.Module):

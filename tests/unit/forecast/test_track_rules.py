@@ -107,6 +107,14 @@ def test_two_tracks_may_share_a_false_positive_and_none_is_made_up() -> None:
     assert TruthAssignment(state, label, GRID, rules)(nobody).ids.tolist() == [[0, 1, 2]]
 
 
+def test_an_inserted_one_is_not_inserted_again() -> None:
+    state, label = truth(TWO[:1], frames=3)
+    assignment = TruthAssignment(state, label, GRID, TrackRules(insert=1.0))
+    tracks = [(INSERTED, 0.4, 0.0), (1, 0.0, 0.0)]
+    frame = queries([(2.0, 0.0)], tracks, frame=1)
+    assert assignment(frame).ids.tolist() == [[INSERTED, 0, 1]]
+
+
 @pytest.mark.parametrize(("asked", "expected"), [(False, [[0, 0]]), (True, [[0, 1]])])
 def test_an_inserted_one_never_matches_a_new_agent_unless_asked(
     asked: bool, expected: list[list[int]]

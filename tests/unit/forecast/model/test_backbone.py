@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.ops import FrozenBatchNorm2d
 
 from forecast.errors import CheckpointError, ConfigError
-from forecast.model.backbone import Backbone, load_backbone
+from forecast.model.backbone import Backbone
+from forecast.weights import load_backbone
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,16 @@ def test_the_last_layer_run_is_the_dilated_one(layers: int) -> None:
         levels = backbone(torch.empty(1, 3, 128, 128))
     assert tuple(128 // level.shape[2] for level in levels) == backbone.strides
     assert backbone.strides[-1] == backbone.strides[-2]
+
+
+def test_a_dilated_layer_adds_positions_between_those_of_the_plain_one() -> None:
+    torch.manual_seed(0)
+    plain, dilated = (Backbone("resnet50", 3, layers=4, dilation=way) for way in (False, True))
+    dilated.load_state_dict(plain.state_dict())
+    frame = torch.rand(1, 3, 128, 96)
+    with torch.no_grad():
+        coarse, fine = plain.eval()(frame)[-1], dilated.eval()(frame)[-1]
+    torch.testing.assert_close(fine[..., ::2, ::2], coarse, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34"])

@@ -124,6 +124,9 @@ def test_a_mask_without_padding_is_no_mask(attention: str) -> None:
         (torch.ones(1, 64, 96, dtype=torch.bool), "all padding"),
         (torch.zeros(1, 64, 95, dtype=torch.bool), "(1, 64, 95)"),
         (torch.zeros(1, 64, 96), "torch.float32"),
+        (torch.arange(96).expand(1, 64, 96) < 10, "padding elsewhere"),
+        (torch.arange(64)[:, None].expand(1, 64, 96) < 10, "padding elsewhere"),
+        (torch.arange(96).expand(1, 64, 96) % 7 == 6, "padding elsewhere"),
     ],
 )
 def test_masks_of_the_wrong_sense_or_shape_are_refused(mask: torch.Tensor, words: str) -> None:

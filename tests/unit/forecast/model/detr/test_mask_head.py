@@ -104,6 +104,14 @@ def test_live_queries_are_drawn_as_if_all_were(live: list[bool], name: str) -> N
     assert (some[~alive] == ABSENT_LOGIT).all()
 
 
+@pytest.mark.parametrize("live", [None, torch.zeros(0, 5, dtype=torch.bool)])
+def test_an_empty_batch_has_no_masks(live: Tensor | None) -> None:
+    head, given_ = head_and_input("up, as of a dilated ResNet-50")
+    queries, memory, padding, pyramid = given_
+    empty = (queries[:0], memory[:0], padding[:0], [level[:0] for level in pyramid])
+    assert head(*empty, live=live).shape == (0, *head(*given_).shape[1:])
+
+
 def test_a_frame_does_not_see_the_others_of_its_batch() -> None:
     head, (queries, memory, padding, pyramid) = head_and_input("up, as of a dilated ResNet-50")
     with torch.no_grad():

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from forecast.errors import CheckpointError
 from forecast.model.detr.detector import Detector
-from forecast.model.detr.published import load_published
 from forecast.model.detr.spec import DetectorSpec
+from forecast.weights import load_published
 
 DEFORMABLE = DetectorSpec(
     classes=5,
