@@ -22,6 +22,8 @@ class PrepareOptions:
         phases: Sequences start at so many points of time within a step, not only at whole steps:
             more sequences of the same recording, which must have frames every ``dt_s / phases``.
         classes: Class names drawn, in the order of their labels; other classes are left out.
+        map_classes: Pairs of a source's own label and the class that it becomes, before the table
+            of :mod:`data_tools.classes`.
         workers: Processes; 1 works in this one.
         scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; it and
             the output must be within reach of all its workers.
@@ -38,6 +40,7 @@ class PrepareOptions:
     stride: int = 1
     phases: int = 1
     classes: tuple[str, ...] = DEFAULT_CLASSES
+    map_classes: tuple[tuple[str, str], ...] = ()
     workers: int = 1
     scheduler: str | None = None
     resume: bool = False
@@ -50,8 +53,25 @@ class PrepareOptions:
                 )
         if not 0 < self.dt_s < float("inf"):
             raise ConfigError("dt above 0 s", f"{self.dt_s:g}", "correct --dt")
-        if not 0 < len(set(self.classes)) == len(self.classes) <= 255:
+        names = {name.lower() for name in self.classes}
+        if not 0 < len(names) == len(self.classes) <= 255:
             raise ConfigError("1 to 255 different classes", str(self.classes), "correct --classes")
+        labels = [label.lower() for label, _ in self.map_classes]
+        if len(set(labels)) < len(labels):
+            twice = max(labels, key=labels.count)
+            raise ConfigError("one class for a label", f"two for {twice!r}", "correct --map-class")
+
+    @staticmethod
+    def parse_map_class(text: str) -> tuple[str, str]:
+        """``NATIVE=CLASS`` as a pair for ``map_classes``.
+
+        Raises:
+            ConfigError: The text is something else.
+        """
+        native, mark, name = (part.strip() for part in text.rpartition("="))
+        if not (native and mark and name):
+            raise ConfigError("NATIVE=CLASS, such as BUS=bus", repr(text), "correct --map-class")
+        return native, name
 
     @property
     def frames(self) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 import forecast
 from data_tools import windows
+from data_tools.classes import class_of
 from data_tools.options import PrepareOptions
 from data_tools.parallel import Spread, spread
 from data_tools.scene import Scene
@@ -129,16 +130,22 @@ def _stage_unit(
     index, unit = task
     try:
         scene = origin.read(unit, options.dt_s / options.phases)
-        record = _write_parts(stage, index, unit, scene, options)
+        named = partial(class_of, origin.name, overrides=options.map_classes)
+        tracks = windows.usable_tracks(scene, options.classes, named)
+        record = _write_parts(stage, index, unit, scene, tracks, options)
     except DataError as error:
         record = Record(unit, skipped=str(error))
     stage.keep(index, record)
 
 
 def _write_parts(
-    stage: Stage, index: int, unit: str, scene: Scene, options: PrepareOptions
+    stage: Stage,
+    index: int,
+    unit: str,
+    scene: Scene,
+    tracks: windows.Tracks,
+    options: PrepareOptions,
 ) -> Record:
-    tracks = windows.usable_tracks(scene, options.classes)
     found = windows.sequences(scene, tracks, options)
     sizes: list[tuple[int, int]] = []
     for part, content in enumerate(_batches(found, SHARD)):

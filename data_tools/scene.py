@@ -36,7 +36,8 @@ class Scene:
         time_s: ``(T,)`` seconds, ascending, regular with step ``dt_s``.
         dt_s: Seconds between frames.
         track_id: ``(N,)`` the source's own ids, as text.
-        track_class: ``(N,)`` class names, e.g. "vehicle", "pedestrian", "cyclist".
+        track_class: ``(N,)`` what the source calls each of them; :mod:`data_tools.classes` says
+            which class that is.
         state: ``(N, T, 5)`` x, y, yaw, length, width; NaN in all five where absent.
         ego_pose: ``(T, 3)`` x, y, yaw of the ego (the grid's centre); NaN where it is not known:
             no sequence is made that needs those frames.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,7 @@ class Tracks:
     Args:
         state: ``(N, T, 5)`` in the world frame, NaN in all five where absent.
         label: ``(N,)`` class, from 1.
-        notes: What was left out, by reason.
+        notes: What was kept, by the source's labels, and what was left out, by reason.
     """
 
     state: Array
@@ -64,24 +65,33 @@ class Tracks:
     notes: dict[str, int]
 
 
-def usable_tracks(scene: Scene, classes: tuple[str, ...]) -> Tracks:
+def usable_tracks(
+    scene: Scene, classes: tuple[str, ...], class_of: Callable[[str], str] = str.lower
+) -> Tracks:
     """Keeps the tracks of the wanted classes and blanks boxes that cannot be drawn.
 
     A box is blanked if one of its five numbers is not finite or a side is not above zero; a track
-    that has no box left is dropped. Both are counted.
+    that has no box left is dropped. Both are counted, tracks by what the source calls them.
+
+    Args:
+        scene: Its ``track_class`` holds the source's own labels.
+        classes: Class names wanted, in the order of their labels, in whatever case.
+        class_of: The class of a label.
     """
-    number = {name: place for place, name in enumerate(classes, start=1)}
-    label = np.array([number.get(name, 0) for name in scene.track_class], np.uint8)
-    state = scene.state[label > 0].copy()
-    given = np.isfinite(state).any(axis=-1)
-    drawable = np.isfinite(state).all(axis=-1) & (state[..., 3:].min(axis=-1) > 0)
-    state[~drawable] = np.nan
-    kept: NDArray[np.bool_] = drawable.any(axis=1)
-    notes = {
-        "tracks of other classes": int((label == 0).sum()),
-        "boxes without a finite pose or size": int((given & ~drawable).sum()),
-    }
-    return Tracks(state[kept], label[label > 0][kept], notes)
+    number = {name.lower(): place for place, name in enumerate(classes, start=1)}
+    names = {native: class_of(native) for native in set(scene.track_class)}
+    label = np.array([number.get(names[n].lower(), 0) for n in scene.track_class], np.uint8)
+    given = np.isfinite(scene.state).any(axis=-1)
+    drawable = np.isfinite(scene.state).all(axis=-1) & (scene.state[..., 3:].min(axis=-1) > 0)
+    kept: NDArray[np.bool_] = (label > 0) & drawable.any(axis=1)
+    notes = Counter(
+        f"agents {native}, kept as {names[native]}" if keep else f"agents {native}, left out"
+        for native, keep in zip(scene.track_class, kept, strict=True)
+    )
+    bad = given & ~drawable & (label > 0)[:, None]
+    notes["boxes without a finite pose or size"] = int(bad.sum())
+    state = np.where(drawable[..., None], scene.state, np.nan)
+    return Tracks(state[kept], label[kept], notes)
 
 
 def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator[Sequence]:

@@ -133,6 +133,10 @@ def prepare(
     classes: Annotated[
         str, typer.Option(help="Classes to keep, in order, with commas between.")
     ] = "vehicle,pedestrian,cyclist",
+    map_class: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NATIVE=CLASS", help="Count a label of the source as a class."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Local worker processes.", show_default="one per core")
     ] = None,
@@ -155,6 +159,7 @@ def prepare(
         stride=stride,
         phases=phases,
         classes=tuple(name.strip() for name in classes.split(",")),
+        map_classes=tuple(map(PrepareOptions.parse_map_class, map_class or [])),
         workers=os.cpu_count() or 1 if workers is None else workers,
         scheduler=scheduler,
         resume=resume,

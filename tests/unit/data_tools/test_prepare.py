@@ -267,11 +267,23 @@ def test_a_store_without_any_agent_is_valid(tmp_path):
     path = write(tmp_path / "a.json", scenario([agent(Mover(0, 0))]))
     options = PrepareOptions(grid=GRID, classes=("tram",))
     report = prepare("waymo-json", [path], str(tmp_path / "out.zarr"), options)
-    assert report.notes["tracks of other classes"] == 1
+    assert report.notes["agents vehicle, left out"] == 1
     dataset, _ = open_sequence_store(str(tmp_path / "out.zarr"))
     assert not dataset["instance"].any()
     assert dataset["track_state"].isnull().all()
     assert not dataset["track_class"].any()
+
+
+def test_a_label_is_counted_as_the_class_that_the_user_says(tmp_path):
+    objects = [agent(Mover(0, 0)), agent(Mover(5, 0), kind="pedestrian")]
+    path = write(tmp_path / "a.json", scenario(objects))
+    options = PrepareOptions(
+        grid=GRID, classes=("vehicle", "person"), map_classes=(("Pedestrian", "person"),)
+    )
+    prepare("waymo-json", [path], str(tmp_path / "out.zarr"), options)
+    dataset, _ = open_sequence_store(str(tmp_path / "out.zarr"))
+    assert dataset["track_class"].values[0].tolist() == [1, 2]
+    assert dataset.attrs["notes"]["agents pedestrian, kept as person"] == 1
 
 
 def test_a_scheduler_that_does_not_answer_is_one_error(tmp_path, files, monkeypatch):

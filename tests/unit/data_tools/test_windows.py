@@ -128,7 +128,9 @@ def test_boxes_that_cannot_be_drawn_and_other_classes_are_left_out_and_counted()
     made.state[2, 2, 4] = np.nan
     tracks = usable_tracks(made, OPTIONS.classes)
     assert tracks.notes == {
-        "tracks of other classes": 1,
+        "agents vehicle, kept as vehicle": 2,
+        "agents vehicle, left out": 1,
+        "agents cone, left out": 1,
         "boxes without a finite pose or size": 12,
     }
     assert len(tracks.state) == 2
@@ -140,6 +142,14 @@ def test_classes_are_numbered_as_the_user_lists_them():
     made = scene([Mover(0, 0), Mover(5, 4)], kinds=["pedestrian", "vehicle"])
     options = PrepareOptions(grid=GRID, classes=("vehicle", "pedestrian"))
     assert all_sequences(made, options)[0].track_class.tolist() == [2, 1]
+
+
+def test_labels_become_classes_in_one_place_and_the_case_of_class_names_is_free():
+    made = scene([Mover(0, 0), Mover(5, 4), Mover(9, 4)], kinds=["BUS", "DOG", "CAR"])
+    table = {"BUS": "vehicle", "CAR": "vehicle"}
+    tracks = usable_tracks(made, ("Dog", "vehicle"), lambda name: table.get(name, name.lower()))
+    assert tracks.label.tolist() == [2, 1, 2]
+    assert tracks.notes["agents BUS, kept as vehicle"] == 1
 
 
 def test_a_scene_without_traffic_or_map_gives_empty_sequences():
@@ -167,6 +177,8 @@ def test_more_agents_than_ids_are_refused(monkeypatch):
         {"dt_s": float("nan")},
         {"classes": ()},
         {"classes": ("vehicle", "vehicle")},
+        {"classes": ("vehicle", "Vehicle")},
+        {"map_classes": (("BUS", "bus"), ("bus", "vehicle"))},
     ],
 )
 def test_options_out_of_range_are_refused(wrong):

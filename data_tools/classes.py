@@ -1,0 +1,106 @@
+"""What every source calls its agents, and the classes that these become.
+
+``vehicle``, ``pedestrian`` and ``cyclist`` (two-wheelers with their riders) are the classes of
+default stores. ``cone`` and ``barrier`` have one name for all sources. Labels that the table does
+not have keep their own name in lower case, so that ``--classes vehicle,animal`` can ask for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+CLASSES: dict[str, dict[str, str]] = {
+    "nuscenes": {
+        "human.pedestrian.adult": "pedestrian",
+        "human.pedestrian.child": "pedestrian",
+        "human.pedestrian.construction_worker": "pedestrian",
+        "human.pedestrian.personal_mobility": "pedestrian",
+        "human.pedestrian.police_officer": "pedestrian",
+        "human.pedestrian.stroller": "pedestrian",
+        "human.pedestrian.wheelchair": "pedestrian",
+        "movable_object.barrier": "barrier",
+        "movable_object.trafficcone": "cone",
+        "vehicle.bicycle": "cyclist",
+        "vehicle.bus.bendy": "vehicle",
+        "vehicle.bus.rigid": "vehicle",
+        "vehicle.car": "vehicle",
+        "vehicle.construction": "vehicle",
+        "vehicle.emergency.ambulance": "vehicle",
+        "vehicle.emergency.police": "vehicle",
+        "vehicle.motorcycle": "cyclist",
+        "vehicle.trailer": "vehicle",
+        "vehicle.truck": "vehicle",
+    },
+    # Riders have boxes of their own beside those of what they ride: bicycles, motorcycles and
+    # wheeled devices stay apart, or every cyclist would be two.
+    "argoverse2-sensor": {
+        "ARTICULATED_BUS": "vehicle",
+        "BICYCLIST": "cyclist",
+        "BOX_TRUCK": "vehicle",
+        "BUS": "vehicle",
+        "CONSTRUCTION_CONE": "cone",
+        "EGO_VEHICLE": "vehicle",
+        "LARGE_VEHICLE": "vehicle",
+        "MESSAGE_BOARD_TRAILER": "vehicle",
+        "MOTORCYCLIST": "cyclist",
+        "OFFICIAL_SIGNALER": "pedestrian",
+        "PEDESTRIAN": "pedestrian",
+        "RAILED_VEHICLE": "vehicle",
+        "REGULAR_VEHICLE": "vehicle",
+        "SCHOOL_BUS": "vehicle",
+        "STROLLER": "pedestrian",
+        "TRAFFIC_LIGHT_TRAILER": "vehicle",
+        "TRUCK": "vehicle",
+        "TRUCK_CAB": "vehicle",
+        "VEHICULAR_TRAILER": "vehicle",
+        "WHEELCHAIR": "pedestrian",
+        "WHEELED_RIDER": "cyclist",
+    },
+    "argoverse2-motion": {"bus": "vehicle", "motorcyclist": "cyclist"},
+    "waymo-motion": {
+        "TYPE_CYCLIST": "cyclist",
+        "TYPE_PEDESTRIAN": "pedestrian",
+        "TYPE_VEHICLE": "vehicle",
+    },
+    "lyft-l5": {
+        "PERCEPTION_LABEL_BICYCLE": "cyclist",
+        "PERCEPTION_LABEL_BICYCLIST": "cyclist",
+        "PERCEPTION_LABEL_BUS": "vehicle",
+        "PERCEPTION_LABEL_CAR": "vehicle",
+        "PERCEPTION_LABEL_CYCLIST": "cyclist",
+        "PERCEPTION_LABEL_EMERGENCY_VEHICLE": "vehicle",
+        "PERCEPTION_LABEL_MOTORCYCLE": "cyclist",
+        "PERCEPTION_LABEL_MOTORCYCLIST": "cyclist",
+        "PERCEPTION_LABEL_OTHER_VEHICLE": "vehicle",
+        "PERCEPTION_LABEL_PEDESTRIAN": "pedestrian",
+        "PERCEPTION_LABEL_TRAM": "vehicle",
+        "PERCEPTION_LABEL_TRUCK": "vehicle",
+        "PERCEPTION_LABEL_VAN": "vehicle",
+    },
+    "kitti-tracking": {
+        "Car": "vehicle",
+        "Person": "pedestrian",
+        "Person_sitting": "pedestrian",
+        "Tram": "vehicle",
+        "Truck": "vehicle",
+        "Van": "vehicle",
+    },
+    "scenarionet": {"TRAFFIC_BARRIER": "barrier", "TRAFFIC_CONE": "cone"},
+}
+
+
+def class_of(source: str, native: str, overrides: Iterable[tuple[str, str]] = ()) -> str:
+    """The class of an agent.
+
+    Args:
+        source: Name of the source; one without a table (``tracks``, ``sumo``) uses our names.
+        native: What the source calls it.
+        overrides: The user's own pairs of native label (in whatever case) and class; the last
+            one that fits wins over the table.
+
+    Returns:
+        The class; the native label in lower case where neither says anything.
+    """
+    chosen = {label.lower(): name for label, name in overrides}
+    table = CLASSES.get(source, {})
+    return chosen.get(native.lower(), table.get(native, native.lower()))
