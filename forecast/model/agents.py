@@ -74,6 +74,18 @@ def last_twist(agents: Agents) -> Float[Tensor, "b a 3"]:
     return twist
 
 
+def last_change(agents: Agents) -> Float[Tensor, "b a 3"]:
+    """How much the motion per step changed from the last step but one to the last.
+
+    Zero for an agent that was not seen in all of the last three frames.
+    """
+    if agents.seen.shape[-1] < 3:
+        return torch.zeros_like(agents.pose)
+    older, old, now = agents.past[:, :, -3:].unbind(2)
+    change = se2.log(se2.between(old, now)) - se2.log(se2.between(older, old))
+    return torch.where(agents.seen[:, :, -3:].all(-1, keepdim=True), change, 0.0)
+
+
 def _from_tracks(history: BEVSequence) -> Agents:
     state = history.track_state
     assert state is not None

@@ -13,12 +13,12 @@ from torch.nn import functional
 from forecast.errors import ConfigError
 from forecast.grid import BEVGrid
 from forecast.model import se2
-from forecast.model.agents import Agents, last_twist, observe
+from forecast.model.agents import Agents, last_change, last_twist, observe
 from forecast.model.birth import Birth
 from forecast.model.context import MapCrop, Rows, Surroundings, relative
 from forecast.model.decoder import Decoder
 from forecast.model.detr.mask_head import FpnMaskHead
-from forecast.model.heads import DotMaskHead, MotionHead
+from forecast.model.heads import RESIDUAL_SCALE, DotMaskHead, MotionHead
 from forecast.model.memory import Memory, MemoryEncoder
 from forecast.model.painter import Refiner, paint
 from forecast.model.queries import QueryInteraction, pad_rows
@@ -45,6 +45,7 @@ class ForecastState:
         observed: The present frame's label map.
         pose: Pose of each slot now.
         twist: Its motion per step, in its own frame.
+        change: How much that changed in the last step: its acceleration.
         content: Content part of each query.
         position: What QIM adds to its position part; None where it updates content only.
     """
@@ -56,6 +57,7 @@ class ForecastState:
     observed: Int[Tensor, "b h w"]
     pose: Float[Tensor, "b a 3"]
     twist: Float[Tensor, "b a 3"]
+    change: Float[Tensor, "b a 3"]
     content: Float[Tensor, "b a d"]
     position: Float[Tensor, "b a d"] | None = None
 
@@ -99,7 +101,7 @@ class Forecaster(nn.Module):
         self.traits = len(inputs.classes) + 2
         self.encode = MemoryEncoder(spec, inputs.channels) if spec.memory else None
         self.seed = _mlp(spec.history * 6 + 3 + self.traits, dim)
-        self.kinematics = _mlp(3 + 5 + self.traits, dim)
+        self.kinematics = _mlp(3 + 5 + self.traits + 4, dim)
         self.crop = MapCrop(layers, dim) if layers else None
         self.decoder = Decoder(spec, self.traits)
         self.motion = MotionHead(dim)
@@ -137,7 +139,10 @@ class Forecaster(nn.Module):
         if self.crop is not None:
             rows = self._rows(agents, agents.pose, twist)
             content = content + pad_rows(self.crop(rows, around), agents.live)
-        return ForecastState(0, agents, around, memory, observed, agents.pose, twist, content)
+        change = last_change(agents)
+        return ForecastState(
+            0, agents, around, memory, observed, agents.pose, twist, change, content
+        )
 
     def step(self, state: ForecastState) -> tuple[ForecastState, StepForecast]:
         """One step, painted."""
@@ -152,8 +157,9 @@ class Forecaster(nn.Module):
         memory = self._warp(state)
         output = self.decoder(state.content[live], position, rows, live, state.around, memory)
         motion = self.motion(output)
+        twist = rows.twist + motion.residual + motion.persistence * state.change[live]
         # Whoever is forecast to stand still stands exactly still.
-        twist = pad_rows((rows.twist + motion.residual) * (motion.moving > 0)[:, None], live)
+        twist = pad_rows(twist * (motion.moving > 0)[:, None], live)
         padded = pad_rows(output, live)
         updated, content = self._next_queries(state, padded, pad_rows(position, live))
         pose = se2.compose(state.pose, se2.exp(twist))
@@ -167,7 +173,13 @@ class Forecaster(nn.Module):
             output=padded,
         )
         moved = replace(
-            state, lead=slots.lead, pose=pose, twist=twist, content=content, position=updated
+            state,
+            lead=slots.lead,
+            pose=pose,
+            twist=twist,
+            change=twist - state.twist,
+            content=content,
+            position=updated,
         )
         return moved, slots
 
@@ -175,7 +187,11 @@ class Forecaster(nn.Module):
         """Position part of the live queries: their motion and where they have come to."""
         live = state.agents.live
         come = relative(se2.between(rows.pose, state.agents.pose[live]))
-        position: Tensor = self.kinematics(torch.cat((_bounded(rows.twist), come, rows.traits), -1))
+        change = state.change[live] / rows.twist.new_tensor(RESIDUAL_SCALE)
+        # Accelerations seen in masks are mostly noise, those of boxes are not.
+        boxed = torch.full_like(change[:, :1], float(state.agents.boxed))
+        features = (_bounded(rows.twist), come, rows.traits, change, boxed)
+        position: Tensor = self.kinematics(torch.cat(features, -1))
         return position if state.position is None else position + state.position[live]
 
     def _next_queries(

@@ -20,21 +20,24 @@ class Motion:
 
     Attributes:
         residual: Change of the twist (metres ahead, metres aside, radians).
+        persistence: Share of the last change of the twist that repeats: 1 = it keeps accelerating.
         moving: Logit of moving at all: agents that stand still must not creep.
         existence: Logit of being there after the step.
     """
 
     residual: Float[Tensor, "n 3"]
+    persistence: Float[Tensor, "n 3"]
     moving: Float[Tensor, "n"]
     existence: Float[Tensor, "n"]
 
 
 class MotionHead(nn.Module):
-    """Residual, motion and existence; untrained it changes nothing and keeps everybody."""
+    """Change of motion and existence; untrained it changes nothing and keeps everybody."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.residual = _zero_ended(dim, 3)
+        self.persistence = _zero_ended(dim, 3)
         self.moving = _zero_ended(dim, 1)
         self.existence = _zero_ended(dim, 1)
         self.register_buffer("scale", torch.tensor(RESIDUAL_SCALE), persistent=False)
@@ -43,7 +46,7 @@ class MotionHead(nn.Module):
         """Reads decoded queries."""
         residual = self.residual(x) * self.scale
         moving, existence = (head(x).squeeze(-1) for head in (self.moving, self.existence))
-        return Motion(residual, moving + SURE_BIAS, existence + SURE_BIAS)
+        return Motion(residual, self.persistence(x), moving + SURE_BIAS, existence + SURE_BIAS)
 
 
 class DotMaskHead(nn.Module):
