@@ -197,6 +197,18 @@ def test_constant_turn_is_exact_for_agents_that_turn_at_constant_rate() -> None:
         torch.testing.assert_close(step.pose[live], truth[live], atol=1e-4, rtol=0)
 
 
+def test_an_acceleration_that_persists_is_carried_to_every_step() -> None:
+    batch = sequences([[Mover(0.0, 0.0, speed=4.0)]])
+    assert batch.track_state is not None
+    state = batch.track_state.clone()
+    state[0, 0, 0, 0] += 0.5  # 1.5 m, then 2 m: half a metre more in each step
+    model = forecaster(trained=False).eval()
+    torch.nn.init.ones_(model.motion.persistence[-1].bias)
+    steps = run(model, replace(batch, track_state=state), 3)
+    ahead = [float(forecast.pose[0, 0, 0]) for forecast in steps]
+    assert ahead == pytest.approx([2.5, 5.5, 9.0], abs=1e-4)
+
+
 def test_a_quarter_turn_on_a_grid_that_is_not_square() -> None:
     grid = BEVGrid(-20.0, 40.0, -10.0, 30.0, 0.5)
     turner = Mover(0.0, 0.0, 0.0, speed=8.0, turn_rate=math.pi / 6)  # 90 degrees in 3 s

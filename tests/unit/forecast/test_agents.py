@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from forecast.model.agents import last_twist, observe
+from forecast.model.agents import last_change, last_twist, observe
 from tests.sequences import sequences
 from tests.support import Mover
 
@@ -34,6 +34,17 @@ def test_motion_over_a_gap_is_per_step() -> None:
     state[0, 0, 1] = torch.nan
     agents = observe(replace(batch, track_state=state).crop(0, 3), 8)
     torch.testing.assert_close(last_twist(agents)[0, 0], torch.tensor([2.0, 0.0, 0.0]))
+
+
+def test_the_last_change_is_the_acceleration_of_who_was_seen_three_times() -> None:
+    batch = sequences([[Mover(0.0, 0.0, speed=4.0), Mover(0.0, 5.0, speed=4.0)]])
+    assert batch.track_state is not None
+    state = batch.track_state.clone()
+    state[0, :, 0, 0] += 0.5  # 1.5 m in the first step, 2 m in the second
+    state[0, 1, 0] = torch.nan
+    agents = observe(replace(batch, track_state=state).crop(0, 3), 8)
+    torch.testing.assert_close(last_change(agents)[0, 0], torch.tensor([0.5, 0.0, 0.0]))
+    assert not last_change(agents)[0, 1].any()
 
 
 @pytest.mark.parametrize("yaw", [0.0, 0.7, 2.5, -1.2])
