@@ -114,7 +114,7 @@ def _check_counts(**options: int | None) -> None:
 
 @app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(help="Kind of recording: waymo-json, tracks or sumo.")],
+    source: Annotated[str, typer.Argument(help="Kind of recording, e.g. waymo-motion.")],
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT...", help="Files, directories, globs, URLs or @list.txt."),

@@ -7,8 +7,10 @@ and so that a list of them says what a store was made of.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from fnmatch import fnmatchcase
+from typing import Literal, Protocol, get_args
 
 import fsspec
 import numpy as np
@@ -18,7 +20,7 @@ from data_tools.files import filesystem
 from data_tools.scene import Scene
 from forecast.errors import ConfigError, DataError
 
-SourceName = Literal["waymo-json", "tracks", "sumo"]
+SourceName = Literal["waymo-json", "waymo-motion", "tracks", "sumo"]
 
 
 class Source(Protocol):
@@ -63,6 +65,10 @@ def source(name: str) -> Source:
             from data_tools.sources.waymo_json import WaymoJson
 
             return WaymoJson()
+        case "waymo-motion":
+            from data_tools.sources.waymo_motion import WaymoMotion
+
+            return WaymoMotion()
         case "tracks":
             from data_tools.sources.tracks import Tracks
 
@@ -71,7 +77,9 @@ def source(name: str) -> Source:
             from data_tools.sources.sumo import Sumo
 
             return Sumo()
-    raise ConfigError("a source: waymo-json, tracks or sumo", repr(name), "name one of them")
+    raise ConfigError(
+        f"a source: {', '.join(get_args(SourceName))}", repr(name), "name one of them"
+    )
 
 
 def find_files(inputs: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
@@ -80,8 +88,8 @@ def find_files(inputs: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
     Args:
         inputs: Files, directories (searched to any depth), globs, fsspec URLs, or ``@list.txt``,
             a text file with one such input per line, blank lines and ``#`` comments left out.
-        suffixes: What names of files in directories must end in; a file named outright or by a
-            glob may be called anything.
+        suffixes: What names of files in directories must end in, ``*`` standing for anything; a
+            file named outright or by a glob may be called anything.
 
     Raises:
         DataError: An input does not exist or holds no such file.
@@ -116,7 +124,9 @@ def decimate(time_s: NDArray[np.float64], dt_s: float, where: str) -> slice:
     steps = np.diff(time_s)
     step = float(np.median(steps))
     if not np.isfinite(steps).all() or step <= 0 or np.abs(steps - step).max() > 0.1 * step:
-        raise DataError("regular times", f"steps of {steps.min():g} to {steps.max():g} s", remedy)
+        raise DataError(
+            "regular times", f"steps of {steps.min():g} to {steps.max():g} s in {where}", remedy
+        )
     every = dt_s / step
     # Clocks jitter: 0.5 s of frames 0.0999 s apart is still every fifth frame.
     if every < 0.99 or abs(every - round(every)) > 0.02 * round(every):
@@ -144,7 +154,9 @@ def _files_of(text: str, suffixes: tuple[str, ...]) -> list[str]:
     if system.isfile(path):
         return [text]
     if system.isdir(path):
-        files = [file for file in system.find(path) if file.endswith(suffixes)]
+        patterns = [f"*{suffix}" for suffix in suffixes]
+        names = ((file, posixpath.basename(file)) for file in system.find(path))
+        files = [file for file, name in names if any(fnmatchcase(name, p) for p in patterns)]
     else:
         files = [file for file in system.glob(path) if system.isfile(file)]
     prefix, _, _ = text.partition("://")

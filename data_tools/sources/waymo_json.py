@@ -20,18 +20,17 @@ from typing import Any
 
 import fsspec
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
 from data_tools.sources import decimate, find_files
+from data_tools.sources.roads import area, line, widened
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]
 
 STEP_S = 0.1
-HALF_LANE_M = 1.75
 BIKE_LANE = 3  # map_element_id in the files that have one
 SUFFIXES = (".json", ".json.gz")
 
@@ -99,7 +98,7 @@ def _scene(content: Any, unit: str, dt_s: float) -> Scene:
         track_class=classes,
         state=state[:, every],
         ego_pose=state[ego, every, :3],
-        map=_map(content["roads"]),
+        map=_map(content["roads"], unit),
         notes={"heading in degrees": int(in_degrees), "no ego named": int(not named)},
     )
 
@@ -146,28 +145,21 @@ def _ego(content: Any, classes: tuple[str, ...], state: Array) -> tuple[int, boo
     return int((throughout if throughout.max() >= 0 else moved).argmax()), False
 
 
-def _map(roads: Any) -> tuple[MapElement, ...]:
+def _map(roads: Any, unit: str) -> tuple[MapElement, ...]:
     """Lanes, road edges and crosswalks; lanes for motor traffic widened to the drivable area."""
     elements: list[MapElement] = []
-    motor_lanes = []
-    for road in roads:
+    motor_lanes: list[MapElement] = []
+    for place, road in enumerate(roads):
         if road["type"] not in ("lane", "road_edge", "crosswalk"):
             continue
         points = np.array([(point["x"], point["y"]) for point in road["geometry"]], float)
-        if road["type"] == "crosswalk" and len(points) >= 3:
-            elements.append(MapElement("crosswalk", points, closed=True))
-        elif road["type"] == "road_edge" and len(points) >= 2:
-            elements.append(MapElement("road_edge", points))
-        elif road["type"] == "lane" and len(points) >= 2:
-            elements.append(MapElement("lane_centre", points))
-            if road.get("map_element_id") != BIKE_LANE:
-                motor_lanes.append(shapely.LineString(points))
-    return (*elements, *_drivable(motor_lanes))
-
-
-def _drivable(lanes: Sequence[shapely.LineString]) -> list[MapElement]:
-    areas = shapely.buffer(
-        shapely.simplify(lanes, 0.05), HALF_LANE_M, cap_style="flat", quad_segs=2
-    )
-    rings = shapely.get_exterior_ring(shapely.get_parts(areas))
-    return [MapElement("drivable", shapely.get_coordinates(ring), closed=True) for ring in rings]
+        where = f"road {place} of {unit}"
+        if road["type"] == "crosswalk":
+            elements += area("crosswalk", points, where)
+        elif road["type"] == "road_edge":
+            elements += line("road_edge", points, where)
+        else:
+            lane = line("lane_centre", points, where)
+            elements += lane
+            motor_lanes += lane if road.get("map_element_id") != BIKE_LANE else ()
+    return (*elements, *widened(motor_lanes))

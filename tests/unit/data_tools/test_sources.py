@@ -60,8 +60,8 @@ def test_an_input_that_is_not_there_is_refused(folder, wrong):
 
 
 def test_an_unknown_source_is_refused():
-    with pytest.raises(ConfigError, match="waymo-json, tracks or sumo"):
-        source("kitti")
+    with pytest.raises(ConfigError, match=r"waymo-json, .*sumo"):
+        source("none of them")
 
 
 @pytest.mark.parametrize(("step", "dt_s", "every"), [(0.1, 0.5, 5), (0.1, 0.1, 1), (0.04, 0.2, 5)])

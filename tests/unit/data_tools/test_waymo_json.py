@@ -11,10 +11,10 @@ from data_tools.geometry import wrap_angle
 from data_tools.sources import source
 from data_tools.sources.waymo_json import WaymoJson
 from forecast.errors import DataError
+from tests.recordings import heading_errors, needs, recording
 from tests.scenarios import STEPS, agent, crossing, road, scenario, write
 from tests.support import Mover
 
-RECORDINGS = Path(__file__).parents[4] / "shared/data/waymo_motion_json"
 TURNING = Mover(3.0, 4.0, yaw=2.5, speed=6.0, turn_rate=0.2)
 
 
@@ -185,13 +185,9 @@ def test_a_step_that_frames_cannot_make_up_is_refused(tmp_path, dt_s):
         read(tmp_path, crossing(0), dt_s)
 
 
-@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings are not on this machine")
+@needs("waymo_motion_json")
 def test_in_real_recordings_heading_agrees_with_motion():
-    units = WaymoJson().find([str(RECORDINGS)])
+    units = WaymoJson().find([str(recording("waymo_motion_json"))])
     for unit in units[:: len(units) // 8]:
         state = WaymoJson().read(unit, 0.5).state
-        motion = np.diff(state[..., :2], axis=1)
-        moving = np.hypot(motion[..., 0], motion[..., 1]) > 1.0
-        course = np.arctan2(motion[..., 1], motion[..., 0])
-        error = np.abs(wrap_angle(course - state[:, :-1, 2]))[moving]
-        assert np.median(error) < np.radians(2), unit
+        assert np.median(heading_errors(state)) < np.radians(2), unit
