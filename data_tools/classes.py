@@ -59,6 +59,7 @@ CLASSES: dict[str, dict[str, str]] = {
     "argoverse2-motion": {"bus": "vehicle", "motorcyclist": "cyclist"},
     "waymo-motion": {
         "TYPE_CYCLIST": "cyclist",
+        "TYPE_OTHER": "other",
         "TYPE_PEDESTRIAN": "pedestrian",
         "TYPE_VEHICLE": "vehicle",
     },

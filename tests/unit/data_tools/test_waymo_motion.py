@@ -344,3 +344,5 @@ def test_the_real_scenario_becomes_a_store(tmp_path):
     assert meta.source == "waymo-motion"
     assert set(store["scene"].values.tolist()) == {"637f20cafde22ff8"}
     assert store["map"].values.any(axis=(2, 3)).all()
+    assert (store["track_class"].values > 0).any(axis=1).all()
+    assert meta.classes == ("vehicle", "pedestrian", "cyclist")
