@@ -172,7 +172,9 @@ def prepare(
 @app.command()
 def train(
     config: Annotated[str, typer.Option(help="YAML of settings, such as configs/small.yaml.")],
-    data: Annotated[str, typer.Option(help="Sequence store to learn from.")],
+    data: Annotated[
+        list[str], typer.Option(help="Sequence store to learn from; repeat it for several.")
+    ],
     output: Annotated[str, typer.Option(help="Directory of the run: checkpoints and logs.")],
     val: Annotated[str | None, typer.Option(help="Sequence store to validate on.")] = None,
     set_: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any, Literal
@@ -85,7 +85,7 @@ class RolloutSummary:
     scores: Mapping[str, Scores] = field(default_factory=dict)
 
 
-def train(config: Config, data: str, val: str | None, output: str, resume: bool) -> None:
+def train(config: Config, data: Sequence[str], val: str | None, output: str, resume: bool) -> None:
     """Trains a forecaster; see ``forecast.training.run.run_training``."""
     from forecast.training.run import run_training  # Lightning takes seconds to import
 

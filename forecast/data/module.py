@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
 from forecast.data.reader import SequenceReader, collate
 from forecast.errors import ForecastError
@@ -35,44 +35,67 @@ def _collate_attempts(found: Sequence[BEVSequence | ForecastError]) -> BEVSequen
     return errors[0] if errors else collate([one for one in found if isinstance(one, BEVSequence)])
 
 
-class ResumableSampler(Sampler[int]):
-    """A new permutation each epoch, drawn from the seed and the epoch alone; can start midway.
+class BatchOrder(Sampler[list[int]]):
+    """Whole batches, each of one store, in an order drawn from seed and epoch; can start midway.
+
+    Stores may differ in their grids, so that no batch mixes them; a store's last, smaller batch is
+    dropped unless the store has no other.
 
     Args:
-        length: Number of sequences.
-        seed: Of the permutations.
-        rank: This process among ``replicas``, each of which draws its own share.
+        lengths: Sequences of each store; they are numbered through.
+        batch_size: Sequences of a batch.
+        seed: Of the order.
+        rank: This process among ``replicas``, each of which draws its own batches.
         replicas: Number of training processes.
     """
 
-    def __init__(self, length: int, seed: int, rank: int = 0, replicas: int = 1) -> None:
-        self.inner: DistributedSampler[int] = DistributedSampler(
-            range(length),  # type: ignore[arg-type]
-            num_replicas=replicas,
-            rank=rank,
-            shuffle=True,
-            seed=seed,
-        )
-        self.skip = 0
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int, rank: int = 0, replicas: int = 1
+    ) -> None:
+        self.lengths, self.batch_size, self.seed = tuple(lengths), batch_size, seed
+        self.rank, self.replicas = rank, replicas
+        self.epoch = self.skip = 0
+
+    @property
+    def sampler(self) -> BatchOrder:
+        """Itself: of a batch sampler, Lightning tells the epoch to what this returns."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
-        self.inner.set_epoch(epoch)
+        self.epoch = epoch
 
-    def __iter__(self) -> Iterator[int]:
-        indices = list(self.inner)[self.skip :]
-        self.skip = 0  # only the epoch that was interrupted starts midway
-        return iter(indices)
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self._batches()[self.rank :: self.replicas][: len(self)]
+        begun, self.skip = self.skip, 0  # only the epoch that was interrupted starts midway
+        return iter(batches[begun:])
 
     def __len__(self) -> int:
-        return len(self.inner)
+        """Batches of an epoch and process: every process makes as many steps."""
+        return max(1, sum(map(self._count, self.lengths)) // self.replicas)
+
+    def _count(self, length: int) -> int:
+        return max(length // self.batch_size, min(length, 1))
+
+    def _batches(self) -> list[list[int]]:
+        dice = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        batches: list[list[int]] = []
+        start = 0
+        for length in self.lengths:
+            order = (start + torch.randperm(length, generator=dice)).tolist()
+            starts = range(0, self._count(length) * self.batch_size, self.batch_size)
+            batches += [order[place : place + self.batch_size] for place in starts]
+            start += length
+        shuffled = torch.randperm(len(batches), generator=dice).tolist()
+        # Fewer batches than processes: some are seen by several of them.
+        return [batches[place] for place in shuffled * -(-self.replicas // len(batches))]
 
 
 class SequenceData(pl.LightningDataModule):
-    """Training and validation batches of two sequence stores.
+    """Training and validation batches of sequence stores.
 
     Args:
-        train: Path of the training store.
+        train: Paths of the training stores.
         val: Path of the validation store, or None.
         batch_size: Sequences per step and process.
         workers: Processes that read ahead; 0 reads in the training process.
@@ -83,25 +106,38 @@ class SequenceData(pl.LightningDataModule):
     """
 
     def __init__(
-        self, train: str, val: str | None, batch_size: int, workers: int, seed: int
+        self, train: Sequence[str], val: str | None, batch_size: int, workers: int, seed: int
     ) -> None:
         super().__init__()
-        self.train = SequenceReader(train)
+        self.train = tuple(SequenceReader(path) for path in train)
         self.val = SequenceReader(val) if val is not None else None
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self._skip = 0
 
     def train_dataloader(self) -> DataLoader[BEVSequence]:
-        """Shuffled batches; the last, smaller one of an epoch is dropped if there are others."""
+        """Shuffled batches, each of one store."""
+        order = self.order()
+        order.skip, self._skip = self._skip, 0
+        return self._loader(
+            ConcatDataset([_Attempts(reader) for reader in self.train]), batch_sampler=order
+        )
+
+    def order(self, replicas: int | None = None) -> BatchOrder:
+        """The order of training batches in this process.
+
+        Args:
+            replicas: Number of training processes, before there is a trainer to tell.
+        """
         trainer = self.trainer
-        rank, replicas = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        sampler = ResumableSampler(len(self.train), self.seed, rank, replicas)
-        sampler.skip, self._skip = self._skip, 0
-        return self._loader(self.train, sampler, len(sampler) > self.batch_size)
+        rank, found = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        lengths = [len(reader) for reader in self.train]
+        return BatchOrder(lengths, self.batch_size, self.seed, rank, replicas or found)
 
     def val_dataloader(self) -> DataLoader[BEVSequence] | list[Any]:
         """Batches in the store's order."""
-        return [] if self.val is None else self._loader(self.val, None, False)
+        if self.val is None:
+            return []
+        return self._loader(_Attempts(self.val), batch_size=self.batch_size)
 
     def on_before_batch_transfer(
         self, batch: BEVSequence | ForecastError, dataloader_idx: int
@@ -116,22 +152,18 @@ class SequenceData(pl.LightningDataModule):
         assert self.trainer is not None
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         ended = progress.is_last_batch
-        return {"skip": 0 if ended else progress.current.ready * self.batch_size}
+        return {"skip": 0 if ended else progress.current.ready}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Starts the next epoch where the saved one was."""
         self._skip = int(state_dict["skip"])
 
-    def _loader(
-        self, reader: SequenceReader, sampler: Sampler[int] | None, drop_last: bool
-    ) -> DataLoader[BEVSequence]:
+    def _loader(self, sequences: Dataset[Any], **order: Any) -> DataLoader[BEVSequence]:
         return DataLoader(
-            _Attempts(reader),  # type: ignore[arg-type]
-            batch_size=self.batch_size,
-            sampler=sampler,
-            drop_last=drop_last,
+            sequences,
             num_workers=self.workers,
             collate_fn=_collate_attempts,
             persistent_workers=self.workers > 0,
             generator=torch.Generator().manual_seed(self.seed),
+            **order,
         )

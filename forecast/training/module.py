@@ -197,6 +197,7 @@ class ForecastTraining(pl.LightningModule):
         ).tolist()
         if count > 0:
             self.log("val_ade_moving", model / count, rank_zero_only=True)
+        if baseline > 0:  # traffic that the baseline forecasts without any error has no ratio
             self.log("val_ade_ratio", model / baseline, prog_bar=True, rank_zero_only=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,14 @@ LIGHTNING_ADVICE = (
 )
 
 
-def run_training(config: Config, data: str, val: str | None, output: str, resume: bool) -> Path:
+def run_training(
+    config: Config, data: Sequence[str], val: str | None, output: str, resume: bool
+) -> Path:
     """Trains and writes ``output/model.safetensors`` with its JSON, logs and a resume file.
 
     Args:
         config: What to train and how.
-        data: Training sequence store.
+        data: Training sequence stores; their grids may differ, what they show may not.
         val: Validation sequence store, or None.
         output: The run's folder.
         resume: Go on from the folder's last state, exactly; from the start if it has none yet.
@@ -68,7 +70,7 @@ def run_training(config: Config, data: str, val: str | None, output: str, resume
     )
     _check_stores(batches, config)
     training = ForecastTraining(
-        _model(config, batches.train),
+        _model(config, batches.train[0]),
         config.curriculum,
         config.loss,
         config.augmentation,
@@ -88,11 +90,11 @@ def run_training(config: Config, data: str, val: str | None, output: str, resume
     if trainer.is_global_zero:
         about = {
             "config": config.model_dump(mode="json"),
-            "data": batches.train.meta.source,
-            "sequences": len(batches.train),
+            "data": [reader.meta.source for reader in batches.train],
+            "sequences": sum(map(len, batches.train)),
             "steps": trainer.global_step,
         }
-        save_checkpoint(training.model, weights, batches.train.meta.dt_s, about)
+        save_checkpoint(training.model, weights, batches.train[0].meta.dt_s, about)
     return weights
 
 
@@ -188,8 +190,7 @@ def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
 
 
 def _steps_per_epoch(batches: SequenceData, config: Config) -> int:
-    share = -(-len(batches.train) // config.devices)
-    steps = max(1, share // config.loading.batch_size)
+    steps = len(batches.order(config.devices))
     return min(steps, config.steps_per_epoch or steps)
 
 
@@ -219,9 +220,8 @@ def _check_stores(batches: SequenceData, config: Config) -> None:
             f"interval {config.curriculum[-1].interval}",
             "end the curriculum with a stage of interval 1",
         )
-    for reader in (batches.train, batches.val):
-        if reader is None:
-            continue
+    readers = (*batches.train, *([batches.val] if batches.val is not None else []))
+    for reader in readers:
         history = config.model.history
         # Beyond the store's present; an interval moves a stage's own present further on.
         longest = max(stage.frames(history) for stage in config.curriculum) - history
@@ -238,24 +238,23 @@ def _check_stores(batches: SequenceData, config: Config) -> None:
                 f"{', '.join(reader.variables)} in {reader.path}",
                 "prepare it from a source with tracks",
             )
-    if not len(batches.train):
-        raise DataError(
-            "at least one sequence", f"none in {batches.train.path}", "prepare more data"
-        )
-    if batches.val is not None:
-        _check_alike(batches.train, batches.val)
+    for reader in batches.train:
+        if not len(reader):
+            raise DataError("at least one sequence", f"none in {reader.path}", "prepare more data")
+    for reader in readers[1:]:
+        _check_alike(readers[0], reader)
 
 
-def _check_alike(train: SequenceReader, val: SequenceReader) -> None:
+def _check_alike(first: SequenceReader, other: SequenceReader) -> None:
     for what, wanted, found in (
-        ("classes", train.meta.classes, val.meta.classes),
-        ("map layers", train.meta.map_layers, val.meta.map_layers),
-        ("bev channels", train.bev_channels, val.bev_channels),
-        ("dt_s", train.meta.dt_s, val.meta.dt_s),
+        ("classes", first.meta.classes, other.meta.classes),
+        ("map layers", first.meta.map_layers, other.meta.map_layers),
+        ("bev channels", first.bev_channels, other.bev_channels),
+        ("dt_s", first.meta.dt_s, other.meta.dt_s),
     ):
         if wanted != found:
             raise DataError(
-                f"{what} {wanted} in both stores",
-                f"{found} in {val.path}",
-                "prepare both with the same options",
+                f"{what} {wanted} in all stores",
+                f"{found} in {other.path}",
+                "prepare them with the same options",
             )

@@ -24,7 +24,7 @@ def test_every_configuration_in_the_repository_is_valid() -> None:
 def test_a_detector_cannot_be_trained(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, "detector: {queries: 10}\n"), [])
     with pytest.raises(ConfigError, match="`detector`"):
-        run_training(config, "train.zarr", None, str(tmp_path / "run"), resume=False)
+        run_training(config, ["train.zarr"], None, str(tmp_path / "run"), resume=False)
     assert not (tmp_path / "run").exists()
 
 

@@ -37,12 +37,12 @@ def store(tmp_path: Path) -> str:
 def test_stages_with_and_without_the_raster_resume_bit_for_bit(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    run_training(CONFIG, store, None, str(tmp_path / "whole"), resume=False)
+    run_training(CONFIG, [store], None, str(tmp_path / "whole"), resume=False)
     with monkeypatch.context() as patch:
         interrupt_at(patch, step)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run_training(CONFIG, store, None, str(tmp_path / "parts"), resume=False)
-    run_training(CONFIG, store, None, str(tmp_path / "parts"), resume=True)
+            run_training(CONFIG, [store], None, str(tmp_path / "parts"), resume=False)
+    run_training(CONFIG, [store], None, str(tmp_path / "parts"), resume=True)
     whole, parts = (
         load_checkpoint(tmp_path / name).model.state_dict() for name in ("whole", "parts")
     )
@@ -53,9 +53,9 @@ def test_stages_with_and_without_the_raster_resume_bit_for_bit(
 def test_a_finished_run_that_is_resumed_keeps_its_averaged_weights(
     store: str, tmp_path: Path
 ) -> None:
-    run_training(CONFIG, store, None, str(tmp_path / "run"), resume=False)
+    run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=False)
     before = load_checkpoint(tmp_path / "run").hash
-    run_training(CONFIG, store, None, str(tmp_path / "run"), resume=True)
+    run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=True)
     assert load_checkpoint(tmp_path / "run").hash == before
 
 

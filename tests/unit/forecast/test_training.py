@@ -15,7 +15,6 @@ from torchvision.models import resnet18
 from forecast.checkpoint import load_checkpoint
 from forecast.config import Config
 from forecast.data.augment import augment, mirror
-from forecast.data.module import ResumableSampler
 from forecast.data.settings import Augmentation, Loading
 from forecast.errors import ConfigError, DataError, TrainingError
 from forecast.model.baselines import Baseline
@@ -62,7 +61,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 def test_a_run_leaves_weights_logs_and_a_state_to_resume(store: str, tmp_path: Path) -> None:
-    run_training(QUICK, store, store, str(tmp_path / "run"), resume=False)
+    run_training(QUICK, [store], store, str(tmp_path / "run"), resume=False)
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.training["steps"] == 8
     assert checkpoint.training["config"]["curriculum"][1]["horizon"] == 2
@@ -77,13 +76,13 @@ def test_a_run_leaves_weights_logs_and_a_state_to_resume(store: str, tmp_path: P
 def test_a_run_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    run_training(QUICK, store, None, str(tmp_path / "whole"), resume=False)
+    run_training(QUICK, [store], None, str(tmp_path / "whole"), resume=False)
     with monkeypatch.context() as patch:
         interrupt_at(patch, step)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run_training(QUICK, store, None, str(tmp_path / "parts"), resume=False)
+            run_training(QUICK, [store], None, str(tmp_path / "parts"), resume=False)
     assert not (tmp_path / "parts" / "model.safetensors").exists()
-    run_training(QUICK, store, None, str(tmp_path / "parts"), resume=True)
+    run_training(QUICK, [store], None, str(tmp_path / "parts"), resume=True)
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
@@ -97,7 +96,7 @@ def test_training_changes_the_weights_and_lowers_the_loss(store: str, tmp_path: 
             "loading": Loading(batch_size=8, workers=0),  # the same batch at every step
         }
     )
-    run_training(longer, store, None, str(tmp_path / "run"), resume=False)
+    run_training(longer, [store], None, str(tmp_path / "run"), resume=False)
     with open(tmp_path / "run" / "csv" / "metrics.csv", encoding="utf-8") as file:
         loss = [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
     assert loss[-1] < loss[0]
@@ -107,7 +106,7 @@ def test_detected_input_trains_perception(store: str, tmp_path: Path) -> None:
     config = QUICK.model_copy(
         update={"model": SMALL, "curriculum": (Stage(1, 1, memory=True, detected=1.0),)}
     )
-    run_training(config, store, None, str(tmp_path / "run"), resume=False)
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
     before = forecaster(trained=False).state_dict()
     after = weights(tmp_path / "run")
     for name in ("tracker.detect", "tracker.classify.bias", "tracker.heat.2.bias"):
@@ -136,7 +135,7 @@ def test_every_rule_for_tracks_and_two_decoder_layers_train_together(
             "tracks": RULES,
         }
     )
-    run_training(config, store, None, str(tmp_path / "run"), resume=False)
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
     assert {
         f"loss_{kind}{part}" for kind in ("", "earlier_", "denoised_") for part in ("class", "box")
     } <= parts
@@ -145,7 +144,7 @@ def test_every_rule_for_tracks_and_two_decoder_layers_train_together(
 def test_rules_for_tracks_change_nothing_for_tracked_input(store: str, tmp_path: Path) -> None:
     for name, tracks in (("plain", TrackRules()), ("ruled", RULES)):
         config = QUICK.model_copy(update={"tracks": tracks})
-        run_training(config, store, None, str(tmp_path / name), resume=False)
+        run_training(config, [store], None, str(tmp_path / name), resume=False)
     plain, ruled = weights(tmp_path / "plain"), weights(tmp_path / "ruled")
     assert all(torch.equal(value, ruled[name]) for name, value in plain.items())
 
@@ -157,12 +156,12 @@ def test_a_stage_may_use_every_second_frame_as_far_as_the_store_reaches(
     last = Stage(1, 1, memory=False)
     stages = (Stage(1, 2, memory=False, interval=2), last)
     config = QUICK.model_copy(update={"curriculum": stages})
-    run_training(config, store, None, str(tmp_path / "run"), resume=False)
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
     assert load_checkpoint(tmp_path / "run").training["steps"] == 8
     stages = (Stage(1, 3, memory=False, interval=2), last)
     longer = QUICK.model_copy(update={"curriculum": stages})
     with pytest.raises(DataError, match="horizon of at least 8"):
-        run_training(longer, store, None, str(tmp_path / "longer"), resume=False)
+        run_training(longer, [store], None, str(tmp_path / "longer"), resume=False)
     with pytest.raises(ConfigError, match="interval"):
         Stage(1, 1, interval=0)
 
@@ -182,7 +181,7 @@ def test_every_second_frame_is_what_a_store_of_twice_the_step_holds() -> None:
 
 def test_an_epoch_may_end_early(store: str, tmp_path: Path) -> None:
     config = QUICK.model_copy(update={"steps_per_epoch": 1})
-    run_training(config, store, None, str(tmp_path / "run"), resume=False)
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
     assert load_checkpoint(tmp_path / "run").training["steps"] == 2
 
 
@@ -190,7 +189,7 @@ def test_bf16_trains(store: str, tmp_path: Path) -> None:
     config = QUICK.model_copy(
         update={"precision": "bf16-mixed", "curriculum": (Stage(1, 1, memory=False),)}
     )
-    run_training(config, store, None, str(tmp_path / "run"), resume=False)
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
 
 
@@ -202,28 +201,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once(
 
     monkeypatch.setattr("forecast.training.module._per_agent", nothing)
     with pytest.raises(TrainingError, match="finite loss; got nan at step 0"):
-        run_training(QUICK, store, None, str(tmp_path / "run"), resume=False)
+        run_training(QUICK, [store], None, str(tmp_path / "run"), resume=False)
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(store: str, tmp_path: Path) -> None:
-    run_training(QUICK, store, None, str(tmp_path / "run"), resume=False)
+    run_training(QUICK, [store], None, str(tmp_path / "run"), resume=False)
     with pytest.raises(ConfigError, match="new folder"):
-        run_training(QUICK, store, None, str(tmp_path / "run"), resume=False)
+        run_training(QUICK, [store], None, str(tmp_path / "run"), resume=False)
 
 
 def test_a_store_that_does_not_fit_is_refused(store: str, tmp_path: Path) -> None:
     longer = QUICK.model_copy(update={"curriculum": (Stage(1, 7, memory=False),)})
     with pytest.raises(DataError, match="horizon of at least 7"):
-        run_training(longer, store, None, str(tmp_path / "run"), resume=False)
+        run_training(longer, [store], None, str(tmp_path / "run"), resume=False)
     assert not (tmp_path / "run").exists()
 
 
 def test_fine_tuning_starts_from_a_checkpoint(store: str, tmp_path: Path) -> None:
-    run_training(QUICK, store, None, str(tmp_path / "first"), resume=False)
+    run_training(QUICK, [store], None, str(tmp_path / "first"), resume=False)
     frozen = Optimisation(learning_rate=0.0, weight_decay=0.0)
     tuned = QUICK.model_copy(update={"initial": str(tmp_path / "first"), "optimisation": frozen})
-    run_training(tuned, store, None, str(tmp_path / "second"), resume=False)
+    run_training(tuned, [store], None, str(tmp_path / "second"), resume=False)
     second = weights(tmp_path / "second")
     for name, value in weights(tmp_path / "first").items():
         torch.testing.assert_close(second[name], value)
@@ -239,15 +238,15 @@ def test_a_backbone_may_start_from_weights_of_its_own(store: str, tmp_path: Path
             "optimisation": Optimisation(learning_rate=0.0, weight_decay=0.0),
         }
     )
-    trained = weights(run_training(frozen, store, None, str(tmp_path / "run"), resume=False))
+    trained = weights(run_training(frozen, [store], None, str(tmp_path / "run"), resume=False))
     key = "layer1.0.conv1.weight"
     assert torch.equal(trained[f"encode.backbone.extract.{key}"], published[key])
     blind = frozen.model_copy(update={"model": QUICK.model})
     with pytest.raises(ConfigError, match="reads the raster"):
-        run_training(blind, store, None, str(tmp_path / "blind"), resume=False)
+        run_training(blind, [store], None, str(tmp_path / "blind"), resume=False)
     twice = frozen.model_copy(update={"initial": str(tmp_path / "run")})
     with pytest.raises(ConfigError, match="both"):
-        run_training(twice, store, None, str(tmp_path / "twice"), resume=False)
+        run_training(twice, [store], None, str(tmp_path / "twice"), resume=False)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +258,7 @@ def test_a_curriculum_that_the_model_cannot_follow_is_refused(
 ) -> None:
     config = QUICK.model_copy(update={"curriculum": curriculum})
     with pytest.raises(ConfigError, match=message):
-        run_training(config, store, None, str(tmp_path / "run"), resume=False)
+        run_training(config, [store], None, str(tmp_path / "run"), resume=False)
     assert not (tmp_path / "run").exists()
 
 
@@ -300,22 +299,6 @@ def test_processes_divide_by_their_mean_number_of_agents(monkeypatch: pytest.Mon
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
     assert _per_agent(parts) == {"box": torch.tensor(4.0)}
     assert parts["agents"] == 1.0
-
-
-def test_every_process_draws_its_own_share_of_an_epoch() -> None:
-    shares = [ResumableSampler(10, seed=3, rank=rank, replicas=2) for rank in range(2)]
-    drawn = [list(share) for share in shares]
-    assert sorted(drawn[0] + drawn[1]) == list(range(10))
-    shares[0].set_epoch(1)
-    assert list(shares[0]) != drawn[0]
-
-
-def test_a_sampler_that_skips_goes_on_where_it_was() -> None:
-    sampler = ResumableSampler(9, seed=0)
-    whole = list(sampler)
-    sampler.skip = 4
-    assert list(sampler) == whole[4:]
-    assert list(sampler) == whole, "only the interrupted epoch starts midway"
 
 
 def test_the_mirror_image_of_a_forecast_is_the_forecast_of_the_mirror_image() -> None:
