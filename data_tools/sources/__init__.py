@@ -20,7 +20,7 @@ from data_tools.files import filesystem
 from data_tools.scene import Scene
 from forecast.errors import ConfigError, DataError
 
-SourceName = Literal["waymo-json", "waymo-motion", "tracks", "sumo"]
+SourceName = Literal["waymo-json", "waymo-motion", "scenarionet", "tracks", "sumo"]
 
 
 class Source(Protocol):
@@ -69,6 +69,10 @@ def source(name: str) -> Source:
             from data_tools.sources.waymo_motion import WaymoMotion
 
             return WaymoMotion()
+        case "scenarionet":
+            from data_tools.sources.scenarionet import ScenarioNet
+
+            return ScenarioNet()
         case "tracks":
             from data_tools.sources.tracks import Tracks
 
