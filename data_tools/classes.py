@@ -89,6 +89,22 @@ CLASSES: dict[str, dict[str, str]] = {
     "scenarionet": {"TRAFFIC_BARRIER": "barrier", "TRAFFIC_CONE": "cone"},
 }
 
+# Length and width where a recording gives none, metres.
+TYPICAL_SIZE_M = {
+    "vehicle": (4.7, 2.0),
+    "car": (4.7, 1.9),
+    "van": (5.5, 2.1),
+    "truck": (8.5, 2.5),
+    "bus": (12.0, 2.6),
+    "trailer": (10.0, 2.5),
+    "motorcycle": (2.2, 0.9),
+    "bicycle": (1.8, 0.7),
+    "riderless_bicycle": (1.8, 0.7),
+    "cyclist": (1.8, 0.8),
+    "motorcyclist": (2.2, 0.9),
+    "pedestrian": (0.8, 0.8),
+}
+
 
 def class_of(source: str, native: str, overrides: Iterable[tuple[str, str]] = ()) -> str:
     """The class of an agent.

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from data_tools.geometry import wrap_angle
+from data_tools.rasterise import lane_points
 from data_tools.scene import Scene
 from data_tools.sources import Source
 from forecast.errors import DataError
@@ -39,6 +40,22 @@ def heading_errors(state: NDArray[Any], least_m: float = 1.0) -> NDArray[np.floa
     # Between two frames a turning agent heads along the mean of its two headings.
     turn = wrap_angle(np.diff(state[..., 2], axis=1))
     return np.abs(wrap_angle(course - state[:, :-1, 2] - turn / 2))[moving]
+
+
+def lane_errors(scene: Scene, *kinds: str) -> NDArray[np.float64]:
+    """Angles between headings and the nearest lane, radians, of what moves within 1.5 m of one.
+
+    Args:
+        scene: With a map; frames half a second apart.
+        kinds: The native labels of those that drive on lanes.
+    """
+    state = scene.state[[kind in kinds for kind in scene.track_class]]
+    motion = np.diff(state[..., :2], axis=1)
+    place = state[:, :-1][np.hypot(motion[..., 0], motion[..., 1]) > 1.0]
+    lanes = lane_points(scene.map)
+    away = np.linalg.norm(place[:, None, :2] - lanes[:, :2], axis=-1)
+    along = wrap_angle(lanes[away.argmin(axis=1), 2] - place[:, 2])
+    return np.abs(along[away.min(axis=1) < 1.5])
 
 
 def assert_read_or_refused(origin: Source, unit: str, name: str, dt_s: float = 0.5) -> None:

@@ -20,7 +20,15 @@ from data_tools.files import filesystem
 from data_tools.scene import Scene
 from forecast.errors import ConfigError, DataError
 
-SourceName = Literal["waymo-json", "waymo-motion", "scenarionet", "tracks", "sumo"]
+SourceName = Literal[
+    "argoverse2-sensor",
+    "argoverse2-motion",
+    "waymo-json",
+    "waymo-motion",
+    "scenarionet",
+    "tracks",
+    "sumo",
+]
 
 
 class Source(Protocol):
@@ -81,6 +89,14 @@ def source(name: str) -> Source:
             from data_tools.sources.sumo import Sumo
 
             return Sumo()
+        case "argoverse2-sensor":
+            from data_tools.sources.argoverse2_sensor import Argoverse2Sensor
+
+            return Argoverse2Sensor()
+        case "argoverse2-motion":
+            from data_tools.sources.argoverse2_motion import Argoverse2Motion
+
+            return Argoverse2Motion()
     raise ConfigError(
         f"a source: {', '.join(get_args(SourceName))}", repr(name), "name one of them"
     )

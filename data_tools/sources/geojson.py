@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 from shapely.geometry import shape
 
+from data_tools.polygons import rings
 from data_tools.scene import MapElement, MapLayer
 from forecast.errors import DataError
 
@@ -69,23 +70,7 @@ def _elements(feature: Any, where: str) -> Iterator[MapElement]:
                 "correct the map",
             )
         if isinstance(part, shapely.Polygon):
-            for piece in _without_holes(shapely.make_valid(part)):
-                yield MapElement(layer, np.asarray(piece.exterior.coords)[:, :2], closed=True)
+            for ring in rings(part):
+                yield MapElement(layer, ring, closed=True)
         else:
             yield MapElement(layer, np.asarray(part.coords)[:, :2])
-
-
-def _without_holes(geometry: shapely.Geometry) -> Iterator[shapely.Polygon]:
-    """Cuts polygons through their holes, because a map element is one ring."""
-    for part in shapely.get_parts(geometry, return_index=False):
-        if not isinstance(part, shapely.Polygon):
-            yield from _without_holes(part) if hasattr(part, "geoms") else ()
-        elif not part.interiors:
-            yield part
-        else:
-            low_x, low_y, high_x, high_y = part.bounds
-            cut = part.interiors[0].centroid.x
-            for side in ((low_x, cut), (cut, high_x)):
-                yield from _without_holes(
-                    part.intersection(shapely.box(side[0], low_y, side[1], high_y))
-                )

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_tools.classes import TYPICAL_SIZE_M
 from data_tools.files import filesystem
 from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
@@ -34,20 +35,6 @@ TIME_TOLERANCE_S = 1e-3
 # Heading from motion: a second of the past, of which the agent must make at least this much.
 COURSE_WINDOW_S = 1.0
 COURSE_MIN_M = 0.5
-
-# Length and width where a table gives none, metres.
-TYPICAL_SIZE_M = {
-    "vehicle": (4.7, 2.0),
-    "car": (4.7, 1.9),
-    "van": (5.5, 2.1),
-    "truck": (8.5, 2.5),
-    "bus": (12.0, 2.6),
-    "trailer": (10.0, 2.5),
-    "motorcycle": (2.2, 0.9),
-    "bicycle": (1.8, 0.7),
-    "cyclist": (1.8, 0.8),
-    "pedestrian": (0.8, 0.8),
-}
 
 
 class Tracks:

@@ -1,0 +1,85 @@
+"""Scenarios of the Argoverse 2 Motion Forecasting dataset: ``scenario_*.parquet`` and its map.
+
+The format has no sizes of boxes: every agent gets the typical size of its class, which the store's
+notes count. The track ``AV`` is the ego. The map, ``log_map_archive_*.json``, lies beside.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from data_tools.classes import TYPICAL_SIZE_M
+from data_tools.geometry import wrap_angle
+from data_tools.scene import Scene
+from data_tools.sources import decimate, find_files
+from data_tools.sources.argoverse2_map import read_map
+from data_tools.sources.columns import read_columns
+from data_tools.sources.observations import Observations, stack
+from forecast.errors import DataError
+
+STEP_S = 0.1
+EGO = "AV"
+UNKNOWN = (np.nan, np.nan)
+_TYPES = {
+    "track_id": pa.string(),
+    "object_type": pa.string(),
+    "timestep": pa.int64(),
+    "position_x": pa.float64(),
+    "position_y": pa.float64(),
+    "heading": pa.float64(),
+}
+
+
+class Argoverse2Motion:
+    """One scenario a Parquet file."""
+
+    name = "argoverse2-motion"
+
+    def find(self, inputs: Sequence[str]) -> list[str]:
+        """The scenarios in some inputs.
+
+        Raises:
+            DataError: An input does not exist or holds no ``.parquet``.
+        """
+        return find_files(inputs, (".parquet",))
+
+    def read(self, unit: str, dt_s: float) -> Scene:
+        """A scenario at ``dt_s``, which must be a multiple of its 0.1 s.
+
+        Raises:
+            DataError: The scenario or its map is missing or not as it should be.
+        """
+        rows = read_columns(unit, _TYPES)
+        size = [TYPICAL_SIZE_M.get(kind, UNKNOWN) for kind in rows["object_type"]]
+        yaw = wrap_angle(rows["heading"])
+        box = np.column_stack([rows["position_x"], rows["position_y"], yaw, *np.array(size).T])
+        frames = int(rows["timestep"].max(initial=-1)) + 1
+        seen = Observations(rows["timestep"], rows["track_id"], rows["object_type"], box)
+        tracks = stack(seen, frames, unit)
+        if EGO not in tracks.track_id:
+            raise DataError(f"a track {EGO!r}, the ego", f"none in {unit}", "leave it out")
+        ego_pose = tracks.state[tracks.track_id.index(EGO), :, :3]
+        sized = int(np.isfinite(tracks.state[..., 3]).any(axis=1).sum())
+        time_s = STEP_S * np.arange(frames, dtype=np.float64)
+        every = decimate(time_s, dt_s, unit)
+        name = posixpath.basename(unit).removesuffix(".parquet").removeprefix("scenario_")
+        return Scene(
+            name=name,
+            time_s=time_s[every],
+            dt_s=dt_s,
+            track_id=tracks.track_id,
+            track_class=tracks.track_class,
+            state=tracks.state[:, every],
+            ego_pose=ego_pose[every],
+            map=read_map(posixpath.join(posixpath.dirname(unit), f"log_map_archive_{name}.json")),
+            notes={
+                **tracks.notes,
+                "tracks with their class's typical size": sized,
+                "tracks without a size, of a class without a typical one": len(tracks.track_id)
+                - sized,
+            },
+        )
