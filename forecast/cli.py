@@ -202,7 +202,8 @@ def rollout(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A checkpoint, persistence, constant-velocity, constant-turn or components-cv.",
+            help="A checkpoint, persistence, constant-velocity, constant-turn,"
+            " constant-acceleration or components-cv.",
             show_default="the packaged checkpoint",
         ),
     ] = None,

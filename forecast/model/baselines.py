@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from forecast.grid import BEVGrid
 from forecast.model import se2
-from forecast.model.agents import Agents, last_twist, observe
+from forecast.model.agents import Agents, last_change, last_twist, observe
 from forecast.model.components import link_components
 from forecast.model.painter import paint
 from forecast.types import BEVSequence, StepForecast
 
-BaselineName = Literal["persistence", "constant-velocity", "constant-turn"]
-BASELINES: tuple[BaselineName, ...] = ("persistence", "constant-velocity", "constant-turn")
+BaselineName = Literal["persistence", "constant-velocity", "constant-turn", "constant-acceleration"]
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 # For rasters without ids.
 COMPONENTS = "components-cv"
 COMPONENT_SLOTS = 1024
@@ -25,12 +25,13 @@ COMPONENT_SLOTS = 1024
 
 @dataclass(frozen=True)
 class KinematicState:
-    """Agents, where they are, and the motion that they repeat."""
+    """Agents, where they are, the motion that they repeat and what each step adds to its length."""
 
     lead: int
     agents: Agents
     pose: Float[Tensor, "b a 3"]
     motion: Float[Tensor, "b a 3"]
+    gain: Float[Tensor, "b a"]
     observed: Int[Tensor, "b h w"]
     grid: BEVGrid
 
@@ -38,8 +39,11 @@ class KinematicState:
 class Baseline:
     """Repeats nothing, the last displacement, or the last twist (constant speed and turn rate).
 
+    With constant acceleration the last twist gains as much forward speed at every step as it did
+    in the last one, until the agent stands.
+
     Args:
-        name: Which of the three.
+        name: Which of the four.
         classes: Number of classes in the data.
         slots: Most agents of one sequence.
     """
@@ -61,15 +65,25 @@ class Baseline:
             motion = torch.cat((agents.pose[..., :2] - moved, torch.zeros_like(twist[..., :1])), -1)
         else:
             motion = twist
-        return KinematicState(0, agents, agents.pose, motion, history.instance[:, -1], history.grid)
+        gain = torch.zeros_like(twist[..., 0])
+        if self.name == "constant-acceleration":
+            gain = last_change(agents)[..., 0]
+        return KinematicState(
+            0, agents, agents.pose, motion, gain, history.instance[:, -1], history.grid
+        )
 
     def move(self, state: KinematicState) -> KinematicState:
         """Moves every agent once."""
-        if self.name == "constant-turn":
-            pose = se2.compose(state.pose, se2.exp(state.motion))
-        else:
-            pose = state.pose + state.motion
-        return replace(state, lead=state.lead + 1, pose=pose)
+        if self.name in ("persistence", "constant-velocity"):
+            return replace(state, lead=state.lead + 1, pose=state.pose + state.motion)
+        motion = state.motion
+        if self.name == "constant-acceleration":
+            ahead = motion[..., :1]
+            # Who brakes comes to a stop, and does not turn on the spot.
+            kept = ((ahead + state.gain[..., None]) * ahead > 0).to(ahead.dtype)
+            motion = kept * torch.cat((ahead + state.gain[..., None], motion[..., 1:]), -1)
+        pose = se2.compose(state.pose, se2.exp(motion))
+        return replace(state, lead=state.lead + 1, pose=pose, motion=motion)
 
     def step(self, state: KinematicState) -> tuple[KinematicState, StepForecast]:
         """Moves every agent once and draws it."""

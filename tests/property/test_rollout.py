@@ -197,6 +197,21 @@ def test_constant_turn_is_exact_for_agents_that_turn_at_constant_rate() -> None:
         torch.testing.assert_close(step.pose[live], truth[live], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("first", "ahead"),
+    [(1.5, [2.5, 5.5, 9.0]), (3.5, [0.5, 0.5, 0.5]), (2.0, [2.0, 4.0, 6.0])],
+)
+def test_constant_acceleration_gains_speed_or_brakes_to_a_stop(
+    first: float, ahead: list[float]
+) -> None:
+    batch = sequences([[Mover(0.0, 0.0, speed=4.0)]])  # 2 m in the last step
+    assert batch.track_state is not None
+    state = batch.track_state.clone()
+    state[0, 0, 0, 0] = -2.0 - first
+    steps = run(Baseline("constant-acceleration", 3), replace(batch, track_state=state), 3)
+    assert [float(step.pose[0, 0, 0]) for step in steps] == pytest.approx(ahead, abs=1e-4)
+
+
 def test_an_acceleration_that_persists_is_carried_to_every_step() -> None:
     batch = sequences([[Mover(0.0, 0.0, speed=4.0)]])
     assert batch.track_state is not None
