@@ -64,6 +64,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "TYPE_VEHICLE": "vehicle",
     },
     "lyft-l5": {
+        "EGO": "vehicle",
         "PERCEPTION_LABEL_BICYCLE": "cyclist",
         "PERCEPTION_LABEL_BICYCLIST": "cyclist",
         "PERCEPTION_LABEL_BUS": "vehicle",
@@ -76,6 +77,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "PERCEPTION_LABEL_PEDESTRIAN": "pedestrian",
         "PERCEPTION_LABEL_TRAM": "vehicle",
         "PERCEPTION_LABEL_TRUCK": "vehicle",
+        "PERCEPTION_LABEL_UNKNOWN": "unknown",
         "PERCEPTION_LABEL_VAN": "vehicle",
     },
     "kitti-tracking": {

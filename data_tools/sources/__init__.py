@@ -8,9 +8,9 @@ and so that a list of them says what a store was made of.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import fsspec
 import numpy as np
@@ -26,6 +26,7 @@ SourceName = Literal[
     "waymo-json",
     "waymo-motion",
     "scenarionet",
+    "lyft-l5",
     "tracks",
     "sumo",
 ]
@@ -81,6 +82,10 @@ def source(name: str) -> Source:
             from data_tools.sources.scenarionet import ScenarioNet
 
             return ScenarioNet()
+        case "lyft-l5":
+            from data_tools.sources.lyft_l5 import LyftL5
+
+            return LyftL5()
         case "tracks":
             from data_tools.sources.tracks import Tracks
 
@@ -106,8 +111,9 @@ def find_files(inputs: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
     """The files among some inputs, in the order given, directories and globs sorted.
 
     Args:
-        inputs: Files, directories (searched to any depth), globs, fsspec URLs, or ``@list.txt``,
-            a text file with one such input per line, blank lines and ``#`` comments left out.
+        inputs: Files, directories (searched to any depth), globs of either, fsspec URLs, or
+            ``@list.txt``, a text file with one such input per line, blank lines and ``#`` comments
+            left out.
         suffixes: What names of files in directories must end in, ``*`` standing for anything; a
             file named outright or by a glob may be called anything.
 
@@ -173,11 +179,15 @@ def _files_of(text: str, suffixes: tuple[str, ...]) -> list[str]:
     system, path = filesystem(text)
     if system.isfile(path):
         return [text]
-    if system.isdir(path):
-        patterns = [f"*{suffix}" for suffix in suffixes]
-        names = ((file, posixpath.basename(file)) for file in system.find(path))
-        files = [file for file, name in names if any(fnmatchcase(name, p) for p in patterns)]
-    else:
-        files = [file for file in system.glob(path) if system.isfile(file)]
+    files: set[str] = set()
+    for place in [path] if system.isdir(path) else system.glob(path):
+        files.update([place] if system.isfile(place) else _files_in(system, place, suffixes))
     prefix, _, _ = text.partition("://")
     return sorted(f"{prefix}://{file}" if "://" in text else file for file in files)
+
+
+def _files_in(system: Any, folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    for file in system.find(folder):
+        name = posixpath.basename(file)
+        if any(fnmatchcase(name, f"*{suffix}") for suffix in suffixes):
+            yield file
