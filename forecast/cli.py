@@ -18,6 +18,7 @@ from forecast import __version__
 from forecast.errors import ConfigError, ForecastError
 
 BAD_INPUT = 2  # the exit code of every error that a user can mend
+FOUND_WRONG = 1  # of `forecast doctor`, when what it examined can be read and is wrong
 
 app = typer.Typer(
     name="forecast",
@@ -297,12 +298,31 @@ def inspect_store(
 
 
 @app.command()
-def doctor() -> None:
-    """Say what this installation has: versions, devices, backends, packaged files."""
+def doctor(
+    store: Annotated[
+        str | None, typer.Argument(help="Sequence store to examine.", show_default=False)
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A second store that must share no scene or place with it.")
+    ] = None,
+) -> None:
+    """Say what this installation has, or what is wrong with a store (exit code 1)."""
     from forecast import console
-    from forecast import doctor as examination
 
-    console.print_facts(examination.examine())
+    if store is None:
+        if against is not None:
+            raise ConfigError("a store to hold --against another", "none", "name the store first")
+        from forecast import doctor as examination
+
+        console.print_facts(examination.examine())
+        return
+    from forecast.trust.checkup import examine_store
+
+    with console.progress("examining") as progress:
+        checkup = examine_store(store, against, progress)
+    console.print_checkup(checkup)
+    if not checkup.healthy:
+        raise typer.Exit(FOUND_WRONG)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from forecast.anatomy import Anatomy, Variant
     from forecast.model.costs import Stage
     from forecast.scores import ClassScores, Scores
+    from forecast.trust.checkup import Checkup
     from forecast.workflows import RolloutSummary
 
 MOST_LEADS = 6  # columns of a table that a terminal has room for
 MEASURES = ("parameters", "multiply-adds", "activations")
+MOST_FINDINGS = 8  # lines about one check; the rest is counted
 MOST_SKIPPED = 20  # lines about inputs left out; the rest is counted
 
 
@@ -138,6 +140,22 @@ def print_prepare_report(report: PrepareReport, output: str) -> None:
         print(f"  {name}: {reason}")
     if (more := len(report.skipped) - MOST_SKIPPED) > 0:
         print(f"  and {more} more")
+
+
+def print_checkup(checkup: Checkup) -> None:
+    """Each check of a store, and the findings of those that found something."""
+    print(f"{checkup.store}: {checkup.sequences} sequences examined")
+    for name, findings in checkup.findings.items():
+        if findings:
+            print(f"  {name}: {len(findings)} {'finding' if len(findings) == 1 else 'findings'}")
+        else:
+            reason = checkup.skipped.get(name)
+            print(f"  {name}: " + (f"not examined, {reason}" if reason else "fine"))
+        for finding in findings[:MOST_FINDINGS]:
+            print(f"    {finding}")
+        if (more := len(findings) - MOST_FINDINGS) > 0:
+            print(f"    and {more} more")
+    print("nothing wrong was found" if checkup.healthy else "something is wrong with this store")
 
 
 def print_rollout_summary(summary: RolloutSummary) -> None:

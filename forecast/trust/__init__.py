@@ -1,0 +1,1 @@
+"""Tools that make data and forecasts trustworthy: invariants of stores, overlap, leaks."""
