@@ -87,8 +87,9 @@ def _moving_points(path: NDArray[Any], clip: Clip) -> NDArray[Any]:
         if np.linalg.norm(moved) > FAST_M_S * seconds
         for frame in (before, after)
     }
-    points = path[sorted(fast)]
-    return points[clip.grid.contains(points[:, 0], points[:, 1])]
+    points: NDArray[Any] = path[sorted(fast)]
+    inside: NDArray[np.bool_] = clip.grid.contains(points[:, 0], points[:, 1])
+    return points[inside]
 
 
 def _share(
@@ -184,7 +185,7 @@ def lane_prints(points: NDArray[Any]) -> set[bytes]:
     """
     if len(points) <= NEIGHBOURS:
         return set()
-    distance, _ = KDTree(points).query(points, NEIGHBOURS + 1)
+    distance = np.asarray(KDTree(points).query(points, NEIGHBOURS + 1)[0])
     return {row.tobytes() for row in np.round(100 * distance[:, 1:]).astype(np.int32)}
 
 
@@ -197,7 +198,7 @@ def moment_print(clip: Clip) -> bytes | None:
     if len(now) < 5:
         return None
     rounded = np.round(10 * now[:, [0, 1, 3, 4]]).astype(np.int32)
-    return rounded[np.lexsort(rounded.T)].tobytes()
+    return bytes(rounded[np.lexsort(rounded.T)])
 
 
 def overlap(ours: Prints, theirs: Prints) -> Iterator[Finding]:

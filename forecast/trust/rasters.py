@@ -90,8 +90,9 @@ def boxes_whole(clip: Clip) -> Iterator[Finding]:
     if clip.state is None:
         return
     given = ~np.isnan(clip.state)
-    torn = (given.any(axis=-1) & ~given.all(axis=-1)) | np.isinf(clip.state).any(axis=-1)
-    flat = (clip.state[..., 3:] <= 0).any(axis=-1)  # False where NaN
+    torn = np.any(given, axis=-1) & ~np.all(given, axis=-1)
+    torn = torn | np.any(np.isinf(clip.state), axis=-1)
+    flat = np.any(clip.state[..., 3:] <= 0, axis=-1)  # False where NaN
     for what, wrong in (
         ("numbers that are not finite", torn),
         ("a side that is not above 0", flat),
