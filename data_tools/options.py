@@ -24,6 +24,7 @@ class PrepareOptions:
         classes: Class names drawn, in the order of their labels; other classes are left out.
         map_classes: Pairs of a source's own label and the class that it becomes, before the table
             of :mod:`data_tools.classes`.
+        settings: Pairs of name and value that the source understands.
         workers: Processes; 1 works in this one.
         scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; it and
             the output must be within reach of all its workers.
@@ -41,6 +42,7 @@ class PrepareOptions:
     phases: int = 1
     classes: tuple[str, ...] = DEFAULT_CLASSES
     map_classes: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
     workers: int = 1
     scheduler: str | None = None
     resume: bool = False
@@ -61,19 +63,19 @@ class PrepareOptions:
             twice = max(labels, key=labels.count)
             raise ConfigError("one class for a label", f"two for {twice!r}", "correct --map-class")
 
-    @staticmethod
-    def parse_map_class(text: str) -> tuple[str, str]:
-        """``NATIVE=CLASS`` as a pair for ``map_classes``.
-
-        Raises:
-            ConfigError: The text is something else.
-        """
-        native, mark, name = (part.strip() for part in text.rpartition("="))
-        if not (native and mark and name):
-            raise ConfigError("NATIVE=CLASS, such as BUS=bus", repr(text), "correct --map-class")
-        return native, name
-
     @property
     def frames(self) -> int:
         """Frames of a sequence."""
         return self.history + self.horizon
+
+
+def parse_pair(text: str, option: str) -> tuple[str, str]:
+    """``KEY=VALUE``, as options such as ``--map-class`` take it.
+
+    Raises:
+        ConfigError: The text is something else.
+    """
+    key, mark, value = (part.strip() for part in text.rpartition("="))
+    if not (key and mark and value):
+        raise ConfigError("KEY=VALUE", repr(text), f"correct {option}")
+    return key, value

@@ -75,7 +75,7 @@ def prepare(
             run to be resumed was another one, or no scene gave a sequence.
     """
     began = time.perf_counter()
-    origin = source(source_name)
+    origin = source(source_name, dict(options.settings))
     units = origin.find(inputs)
     stage = Stage(output)
     try:

@@ -138,6 +138,10 @@ def prepare(
         list[str] | None,
         typer.Option(metavar="NATIVE=CLASS", help="Count a label of the source as a class."),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change one setting of the source."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Local worker processes.", show_default="one per core")
     ] = None,
@@ -147,7 +151,7 @@ def prepare(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
 ) -> None:
     """Turn recordings into a sequence store."""
-    from data_tools.options import PrepareOptions
+    from data_tools.options import PrepareOptions, parse_pair
     from data_tools.prepare import prepare as run
     from forecast import console
     from forecast.grid import BEVGrid
@@ -160,7 +164,8 @@ def prepare(
         stride=stride,
         phases=phases,
         classes=tuple(name.strip() for name in classes.split(",")),
-        map_classes=tuple(map(PrepareOptions.parse_map_class, map_class or [])),
+        map_classes=tuple(parse_pair(text, "--map-class") for text in map_class or []),
+        settings=tuple(parse_pair(text, "--set") for text in set_ or []),
         workers=os.cpu_count() or 1 if workers is None else workers,
         scheduler=scheduler,
         resume=resume,

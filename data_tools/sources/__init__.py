@@ -7,8 +7,9 @@ and so that a list of them says what a store was made of.
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, get_args
 
@@ -21,6 +22,7 @@ from data_tools.scene import Scene
 from forecast.errors import ConfigError, DataError
 
 SourceName = Literal[
+    "nuscenes",
     "argoverse2-sensor",
     "argoverse2-motion",
     "waymo-json",
@@ -63,13 +65,40 @@ class Source(Protocol):
         ...
 
 
-def source(name: str) -> Source:
-    """The source of that name; its module is imported only now.
+def source(name: str, settings: Mapping[str, str] | None = None) -> Source:
+    """The source of that name, set up as the user wants it.
+
+    Args:
+        name: One of :data:`SourceName`.
+        settings: Values, as text, of fields that the source's class has.
 
     Raises:
-        ConfigError: There is no such source.
+        ConfigError: There is no such source, it has no such setting, or the value does not fit.
     """
+    made: Any = _source(name)
+    fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
+    known: dict[str, type[Any]] = {f.name: type(f.default) for f in fields if f.name != "name"}
+    values: dict[str, Any] = {}
+    for key, text in (settings or {}).items():
+        if key not in known:
+            got = f"{key!r}, which {name} does not have"
+            raise ConfigError(f"a setting: {', '.join(known) or 'none'}", got, "correct --set")
+        try:
+            values[key] = known[key](text)
+        except ValueError as error:
+            wanted = f"{key} as {known[key].__name__}"
+            raise ConfigError(wanted, repr(text), "correct --set") from error
+    changed: Source = dataclasses.replace(made, **values) if values else made
+    return changed
+
+
+def _source(name: str) -> Source:
+    """The source of that name; its module is imported only now."""
     match name:
+        case "nuscenes":
+            from data_tools.sources.nuscenes import NuScenes
+
+            return NuScenes()
         case "waymo-json":
             from data_tools.sources.waymo_json import WaymoJson
 

@@ -3,7 +3,7 @@
 import pytest
 
 from data_tools.classes import CLASSES, class_of
-from data_tools.options import PrepareOptions
+from data_tools.options import parse_pair
 from forecast.errors import ConfigError
 
 
@@ -29,10 +29,10 @@ def test_classes_are_in_lower_case():
 
 
 def test_an_override_is_written_native_equals_class():
-    assert PrepareOptions.parse_map_class("vehicle.bus.rigid = bus") == ("vehicle.bus.rigid", "bus")
+    assert parse_pair("vehicle.bus.rigid = bus", "--map-class") == ("vehicle.bus.rigid", "bus")
 
 
 @pytest.mark.parametrize("text", ["", "BUS", "BUS=", "=bus", "="])
 def test_an_override_written_otherwise_is_refused(text):
     with pytest.raises(ConfigError, match="correct --map-class"):
-        PrepareOptions.parse_map_class(text)
+        parse_pair(text, "--map-class")

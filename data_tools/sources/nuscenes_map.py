@@ -1,0 +1,138 @@
+"""The nuScenes map expansion (version 1.3), cut down to the surroundings of one scene.
+
+``lane_centre`` are the arcs of lanes and lane connectors in their direction, ``drivable`` the
+drivable areas, ``crosswalk`` the pedestrian crossings. The format has no road edges: they are the
+outline of the drivable areas together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from data_tools.files import filesystem
+from data_tools.polygons import outline, rings
+from data_tools.scene import MapElement
+from data_tools.sources.documents import read_json
+from forecast.errors import DataError
+
+Array = NDArray[np.float64]
+
+MARGIN_M = 200.0  # around the ego's way: a grid of that extent finds its map
+SPACING_M = 2.0
+MAX_ARC_M = 10_000.0
+_TURN = {"L": 1.0, "S": 0.0, "R": -1.0}
+
+
+@dataclass(frozen=True)
+class _City:
+    lanes: list[shapely.LineString]
+    drivable: list[shapely.Polygon]
+    crosswalks: list[shapely.Polygon]
+
+
+def read_map(path: str, way: Array) -> tuple[MapElement, ...]:
+    """Elements within :data:`MARGIN_M` of the box around the ego's way.
+
+    Args:
+        path: ``maps/expansion/LOCATION.json``.
+        way: ``(T, 2)`` the ego's places, NaN where unknown.
+
+    Raises:
+        DataError: The file is no such map.
+    """
+    system, inner = filesystem(path)
+    city = _city(path, system.ukey(inner))
+    low, high = np.nanmin(way, axis=0) - MARGIN_M, np.nanmax(way, axis=0) + MARGIN_M
+    near = shapely.box(*low, *high)
+    drivable, crosswalks = _near(city.drivable, near), _near(city.crosswalks, near)
+    return (
+        *(MapElement("lane_centre", shapely.get_coordinates(x)) for x in _near(city.lanes, near)),
+        *(MapElement("drivable", ring, closed=True) for area in drivable for ring in rings(area)),
+        *(
+            MapElement("crosswalk", ring, closed=True)
+            for area in crosswalks
+            for ring in rings(area)
+        ),
+        *(MapElement("road_edge", edge) for edge in outline(drivable)),
+    )
+
+
+def arc_line(path: Sequence[Any]) -> Array:
+    """Points about every 2 m along arcs, ``(n, 2)``.
+
+    Args:
+        path: The records of one lane in ``arcline_path_3``: a start pose, then three pieces, each
+            straight (S) or bent to the left or right (L, R) with the record's radius, of the
+            lengths given.
+    """
+    pieces = [_start(path[0])]
+    for record in path:
+        x, y, yaw = map(float, record["start_pose"])
+        for turn, length in zip(record["shape"], record["segment_length"], strict=True):
+            if not 0 <= float(length) <= MAX_ARC_M:
+                raise ValueError(f"a piece of {length} m")
+            curvature = _TURN[turn] / float(record["radius"]) if _TURN[turn] else 0.0
+            count = max(1, int(np.ceil(float(length) / SPACING_M)))
+            along = np.arange(1, count + 1) * float(length) / count
+            # The chord of an arc: as long as the arc times sinc of half its angle, turned by it.
+            half = curvature * along / 2
+            chord = along * np.sinc(half / np.pi)
+            points = np.stack([x + chord * np.cos(yaw + half), y + chord * np.sin(yaw + half)], -1)
+            pieces.append(points)
+            (x, y), yaw = map(float, points[-1]), yaw + curvature * float(length)
+    line = np.concatenate(pieces)
+    if not np.abs(line).max() < 1e7:
+        raise ValueError("an arc without an end")
+    return line
+
+
+@lru_cache(maxsize=4)  # there are four locations
+def _city(path: str, _version: str) -> _City:
+    """Reads a whole map; ``_version`` makes a changed file a new one."""
+    content = read_json(path)
+    try:
+        nodes = {node["token"]: (float(node["x"]), float(node["y"])) for node in content["node"]}
+        polygons = {p["token"]: _polygon(p, nodes) for p in content["polygon"]}
+        arcs = content["arcline_path_3"]
+        return _City(
+            lanes=[shapely.LineString(arc_line(arc)) for arc in arcs.values() if arc],
+            drivable=[
+                polygons[token] for a in content["drivable_area"] for token in a["polygon_tokens"]
+            ],
+            crosswalks=[polygons[c["polygon_token"]] for c in content["ped_crossing"]],
+        )
+    except (
+        *(KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError),
+        *(OverflowError, shapely.errors.ShapelyError),
+    ) as error:
+        raise DataError(
+            "a nuScenes map expansion with arcline_path_3",
+            f"{path} with {error!r}",
+            "restore or remove it",
+        ) from error
+
+
+def _polygon(record: Any, nodes: dict[str, tuple[float, float]]) -> shapely.Polygon:
+    def ring(tokens: Any) -> list[tuple[float, float]]:
+        points = [nodes[token] for token in tokens]
+        if not np.isfinite(points).all() or not np.abs(points).max(initial=0.0) < 1e7:
+            raise ValueError("a corner that is not finite")
+        return points
+
+    holes = [ring(hole["node_tokens"]) for hole in record.get("holes", ())]
+    return shapely.Polygon(ring(record["exterior_node_tokens"]), [h for h in holes if len(h) >= 3])
+
+
+def _start(record: Any) -> Array:
+    return np.array([record["start_pose"][:2]], np.float64)
+
+
+def _near(shapes: Sequence[shapely.Geometry], place: shapely.Polygon) -> list[Any]:
+    return [shape for shape in shapes if shapely.intersects(shapely.envelope(shape), place)]
