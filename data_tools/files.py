@@ -33,6 +33,26 @@ def is_local(system: Any) -> bool:
     return "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,))
 
 
+def read_whole(url: str, at_most: int) -> bytes:
+    """The content of a file that nobody vouches for.
+
+    Args:
+        url: Local path or fsspec URL.
+        at_most: Bytes beyond which it cannot be what it should be.
+
+    Raises:
+        DataError: It is missing, cannot be read, or is larger.
+    """
+    try:
+        with fsspec.open(url, "rb") as file:
+            content = bytes(file.read(at_most + 1))
+    except OSError as error:
+        raise DataError("a file that can be read", f"{url} ({error})", "restore it") from error
+    if len(content) > at_most:
+        raise DataError(f"a file of {at_most} bytes at most", url, "leave it out")
+    return content
+
+
 def write_whole(system: Any, path: str, content: bytes) -> None:
     """Writes a file that is never seen half-written, not even after a kill."""
     if not is_local(system):

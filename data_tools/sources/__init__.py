@@ -29,6 +29,7 @@ SourceName = Literal[
     "waymo-motion",
     "scenarionet",
     "lyft-l5",
+    "kitti-tracking",
     "tracks",
     "sumo",
 ]
@@ -115,6 +116,10 @@ def _source(name: str) -> Source:
             from data_tools.sources.lyft_l5 import LyftL5
 
             return LyftL5()
+        case "kitti-tracking":
+            from data_tools.sources.kitti_tracking import KittiTracking
+
+            return KittiTracking()
         case "tracks":
             from data_tools.sources.tracks import Tracks
 

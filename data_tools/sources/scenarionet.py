@@ -12,10 +12,10 @@ import posixpath
 from collections.abc import Sequence
 from typing import Any
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.files import read_whole
 from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
 from data_tools.sources import decimate, find_files
@@ -53,7 +53,7 @@ class ScenarioNet:
         Raises:
             DataError: The file holds more than numbers, text and containers, or no such scenario.
         """
-        content = load(_bytes(unit), unit)
+        content = load(read_whole(unit, MAX_BYTES), unit)
         try:
             return _scene(content, unit, dt_s)
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -62,17 +62,6 @@ class ScenarioNet:
                 f"{unit} with {error!r}",
                 "leave it out",
             ) from error
-
-
-def _bytes(unit: str) -> bytes:
-    try:
-        with fsspec.open(unit, "rb") as file:
-            content = bytes(file.read(MAX_BYTES + 1))
-    except OSError as error:
-        raise DataError("a pickled scenario", f"{unit} ({error})", "check the file") from error
-    if len(content) > MAX_BYTES:
-        raise DataError(f"a scenario of {MAX_BYTES} bytes at most", unit, "leave it out")
-    return content
 
 
 def _scene(content: Any, unit: str, dt_s: float) -> Scene:

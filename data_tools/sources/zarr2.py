@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
+from data_tools.files import read_whole
+from data_tools.sources.documents import read_json
 from forecast.errors import DataError
 
 # Files and what is asked of them say how large they are before they are read: no more than this.
@@ -57,7 +57,7 @@ class RecordArray:
 
     def _read(self, number: int) -> NDArray[np.void]:
         where = f"{self.path}/{number}"
-        content = read_file(where)
+        content = read_whole(where, MAX_BYTES)
         size = self.chunk * self.dtype.itemsize
         if self.compressed:
             # Blosc believes the sizes in its head, so they are proven before it sees them.
@@ -104,32 +104,3 @@ def open_records(path: str, needed: np.dtype[Any]) -> RecordArray:
         if name not in (dtype.names or ()) or dtype[name] != needed[name]:
             raise DataError(f"records with {name} as {needed[name]}", path, "leave it out")
     return RecordArray(path, dtype, length, chunk, compressor is not None)
-
-
-def read_json(path: str) -> Any:
-    """A JSON file of metadata.
-
-    Raises:
-        DataError: It is missing or not JSON.
-    """
-    content = read_file(path)
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise DataError("JSON metadata", f"{path} ({error})", "fetch it again") from error
-
-
-def read_file(path: str) -> bytes:
-    """A file of no more than :data:`MAX_BYTES`.
-
-    Raises:
-        DataError: It is missing or larger.
-    """
-    try:
-        with fsspec.open(path, "rb") as file:
-            content = bytes(file.read(MAX_BYTES + 1))
-    except OSError as error:
-        raise DataError("a whole zarr array", f"{path} ({error})", "fetch it again") from error
-    if len(content) > MAX_BYTES:
-        raise DataError(f"a file of {MAX_BYTES} bytes at most", path, "leave it out")
-    return content
