@@ -63,7 +63,7 @@ def read_record(path: str, index: int) -> bytes:
 
 def masked_crc(content: bytes) -> int:
     """The checksum that TFRecords store for some bytes."""
-    crc = google_crc32c.value(content)
+    crc = int(google_crc32c.value(content))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
