@@ -310,13 +310,38 @@ def doctor(
     against: Annotated[
         str | None, typer.Option(help="A second store that must share no scene or place with it.")
     ] = None,
+    leak: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A checkpoint, a baseline's name or packaged."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Sequence store for --leak.", show_default="the packaged sample"),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Most sequences for --leak.")] = 8,
 ) -> None:
-    """Say what this installation has, or what is wrong with a store (exit code 1)."""
+    """Say what this installation has.
+
+    With STORE, say what is wrong with it. With --leak, change the future and see whether a
+    model's forecast changes. Both exit with code 1 if something is wrong.
+    """
     from forecast import console
 
+    _check_counts(limit=limit)
+    if store is None and (against is not None or (data is not None and leak is None)):
+        raise ConfigError("a STORE for --against, --leak for --data", "none", "name it")
+    if store is not None and leak is not None:
+        raise ConfigError("a STORE or --leak", "both", "use --data for the model's store")
+    if leak is not None:
+        from forecast.trust.leak import examine_model
+
+        with console.progress("forecasting") as progress:
+            report = examine_model(leak, data, limit=limit, progress=progress)
+        console.print_leaks(report)
+        if not report.healthy:
+            raise typer.Exit(FOUND_WRONG)
+        return
     if store is None:
-        if against is not None:
-            raise ConfigError("a store to hold --against another", "none", "name the store first")
         from forecast import doctor as examination
 
         console.print_facts(examination.examine())

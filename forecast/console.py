@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from forecast.model.costs import Stage
     from forecast.scores import ClassScores, Scores
     from forecast.trust.checkup import Checkup
+    from forecast.trust.clip import Finding
+    from forecast.trust.leak import LeakReport
     from forecast.workflows import RolloutSummary
 
 MOST_LEADS = 6  # columns of a table that a terminal has room for
@@ -151,11 +153,27 @@ def print_checkup(checkup: Checkup) -> None:
         else:
             reason = checkup.skipped.get(name)
             print(f"  {name}: " + (f"not examined, {reason}" if reason else "fine"))
-        for finding in findings[:MOST_FINDINGS]:
-            print(f"    {finding}")
-        if (more := len(findings) - MOST_FINDINGS) > 0:
-            print(f"    and {more} more")
+        _print_findings(findings)
     print("nothing wrong was found" if checkup.healthy else "something is wrong with this store")
+
+
+def print_leaks(report: LeakReport) -> None:
+    """What a model gives away of what it should not know, by input mode."""
+    print(
+        f"{report.model}: forecasts repeated with the future, and labels it may not read, changed"
+    )
+    for mode, findings in report.findings.items():
+        verdict = "no leak" if not findings else f"leaks in {len(findings)}"
+        joint = "in" if not findings else "of"
+        print(f"  {mode} input: {verdict} {joint} {report.sequences} sequences")
+        _print_findings(findings)
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    for finding in findings[:MOST_FINDINGS]:
+        print(f"    {finding}")
+    if (more := len(findings) - MOST_FINDINGS) > 0:
+        print(f"    and {more} more")
 
 
 def print_rollout_summary(summary: RolloutSummary) -> None:
