@@ -30,8 +30,8 @@ def change_future(sequence: BEVSequence, history: int, random: torch.Generator) 
     def scrambled(values: Tensor, time: int) -> Tensor:
         values = values.clone()
         future = values.narrow(time, history, values.shape[time] - history)
-        order = torch.randperm(future.shape[-1], generator=random)
-        future.copy_(future[..., order].roll(1, dims=time) if future.numel() else future)
+        kept = torch.rand(future.shape, generator=random) > 0.5
+        future.copy_(future.roll((1, 7), dims=(time, -1)) * kept)
         return values
 
     state, label, bev = sequence.track_state, sequence.track_class, sequence.bev
