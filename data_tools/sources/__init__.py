@@ -93,7 +93,7 @@ def source(name: str, settings: Mapping[str, str] | None = None) -> Source:
     return changed
 
 
-def _source(name: str) -> Source:
+def _source(name: str) -> Source:  # noqa: C901 - one case a source, and no other decision
     """The source of that name; its module is imported only now."""
     match name:
         case "nuscenes":
