@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -65,3 +66,19 @@ def assert_read_or_refused(origin: Source, unit: str, name: str, dt_s: float = 0
     except DataError as error:
         made = str(error)
     assert isinstance(made, Scene) or name in made
+
+
+def assert_read_from_elsewhere(origin: Source, path: Path, dt_s: float = 0.5) -> None:
+    """What lies on a filesystem that is not this machine's is found and read as it is here.
+
+    Args:
+        origin: The source.
+        path: A folder of its recordings.
+        dt_s: Seconds between frames.
+    """
+    fsspec.filesystem("memory").put(str(path), str(path), recursive=True)
+    here, there = origin.find([str(path)]), origin.find([f"memory://{path}"])
+    assert len(here) == len(there) > 0
+    for a, b in zip(here, there, strict=True):
+        assert b.startswith("memory://")
+        np.testing.assert_array_equal(origin.read(a, dt_s).state, origin.read(b, dt_s).state)

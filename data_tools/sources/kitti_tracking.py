@@ -28,6 +28,7 @@ EARTH_RADIUS_M = 6378137.0
 MAX_LATITUDE = 85.0  # Mercator's projection ends near the poles
 LABEL_FOLDERS = ("label_02", "label")
 REGION = "DontCare"  # of the picture, not an agent
+MAX_NUMBER = 1e9  # neither metres nor degrees come near it
 MAX_BYTES = 1 << 26  # the largest label file is below 1 MB
 # Columns of labels: frame, track, type, then numbers of which these are height to rotation_y.
 BOX = slice(10, 17)
@@ -110,9 +111,12 @@ def _lines(path: str) -> Iterator[tuple[str, list[str]]]:
 
 def _numbers(words: Sequence[str], where: str) -> list[float]:
     try:
-        return [float(word) for word in words]
+        numbers = [float(word) for word in words]
     except ValueError as error:
         raise DataError("numbers", f"{where} ({error})", "restore the file") from error
+    if any(abs(number) > MAX_NUMBER for number in numbers):
+        raise DataError(f"numbers up to {MAX_NUMBER:g}", f"more in {where}", "restore the file")
+    return numbers
 
 
 def _imu_of_camera(path: str) -> Array:

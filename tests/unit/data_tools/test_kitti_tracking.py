@@ -18,7 +18,13 @@ from data_tools.sources import source
 from data_tools.sources.kitti_tracking import KittiTracking
 from forecast.errors import DataError
 from forecast.schema import open_sequence_store
-from tests.recordings import assert_read_or_refused, heading_errors, needs, recording
+from tests.recordings import (
+    assert_read_from_elsewhere,
+    assert_read_or_refused,
+    heading_errors,
+    needs,
+    recording,
+)
 from tests.support import GRID, Mover
 
 FRAMES = 31
@@ -133,6 +139,11 @@ def test_boxes_go_from_the_camera_into_the_world(tmp_path, names):
     assert made.map == ()
 
 
+def test_sequences_are_read_from_elsewhere(tmp_path):
+    write(tmp_path)
+    assert_read_from_elsewhere(KittiTracking(), tmp_path)
+
+
 LABELS, OXTS, CALIB = labels(AGENTS).splitlines(), poses().splitlines(), calibration()
 
 
@@ -162,13 +173,16 @@ def row_of(rows: list[str], place: int, column: int, value: str) -> str:
         ({"oxts": row_of(OXTS, 4, 0, "nan")}, "latitude.*row 5 of .*oxts/0007"),
         ({"oxts": row_of(OXTS, 4, 0, "90")}, "latitude.*row 5 of .*oxts/0007"),
         ({"oxts": row_of(OXTS, 4, 1, "1e9")}, "latitude.*row 5 of .*oxts/0007"),
-        ({"oxts": row_of(OXTS, 4, 5, "inf")}, "yaw.*row 5 of .*oxts/0007"),
+        ({"oxts": row_of(OXTS, 4, 5, "inf")}, "row 5 of .*oxts/0007"),
         ({"calib": ""}, "no R_rect, Tr_velo_cam, Tr_imu_velo in .*calib/0007"),
         ({"calib": CALIB[: CALIB.index("Tr_imu")]}, "no Tr_imu_velo in .*calib/0007"),
         ({"calib": CALIB[:-99]}, "a rotation.*row 4 of .*calib/0007"),
         ({"calib": calibration(np.zeros((3, 3)))}, "a rotation.*row 2 of .*calib/0007"),
         ({"calib": calibration(2 * RECTIFY)}, "a rotation.*row 2 of .*calib/0007"),
         ({"calib": calibration(np.full((3, 3), np.nan))}, "a rotation.*row 2 of .*calib/0007"),
+        ({"calib": calibration(1e308 * RECTIFY)}, "up to 1e.09.*row 2 of .*calib/0007"),
+        ({"label": row_of(LABELS, 1, 13, "1e308")}, "up to 1e.09.*row 2 of .*label_02/0007"),
+        ({"oxts": row_of(OXTS, 1, 2, "-1e308")}, "up to 1e.09.*row 2 of .*oxts/0007"),
         ({"calib": CALIB.replace("e-", "e-e")}, "numbers.*calib/0007"),
     ],
 )

@@ -21,7 +21,13 @@ from data_tools.sources import source
 from data_tools.sources.lyft_l5 import LyftL5
 from forecast.errors import DataError
 from forecast.schema import open_sequence_store
-from tests.recordings import assert_read_or_refused, heading_errors, needs, recording
+from tests.recordings import (
+    assert_read_from_elsewhere,
+    assert_read_or_refused,
+    heading_errors,
+    needs,
+    recording,
+)
 from tests.support import GRID, Mover
 
 LABELS = [f"LABEL_{n}" for n in range(17)]
@@ -186,6 +192,11 @@ def test_numbers_that_are_not_finite_are_left_to_be_counted(tmp_path):
     assert np.isnan(made.state[1, 0, 2])
     assert np.isinf(made.state[1, 5, :2]).all()
     assert np.isnan(made.ego_pose[0, 0])
+
+
+def test_scenes_are_read_from_elsewhere(tmp_path):
+    write(tmp_path / "a.zarr")
+    assert_read_from_elsewhere(LyftL5(), tmp_path)
 
 
 def test_a_scene_without_agents_has_its_ego(tmp_path):

@@ -20,7 +20,13 @@ from data_tools.sources import scenarionet, source
 from data_tools.sources.scenarionet import MAX_BYTES, ScenarioNet
 from forecast.errors import DataError
 from forecast.schema import open_sequence_store
-from tests.recordings import assert_read_or_refused, heading_errors, needs, recording
+from tests.recordings import (
+    assert_read_from_elsewhere,
+    assert_read_or_refused,
+    heading_errors,
+    needs,
+    recording,
+)
 from tests.support import GRID, Mover
 
 FRAMES = 41
@@ -134,6 +140,11 @@ def test_the_map_has_lanes_their_areas_edges_and_crosswalks(tmp_path):
     np.testing.assert_array_equal(made.map[0].points, [[0, 0], [10, 0]])
     areas = [shapely.Polygon(e.points).area for e in made.map if e.layer == "drivable"]
     assert areas == [40.0, 40.0, 35.0]
+
+
+def test_scenarios_are_read_from_elsewhere(tmp_path):
+    write(tmp_path / "sd_a.pkl", scenario())
+    assert_read_from_elsewhere(ScenarioNet(), tmp_path)
 
 
 class Hostile:

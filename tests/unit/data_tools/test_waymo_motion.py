@@ -21,7 +21,13 @@ from data_tools.sources.tfrecord import masked_crc
 from data_tools.sources.waymo_motion import WaymoMotion
 from forecast.errors import DataError
 from forecast.schema import open_sequence_store
-from tests.recordings import assert_read_or_refused, heading_errors, needs, recording
+from tests.recordings import (
+    assert_read_from_elsewhere,
+    assert_read_or_refused,
+    heading_errors,
+    needs,
+    recording,
+)
 from tests.support import GRID, Mover
 
 FRAMES, PRESENT = 21, 10
@@ -237,6 +243,11 @@ def test_a_unit_that_is_not_there_is_refused(tmp_path, unit):
     path = write(tmp_path / "a.tfrecord", scenario())
     with pytest.raises(DataError):
         WaymoMotion().read(unit.format(path=path), 0.5)
+
+
+def test_records_are_read_from_elsewhere(tmp_path):
+    write(tmp_path / "a.tfrecord", scenario(), scenario())
+    assert_read_from_elsewhere(WaymoMotion(), tmp_path)
 
 
 def test_a_file_that_grows_is_counted_anew(tmp_path):
