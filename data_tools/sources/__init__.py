@@ -181,8 +181,9 @@ def decimate(time_s: NDArray[np.float64], dt_s: float, where: str) -> slice:
     remedy = "choose a --dt that is a multiple of it"
     if len(time_s) < 2:
         raise DataError("two frames or more", f"{len(time_s)} in {where}", "leave it out")
-    steps = np.diff(time_s)
-    step = float(np.median(steps))
+    with np.errstate(all="ignore"):  # of times that are not finite, refused below
+        steps = np.diff(time_s)
+        step = float(np.median(steps))
     if not np.isfinite(steps).all() or step <= 0 or np.abs(steps - step).max() > 0.1 * step:
         raise DataError(
             "regular times", f"steps of {steps.min():g} to {steps.max():g} s in {where}", remedy

@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 
 FORMAT_VERSION = 2
 EGO_LABEL, EGO_SIZE_M = "EGO", (4.87, 1.85)
+MAX_SCENES = 1_000_000  # the data set has 16,000
 # 25 s at 10 Hz with 4,000 agents are a million.
 MAX_STATES = 10_000_000
 
@@ -65,8 +66,7 @@ class LyftL5:
         units: list[str] = []
         for path in (file.removesuffix(table) for file in files):
             try:
-                count = open_records(f"{path}/scenes", SCENE).length
-                units += [f"{path}#{index}" for index in range(count)] or [path]
+                units += [f"{path}#{index}" for index in range(_scene_count(path))]
             except DataError:
                 units.append(path)
         return units
@@ -79,8 +79,8 @@ class LyftL5:
         """
         path, mark, index = unit.rpartition("#")
         if not mark:
-            open_records(f"{unit}/scenes", SCENE)  # raises what kept it from being listed
-            raise DataError("a store with scenes", f"none in {unit}", "leave it out")
+            _scene_count(unit)  # raises what kept it from being listed
+            raise DataError("path#index", repr(unit), "name a scene of the store")
         if not index.isdecimal():
             raise DataError("path#index", repr(unit), "name a scene of the store")
         labels = _labels(path)
@@ -101,6 +101,13 @@ class LyftL5:
             ego_pose=ego[every, :3].copy(),
             notes=notes,
         )
+
+
+def _scene_count(path: str) -> int:
+    count = open_records(f"{path}/scenes", SCENE).length
+    if not 0 < count <= MAX_SCENES:
+        raise DataError(f"1 to {MAX_SCENES} scenes", f"{count} in {path}/scenes", "leave it out")
+    return count
 
 
 def _labels(path: str) -> list[str]:

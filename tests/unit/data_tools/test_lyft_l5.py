@@ -257,6 +257,16 @@ def test_arrays_of_another_kind_are_refused(tmp_path, changes):
         LyftL5().read(f"{store}#0", 0.5)
 
 
+@pytest.mark.parametrize("count", [0, 1 << 40])
+def test_a_store_of_no_scenes_or_too_many_is_one_unit_that_is_refused(tmp_path, count):
+    store = write(tmp_path / "a.zarr", tables(1))
+    meta = Path(store) / "scenes/.zarray"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"shape": [count]}))
+    assert LyftL5().find([store]) == [store]
+    with pytest.raises(DataError, match=r"scenes; got \d+ in .*a\.zarr/scenes"):
+        LyftL5().read(store, 0.5)
+
+
 @pytest.mark.parametrize(
     "attrs", [{}, [], {"format_version": 1, "labels": LABELS}, {"format_version": 2, "labels": []}]
 )

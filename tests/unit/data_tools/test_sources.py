@@ -78,6 +78,8 @@ def test_frames_are_thinned_out_to_the_step(step, dt_s, every):
         ([0.0, 0.0, 0.0], "regular"),
         ([0.2, 0.1, 0.0], "regular"),
         ([0.0, np.nan, 0.2], "regular"),
+        ([0.0, np.inf, np.inf], "regular"),
+        ([-1e308, 1e308, -1e308, 1e308], "regular"),
         ([0.0, 0.3, 0.6], "divides"),
         ([0.0, 1.0, 2.0], "divides"),
     ],
