@@ -12,16 +12,17 @@ The files differ from each other in ways that nothing in them declares; what is 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import posixpath
 import zlib
 from collections.abc import Sequence
 from typing import Any
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.files import read_whole
 from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
 from data_tools.sources import decimate, find_files
@@ -31,6 +32,7 @@ from forecast.errors import DataError
 Array = NDArray[np.float64]
 
 STEP_S = 0.1
+MAX_BYTES = 2**29  # of a scenario, unpacked; real ones have some millions
 BIKE_LANE = 3  # map_element_id in the files that have one
 SUFFIXES = (".json", ".json.gz")
 
@@ -64,13 +66,16 @@ class WaymoJson:
 
 
 def _load(unit: str) -> Any:
+    content = read_whole(unit, MAX_BYTES)
     try:
-        with fsspec.open(unit, "rb") as file:
-            content = file.read()
         # By content, not by name: both kinds are found under both suffixes.
-        text = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-        return json.loads(text)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        if content.startswith(b"\x1f\x8b"):
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+                content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES} bytes unpacked")
+        return json.loads(content)
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise DataError("a JSON scenario", f"{unit} ({error})", "leave it out") from error
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_tools.geometry import wrap_angle
-from data_tools.sources import source
+from data_tools.sources import source, waymo_json
 from data_tools.sources.waymo_json import WaymoJson
 from forecast.errors import DataError
 from tests.recordings import heading_errors, needs, recording
@@ -142,7 +142,16 @@ def test_the_map_has_lanes_their_width_edges_and_crosswalks(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"{}", b'{"objects": [], "roads": []}', b"\x1f\x8b\x08 cut short", b"\xff"],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"objects": [], "roads": []}',
+        b"\x1f\x8b\x08 cut short",
+        b"\xff",
+        b"[" * 100_000,
+    ],
 )
 def test_what_is_no_scenario_is_refused(tmp_path, content):
     path = tmp_path / "bad.json"
@@ -155,6 +164,14 @@ def test_a_file_cut_short_is_refused(tmp_path):
     path = Path(write(tmp_path / "a.json.gz", crossing(0)))
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError, match=r"a\.json\.gz"):
+        WaymoJson().read(str(path), 0.5)
+
+
+def test_a_file_that_unpacks_into_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(waymo_json, "MAX_BYTES", 100_000)
+    path = tmp_path / "bomb.json.gz"
+    path.write_bytes(gzip.compress(b" " * 10_000_000))
+    with pytest.raises(DataError, match=r"bomb\.json\.gz \(more than 100000 bytes"):
         WaymoJson().read(str(path), 0.5)
 
 
