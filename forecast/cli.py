@@ -39,6 +39,17 @@ class InputMode(StrEnum):
     detected = "detected"
 
 
+class Question(StrEnum):
+    """By what `forecast evaluate` takes errors apart."""
+
+    class_ = "class"
+    lead = "lead"
+    speed = "speed"
+    manoeuvre = "manoeuvre"
+    seen = "seen"
+    distance = "distance"
+
+
 def main() -> None:
     """Runs the program: what a user can mend is one line and exit code 2."""
     try:
@@ -250,11 +261,23 @@ def rollout(
 def evaluate(
     forecast: Annotated[str, typer.Argument(help="Forecast store.")],
     data: Annotated[str, typer.Option(help="Sequence store with the truth.")],
+    by: Annotated[
+        list[Question] | None,
+        typer.Option(help="Take the errors on moving agents apart instead; repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Score a forecast store against the truth."""
     from forecast import console, workflows
 
+    if by:
+        with console.progress("taking errors apart") as progress:
+            rows = workflows.break_down(forecast, data, by, progress)
+        if as_json:
+            typer.echo(json.dumps([row.to_json() for row in rows], indent=2))
+        else:
+            console.print_breakdown(rows)
+        return
     with console.progress("scoring") as progress:
         scores = workflows.evaluate(forecast, data, progress)
     if as_json:

@@ -14,6 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from data_tools.prepare import PrepareReport
     from forecast.anatomy import Anatomy, Variant
+    from forecast.breakdown import Row
     from forecast.model.costs import Stage
     from forecast.scores import ClassScores, Scores
     from forecast.trust.checkup import Checkup
@@ -201,6 +202,21 @@ def print_scores(scores: Scores) -> None:
         cells = (_number(one.iou_by_lead[lead]) for one in found.values())
         table.add_row(f"IoU at lead {lead + 1}", *cells)
     _print(table)
+
+
+def print_breakdown(rows: Sequence[Row]) -> None:
+    """Errors on moving agents, a table for each question."""
+    for question in dict.fromkeys(row.question for row in rows):
+        table = Table(box=None, pad_edge=False)
+        table.add_column(question, no_wrap=True)
+        for header in ("agents x leads", "forecast", "along", "aside", "displacement", "found"):
+            table.add_column(header, justify="right")
+        for row in rows:
+            if row.question == question:
+                metres = (_number(x, " m") for x in (row.along, row.aside, row.displacement))
+                counts = str(row.entries), str(row.forecast)
+                table.add_row(row.group, *counts, *metres, _number(row.found))
+        _print(table)
 
 
 def print_comparison(scores: Mapping[str, Scores]) -> None:

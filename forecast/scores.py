@@ -271,9 +271,7 @@ def score_stores(forecast_path: str, data_path: str, progress: Progress | None =
         DataError: A store cannot be read, the two do not describe the same sequences, or the
             truth holds no future.
     """
-    forecast = open_forecast_store(forecast_path)
-    data, meta = open_sequence_store(data_path)
-    _check_agreement(forecast, data, meta, forecast_path, data_path)
+    forecast, data, meta = open_pair(forecast_path, data_path)
     horizon = min(meta.horizon, forecast.sizes["lead"])
     accumulator = Accumulator(meta.classes, horizon, meta.grid)
     sequences: Iterable[int] = range(forecast.sizes["sequence"])
@@ -291,6 +289,19 @@ def score_stores(forecast_path: str, data_path: str, progress: Progress | None =
         forecast_horizon=forecast.sizes["lead"],
         data_sequences=data.sizes["sequence"],
     )
+
+
+def open_pair(forecast_path: str, data_path: str) -> tuple[xr.Dataset, xr.Dataset, SequenceMeta]:
+    """A forecast store and the sequence store that holds what happened.
+
+    Raises:
+        DataError: A store cannot be read, the two do not describe the same sequences, or the
+            truth holds no future.
+    """
+    forecast = open_forecast_store(forecast_path)
+    data, meta = open_sequence_store(data_path)
+    _check_agreement(forecast, data, meta, forecast_path, data_path)
+    return forecast, data, meta
 
 
 def read_truth(data: xr.Dataset, meta: SequenceMeta, index: int, horizon: int) -> Truth:

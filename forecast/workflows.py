@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from forecast import breakdown
+from forecast.breakdown import Row
 from forecast.checkpoint import Checkpoint, load_checkpoint
 from forecast.config import Config
 from forecast.data.reader import SequenceReader, collate
@@ -94,6 +96,19 @@ def train(config: Config, data: Sequence[str], val: str | None, output: str, res
 
 def evaluate(forecast: str, data: str, progress: Progress | None = None) -> Scores:
     """Scores a forecast store against a sequence store; see ``forecast.scores.score_stores``."""
+    return score_stores(forecast, data, _counted(progress))
+
+
+def break_down(
+    forecast: str, data: str, questions: Sequence[str], progress: Progress | None = None
+) -> list[Row]:
+    """Errors on moving agents by group; see ``forecast.breakdown.break_down``."""
+    chosen = [name for name in breakdown.QUESTIONS if name in questions]
+    return breakdown.break_down(forecast, data, chosen, _counted(progress))
+
+
+def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:
+    """Tells a progress bar how many of some sequences are done."""
 
     def counted(sequences: Iterable[int]) -> Iterator[int]:
         indices = list(sequences)
@@ -102,7 +117,7 @@ def evaluate(forecast: str, data: str, progress: Progress | None = None) -> Scor
             if progress is not None:
                 progress(done, len(indices))
 
-    return score_stores(forecast, data, counted)
+    return counted
 
 
 def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) -> RolloutSummary:

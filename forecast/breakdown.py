@@ -1,0 +1,254 @@
+"""Where a forecast errs: its errors on moving agents by lead, speed, manoeuvre and so on.
+
+An error along the lane calls for another remedy (speed, traffic lights, who yields) than one aside
+(lanes, turns), and a mean over all agents shows neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from forecast.errors import DataError
+from forecast.metrics import MOVING_DISTANCE_M
+from forecast.schema import SequenceMeta, refusing_damage
+from forecast.scores import open_pair
+
+Question = Literal["class", "lead", "speed", "manoeuvre", "seen", "distance"]
+QUESTIONS: tuple[Question, ...] = get_args(Question)
+
+SPEEDS_M_S = (0.0, 0.5, 2.0, 5.0, 8.0, 12.0, 18.0)
+DISTANCES_M = (0.0, 15.0, 30.0, 45.0)
+STANDING_M_S = 0.5
+CHANGED_M_S = 2.0
+TURNED_RAD = np.radians(20.0)
+FOUND_IOU = 0.5  # what counts as found in panoptic quality
+
+Progress = Callable[[Iterable[int]], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """One entry per moving agent and lead at which it is in the truth.
+
+    Attributes:
+        group: To which group of each question the entry belongs, ``{question: (n,)}``.
+        along: Forecast ahead of (+) or behind (-) the truth, metres; NaN where none was made.
+        aside: Forecast to the left (+) or right (-) of it, metres.
+        found: Whether forecast and true mask overlap by an IoU above one half.
+    """
+
+    group: dict[Question, NDArray[Any]]
+    along: NDArray[np.float64]
+    aside: NDArray[np.float64]
+    found: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The errors of one group.
+
+    Attributes:
+        question: By what the agents were grouped.
+        group: Which group.
+        entries: Moving agents times leads.
+        forecast: How many of them have a forecast pose.
+        along: Mean distance along the true heading, metres; None without a forecast.
+        aside: Mean distance across it, metres.
+        displacement: Mean distance, metres.
+        found: Share whose masks overlap by an IoU above one half.
+    """
+
+    question: str
+    group: str
+    entries: int
+    forecast: int
+    along: float | None
+    aside: float | None
+    displacement: float | None
+    found: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def break_down(
+    forecast_path: str,
+    data_path: str,
+    questions: Iterable[Question] = QUESTIONS,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """The errors of a forecast store on moving agents, by group.
+
+    Args:
+        forecast_path: Forecast store of tracked input: its ids are those of the truth.
+        data_path: The sequence store that holds what happened.
+        questions: By what to group.
+        progress: Wraps the range of sequences.
+
+    Raises:
+        DataError: A store cannot be read, the two do not belong together, or they share no ids.
+    """
+    forecast, data, meta = open_pair(forecast_path, data_path)
+    if "track_state" not in data or forecast.attrs.get("input", "tracked") != "tracked":
+        raise DataError(
+            "a forecast of tracked input, and truth with track_state",
+            f"{forecast.attrs.get('input', 'tracked')} input in {forecast_path}, and"
+            f" {'track_state' if 'track_state' in data else 'none'} in {data_path}",
+            "roll out with --input tracked, or leave --by out",
+        )
+    sequences: Iterable[int] = range(forecast.sizes["sequence"])
+    found = []
+    for index in progress(sequences) if progress else sequences:
+        with refusing_damage(data_path):
+            truth = data.isel(sequence=index).load()
+        with refusing_damage(forecast_path):
+            guess = forecast[["instance", "pose"]].isel(sequence=index).load()
+        found.append(errors_of(truth, guess, meta))
+    return [row for question in questions for row in _rows(question, found)]
+
+
+def errors_of(truth: xr.Dataset, guess: xr.Dataset, meta: SequenceMeta) -> Errors:
+    """The errors of one sequence.
+
+    Args:
+        truth: One sequence of a sequence store.
+        guess: The same of a forecast store.
+        meta: Of the sequence store.
+    """
+    leads = min(meta.horizon, guess.sizes["lead"])
+    state = truth["track_state"].values[:, : meta.history + leads].astype(np.float64)
+    present, future = state[:, meta.history - 1], state[:, meta.history :]
+    shift = np.linalg.norm(future[..., :2] - present[:, None, :2], axis=-1)
+    with np.errstate(invalid="ignore"):  # NaN is nowhere, and no further than anything
+        moving = (shift > MOVING_DISTANCE_M).any(axis=1)
+    track, lead = np.nonzero(moving[:, None] & np.isfinite(shift))
+    pose = _padded(guess["pose"].values, len(state))[lead, track]
+    error = pose[:, :2] - future[track, lead, :2]
+    yaw = future[track, lead, 2]
+    names = np.array(["", *meta.classes])
+    group: dict[Question, NDArray[Any]] = {
+        "class": names[truth["track_class"].values[track]],
+        "lead": lead + 1,
+        "speed": np.digitize(_speed(state, meta)[track], SPEEDS_M_S[1:]),
+        "manoeuvre": _manoeuvre(state, meta)[track],
+        "seen": np.isfinite(state[:, : meta.history, 0]).sum(axis=1)[track],
+        "distance": np.digitize(np.linalg.norm(present[track, :2], axis=1), DISTANCES_M[1:]),
+    }
+    true_masks = truth["instance"].values[meta.history :]
+    iou = np.stack(
+        [_iou(true_masks[k], guess["instance"].values[k], len(state)) for k in range(leads)]
+    )
+    return Errors(
+        group=group,
+        along=error[:, 0] * np.cos(yaw) + error[:, 1] * np.sin(yaw),
+        aside=error[:, 1] * np.cos(yaw) - error[:, 0] * np.sin(yaw),
+        found=iou[lead, track] > FOUND_IOU,
+    )
+
+
+def _padded(pose: NDArray[Any], tracks: int) -> NDArray[np.float64]:
+    """Poses of at least so many tracks: those beyond the forecast's have none."""
+    missing = max(tracks - pose.shape[1], 0)
+    return np.pad(pose, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan).astype(np.float64)
+
+
+def _iou(true: NDArray[Any], guess: NDArray[Any], tracks: int) -> NDArray[np.float64]:
+    """IoU of the masks of each track (id - 1); 0 where either has none."""
+    size = tracks + 1
+    ids = [np.where(mask < size, mask, 0) for mask in (true, guess)]
+    areas = [np.bincount(mask.ravel(), minlength=size) for mask in ids]
+    both = np.bincount(ids[0][ids[0] == ids[1]], minlength=size)
+    shares: NDArray[np.float64] = both / np.maximum(areas[0] + areas[1] - both, 1)
+    return shares[1:]
+
+
+def _speed(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[np.float64]:
+    """Metres per second in the last observed step; 0 for who was not seen then."""
+    if meta.history < 2:
+        return np.zeros(len(state))
+    moved = state[:, meta.history - 1, :2] - state[:, meta.history - 2, :2]
+    return np.asarray(np.nan_to_num(np.linalg.norm(moved, axis=-1) / meta.dt_s))
+
+
+def _manoeuvre(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[Any]:
+    """What each track truly does from the present to where it is last seen."""
+    step = np.linalg.norm(np.diff(state[..., :2], axis=1), axis=-1) / meta.dt_s
+    names = []
+    for track in range(len(state)):
+        seen = np.flatnonzero(np.isfinite(state[track, meta.history :, 0])) + meta.history
+        if not len(seen):
+            names.append("gone")
+            continue
+        last, first = seen[-1], meta.history - 1
+        turn = state[track, last, 2] - state[track, first, 2]
+        turn = (turn + np.pi) % (2 * np.pi) - np.pi
+        before = np.nan_to_num(step[track, first - 1]) if first else 0.0
+        after = np.nan_to_num(step[track, last - 1])
+        names.append(_name(turn, before, after))
+    return np.array(names)
+
+
+def _name(turn: float, before: float, after: float) -> str:
+    """Turning counts first, then starting and stopping, then a change of speed (m/s)."""
+    if abs(turn) > TURNED_RAD:
+        return "turns left" if turn > 0 else "turns right"
+    if before < STANDING_M_S:
+        return "starts"
+    if after < STANDING_M_S:
+        return "stops"
+    if abs(after - before) > CHANGED_M_S:
+        return "accelerates" if after > before else "brakes"
+    return "keeps its speed"
+
+
+def _rows(question: Question, found: list[Errors]) -> list[Row]:
+    if not found:
+        return []
+    group = np.concatenate([errors.group[question] for errors in found])
+    along = np.concatenate([errors.along for errors in found])
+    aside = np.concatenate([errors.aside for errors in found])
+    hit = np.concatenate([errors.found for errors in found])
+    rows = []
+    for member in np.unique(group):
+        own = group == member
+        made = own & np.isfinite(along)
+        rows.append(
+            Row(
+                question=question,
+                group=_label(question, member),
+                entries=int(own.sum()),
+                forecast=int(made.sum()),
+                along=_mean(np.abs(along[made])),
+                aside=_mean(np.abs(aside[made])),
+                displacement=_mean(np.hypot(along[made], aside[made])),
+                found=float(hit[own].mean()),
+            )
+        )
+    return rows
+
+
+def _mean(numbers: NDArray[np.float64]) -> float | None:
+    return float(numbers.mean()) if len(numbers) else None
+
+
+def _label(question: Question, member: Any) -> str:
+    if question == "speed":
+        return _range(SPEEDS_M_S, int(member), "m/s")
+    if question == "distance":
+        return _range(DISTANCES_M, int(member), "m")
+    if question == "seen":
+        return f"in {member} {'frame' if member == 1 else 'frames'}"
+    return str(member)
+
+
+def _range(edges: tuple[float, ...], place: int, unit: str) -> str:
+    if place + 1 == len(edges):
+        return f"from {edges[place]:g} {unit}"
+    return f"{edges[place]:g} to {edges[place + 1]:g} {unit}"

@@ -1,0 +1,74 @@
+"""Errors taken apart: who is in which group, and which way the errors point."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forecast.breakdown import QUESTIONS, break_down, errors_of
+from forecast.errors import DataError
+from forecast.schema import SequenceMeta
+from tests.support import Mover, forecast_store, perfect_steps, sequence_dataset, sequence_store
+
+TRAFFIC = [
+    Mover(0.0, 0.0, speed=4.0),
+    Mover(-8.0, 6.0, math.pi / 2, speed=3.0, turn_rate=0.3),
+    Mover(10.0, -6.0),
+]
+
+
+def shifted(along: float, aside: float) -> tuple[xr.Dataset, xr.Dataset, SequenceMeta]:
+    """One sequence, and a forecast that is wrong by as much for everybody."""
+    data = sequence_dataset([TRAFFIC])
+    meta = SequenceMeta.from_attrs(data.attrs, "memory")
+    steps = list(perfect_steps(data, meta, 0))
+    state = data["track_state"].values[0, :, meta.history :]
+    yaw = state[..., 2]
+    pose = state[..., :3].copy()
+    pose[..., 0] += along * np.cos(yaw) - aside * np.sin(yaw)
+    pose[..., 1] += along * np.sin(yaw) + aside * np.cos(yaw)
+    guess = xr.Dataset(
+        {
+            "pose": (("lead", "track", "pose"), pose.transpose(1, 0, 2)),
+            "instance": (("lead", "y", "x"), np.stack([s.instance[0].numpy() for s in steps])),
+        }
+    )
+    return data.isel(sequence=0), guess, meta
+
+
+@settings(deadline=None)
+@given(st.floats(-3.0, 3.0), st.floats(-3.0, 3.0))
+def test_errors_point_along_and_aside_of_the_true_heading(along: float, aside: float) -> None:
+    errors = errors_of(*shifted(along, aside))
+    np.testing.assert_allclose(errors.along, along, atol=1e-4)
+    np.testing.assert_allclose(errors.aside, aside, atol=1e-4)
+    assert errors.found.all(), "its masks are those of the truth"
+
+
+def test_only_moving_agents_count_and_each_is_in_its_group() -> None:
+    errors = errors_of(*shifted(0.0, 0.0))
+    assert len(errors.along) == 2 * 6, "the third stands"
+    assert set(errors.group["manoeuvre"]) == {"keeps its speed", "turns left"}
+    assert set(errors.group["class"]) == {"vehicle"}
+    assert errors.group["lead"].tolist() == [1, 2, 3, 4, 5, 6] * 2
+    assert set(errors.group["seen"]) == {3}
+
+
+def test_every_question_covers_every_entry_once(tmp_path: Path) -> None:
+    data = sequence_store(tmp_path / "data.zarr", [TRAFFIC, TRAFFIC[:1]])
+    rows = break_down(forecast_store(tmp_path / "f.zarr", data), data)
+    for question in QUESTIONS:
+        assert sum(row.entries for row in rows if row.question == question) == 18, question
+    assert all(row.displacement == pytest.approx(0.0, abs=1e-3) for row in rows)
+
+
+def test_a_forecast_of_detected_input_is_refused(tmp_path: Path) -> None:
+    data = sequence_store(tmp_path / "data.zarr", [TRAFFIC])
+    with pytest.raises(DataError, match="--input tracked"):
+        break_down(forecast_store(tmp_path / "f.zarr", data, input="detected"), data)
