@@ -24,6 +24,9 @@ from forecast.schema import MAX_INSTANCE_ID
 
 Array = NDArray[np.float64]
 
+# Beyond this from a recording's origin no box can be meant: the Earth is 4e7 m around.
+FARTHEST_M = 1e8
+
 
 @dataclass(frozen=True)
 class Sequence:
@@ -70,8 +73,9 @@ def usable_tracks(
 ) -> Tracks:
     """Keeps the tracks of the wanted classes and blanks boxes that cannot be drawn.
 
-    A box is blanked if one of its five numbers is not finite or a side is not above zero; a track
-    that has no box left is dropped. Both are counted, tracks by what the source calls them.
+    A box is blanked if one of its five numbers is not finite (or beyond all reason) or a side is
+    not above zero; a track that has no box left is dropped. Both are counted, tracks by what the
+    source calls them.
 
     Args:
         scene: Its ``track_class`` holds the source's own labels.
@@ -82,7 +86,8 @@ def usable_tracks(
     names = {native: class_of(native) for native in set(scene.track_class)}
     label = np.array([number.get(names[n].lower(), 0) for n in scene.track_class], np.uint8)
     given = np.isfinite(scene.state).any(axis=-1)
-    drawable = np.isfinite(scene.state).all(axis=-1) & (scene.state[..., 3:].min(axis=-1) > 0)
+    placed = (np.abs(scene.state) < FARTHEST_M).all(axis=-1)  # False where NaN
+    drawable = placed & (scene.state[..., 3:].min(axis=-1) > 0)
     kept: NDArray[np.bool_] = (label > 0) & drawable.any(axis=1)
     notes = Counter(
         f"agents {native}, kept as {names[native]}" if keep else f"agents {native}, left out"

@@ -186,7 +186,7 @@ def _in_each_mode(model: str, reader: SequenceReader) -> dict[str, Model]:
     refusals = []
     for mode in ("tracked", "detected"):
         name = None if model == PACKAGED else model
-        request = RolloutRequest(model=name, input_mode=mode)  # type: ignore[arg-type]
+        request = RolloutRequest(model=name, input_mode=mode)
         try:
             models[mode], _ = load_model(request, reader, choose_device("cpu"))
         except ConfigError as refusal:

@@ -124,7 +124,7 @@ def test_boxes_that_cannot_be_drawn_and_other_classes_are_left_out_and_counted()
         [Mover(0, 0), Mover(5, 0), Mover(9, 0), Mover(3, 3)], kinds=["vehicle"] * 3 + ["cone"]
     )
     made.state[1, :, 3] = 0.0
-    made.state[2, :2, 0] = np.inf
+    made.state[2, :2, 0] = np.inf, 1e300
     made.state[2, 2, 4] = np.nan
     tracks = usable_tracks(made, OPTIONS.classes)
     assert tracks.notes == {
