@@ -318,11 +318,36 @@ def inspect_model(
 @inspect_app.command("store")
 def inspect_store(
     store: Annotated[str, typer.Argument(help="Sequence store or forecast store.")],
+    forecast: Annotated[
+        str | None, typer.Option(help="Forecast store made from STORE, drawn beside the truth.")
+    ] = None,
+    sequence: Annotated[
+        int | None,
+        typer.Option(help="Which to draw.", show_default="0; twelve of them in the page"),
+    ] = None,
+    png: Annotated[str | None, typer.Option(help="Picture to write.")] = None,
+    gif: Annotated[str | None, typer.Option(help="Animation to write.")] = None,
+    html: Annotated[
+        str | None, typer.Option(help="Page to write: slide through time, switch layers.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there already.")
+    ] = False,
 ) -> None:
-    """Say what a sequence store or forecast store holds."""
+    """Say what a sequence store or forecast store holds, and draw it."""
     from forecast import console, inspection
 
+    if png or gif or html:
+        from forecast import page
+
+        page.draw_store(
+            page.Drawing(store, forecast, sequence, png=png, gif=gif, html=html), overwrite
+        )
+    elif forecast is not None or sequence is not None:
+        raise ConfigError("--png, --gif or --html", "none of them", "name a file to draw to")
     console.print_facts(inspection.describe_store(store))
+    for written in filter(None, (png, gif, html)):
+        typer.echo(f"wrote {written}")
 
 
 @app.command()

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from forecast.grid import BEVGrid
+from forecast.metrics import MOVING_DISTANCE_M
 from forecast.schema import (
     FORECAST_SCHEMA,
     FORECAST_VARIABLES,
@@ -18,6 +20,9 @@ from forecast.schema import (
     open_store,
     refusing_damage,
 )
+
+Array = NDArray[np.float64]
+BLOCK = 256  # sequences read at a time
 
 
 def describe_store(path: str) -> dict[str, str]:
@@ -47,6 +52,7 @@ def _sequence_facts(dataset: xr.Dataset, meta: SequenceMeta) -> dict[str, str]:
         "time": f"{meta.history} frames of history and {meta.horizon} ahead, {meta.dt_s:g} s apart",
         "grid": _grid_text(meta.grid),
         "classes": _class_counts(dataset, meta.classes),
+        **_motion_facts(dataset, meta),
         "map layers": ", ".join(meta.map_layers) or "none",
         "protocol": f"{meta.protocol.get('name')} ({meta.protocol.get('hash')})",
         "created by": meta.created_by,
@@ -79,6 +85,43 @@ def _class_counts(dataset: xr.Dataset, classes: tuple[str, ...]) -> str:
         return ", ".join(classes)
     counts = np.bincount(dataset["track_class"].values.ravel(), minlength=len(classes) + 1)
     return ", ".join(f"{name} ({counts[k]} tracks)" for k, name in enumerate(classes, start=1))
+
+
+def _motion_facts(dataset: xr.Dataset, meta: SequenceMeta) -> dict[str, str]:
+    """By class: agents visible at present, the share that moves, and how fast all of them are."""
+    if "track_state" not in dataset or "track_class" not in dataset:
+        return {}
+    moving, still = np.zeros((2, len(meta.classes) + 1), np.int64)
+    speeds: list[list[Array]] = [[] for _ in range(len(meta.classes) + 1)]
+    for start in range(0, dataset.sizes["sequence"], BLOCK):
+        block = dataset.isel(sequence=slice(start, start + BLOCK))
+        label = block["track_class"].values
+        places = block["track_state"].values[..., :2].astype(np.float64)
+        now = places[:, :, meta.history - 1 : meta.history]
+        inside: NDArray[np.bool_] = meta.grid.contains(now[..., 0, 0], now[..., 0, 1])
+        away = np.linalg.norm(places[:, :, meta.history :] - now, axis=-1)
+        moves = (away > MOVING_DISTANCE_M).any(axis=-1)  # False where NaN
+        speed = np.linalg.norm(np.diff(places, axis=2), axis=-1) / meta.dt_s
+        for k in range(1, len(meta.classes) + 1):
+            moving[k] += int((moves & inside & (label == k)).sum())
+            still[k] += int((~moves & inside & (label == k)).sum())
+            known = speed[label == k]
+            speeds[k].append(known[np.isfinite(known)])
+    return {
+        name: _motion_text(int(moving[k]), int(still[k]), np.concatenate([np.empty(0), *speeds[k]]))
+        for k, name in enumerate(meta.classes, start=1)
+    }
+
+
+def _motion_text(moving: int, still: int, speed: Array) -> str:
+    if moving + still == 0 or len(speed) == 0:
+        return "none at present"
+    middle, fast, top = np.quantile(speed, [0.5, 0.95, 1.0])
+    return (
+        f"{moving + still} at present: {moving / (moving + still):.0%} move over"
+        f" {MOVING_DISTANCE_M:g} m, the others are still; speeds {middle:.1f} (median),"
+        f" {fast:.1f} (95 %), {top:.1f} m/s (fastest)"
+    )
 
 
 def _variable_facts(dataset: xr.Dataset) -> dict[str, str]:
