@@ -21,7 +21,7 @@ from forecast.errors import CheckpointError, ConfigError
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs
 
-SCHEMA = "bev-forecaster/1"
+SCHEMA = "bev-forecaster/2"
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,11 @@ def _about(path: Path) -> dict[str, Any]:
             "a JSON file beside the weights", f"{path} ({type(error).__name__})", "fetch it anew"
         ) from error
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-        found = about.get("schema") if isinstance(about, dict) else type(about).__name__
+        known = about if isinstance(about, dict) else {}
         raise CheckpointError(
-            f"schema {SCHEMA!r}", f"{found!r} in {path}", "use another checkpoint"
+            f"schema {SCHEMA!r}",
+            f"{known.get('schema')!r} in {path}",
+            f"use another checkpoint, or the version that wrote it ({known.get('version')})",
         )
     return about
 

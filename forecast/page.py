@@ -243,7 +243,8 @@ def _arrows(view: View, raster: NDArray[Any], flow: NDArray[Any]) -> list[list[f
     row, column = row[kept], column[kept]
     dx, dy = flow[:, row, column].astype(np.float64)
     arrows = np.stack([grid.x_m[column], grid.y_m[row], dx, dy], axis=1)
-    return np.round(arrows[np.isfinite(arrows).all(axis=1)], 2).tolist()
+    finite: list[list[float]] = np.round(arrows[np.isfinite(arrows).all(axis=1)], 2).tolist()
+    return finite
 
 
 def runs(raster: NDArray[Any]) -> list[int]:

@@ -6,14 +6,12 @@ fundamentalvision/Deformable-DETR.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -94,7 +92,7 @@ def load_backbone(backbone: Backbone, path: Path) -> None:
 def _adapt_stem(weight: Float[Tensor, "n k a b"], channels: int) -> Float[Tensor, "n c a b"]:
     if weight.dim() != 4 or weight.shape[1] == channels:
         return weight
-    mean = weight.mean(1, keepdim=True) * (weight.shape[1] / channels)
+    mean = weight.float().mean(1, keepdim=True) * (weight.shape[1] / channels)
     return mean.expand(-1, channels, -1, -1).contiguous()
 
 
@@ -111,15 +109,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # a foreign file makes torch's reader raise whatever there is
         raise CheckpointError(
             "a file of weights (.safetensors, or saved by torch.save)",
-            f"{path}: {str(error).splitlines()[0]}",
+            f"{path}: {f'{type(error).__name__}: {error}'.splitlines()[0]}",
             "give a file that holds a state dict and nothing else",
         ) from error
     if isinstance(weights, dict) and isinstance(weights.get("model"), dict):
         weights = weights["model"]
-    if not isinstance(weights, dict) or not all(torch.is_tensor(v) for v in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(value) for name, value in weights.items()
+    ):
         raise CheckpointError(
             "a state dict, from names to tensors", str(path), "save model.state_dict() alone"
         )

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
 from forecast.data.reader import SequenceReader, collate
-from forecast.errors import ForecastError
+from forecast.errors import CheckpointError, ForecastError
 from forecast.types import BEVSequence
 
 
@@ -152,11 +152,31 @@ class SequenceData(pl.LightningDataModule):
         assert self.trainer is not None
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         ended = progress.is_last_batch
-        return {"skip": 0 if ended else progress.current.ready}
+        return {"skip": 0 if ended else progress.current.ready, "order": self._order_of()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Starts the next epoch where the saved one was."""
+        """Starts the next epoch where the saved one was.
+
+        Raises:
+            CheckpointError: The batches are others than those of the interrupted run.
+        """
+        begun, ours = state_dict.get("order"), self._order_of()
+        if begun != ours:
+            raise CheckpointError(
+                f"the interrupted run's stores, batch size and processes: {begun}",
+                str(ours),
+                "repeat them to resume, or start a run of its own",
+            )
         self._skip = int(state_dict["skip"])
+
+    def _order_of(self) -> dict[str, Any]:
+        """All that the order of the batches depends on, beside seed and epoch."""
+        order = self.order()
+        return {
+            "sequences": list(order.lengths),
+            "batch_size": order.batch_size,
+            "processes": order.replicas,
+        }
 
     def _loader(self, sequences: Dataset[Any], **order: Any) -> DataLoader[BEVSequence]:
         return DataLoader(

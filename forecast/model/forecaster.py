@@ -158,8 +158,10 @@ class Forecaster(nn.Module):
         output = self.decoder(state.content[live], position, rows, live, state.around, memory)
         motion = self.motion(output)
         twist = rows.twist + motion.residual + motion.persistence * state.change[live]
-        # Whoever is forecast to stand still stands exactly still.
-        twist = pad_rows(twist * (motion.moving > 0)[:, None], live)
+        # Whoever is forecast to stand still stands exactly still, and starts without a push.
+        moves = (motion.moving > 0)[:, None]
+        twist = pad_rows(twist * moves, live)
+        change = (twist - state.twist) * pad_rows(moves, live)
         padded = pad_rows(output, live)
         updated, content = self._next_queries(state, padded, pad_rows(position, live))
         pose = se2.compose(state.pose, se2.exp(twist))
@@ -177,7 +179,7 @@ class Forecaster(nn.Module):
             lead=slots.lead,
             pose=pose,
             twist=twist,
-            change=twist - state.twist,
+            change=change,
             content=content,
             position=updated,
         )

@@ -197,6 +197,16 @@ def test_constant_turn_is_exact_for_agents_that_turn_at_constant_rate() -> None:
         torch.testing.assert_close(step.pose[live], truth[live], atol=1e-4, rtol=0)
 
 
+def test_who_stops_starts_again_without_a_push() -> None:
+    state = forecaster(trained=False).start(sequences([[Mover(0.0, 0.0, speed=4.0)]]).crop(0, 3))
+    model = forecaster(trained=False).eval()
+    torch.nn.init.constant_(model.motion.moving[-1].bias, -9.0)
+    with torch.inference_mode():
+        stopped, _ = model.advance(state)
+    assert not stopped.twist.any()
+    assert not stopped.change.any()
+
+
 @pytest.mark.parametrize(
     ("first", "ahead"),
     [(1.5, [2.5, 5.5, 9.0]), (3.5, [0.5, 0.5, 0.5]), (2.0, [2.0, 4.0, 6.0])],

@@ -166,7 +166,7 @@ class FpnMaskHead(nn.Module):
             for index in range(len(queries))
         ]
         size = guides[-1].shape[-2:]
-        drawn = torch.cat([attention.new_zeros(0, *size), *frames])  # also of a batch of 0
+        drawn = torch.cat([once.new_zeros(0, *size), *frames])  # also of a batch of 0
         if live is None:
             return drawn.view(*queries.shape[:2], *size)
         logits = drawn.new_full((*live.shape, *drawn.shape[1:]), ABSENT_LOGIT)
@@ -181,7 +181,7 @@ class FpnMaskHead(nn.Module):
         """Masks of one frame, a few queries at a time."""
         height, width = guides[-1].shape[-2:]
         if len(attention) == 0:
-            return attention.new_zeros(0, height, width)
+            return once.new_zeros(0, height, width)
         rows = len(attention)
         # Meta tensors hold nothing, and should show the shapes of the whole.
         if self.batch_cells is not None and not attention.is_meta:

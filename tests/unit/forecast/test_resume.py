@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 
 from forecast.checkpoint import load_checkpoint
 from forecast.config import Config
+from forecast.data.module import BatchOrder
 from forecast.data.settings import Loading
+from forecast.errors import CheckpointError
 from forecast.training.module import ForecastTraining
 from forecast.training.run import run_training
 from forecast.training.settings import Optimisation, Stage
@@ -48,6 +51,34 @@ def test_stages_with_and_without_the_raster_resume_bit_for_bit(
     )
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
+
+
+def test_a_run_is_not_resumed_on_other_batches(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=False)
+    with pytest.raises(CheckpointError, match="batch size"):
+        run_training(CONFIG, [store, store], None, str(tmp_path / "run"), resume=True)
+
+
+def test_every_epoch_has_an_order_of_its_own(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    original = BatchOrder.__iter__
+
+    def spy(self: BatchOrder) -> Iterator[list[int]]:
+        batches = list(original(self))
+        drawn.append(batches)
+        return iter(batches)
+
+    monkeypatch.setattr(BatchOrder, "__iter__", spy)
+    run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=False)
+    assert len(drawn) == 2
+    assert drawn[0] != drawn[1]
 
 
 def test_a_finished_run_that_is_resumed_keeps_its_averaged_weights(

@@ -135,6 +135,22 @@ def test_other_networks_and_broken_files_are_refused_and_change_nothing(
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"hello world\n", b"a,b\n1,2\n", b"<html>", b"\x80\x04", b"PK\x03\x04"]
+)
+def test_a_file_of_anything_else_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="a file of weights"):
+        load_backbone(Backbone("resnet18", 3), path)
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    torch.save({0: torch.zeros(1)}, tmp_path / "numbered.pth")
+    with pytest.raises(CheckpointError, match="from names to tensors"):
+        load_backbone(Backbone("resnet18", 3), tmp_path / "numbered.pth")
+
+
 def test_a_file_is_never_unpickled_into_code(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
