@@ -66,9 +66,10 @@ class BatchOrder(Sampler[list[int]]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
+        # A generator: Lightning asks for the iterator of a resumed epoch before it tells the epoch.
         batches = self._batches()[self.rank :: self.replicas][: len(self)]
         begun, self.skip = self.skip, 0  # only the epoch that was interrupted starts midway
-        return iter(batches[begun:])
+        yield from batches[begun:]
 
     def __len__(self) -> int:
         """Batches of an epoch and process: every process makes as many steps."""
