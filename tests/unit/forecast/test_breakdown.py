@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecast.breakdown import QUESTIONS, break_down, errors_of
+from forecast.cli import Question
 from forecast.errors import DataError
 from forecast.schema import SequenceMeta
 from tests.support import Mover, forecast_store, perfect_steps, sequence_dataset, sequence_store
@@ -72,3 +73,7 @@ def test_a_forecast_of_detected_input_is_refused(tmp_path: Path) -> None:
     data = sequence_store(tmp_path / "data.zarr", [TRAFFIC])
     with pytest.raises(DataError, match="--input tracked"):
         break_down(forecast_store(tmp_path / "f.zarr", data, input="detected"), data)
+
+
+def test_the_command_line_offers_every_question() -> None:
+    assert [question.value for question in Question] == list(QUESTIONS)
