@@ -26,7 +26,8 @@ from forecast.model.baselines import (
     Baseline,
     Components,
 )
-from forecast.model.forecaster import Detecting, Forecaster
+from forecast.model.detecting import Detecting
+from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
 from forecast.output import ForecastWriter
 from forecast.rollout import StepModel, rollout

@@ -14,7 +14,8 @@ from forecast.data.augment import augment
 from forecast.data.settings import Augmentation
 from forecast.errors import TrainingError
 from forecast.model.baselines import Baseline
-from forecast.model.forecaster import Detecting, Forecaster, ForecastState, SlotStep
+from forecast.model.detecting import Detecting
+from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
 from forecast.rollout import rollout
 from forecast.training.average import mean_count
 from forecast.training.denoising import Denoising
@@ -80,6 +81,8 @@ class ForecastTraining(pl.LightningModule):
         self.weights, self.augmentation, self.optimisation = weights, augmentation, optimisation
         self.steps, self.seed, self.tracks = steps, seed, tracks or TrackRules()
         self._sums = torch.zeros(3)
+        longest = max(stage.horizon for stage in curriculum)
+        model.learned_horizon = max(model.learned_horizon, longest)
         for layer in model.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = optimisation.dropout
