@@ -17,7 +17,7 @@ import torch
 
 from forecast import workflows
 from forecast.data.reader import SequenceReader
-from forecast.model import baselines, decoder, forecaster
+from forecast.model import baselines, decoder, detecting, forecaster
 from forecast.output import ForecastWriter
 
 SCORING = "baselines and scores"
@@ -27,11 +27,12 @@ WATCHED: dict[str, tuple[tuple[Any, str], ...]] = {
     "reading the store": ((SequenceReader, "__getitem__"), (workflows, "collate")),
     "observing agents": (
         (forecaster, "observe"),
+        (detecting, "observe"),
         (baselines.Baseline, "start"),
         (baselines.Components, "start"),
     ),
     "encoding rasters": ((forecaster.Forecaster, "remember"),),
-    "finding and tracking agents": ((forecaster.Detecting, "track"),),
+    "finding and tracking agents": ((detecting.Detecting, "track"),),
     "making queries": ((forecaster.Forecaster, "begin"),),
     "map crops": ((forecaster.MapCrop, "forward"),),
     "warping the memory": ((forecaster.Forecaster, "_warp"),),

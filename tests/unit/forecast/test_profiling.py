@@ -77,7 +77,7 @@ def test_a_rollout_is_watched_from_reading_to_scoring_and_no_longer(tmp_path: Pa
     assert calls["decoder: neighbours"] == calls["query interaction"] == 12
     assert calls["painting"] == calls["motion head"] == 12
     assert {"map crops", "writing", SCORING, REST} <= set(calls)
-    assert sum(one.seconds for one in table) == pytest.approx(took, rel=0.05)
+    assert 0.8 * took < sum(one.seconds for one in table) <= took
     assert sum(one.share for one in table) == pytest.approx(1.0)
     after = [getattr(owner, name) for pairs in WATCHED.values() for owner, name in pairs]
     assert after == functions
