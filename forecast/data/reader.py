@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from forecast.errors import DataError
+from forecast.identity import StoreIdentity
 from forecast.schema import SEQUENCE_VARIABLES, open_sequence_store
 from forecast.types import BEVSequence
 
@@ -31,7 +32,7 @@ class SequenceReader(Dataset[BEVSequence]):
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path, self.identity = path, StoreIdentity.of(path)
         dataset, self.meta = open_sequence_store(path)
         self.variables = tuple(name for name in _TENSORS if name in dataset)
         if "track_state" in dataset and "track_class" not in dataset:
@@ -50,9 +51,11 @@ class SequenceReader(Dataset[BEVSequence]):
         """The sequence at ``index``.
 
         Raises:
-            DataError: Its chunk is damaged, a pose of its ego is not finite or a box has no size.
+            DataError: Its chunk is damaged, a pose of its ego is not finite, a box has no size, or
+                the store is no longer the one that was opened.
         """
-        arrays = {name: self._read(name, index) for name in self.variables}
+        with self.identity.checked():
+            arrays = {name: self._read(name, index) for name in self.variables}
         if not np.isfinite(arrays["ego_pose"]).all():
             raise DataError(
                 "finite ego poses",
