@@ -59,6 +59,7 @@ def save_checkpoint(
         "model": asdict(model.spec),
         "inputs": asdict(model.inputs),
         "reads_memory": model.read_memory,
+        "learned_horizon": model.learned_horizon,
         "dt_s": dt_s,
         "training": training,
     }
@@ -97,6 +98,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             Inputs(tuple(inputs["classes"]), tuple(inputs["map_layers"]), inputs["bev_channels"]),
         )
         model.read_memory = bool(about["reads_memory"])
+        model.learned_horizon = int(about.get("learned_horizon", model.learned_horizon))
         expected, dt_s = str(about["sha256"]), float(about["dt_s"])
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(

@@ -43,6 +43,13 @@ def test_weights_that_were_tampered_with_are_refused(saved: Path) -> None:
         load_checkpoint(weights)
 
 
+def test_how_far_training_rolled_out_travels_with_the_weights(tmp_path: Path) -> None:
+    model = forecaster()
+    model.learned_horizon = 12
+    save_checkpoint(model, tmp_path / "model.safetensors", 0.5, {})
+    assert load_checkpoint(tmp_path).model.learned_horizon == 12
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
