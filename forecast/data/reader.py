@@ -85,9 +85,11 @@ class SequenceReader(Dataset[BEVSequence]):
         large = (state[..., 3:] >= 2 * grid.resolution_m).all(-1)
         boxes = bool((large & grid.contains(state[..., 0], state[..., 1])).any())
         masks = bool(arrays["semantic"].any()), bool(arrays["instance"].any())
-        if boxes and not all(masks):
+        known = np.isfinite(state[..., 0]).any(-1)
+        lost = (masks[1] and not known.any()) or bool((known & (arrays["track_class"] == 0)).any())
+        if lost or (boxes and not all(masks)):
             raise DataError(
-                "the same agents in semantic, instance and track_state",
+                "the same agents in semantic, instance, track_state and track_class",
                 f"sequence {index} of {self.path} with one of them empty (a file is gone?)",
                 "make the store anew with `forecast prepare`",
             )
