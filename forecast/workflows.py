@@ -18,6 +18,7 @@ from forecast.checkpoint import Checkpoint, load_checkpoint
 from forecast.config import Config
 from forecast.data.reader import SequenceReader, collate
 from forecast.errors import ConfigError, DataError
+from forecast.identity import unchanged
 from forecast.metrics import Forecast, Truth, ceiling
 from forecast.model.baselines import (
     BASELINES,
@@ -101,7 +102,8 @@ def train(config: Config, data: Sequence[str], val: str | None, output: str, res
 
 def evaluate(forecast: str, data: str, progress: Progress | None = None) -> Scores:
     """Scores a forecast store against a sequence store; see ``forecast.scores.score_stores``."""
-    return score_stores(forecast, data, _counted(progress))
+    with unchanged(forecast, data):
+        return score_stores(forecast, data, _counted(progress))
 
 
 def break_down(
@@ -109,7 +111,8 @@ def break_down(
 ) -> list[Row]:
     """Errors on moving agents by group; see ``forecast.breakdown.break_down``."""
     chosen = [name for name in breakdown.QUESTIONS if name in questions]
-    return breakdown.break_down(forecast, data, chosen, _counted(progress))
+    with unchanged(forecast, data):
+        return breakdown.break_down(forecast, data, chosen, _counted(progress))
 
 
 def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:
