@@ -40,6 +40,7 @@ class Sequence:
         track_class: ``(N,)`` class of each track, from 1.
         ego_pose: ``(T, 3)`` x, y, yaw.
         map_point: ``(P, 3)`` x, y, yaw of lane centres inside the grid.
+        bev: ``(T, C, H, W)`` further channels.
         init_time: Time of the present frame in its recording, seconds.
     """
 
@@ -50,6 +51,7 @@ class Sequence:
     track_class: NDArray[np.uint8]
     ego_pose: Array
     map_point: NDArray[np.float32]
+    bev: NDArray[np.float32]
     init_time: float
 
 
@@ -112,12 +114,7 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
     """
     edges, points = map_edges(scene.map), lane_points(scene.map)
     known = np.all(np.isfinite(scene.ego_pose), axis=1)
-    span = (options.frames - 1) * options.phases + 1
-    for start in range(0, len(scene.time_s) - span + 1, options.stride):
-        window = slice(start, start + span, options.phases)
-        if not known[window].all():
-            continue
-        present = start + (options.history - 1) * options.phases
+    for window, present in spans(known, options):
         pose = scene.ego_pose[present]
         yield _sequence(
             poses_to_frame(tracks.state[:, window], pose),
@@ -128,6 +125,20 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
             float(scene.time_s[present]),
             options,
         )
+
+
+def spans(known: NDArray[np.bool_], options: PrepareOptions) -> Iterator[tuple[slice, int]]:
+    """The frames of each sequence and, of them, the present: wherever all are known.
+
+    Args:
+        known: ``(T,)`` whether a frame can be used.
+        options: Length, stride and phases of the windows.
+    """
+    span = (options.frames - 1) * options.phases + 1
+    for start in range(0, len(known) - span + 1, options.stride):
+        window = slice(start, start + span, options.phases)
+        if known[window].all():
+            yield window, start + (options.history - 1) * options.phases
 
 
 def _sequence(
@@ -158,6 +169,7 @@ def _sequence(
         track_class=label,
         ego_pose=ego_pose,
         map_point=points[grid.contains(points[:, 0], points[:, 1])].astype(np.float32),
+        bev=np.empty((options.frames, 0, *grid.shape), np.float32),
         init_time=init_time,
     )
 
