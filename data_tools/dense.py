@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import warp
+from data_tools.centre import paths
 from data_tools.geometry import poses_to_frame
 from data_tools.options import PrepareOptions
 from data_tools.scene import DenseScene
@@ -65,21 +66,22 @@ def sequences(
     Args:
         scene: With frames every ``dt_s / phases`` seconds.
         number: The class of each of its labels, see :func:`class_numbers`.
-        options: Length, stride and phases of the windows, grid.
+        options: Length, stride and phases of the windows, grid and its centre.
 
     Raises:
-        DataError: More agents are in one window than instance ids exist.
+        DataError: The centre is an agent, or more agents are in one window than instance ids exist.
     """
-    known = np.isfinite(scene.ego_pose).all(axis=1) & (scene.row >= 0)
-    for window, present in spans(known, options):
-        pose = scene.ego_pose[present]
-        at = poses_to_frame(scene.frame_pose[window], pose)
+    (path,) = paths(options.centre, scene, np.empty((0, len(scene.time_s), 5)))
+    path = np.where(scene.row[:, None] < 0, np.nan, path)
+    for window, present in spans(path, options):
+        pose = path[present]
+        at = poses_to_frame(scene.ego_pose[window], pose)
         yield _sequence(
             scene,
             number,
             scene.row[window],
             at,
-            poses_to_frame(scene.ego_pose[window], pose),
+            poses_to_frame(path[window], pose),
             float(scene.time_s[present]),
             options,
         )

@@ -135,7 +135,7 @@ def _stage_unit(
         record = _write_parts(stage, index, found, about)
         if not record.sequences:
             raise DataError(
-                f"{options.frames} frames in a row with a known ego",
+                f"{options.frames} frames in a row with a known {options.centre}",
                 f"none in the {len(scene.time_s)} frames of {unit}",
                 "lower --history or --horizon, or leave it out",
             )
@@ -214,7 +214,8 @@ def _assemble(
         channels=_channels(records),
     )
     meta = _meta(origin, records, layout, options)
-    create_store(stage.store_url, meta, layout, _notes(records))
+    further = {"notes": _notes(records), "centre": options.centre}
+    create_store(stage.store_url, meta, layout, further)
     tasks = list(shards(stage.pieces(records)))
     filled = run(partial(write_shard, stage.store_url, stage.system), tasks)
     for done, _ in enumerate(filled, start=len(records) + 1):

@@ -41,8 +41,8 @@ class Scene:
         track_class: ``(N,)`` what the source calls each of them; :mod:`data_tools.classes` says
             which class that is.
         state: ``(N, T, 5)`` x, y, yaw, length, width; NaN in all five where absent.
-        ego_pose: ``(T, 3)`` x, y, yaw of the ego (the grid's centre); NaN where it is not known:
-            no sequence is made that needs those frames.
+        ego_pose: ``(T, 3)`` x, y, yaw of the ego; NaN where it is not known: no sequence around it
+            is made that needs those frames.
         map: Lines and polygons; empty where the source has no map.
         notes: Counts of what the source had to repair or leave out, by reason.
     """
@@ -67,8 +67,8 @@ class DenseScene:
         time_s: ``(T,)`` seconds, ascending, regular with step ``dt_s``.
         dt_s: Seconds between frames.
         row: ``(T,)`` where each frame is among the N there are; -1 where there is none.
-        frame_pose: ``(T, 3)`` x, y, yaw of each raster in the world; NaN where there is none.
-        ego_pose: ``(T, 3)`` the same of the ego (the grid's centre).
+        ego_pose: ``(T, 3)`` x, y, yaw of the ego, hence of each raster, in the world; NaN where
+            there is none.
         grid: Of all rasters.
         native: What the source calls its classes, in the order of their numbers.
         semantic: ``(N, H, W)`` 0 background, k = ``native[k - 1]``.
@@ -84,7 +84,6 @@ class DenseScene:
     time_s: NDArray[np.float64]
     dt_s: float
     row: NDArray[np.int64]
-    frame_pose: NDArray[np.float64]
     ego_pose: NDArray[np.float64]
     grid: BEVGrid
     native: tuple[str, ...]

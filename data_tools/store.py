@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -94,16 +94,16 @@ def read_part(system: Any, path: str) -> dict[str, NDArray[Any]]:
         return dict(arrays)
 
 
-def create_store(url: str, meta: SequenceMeta, layout: Layout, notes: dict[str, int]) -> None:
+def create_store(url: str, meta: SequenceMeta, layout: Layout, further: Mapping[str, Any]) -> None:
     """Lays out an empty store: groups, arrays, coordinates and attributes.
 
     Args:
         url: Local path or fsspec URL.
         meta: What the attributes say.
         layout: The sizes.
-        notes: What was repaired or left out, by reason; kept in the attributes.
+        further: Attributes that readers need not know of.
     """
-    attrs = {**meta.to_attrs(), "notes": notes, "Conventions": "CF-1.12"}
+    attrs = {**meta.to_attrs(), **further, "Conventions": "CF-1.12"}
     group = zarr.open_group(url, mode="w", zarr_format=3, attributes=attrs)
     for name, values in _coordinates(meta, layout.channels).items():
         array = group.create_array(

@@ -66,7 +66,6 @@ class Rasters:
                 time_s=time_s,
                 dt_s=dt_s,
                 row=np.where(there, there.cumsum() - 1, -1),
-                frame_pose=pose,
                 ego_pose=pose,
                 grid=_grid(data, unit),
                 native=native,

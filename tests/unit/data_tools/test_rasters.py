@@ -144,7 +144,7 @@ def test_frames_are_thinned_out_and_gaps_stay_gaps(tmp_path):
     assert np.flatnonzero(scene.row < 0).tolist() == [11]
     assert scene.notes == {"frames missing": 1}
     assert len(scene.semantic) == 24
-    np.testing.assert_allclose(scene.frame_pose[[10, 12], 0], [25.0, 30.0])
+    np.testing.assert_allclose(scene.ego_pose[[10, 12], 0], [25.0, 30.0])
     stored, _ = prepared(tmp_path, tmp_path / "d.zarr")
     # Of nine frames each: three before the gap and five after it.
     expected = [8.0, 8.5, 9.0, 14.0, 14.5, 15.0, 15.5, 16.0]
