@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from data_tools import centre
 from forecast.errors import ConfigError
 from forecast.grid import GRIDS, BEVGrid
 from forecast.schema import DEFAULT_CLASSES
@@ -14,7 +15,8 @@ class PrepareOptions:
     """How scenes become sequences, and how the work is spread.
 
     Args:
-        grid: The raster around the ego.
+        grid: The raster around the centre.
+        centre: What the grid is centred on, see :func:`data_tools.centre.parse`.
         history: Frames seen, the present one included.
         horizon: Frames to forecast.
         dt_s: Seconds between frames.
@@ -31,10 +33,11 @@ class PrepareOptions:
         resume: Whether to go on with an interrupted run of the same inputs and options.
 
     Raises:
-        ConfigError: A number is out of its range or a class is named twice.
+        ConfigError: A number is out of its range, a class is named twice, or a centre is none.
     """
 
     grid: BEVGrid = GRIDS["bev-100m"]
+    centre: str = centre.EGO
     history: int = 3
     horizon: int = 6
     dt_s: float = 0.5
@@ -55,6 +58,7 @@ class PrepareOptions:
                 )
         if not 0 < self.dt_s < float("inf"):
             raise ConfigError("dt above 0 s", f"{self.dt_s:g}", "correct --dt")
+        centre.parse(self.centre)
         names = {name.lower() for name in self.classes}
         if not 0 < len(names) == len(self.classes) <= 255:
             raise ConfigError("1 to 255 different classes", str(self.classes), "correct --classes")

@@ -11,17 +11,17 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
 
 import forecast
-from data_tools import windows
+from data_tools import dense, windows
 from data_tools.classes import class_of
 from data_tools.options import PrepareOptions
 from data_tools.parallel import Spread, spread
-from data_tools.scene import Scene
+from data_tools.scene import DenseScene, Scene
 from data_tools.sources import Source, source
 from data_tools.stage import Record, Stage
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
@@ -131,41 +131,50 @@ def _stage_unit(
     try:
         scene = origin.read(unit, options.dt_s / options.phases)
         named = partial(class_of, origin.name, overrides=options.map_classes)
-        tracks = windows.usable_tracks(scene, options.classes, named)
-        record = _write_parts(stage, index, unit, scene, tracks, options)
+        found, about = _draw(unit, scene, options, named)
+        record = _write_parts(stage, index, found, about)
+        if not record.sequences:
+            raise DataError(
+                f"{options.frames} frames in a row with a known {options.centre}",
+                f"none in the {len(scene.time_s)} frames of {unit}",
+                "lower --history or --horizon, or leave it out",
+            )
     except DataError as error:
         record = Record(unit, skipped=str(error))
     stage.keep(index, record)
 
 
+def _draw(
+    unit: str, scene: Scene | DenseScene, options: PrepareOptions, named: Callable[[str], str]
+) -> tuple[Iterator[windows.Sequence], Record]:
+    """The sequences of a scene, and what its record says of it beside their number and sizes."""
+    notes = Counter(scene.notes)
+    if isinstance(scene, DenseScene):
+        number, frames = dense.class_numbers(scene, options, named)
+        about = Record(
+            unit,
+            scene.name,
+            has_map=scene.map is not None,
+            channels=list(scene.channels),
+            notes=dict(notes + Counter(frames)),
+        )
+        return dense.sequences(scene, number, options), about
+    tracks = windows.usable_tracks(scene, options.classes, named)
+    notes += Counter(tracks.notes)
+    # Room for one track at least: readers find the variable even where no one was seen.
+    about = Record(unit, scene.name, tracks=1, has_map=bool(scene.map), notes=dict(notes))
+    return windows.sequences(scene, tracks, options), about
+
+
 def _write_parts(
-    stage: Stage,
-    index: int,
-    unit: str,
-    scene: Scene,
-    tracks: windows.Tracks,
-    options: PrepareOptions,
+    stage: Stage, index: int, found: Iterator[windows.Sequence], about: Record
 ) -> Record:
-    found = windows.sequences(scene, tracks, options)
     sizes: list[tuple[int, int]] = []
     for part, content in enumerate(_batches(found, SHARD)):
         write_part(stage.system, stage.part_path(index, part), content)
         sizes += [(len(item.track_state), len(item.map_point)) for item in content]
-    if not sizes:
-        raise DataError(
-            f"{options.frames} frames in a row with a known ego",
-            f"none in the {len(scene.time_s)} frames of {unit}",
-            "lower --history or --horizon, or leave it out",
-        )
-    return Record(
-        unit,
-        scene.name,
-        sequences=len(sizes),
-        tracks=max(tracks for tracks, _ in sizes),
-        points=max(points for _, points in sizes),
-        has_map=bool(scene.map),
-        notes=dict(Counter(scene.notes) + Counter(tracks.notes)),
-    )
+    tracks, points = zip((about.tracks, about.points), *sizes, strict=True)
+    return replace(about, sequences=len(sizes), tracks=max(tracks), points=max(points))
 
 
 def _batches(found: Iterator[windows.Sequence], size: int) -> Iterator[list[windows.Sequence]]:
@@ -173,7 +182,9 @@ def _batches(found: Iterator[windows.Sequence], size: int) -> Iterator[list[wind
         yield batch
 
 
-def _meta(origin: Source, records: Sequence[Record], options: PrepareOptions) -> SequenceMeta:
+def _meta(
+    origin: Source, records: Sequence[Record], layout: Layout, options: PrepareOptions
+) -> SequenceMeta:
     return SequenceMeta(
         source=origin.name,
         grid=options.grid,
@@ -182,7 +193,7 @@ def _meta(origin: Source, records: Sequence[Record], options: PrepareOptions) ->
         horizon=options.horizon,
         classes=options.classes,
         map_layers=MAP_LAYERS if any(record.has_map for record in records) else (),
-        protocol=Protocol().to_attrs(),
+        protocol=(Protocol() if layout.tracks else dense.WARPED).to_attrs(),
         created_by=f"bev-forecast {forecast.__version__}",
     )
 
@@ -200,14 +211,30 @@ def _assemble(
         sequences=sum(record.sequences for record in records),
         tracks=max(record.tracks for record in records),
         points=max(record.points for record in records),
+        channels=_channels(records),
     )
-    meta = _meta(origin, records, options)
-    create_store(stage.store_url, meta, layout, _notes(records))
+    meta = _meta(origin, records, layout, options)
+    further = {"notes": _notes(records), "centre": options.centre}
+    create_store(stage.store_url, meta, layout, further)
     tasks = list(shards(stage.pieces(records)))
     filled = run(partial(write_shard, stage.store_url, stage.system), tasks)
     for done, _ in enumerate(filled, start=len(records) + 1):
         if progress:
             progress(done, len(records) + len(tasks))
+
+
+def _channels(records: Sequence[Record]) -> tuple[str, ...]:
+    """The channels that all scenes have.
+
+    Raises:
+        DataError: They have different ones.
+    """
+    units = {tuple(record.channels): record.unit for record in records if record.sequences}
+    if len(units) > 1:
+        found = (f"{', '.join(names) or 'none'} in {unit}" for names, unit in units.items())
+        raise DataError("the same channels in all scenes", "; ".join(found), "prepare them apart")
+    (channels,) = units
+    return channels
 
 
 def _notes(records: Sequence[Record]) -> dict[str, int]:

@@ -1,12 +1,14 @@
-"""A scene: the one thing that every source of recordings yields."""
+"""A scene: what every source of recordings yields, of tracks or of rasters."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from forecast.grid import BEVGrid
 
 MapLayer = Literal["drivable", "lane_centre", "road_edge", "crosswalk"]
 
@@ -39,8 +41,8 @@ class Scene:
         track_class: ``(N,)`` what the source calls each of them; :mod:`data_tools.classes` says
             which class that is.
         state: ``(N, T, 5)`` x, y, yaw, length, width; NaN in all five where absent.
-        ego_pose: ``(T, 3)`` x, y, yaw of the ego (the grid's centre); NaN where it is not known:
-            no sequence is made that needs those frames.
+        ego_pose: ``(T, 3)`` x, y, yaw of the ego; NaN where it is not known: no sequence around it
+            is made that needs those frames.
         map: Lines and polygons; empty where the source has no map.
         notes: Counts of what the source had to repair or leave out, by reason.
     """
@@ -53,4 +55,41 @@ class Scene:
     state: NDArray[np.float64]
     ego_pose: NDArray[np.float64]
     map: tuple[MapElement, ...] = ()
+    notes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DenseScene:
+    """A recording of rasters, each in the frame that the ego had when it was made.
+
+    Args:
+        name: Unique name of the recording within its source.
+        time_s: ``(T,)`` seconds, ascending, regular with step ``dt_s``.
+        dt_s: Seconds between frames.
+        row: ``(T,)`` where each frame is among the N there are; -1 where there is none.
+        ego_pose: ``(T, 3)`` x, y, yaw of the ego, hence of each raster, in the world; NaN where
+            there is none.
+        grid: Of all rasters.
+        native: What the source calls its classes, in the order of their numbers.
+        semantic: ``(N, H, W)`` 0 background, k = ``native[k - 1]``.
+        instance: ``(N, H, W)`` 0 background, else an id that is constant through the recording;
+            None where the source knows no agents.
+        map: ``(N, M, H, W)`` 0/1 by layer, as in ``forecast.schema.MAP_LAYERS``, or None.
+        channels: Names of the channels of ``bev``.
+        bev: ``(N, C, H, W)`` whatever else the source has.
+        notes: Counts of what the source had to repair or leave out, by reason.
+    """
+
+    name: str
+    time_s: NDArray[np.float64]
+    dt_s: float
+    row: NDArray[np.int64]
+    ego_pose: NDArray[np.float64]
+    grid: BEVGrid
+    native: tuple[str, ...]
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.integer[Any]] | None
+    map: NDArray[np.uint8] | None
+    channels: tuple[str, ...]
+    bev: NDArray[np.float32]
     notes: dict[str, int] = field(default_factory=dict)

@@ -25,9 +25,10 @@ class Record:
         unit: Its name.
         scene: Name of the scene that it holds.
         sequences: Sequences that it gave; 0 if it was skipped.
-        tracks: Most tracks of any of them.
+        tracks: Most tracks of any of them; 0 if the scene is of rasters.
         points: Most map points of any of them.
         has_map: Whether the scene has a map.
+        channels: Names of its further channels.
         notes: What was repaired or left out, by reason.
         skipped: Why it gave nothing, or empty.
     """
@@ -38,6 +39,7 @@ class Record:
     tracks: int = 0
     points: int = 0
     has_map: bool = False
+    channels: list[str] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
     skipped: str = ""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -34,6 +34,7 @@ LONG_NAMES = {
     "track_class": "class of each agent, from 1; 0 is padding",
     "ego_pose": "pose of the ego in the present ego frame",
     "map_point": "lane centres and their direction in the present ego frame; NaN is padding",
+    "bev": "further channels in the present ego frame; 0 where there is nothing",
     "scene": "recording that the sequence was taken from",
     "init_time": "time of the present frame in its recording",
 }
@@ -47,13 +48,15 @@ class Layout:
 
     Args:
         sequences: Number of sequences.
-        tracks: Most tracks of any sequence.
+        tracks: Most tracks of any sequence; a store without them has no ``track_state``.
         points: Most map points of any sequence.
+        channels: Names of the channels of ``bev``.
     """
 
     sequences: int
     tracks: int
     points: int
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,18 +94,18 @@ def read_part(system: Any, path: str) -> dict[str, NDArray[Any]]:
         return dict(arrays)
 
 
-def create_store(url: str, meta: SequenceMeta, layout: Layout, notes: dict[str, int]) -> None:
+def create_store(url: str, meta: SequenceMeta, layout: Layout, further: Mapping[str, Any]) -> None:
     """Lays out an empty store: groups, arrays, coordinates and attributes.
 
     Args:
         url: Local path or fsspec URL.
         meta: What the attributes say.
         layout: The sizes.
-        notes: What was repaired or left out, by reason; kept in the attributes.
+        further: Attributes that readers need not know of.
     """
-    attrs = {**meta.to_attrs(), "notes": notes, "Conventions": "CF-1.12"}
+    attrs = {**meta.to_attrs(), **further, "Conventions": "CF-1.12"}
     group = zarr.open_group(url, mode="w", zarr_format=3, attributes=attrs)
-    for name, values in _coordinates(meta).items():
+    for name, values in _coordinates(meta, layout.channels).items():
         array = group.create_array(
             name,
             shape=values.shape,
@@ -113,7 +116,7 @@ def create_store(url: str, meta: SequenceMeta, layout: Layout, notes: dict[str, 
         array[:] = values
     sizes = _sizes(meta, layout)
     for name, (dims, dtype) in SEQUENCE_VARIABLES.items():
-        if name in LONG_NAMES and all(sizes[dim] for dim in dims[1:]):
+        if all(sizes[dim] for dim in dims[1:]):
             _create_variable(group, name, [sizes[dim] for dim in dims], dims, dtype, meta)
 
 
@@ -188,14 +191,15 @@ def _pad_and_join(rows: list[NDArray[Any]], array: Any) -> NDArray[Any]:
     return joined
 
 
-def _coordinates(meta: SequenceMeta) -> dict[str, NDArray[Any]]:
+def _coordinates(meta: SequenceMeta, channels: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    names = {"map_layer": meta.map_layers, "channel": channels}
     return {
         "time": (np.arange(meta.history + meta.horizon) - (meta.history - 1)) * meta.dt_s,
         "y": meta.grid.y_m,
         "x": meta.grid.x_m,
         "state": np.array(STATE_NAMES),
         "pose": np.array(POSE_NAMES),
-        **({"map_layer": np.array(meta.map_layers)} if meta.map_layers else {}),
+        **{dim: np.array(values) for dim, values in names.items() if values},
     }
 
 
@@ -206,11 +210,12 @@ def _sizes(meta: SequenceMeta, layout: Layout) -> dict[str, int]:
         "y": meta.grid.height,
         "x": meta.grid.width,
         "map_layer": len(meta.map_layers),
-        "track": max(1, layout.tracks),  # readers find the variable even where no one was seen
+        "track": layout.tracks,
         "state": len(STATE_NAMES),
         "pose": len(POSE_NAMES),
         "point": layout.points,
         "point_state": len(POSE_NAMES),
+        "channel": len(layout.channels),
     }
 
 

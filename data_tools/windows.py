@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.centre import paths
 from data_tools.geometry import poses_to_frame
 from data_tools.options import PrepareOptions
 from data_tools.rasterise import (
@@ -38,8 +39,9 @@ class Sequence:
         map: ``(M, H, W)`` 0/1 by layer; only zeros for a scene without a map.
         track_state: ``(N, T, 5)`` x, y, yaw, length, width; NaN where absent.
         track_class: ``(N,)`` class of each track, from 1.
-        ego_pose: ``(T, 3)`` x, y, yaw.
+        ego_pose: ``(T, 3)`` x, y, yaw of the grid's centre.
         map_point: ``(P, 3)`` x, y, yaw of lane centres inside the grid.
+        bev: ``(T, C, H, W)`` further channels.
         init_time: Time of the present frame in its recording, seconds.
     """
 
@@ -50,6 +52,7 @@ class Sequence:
     track_class: NDArray[np.uint8]
     ego_pose: Array
     map_point: NDArray[np.float32]
+    bev: NDArray[np.float32]
     init_time: float
 
 
@@ -100,34 +103,43 @@ def usable_tracks(
 
 
 def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator[Sequence]:
-    """Every window of a scene in which history and horizon fit and the ego's pose is known.
+    """Every window of a scene in which history and horizon fit and the grid's centre is known.
 
     Args:
         scene: With frames every ``dt_s / phases`` seconds.
         tracks: Its tracks.
-        options: Length, stride and phases of the windows, grid.
+        options: Length, stride and phases of the windows, grid and its centre.
 
     Raises:
-        DataError: More agents are in one window than instance ids exist.
+        DataError: There is no such centre, or more agents in one window than instance ids exist.
     """
     edges, points = map_edges(scene.map), lane_points(scene.map)
-    known = np.all(np.isfinite(scene.ego_pose), axis=1)
+    for path in paths(options.centre, scene, tracks.state):
+        for window, present in spans(path, options):
+            pose = path[present]
+            yield _sequence(
+                poses_to_frame(tracks.state[:, window], pose),
+                tracks.label,
+                poses_to_frame(path[window], pose),
+                edges.to_frame(pose),
+                poses_to_frame(points, pose),
+                float(scene.time_s[present]),
+                options,
+            )
+
+
+def spans(path: Array, options: PrepareOptions) -> Iterator[tuple[slice, int]]:
+    """The frames of each sequence and, of them, the present: wherever the centre is known in all.
+
+    Args:
+        path: ``(T, 3)`` poses of the grid's centre, not finite where not known.
+        options: Length, stride and phases of the windows.
+    """
     span = (options.frames - 1) * options.phases + 1
-    for start in range(0, len(scene.time_s) - span + 1, options.stride):
+    for start in range(0, len(path) - span + 1, options.stride):
         window = slice(start, start + span, options.phases)
-        if not known[window].all():
-            continue
-        present = start + (options.history - 1) * options.phases
-        pose = scene.ego_pose[present]
-        yield _sequence(
-            poses_to_frame(tracks.state[:, window], pose),
-            tracks.label,
-            poses_to_frame(scene.ego_pose[window], pose),
-            edges.to_frame(pose),
-            poses_to_frame(points, pose),
-            float(scene.time_s[present]),
-            options,
-        )
+        if np.isfinite(path[window]).all():
+            yield window, start + (options.history - 1) * options.phases
 
 
 def _sequence(
@@ -158,6 +170,7 @@ def _sequence(
         track_class=label,
         ego_pose=ego_pose,
         map_point=points[grid.contains(points[:, 0], points[:, 1])].astype(np.float32),
+        bev=np.empty((options.frames, 0, *grid.shape), np.float32),
         init_time=init_time,
     )
 

@@ -135,6 +135,9 @@ def prepare(
     grid: Annotated[
         str, typer.Option(help="bev-100m, bev-30m or x_min,x_max,y_min,y_max,resolution in metres.")
     ] = "bev-100m",
+    centre: Annotated[
+        str, typer.Option(help="Its centre: ego, agent:ID, x,y[,yaw] or moving (each that moves).")
+    ] = "ego",
     history: Annotated[int, typer.Option(help="Frames up to and including the present.")] = 3,
     horizon: Annotated[int, typer.Option(help="Future frames of truth.")] = 6,
     dt: Annotated[float, typer.Option(help="Seconds between frames.")] = 0.5,
@@ -169,6 +172,7 @@ def prepare(
 
     chosen = PrepareOptions(
         grid=BEVGrid.parse(grid),
+        centre=centre,
         history=history,
         horizon=horizon,
         dt_s=dt,

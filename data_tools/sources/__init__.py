@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.files import filesystem
-from data_tools.scene import Scene
+from data_tools.scene import DenseScene, Scene
 from forecast.errors import ConfigError, DataError
 
 SourceName = Literal[
@@ -31,6 +31,7 @@ SourceName = Literal[
     "lyft-l5",
     "kitti-tracking",
     "tracks",
+    "rasters",
     "sumo",
 ]
 
@@ -57,7 +58,7 @@ class Source(Protocol):
         """
         ...
 
-    def read(self, unit: str, dt_s: float) -> Scene:
+    def read(self, unit: str, dt_s: float) -> Scene | DenseScene:
         """One unit as a scene with exactly ``dt_s`` seconds between frames.
 
         Raises:
@@ -124,6 +125,10 @@ def _source(name: str) -> Source:  # noqa: C901 - one case a source, and no othe
             from data_tools.sources.tracks import Tracks
 
             return Tracks()
+        case "rasters":
+            from data_tools.sources.rasters import Rasters
+
+            return Rasters()
         case "sumo":
             from data_tools.sources.sumo import Sumo
 

@@ -31,9 +31,12 @@ def classes_known(clip: Clip) -> Iterator[Finding]:
 
 
 def ids_constant(clip: Clip) -> Iterator[Finding]:
-    """Every id has a track, keeps its class, and cells have both an id and a class or neither."""
+    """Every id has a track, keeps its class, and cells have both an id and a class or neither.
+
+    Rasters of classes alone, without any id or track, are whole too.
+    """
     odd = int(((clip.semantic > 0) != (clip.instance > 0)).sum())
-    if odd:
+    if odd and (clip.state is not None or clip.instance.any()):
         yield Finding(f"{odd} cells have a class but no id, or an id but no class")
     codes = np.unique(clip.instance.astype(np.int64).ravel() * 256 + clip.semantic.ravel())
     pairs = np.stack([codes // 256, codes % 256], axis=1)

@@ -131,6 +131,13 @@ def test_prepare_refuses_impossible_grids(grid: str, refused: Refused, tmp_path:
     )
 
 
+def test_prepare_refuses_what_is_no_centre(refused: Refused) -> None:
+    line = refused(
+        "prepare", "sumo", "1", "--output", "o.zarr", "--centre", "there", output="o.zarr"
+    )
+    assert "agent:ID" in line
+
+
 def test_prepare_refuses_an_output_that_exists(
     refused: Refused, tmp_path: Path, store: Path
 ) -> None:
