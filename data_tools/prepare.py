@@ -7,7 +7,6 @@ interruptions, and takes its final name as the last act.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +19,12 @@ import forecast
 from data_tools import windows
 from data_tools.classes import class_of
 from data_tools.options import PrepareOptions
-from data_tools.parallel import Spread, spread
 from data_tools.scene import Scene
 from data_tools.sources import Source, source
-from data_tools.stage import Record, Stage
+from data_tools.stage import Record, SceneStage
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
 from forecast.errors import DataError
+from forecast.parallel import Spread, spread
 from forecast.schema import MAP_LAYERS, Protocol, SequenceMeta
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
@@ -77,7 +76,7 @@ def prepare(
     began = time.perf_counter()
     origin = source(source_name, dict(options.settings))
     units = origin.find(inputs)
-    stage = Stage(output)
+    stage = SceneStage(output)
     try:
         stage.begin(_plan(origin, units, options), options.resume)
         with spread(min(options.workers, len(units)), options.scheduler) as run:
@@ -97,24 +96,23 @@ def prepare(
 
 
 def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict[str, Any]:
-    """All that the result depends on, as JSON gives it back."""
+    """All that the result depends on."""
     chosen = asdict(options)
     for name in ("workers", "scheduler", "resume"):
         del chosen[name]
-    plan = {"source": origin.name, "units": list(units), "version": forecast.__version__, **chosen}
-    return dict(json.loads(json.dumps(plan)))
+    return {"source": origin.name, "units": units, "version": forecast.__version__, **chosen}
 
 
 def _stage_units(
     run: Spread,
-    stage: Stage,
+    stage: SceneStage,
     origin: Source,
     units: Sequence[str],
     options: PrepareOptions,
     progress: Progress | None,
 ) -> None:
     """Reads the units that have no record yet."""
-    todo = stage.missing(units)
+    todo = stage.missing(len(units))
     tasks = [(index, units[index]) for index in todo]
     done = len(units) - len(todo)
     for _ in run(partial(_stage_unit, stage, origin, options), tasks):
@@ -124,7 +122,7 @@ def _stage_units(
 
 
 def _stage_unit(
-    stage: Stage, origin: Source, options: PrepareOptions, task: tuple[int, str]
+    stage: SceneStage, origin: Source, options: PrepareOptions, task: tuple[int, str]
 ) -> None:
     """Reads one unit and leaves its parts, then its record."""
     index, unit = task
@@ -135,11 +133,11 @@ def _stage_unit(
         record = _write_parts(stage, index, unit, scene, tracks, options)
     except DataError as error:
         record = Record(unit, skipped=str(error))
-    stage.keep(index, record)
+    stage.keep(index, record.to_json())
 
 
 def _write_parts(
-    stage: Stage,
+    stage: SceneStage,
     index: int,
     unit: str,
     scene: Scene,
@@ -189,7 +187,7 @@ def _meta(origin: Source, records: Sequence[Record], options: PrepareOptions) ->
 
 def _assemble(
     run: Spread,
-    stage: Stage,
+    stage: SceneStage,
     origin: Source,
     records: Sequence[Record],
     options: PrepareOptions,

@@ -10,12 +10,13 @@ import pytest
 import xarray as xr
 import zarr
 
-from data_tools import parallel, store
 from data_tools import prepare as module
+from data_tools import store
 from data_tools.prepare import PrepareOptions, prepare
 from data_tools.store import Piece, part_counts, shards
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
+from forecast.parallel import worker_deaths_told
 from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol, open_sequence_store
 from tests.scenarios import agent, crossing, scenario, write
 from tests.support import Mover
@@ -116,7 +117,7 @@ def test_a_cluster_that_is_already_there_is_used_and_left_running(tmp_path, file
 def test_workers_that_die_again_and_again_are_one_error():
     import distributed
 
-    with pytest.raises(DataError, match="fewer --workers"), parallel.worker_deaths_told():
+    with pytest.raises(DataError, match="fewer --workers"), worker_deaths_told():
         raise distributed.KilledWorker("read", None, 3)
 
 
@@ -143,7 +144,7 @@ def test_a_run_killed_while_tidying_up_is_only_tidied_up(tmp_path, files, monkey
     out = tmp_path / "out.zarr"
     with monkeypatch.context() as patch:
         patch.setattr(
-            module.Stage, "discard", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
+            module.SceneStage, "discard", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
             prepare("waymo-json", files, str(out), OPTIONS)
