@@ -21,7 +21,7 @@ from data_tools.classes import class_of
 from data_tools.options import PrepareOptions
 from data_tools.scene import Scene
 from data_tools.sources import Source, source
-from data_tools.stage import Record, SceneStage
+from data_tools.stage import Record, Stage
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
 from forecast.errors import DataError
 from forecast.parallel import Spread, spread
@@ -76,7 +76,7 @@ def prepare(
     began = time.perf_counter()
     origin = source(source_name, dict(options.settings))
     units = origin.find(inputs)
-    stage = SceneStage(output)
+    stage = Stage(output)
     try:
         stage.begin(_plan(origin, units, options), options.resume)
         with spread(min(options.workers, len(units)), options.scheduler) as run:
@@ -105,7 +105,7 @@ def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict
 
 def _stage_units(
     run: Spread,
-    stage: SceneStage,
+    stage: Stage,
     origin: Source,
     units: Sequence[str],
     options: PrepareOptions,
@@ -122,7 +122,7 @@ def _stage_units(
 
 
 def _stage_unit(
-    stage: SceneStage, origin: Source, options: PrepareOptions, task: tuple[int, str]
+    stage: Stage, origin: Source, options: PrepareOptions, task: tuple[int, str]
 ) -> None:
     """Reads one unit and leaves its parts, then its record."""
     index, unit = task
@@ -137,7 +137,7 @@ def _stage_unit(
 
 
 def _write_parts(
-    stage: SceneStage,
+    stage: Stage,
     index: int,
     unit: str,
     scene: Scene,
@@ -187,7 +187,7 @@ def _meta(origin: Source, records: Sequence[Record], options: PrepareOptions) ->
 
 def _assemble(
     run: Spread,
-    stage: SceneStage,
+    stage: Stage,
     origin: Source,
     records: Sequence[Record],
     options: PrepareOptions,

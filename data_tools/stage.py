@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from data_tools.store import Piece, part_counts
-from forecast.stage import Stage
+from forecast import stage
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Record:
         return asdict(self)
 
 
-class SceneStage(Stage):
+class Stage(stage.Stage):
     """A stage whose units are scenes, each with its parts. Picklable."""
 
     def begin(self, plan: Mapping[str, Any], resume: bool) -> None:

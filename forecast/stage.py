@@ -8,7 +8,8 @@ is there is there, and a resumed run does only the units without one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from forecast.errors import DataError
@@ -52,10 +53,23 @@ class Stage:
             self._check(json.loads(text), plan_path)
         if not (resumed and self.published):
             self._refuse_existing()
-        if not resumed:
-            remove(self.system, self.root)
-            self.system.makedirs(f"{self.root}/records", exist_ok=True)
-            write_whole(self.system, plan_path, text.encode())
+        if resumed:
+            self._sweep()
+            return
+        remove(self.system, self.root)
+        self.system.makedirs(f"{self.root}/records", exist_ok=True)
+        write_whole(self.system, plan_path, text.encode())
+
+    @contextmanager
+    def begun(self, plan: Mapping[str, Any], resume: bool) -> Iterator[None]:
+        """Begins; a run that fails before its first record leaves nothing behind."""
+        self.begin(plan, resume)
+        try:
+            yield
+        except BaseException:
+            if not self.system.find(f"{self.root}/records"):
+                self.discard()
+            raise
 
     def keep(self, index: int, record: Mapping[str, Any]) -> None:
         """Marks a unit as done; what its record speaks of must be there."""
@@ -89,6 +103,12 @@ class Stage:
         """Removes all that is not the store under its final name."""
         remove(self.system, f"{self.root}/plan.json")  # first: without it nothing is resumed
         self.system.rm(self.root, recursive=True)
+
+    def _sweep(self) -> None:
+        """Removes the chunks that zarr was writing when it was killed, still without their name."""
+        for path in self.system.find(f"{self.root}/store"):
+            if path.endswith(".partial"):
+                remove(self.system, path)
 
     def _check(self, plan: Mapping[str, Any], plan_path: str) -> None:
         known = json.loads(self.system.cat_file(plan_path))

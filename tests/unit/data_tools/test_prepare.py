@@ -144,7 +144,7 @@ def test_a_run_killed_while_tidying_up_is_only_tidied_up(tmp_path, files, monkey
     out = tmp_path / "out.zarr"
     with monkeypatch.context() as patch:
         patch.setattr(
-            module.SceneStage, "discard", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
+            module.Stage, "discard", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
             prepare("waymo-json", files, str(out), OPTIONS)

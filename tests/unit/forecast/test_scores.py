@@ -11,17 +11,10 @@ import pytest
 import xarray as xr
 
 from forecast.errors import DataError
+from forecast.evaluation import read_truth, score_stores
 from forecast.metrics import Forecast, Truth, ceiling
 from forecast.schema import SequenceMeta
-from forecast.scores import (
-    Accumulator,
-    gain,
-    percentile_interval,
-    read_truth,
-    resample,
-    score_stores,
-    skill,
-)
+from forecast.scores import Accumulator, gain, percentile_interval, resample, skill
 from tests.support import GRID, Mover, forecast_store, sequence_dataset, sequence_store
 
 CLASSES = ("vehicle", "pedestrian", "cyclist")
