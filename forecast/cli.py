@@ -203,15 +203,23 @@ def rollout(
     input_mode: Annotated[
         InputMode, typer.Option("--input", help="Whether the history comes with tracked ids.")
     ] = InputMode.tracked,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Ask the mirrored scene too: nearer, twice the time.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(help="Only the first so many sequences.")] = None,
     batch_size: Annotated[int, typer.Option(help="Sequences at a time.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there already.")
     ] = False,
+    workers: Annotated[int, typer.Option(help="Local processes.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A Dask cluster to use instead, e.g. tcp://host:8786.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
 ) -> None:
     """Forecast every sequence of a store, and score it where the truth is known."""
-    check_counts(horizon=horizon, limit=limit, batch_size=batch_size)
+    check_counts(horizon=horizon, limit=limit, batch_size=batch_size, workers=workers)
     from forecast import console, workflows
 
     request = workflows.RolloutRequest(
@@ -221,10 +229,14 @@ def rollout(
         gif=gif or None,
         horizon=horizon,
         input_mode=input_mode.value,
+        mirror=mirror,
         limit=limit,
         batch_size=batch_size,
         device=device,
         overwrite=overwrite,
+        workers=workers,
+        scheduler=scheduler,
+        resume=resume,
     )
     with console.progress("sequences") as progress:
         summary = workflows.rollout_to_store(request, progress)
@@ -240,8 +252,10 @@ def evaluate(
         typer.Option(help="Take the errors on moving agents apart instead; repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    workers: Annotated[int, typer.Option(help="Local processes; --by needs one.")] = 1,
 ) -> None:
     """Score a forecast store against the truth."""
+    check_counts(workers=workers)
     from forecast import console, workflows
 
     if by:
@@ -253,7 +267,7 @@ def evaluate(
             console.print_breakdown(rows)
         return
     with console.progress("scoring") as progress:
-        scores = workflows.evaluate(forecast, data, progress)
+        scores = workflows.evaluate(forecast, data, progress, workers)
     if as_json:
         typer.echo(json.dumps(scores.to_json(), indent=2))
     else:

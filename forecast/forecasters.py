@@ -12,24 +12,31 @@ from forecast.checkpoint import Checkpoint, load_checkpoint
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError
 from forecast.model.baselines import BASELINES, COMPONENTS, Baseline, Components
-from forecast.model.forecaster import Detecting
+from forecast.model.forecaster import Detecting, Forecaster
+from forecast.model.mirrored import Mirrored
 from forecast.rollout import StepModel
 from forecast.types import BEVSequence, StepForecast
 
 Model = StepModel[Any, StepForecast]
 InputMode = Literal["tracked", "detected"]
+NOT_LEARNED = (*BASELINES, COMPONENTS)
 
 
 def load_model(
-    name: str | None, input_mode: InputMode, reader: SequenceReader, device: torch.device
+    name: str | None,
+    reader: SequenceReader,
+    device: torch.device,
+    input_mode: InputMode = "tracked",
+    mirror: bool = False,
 ) -> tuple[Model, dict[str, Any]]:
     """The model that was asked for, made to fit the store, and what a forecast store says of it.
 
     Args:
         name: Baseline's name or checkpoint; None = the packaged checkpoint.
-        input_mode: Whether the history's ids are read.
         reader: The store.
         device: Where a checkpoint computes.
+        input_mode: Whether the history's ids are read.
+        mirror: Whether the forecast is averaged with that of the mirrored scene.
 
     Raises:
         CheckpointError: The checkpoint is missing or damaged.
@@ -37,6 +44,8 @@ def load_model(
         DataError: The store does not offer what the model was trained on.
     """
     classes = len(reader.meta.classes)
+    if mirror and (input_mode == "detected" or name in NOT_LEARNED):
+        raise ConfigError("--mirror with a learned model and tracked input", "others", "drop it")
     if name == COMPONENTS:
         if input_mode == "tracked":
             raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
@@ -53,15 +62,23 @@ def load_model(
     checkpoint = load_checkpoint(name or packaged("model.safetensors"))
     _check_fit(checkpoint, reader)
     forecaster = checkpoint.model.to(device)
-    model = Detecting(forecaster) if input_mode == "detected" else forecaster
     about = {
         "model": "packaged" if name is None else name,
+        "mirrored": mirror,
         "checkpoint_sha256": checkpoint.hash,
         "queries": forecaster.spec.queries,
         "config": checkpoint.training.get("config", {}),
     }
     layers = forecaster.inputs.map_layers
+    model = _reading(forecaster, input_mode, mirror)
     return _WithLayers(model, reader.meta.map_layers, layers), about
+
+
+def _reading(forecaster: Forecaster, input_mode: InputMode, mirror: bool) -> Model:
+    """The forecaster, given the input that was asked for."""
+    if input_mode == "detected":
+        return Detecting(forecaster)
+    return Mirrored(forecaster) if mirror else forecaster
 
 
 class _WithLayers:

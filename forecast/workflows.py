@@ -45,6 +45,7 @@ class RolloutRequest:
         gif: Animation to write, or None.
         horizon: Leads.
         input_mode: Whether the history's ids are read.
+        mirror: Whether the forecast is averaged with that of the mirrored scene.
         limit: Only the first so many sequences.
         batch_size: Sequences at a time.
         device: "auto" or torch's name of a device.
@@ -61,6 +62,7 @@ class RolloutRequest:
     gif: str | None = None
     horizon: int = 6
     input_mode: InputMode = "tracked"
+    mirror: bool = False
     limit: int | None = None
     batch_size: int = 8
     device: str = "auto"
@@ -187,7 +189,7 @@ class _Work:
         self.reader = SequenceReader(request.data or packaged("sample.zarr"))
         self.device = choose_device(request.device)
         self.model, self.about = load_model(
-            request.model, request.input_mode, self.reader, self.device
+            request.model, self.reader, self.device, request.input_mode, request.mirror
         )
         self.count = min(request.limit or len(self.reader), len(self.reader))
         if self.count < 1:

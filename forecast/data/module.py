@@ -101,17 +101,24 @@ class SequenceData(pl.LightningDataModule):
         batch_size: Sequences per step and process.
         workers: Processes that read ahead; 0 reads in the training process.
         seed: Of the order of the sequences.
+        raster_frames: How many frames have rasters (see :class:`SequenceReader`); None = all.
 
     Raises:
         DataError: A store cannot be read.
     """
 
     def __init__(
-        self, train: Sequence[str], val: str | None, batch_size: int, workers: int, seed: int
+        self,
+        train: Sequence[str],
+        val: str | None,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        raster_frames: int | None = None,
     ) -> None:
         super().__init__()
-        self.train = tuple(SequenceReader(path) for path in train)
-        self.val = SequenceReader(val) if val is not None else None
+        self.train = tuple(SequenceReader(path, raster_frames) for path in train)
+        self.val = SequenceReader(val, raster_frames) if val is not None else None
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self._skip = 0
 

@@ -25,13 +25,16 @@ class SequenceReader(Dataset[BEVSequence]):
 
     Args:
         path: Local path or fsspec URL of a sequence store.
+        raster_frames: How many frames have their rasters returned, from the first; None = all. The
+            truth of training is ``track_state``, so that rasters of the future would be carried
+            from process to process for nothing.
 
     Raises:
         DataError: It is missing, damaged or of another schema.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, raster_frames: int | None = None) -> None:
+        self.path, self.raster_frames = path, raster_frames
         dataset, self.meta = open_sequence_store(path)
         self.variables = tuple(name for name in _TENSORS if name in dataset)
         if "track_state" in dataset and "track_class" not in dataset:
@@ -66,7 +69,7 @@ class SequenceReader(Dataset[BEVSequence]):
                 "make the store anew with `forecast prepare`",
             )
         self._check_whole(arrays, index)
-        fields = {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
+        fields = {name: self._tensor(name, array) for name, array in arrays.items()}
         return BEVSequence(grid=self.meta.grid, dt_s=self.meta.dt_s, **fields)
 
     def _check_whole(self, arrays: Mapping[str, np.ndarray[Any, Any]], index: int) -> None:
@@ -96,7 +99,13 @@ class SequenceReader(Dataset[BEVSequence]):
                 f"a damaged one for sequence {index} of {self.path} ({type(error).__name__})",
                 "make the store anew with `forecast prepare`",
             ) from error
-        return values.astype(_TYPES[SEQUENCE_VARIABLES[name][1]])
+        return values
+
+    def _tensor(self, name: str, array: np.ndarray[Any, Any]) -> Tensor:
+        dims, kind = SEQUENCE_VARIABLES[name]
+        if {"time", "x"} <= set(dims):
+            array = array[: self.raster_frames]
+        return torch.from_numpy(array.astype(_TYPES[kind]))[None]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_arrays": {}}

@@ -157,7 +157,7 @@ class Forecaster(nn.Module):
         memory = self._warp(state)
         output = self.decoder(state.content[live], position, rows, live, state.around, memory)
         motion = self.motion(output)
-        twist = rows.twist + motion.residual + motion.persistence * state.change[live]
+        twist = motion.applied(rows.twist, state.change[live])
         # Whoever is forecast to stand still stands exactly still, and starts without a push.
         moves = (motion.moving > 0)[:, None]
         twist = pad_rows(twist * moves, live)

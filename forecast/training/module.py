@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from forecast.data.augment import augment
 from forecast.data.settings import Augmentation
@@ -80,6 +80,9 @@ class ForecastTraining(pl.LightningModule):
         self.weights, self.augmentation, self.optimisation = weights, augmentation, optimisation
         self.steps, self.seed, self.tracks = steps, seed, tracks or TrackRules()
         self._sums = torch.zeros(3)
+        for layer in model.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = optimisation.dropout
 
     @property
     def stage(self) -> Stage:
@@ -104,6 +107,7 @@ class ForecastTraining(pl.LightningModule):
         shared = Generator().manual_seed(number)
         dice = Generator().manual_seed(number + 7_919 * self.global_rank)
         detected = bool(torch.rand((), generator=shared) < self.stage.detected)
+        torch.manual_seed(number + 104_729 * self.global_rank)  # dropout has no dice of its own
         batch = batch.crop(0, batch.frames, self.stage.interval)
         batch = augment(batch, self.augmentation, self.model.spec.history, dice)
         parts = self._losses(batch, self.stage.horizon, dice, detected)

@@ -66,7 +66,12 @@ def run_training(
         logging.getLogger(name).setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
     batches = SequenceData(
-        data, val, config.loading.batch_size, config.loading.workers, config.seed
+        data,
+        val,
+        config.loading.batch_size,
+        config.loading.workers,
+        config.seed,
+        raster_frames=max(stage.past(config.model.history) for stage in config.curriculum),
     )
     _check_stores(batches, config)
     training = ForecastTraining(

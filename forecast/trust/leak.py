@@ -188,7 +188,7 @@ def _in_each_mode(model: str, reader: SequenceReader) -> dict[str, Model]:
     for mode in modes:
         name = None if model == PACKAGED else model
         try:
-            models[mode], _ = load_model(name, mode, reader, choose_device("cpu"))
+            models[mode], _ = load_model(name, reader, choose_device("cpu"), mode)
         except ConfigError as refusal:
             refusals.append(refusal)
     if not models:

@@ -23,7 +23,7 @@ from tests.unit.forecast.test_training import interrupt_at
 CONFIG = Config(
     model=SMALL,
     curriculum=(Stage(1, 1, memory=False), Stage(1, 1, detected=0.5)),
-    optimisation=Optimisation(warmup_steps=2),
+    optimisation=Optimisation(warmup_steps=2, dropout=0.2),
     loading=Loading(batch_size=2, workers=0),
     save_every_steps=1,
     accelerator="cpu",
