@@ -252,13 +252,15 @@ def evaluate(
         typer.Option(help="Take the errors on moving agents apart instead; repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    workers: Annotated[int, typer.Option(help="Local processes; --by needs one.")] = 1,
+    workers: Annotated[int, typer.Option(help="Local processes, without --by.")] = 1,
 ) -> None:
     """Score a forecast store against the truth."""
     check_counts(workers=workers)
     from forecast import console, workflows
 
     if by:
+        if workers > 1:
+            raise ConfigError("--by or --workers", "both", "drop one of them")
         with console.progress("taking errors apart") as progress:
             rows = workflows.break_down(forecast, data, by, progress)
         if as_json:

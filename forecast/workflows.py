@@ -172,8 +172,9 @@ def _crew(request: RolloutRequest, batches: int) -> AbstractContextManager[Sprea
 
 def _forecast_batch(opened: Once[_Work], stage: Stage, index: int) -> int:
     """Forecasts, writes and scores one batch, then keeps its record; in whichever process."""
+    work = opened.get()  # outside of inference mode, which kernels can tell from the weights
     with refusing_os_errors(stage.output), torch.inference_mode():
-        stage.keep(index, opened.get().forecast(stage.store_url, index))
+        stage.keep(index, work.forecast(stage.store_url, index))
     return index
 
 

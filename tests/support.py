@@ -157,3 +157,9 @@ def forecast_store(path: Path, sequences: str, **attrs: Any) -> str:
     for index in range(data.sizes["sequence"]):
         writer.write(slice(index, index + 1), perfect_steps(data, meta, index))
     return str(path)
+
+
+def content(path: Path | str) -> dict[str, bytes]:
+    """Every file under ``path``."""
+    files = (file for file in Path(path).rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}

@@ -19,7 +19,7 @@ from forecast.grid import BEVGrid
 from forecast.parallel import worker_deaths_told
 from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol, open_sequence_store
 from tests.scenarios import agent, crossing, scenario, write
-from tests.support import Mover
+from tests.support import Mover, content
 
 GRID = BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5)
 OPTIONS = PrepareOptions(grid=GRID)
@@ -34,12 +34,6 @@ def files(tmp_path):
         write(folder / f"{index}.json", crossing(index, agents=3 * index))
     (folder / "2.json").write_text("{")
     return [str(folder)]
-
-
-def content(path):
-    """Every file of a store."""
-    root = Path(path)
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def test_a_store_has_the_schema_its_sizes_and_its_attributes(tmp_path, files):
