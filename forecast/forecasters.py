@@ -12,7 +12,8 @@ from forecast.checkpoint import Checkpoint, load_checkpoint
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError
 from forecast.model.baselines import BASELINES, COMPONENTS, Baseline, Components
-from forecast.model.forecaster import Detecting, Forecaster
+from forecast.model.detecting import Detecting
+from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
 from forecast.rollout import StepModel
 from forecast.types import BEVSequence, StepForecast

@@ -21,6 +21,7 @@ from forecast.data.reader import SequenceReader, collate
 from forecast.errors import DataError
 from forecast.evaluation import score_stores
 from forecast.forecasters import InputMode, choose_device, load_model, packaged
+from forecast.identity import unchanged
 from forecast.model.baselines import COMPONENT_SLOTS
 from forecast.output import ForecastWriter, create_store
 from forecast.parallel import Once, Spread, spread
@@ -103,7 +104,8 @@ def evaluate(
     forecast: str, data: str, progress: Progress | None = None, workers: int = 1
 ) -> Scores:
     """Scores a forecast store against the truth; see ``forecast.evaluation.score_stores``."""
-    return score_stores(forecast, data, progress, workers)
+    with unchanged(forecast, data):
+        return score_stores(forecast, data, progress, workers)
 
 
 def break_down(
@@ -111,7 +113,8 @@ def break_down(
 ) -> list[Row]:
     """Errors on moving agents by group; see ``forecast.breakdown.break_down``."""
     chosen = [name for name in breakdown.QUESTIONS if name in questions]
-    return breakdown.break_down(forecast, data, chosen, _counted(progress))
+    with unchanged(forecast, data):
+        return breakdown.break_down(forecast, data, chosen, _counted(progress))
 
 
 def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:
@@ -150,7 +153,7 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
         if len(todo) == len(work.batches):
             work.lay_out(stage.store_url)
         done = work.count - sum(len(work.batches[index]) for index in todo)
-        with _crew(request, len(todo)) as run:
+        with work.reader.identity.checked(), _crew(request, len(todo)) as run:
             for index in run(partial(_forecast_batch, opened, stage), todo):
                 done += len(work.batches[index])
                 if progress is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from forecast.errors import DataError
+from forecast.identity import StoreIdentity
 from forecast.schema import SEQUENCE_VARIABLES, open_sequence_store
 from forecast.types import BEVSequence
 
@@ -35,6 +36,7 @@ class SequenceReader(Dataset[BEVSequence]):
 
     def __init__(self, path: str, raster_frames: int | None = None) -> None:
         self.path, self.raster_frames = path, raster_frames
+        self.identity = StoreIdentity.of(path)
         dataset, self.meta = open_sequence_store(path)
         self.variables = tuple(name for name in _TENSORS if name in dataset)
         if "track_state" in dataset and "track_class" not in dataset:
@@ -53,9 +55,11 @@ class SequenceReader(Dataset[BEVSequence]):
         """The sequence at ``index``.
 
         Raises:
-            DataError: Its chunk is damaged, a pose of its ego is not finite or a box has no size.
+            DataError: Its chunk is damaged, a pose of its ego is not finite, a box has no size, or
+                the store is no longer the one that was opened.
         """
-        arrays = {name: self._read(name, index) for name in self.variables}
+        with self.identity.checked():
+            arrays = {name: self._read(name, index) for name in self.variables}
         if not np.isfinite(arrays["ego_pose"]).all():
             raise DataError(
                 "finite ego poses",
@@ -81,9 +85,11 @@ class SequenceReader(Dataset[BEVSequence]):
         large = (state[..., 3:] >= 2 * grid.resolution_m).all(-1)
         boxes = bool((large & grid.contains(state[..., 0], state[..., 1])).any())
         masks = bool(arrays["semantic"].any()), bool(arrays["instance"].any())
-        if boxes and not all(masks):
+        known = np.isfinite(state[..., 0]).any(-1)
+        lost = (masks[1] and not known.any()) or bool((known & (arrays["track_class"] == 0)).any())
+        if lost or (boxes and not all(masks)):
             raise DataError(
-                "the same agents in semantic, instance and track_state",
+                "the same agents in semantic, instance, track_state and track_class",
                 f"sequence {index} of {self.path} with one of them empty (a file is gone?)",
                 "make the store anew with `forecast prepare`",
             )

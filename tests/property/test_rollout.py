@@ -11,7 +11,8 @@ from torch import Tensor
 from forecast.errors import ConfigError, DataError
 from forecast.grid import BEVGrid
 from forecast.model.baselines import BASELINES, Baseline, Components
-from forecast.model.forecaster import Detecting, Forecaster
+from forecast.model.detecting import Detecting
+from forecast.model.forecaster import Forecaster
 from forecast.model.heads import RESIDUAL_SCALE
 from forecast.model.mirrored import Mirrored
 from forecast.rollout import StepModel, rollout
@@ -325,6 +326,20 @@ def test_a_horizon_far_beyond_training_stays_finite(model: Model) -> None:
     assert last.lead == 60
     assert torch.isfinite(last.existence).all()
     assert torch.isfinite(last.pose[last.ids > 0]).all()
+
+
+@pytest.mark.parametrize("changes", [{}, {"interact": False}, {"update_position": True}])
+def test_queries_beyond_the_learned_horizon_stay_as_they_were(changes: dict[str, Any]) -> None:
+    model = forecaster(**changes)
+    model.learned_horizon = 3
+    state, contents = model.start(sequences(TRAFFIC).crop(0, 3)), []
+    with torch.inference_mode():
+        for _ in range(5):
+            contents.append(state.content)
+            state, _ = model.advance(state)
+    assert not torch.equal(contents[1], contents[2])
+    assert torch.equal(contents[2], contents[3])
+    assert torch.equal(contents[2], contents[4])
 
 
 def test_a_horizon_below_one_is_refused() -> None:
