@@ -7,7 +7,6 @@ interruptions, and takes its final name as the last act.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +19,12 @@ import forecast
 from data_tools import dense, windows
 from data_tools.classes import class_of
 from data_tools.options import PrepareOptions
-from data_tools.parallel import Spread, spread
 from data_tools.scene import DenseScene, Scene
 from data_tools.sources import Source, source
 from data_tools.stage import Record, Stage
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
 from forecast.errors import DataError
+from forecast.parallel import Spread, spread
 from forecast.schema import MAP_LAYERS, Protocol, SequenceMeta
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
@@ -97,12 +96,11 @@ def prepare(
 
 
 def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict[str, Any]:
-    """All that the result depends on, as JSON gives it back."""
+    """All that the result depends on."""
     chosen = asdict(options)
     for name in ("workers", "scheduler", "resume"):
         del chosen[name]
-    plan = {"source": origin.name, "units": list(units), "version": forecast.__version__, **chosen}
-    return dict(json.loads(json.dumps(plan)))
+    return {"source": origin.name, "units": units, "version": forecast.__version__, **chosen}
 
 
 def _stage_units(
@@ -114,7 +112,7 @@ def _stage_units(
     progress: Progress | None,
 ) -> None:
     """Reads the units that have no record yet."""
-    todo = stage.missing(units)
+    todo = stage.missing(len(units))
     tasks = [(index, units[index]) for index in todo]
     done = len(units) - len(todo)
     for _ in run(partial(_stage_unit, stage, origin, options), tasks):
@@ -141,7 +139,7 @@ def _stage_unit(
             )
     except DataError as error:
         record = Record(unit, skipped=str(error))
-    stage.keep(index, record)
+    stage.keep(index, record.to_json())
 
 
 def _draw(

@@ -13,8 +13,8 @@ import csv
 import hashlib
 from pathlib import Path
 
-from data_tools.files import filesystem, write_whole
 from forecast.errors import DataError
+from forecast.files import filesystem, write_whole
 
 
 def is_validation(group: str, fraction: float) -> bool:

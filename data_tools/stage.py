@@ -1,20 +1,17 @@
-"""What an interrupted run leaves behind, and how it is taken up again.
+"""What is known of each scene while a sequence store is made, and where its sequences wait.
 
-Under ``OUTPUT.partial`` lie the plan (what is being made), one record per unit of work (what came
-of it), the parts with its sequences, and at the end the store. A record is written after its
-parts, so what a record says is there is there, and a resumed run does only the units without one.
+Under ``OUTPUT.partial``, beside what every :class:`forecast.stage.Stage` keeps, lie the parts with
+the sequences of each scene, from which the store is assembled at the end.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from data_tools.files import filesystem, is_local, is_there, publish, write_whole
 from data_tools.store import Piece, part_counts
-from forecast.errors import DataError
+from forecast import stage
 
 
 @dataclass(frozen=True)
@@ -43,68 +40,26 @@ class Record:
     notes: dict[str, int] = field(default_factory=dict)
     skipped: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
 
-class Stage:
-    """The place beside the output where a run keeps what it has so far. Picklable.
 
-    Args:
-        output: Final path or URL of the store.
+class Stage(stage.Stage):
+    """A stage whose units are scenes, each with its parts. Picklable."""
 
-    Raises:
-        DataError: The URL cannot be opened.
-    """
-
-    def __init__(self, output: str) -> None:
-        self.output = output.rstrip("/")
-        self.system, self.final = filesystem(self.output)
-        self.root = f"{self.final}.partial"
-        # zarr makes folders for a local path, but not for the same place as a file:// URL.
-        base = self.final if is_local(self.system) else self.output
-        self.store_url = f"{base}.partial/store"
-
-    def begin(self, plan: dict[str, Any], resume: bool) -> None:
-        """Starts anew, or checks that what is there belongs to the same plan.
-
-        Raises:
-            DataError: The output exists, or what is to be resumed is something else.
-        """
-        plan_path = f"{self.root}/plan.json"
-        resumed = resume and self.system.exists(plan_path)
-        if resumed and json.loads(self.system.cat_file(plan_path)) != plan:
-            raise DataError(
-                "the inputs and options of the interrupted run",
-                f"others than in {plan_path}",
-                "repeat them, or leave --resume out to start anew",
-            )
-        if is_there(self.system, self.final) and not resumed:
-            raise DataError(
-                "an output that does not exist yet", self.output, "choose another name or remove it"
-            )
-        if resumed:
-            return
-        if self.system.exists(self.root):
-            self.system.rm(self.root, recursive=True)
-        for folder in ("records", "parts"):
-            self.system.makedirs(f"{self.root}/{folder}", exist_ok=True)
-        write_whole(self.system, plan_path, json.dumps(plan, indent=1).encode())
+    def begin(self, plan: Mapping[str, Any], resume: bool) -> None:
+        """As every stage does, with a place for the parts."""
+        super().begin(plan, resume)
+        self.system.makedirs(f"{self.root}/parts", exist_ok=True)
 
     def part_path(self, index: int, part: int) -> str:
         """Where part ``part`` of unit ``index`` is."""
         return f"{self.root}/parts/{index:08d}-{part:06d}.npz.zst"
 
-    def keep(self, index: int, record: Record) -> None:
-        """Marks a unit as done; its parts must be there."""
-        write_whole(self.system, self._record_path(index), json.dumps(asdict(record)).encode())
-
-    def missing(self, units: Sequence[str]) -> list[int]:
-        """The units that have no record yet."""
-        names = {path.rsplit("/", 1)[-1] for path in self.system.find(f"{self.root}/records")}
-        return [i for i in range(len(units)) if f"{i:08d}.json" not in names]
-
     def records(self, units: Sequence[str]) -> list[Record]:
         """The records of all units, in their order."""
-        paths = [self._record_path(index) for index in range(len(units))]
-        return [Record(**json.loads(self.system.cat_file(path))) for path in paths]
+        return [Record(**self.record(index)) for index in range(len(units))]
 
     def pieces(self, records: Sequence[Record]) -> list[Piece]:
         """All parts and their places in the store."""
@@ -117,19 +72,3 @@ class Stage:
                 pieces.append(Piece(path, record.scene, 0, count, place))
                 place += count
         return pieces
-
-    @property
-    def published(self) -> bool:
-        """Whether the store has its final name already: the run was killed while tidying up."""
-        return is_there(self.system, self.final)
-
-    def publish(self) -> None:
-        """Gives the store its final name."""
-        publish(self.system, f"{self.root}/store", self.final)
-
-    def discard(self) -> None:
-        """Removes all that is not the store under its final name."""
-        self.system.rm(self.root, recursive=True)
-
-    def _record_path(self, index: int) -> str:
-        return f"{self.root}/records/{index:08d}.json"

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from data_tools import windows
-from data_tools.files import write_whole
+from forecast.files import write_whole
 from forecast.schema import POSE_NAMES, SEQUENCE_VARIABLES, STATE_NAMES, SequenceMeta
 
 SHARD = 32  # sequences in a shard, and the most in a part

@@ -15,9 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from forecast.errors import DataError
+from forecast.evaluation import open_pair
 from forecast.metrics import MOVING_DISTANCE_M
 from forecast.schema import SequenceMeta, refusing_damage
-from forecast.scores import open_pair
 
 Question = Literal["class", "lead", "speed", "manoeuvre", "seen", "distance"]
 QUESTIONS: tuple[Question, ...] = get_args(Question)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import errno
 import json
 import os
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from forecast import __version__
+from forecast.cli_doctor import doctor
 from forecast.errors import ConfigError, ForecastError
+from forecast.options import InputMode, Question, check_counts
 
 BAD_INPUT = 2  # the exit code of every error that a user can mend
-FOUND_WRONG = 1  # of `forecast doctor`, when what it examined can be read and is wrong
 
 app = typer.Typer(
     name="forecast",
@@ -30,24 +30,6 @@ app = typer.Typer(
 )
 inspect_app = typer.Typer(no_args_is_help=True, help="Say what a model or a file holds.")
 app.add_typer(inspect_app, name="inspect")
-
-
-class InputMode(StrEnum):
-    """What the forecaster may read of the history."""
-
-    tracked = "tracked"
-    detected = "detected"
-
-
-class Question(StrEnum):
-    """By what `forecast evaluate` takes errors apart."""
-
-    class_ = "class"
-    lead = "lead"
-    speed = "speed"
-    manoeuvre = "manoeuvre"
-    seen = "seen"
-    distance = "distance"
 
 
 def main() -> None:
@@ -114,14 +96,6 @@ def options(
     """Forecast the future bird's-eye view of traffic."""
     if debug:
         os.environ["FORECAST_DEBUG"] = "1"  # the environment reaches worker processes too
-
-
-def _check_counts(**options: int | None) -> None:
-    """Refuses counts below one, before anything slow is loaded."""
-    for name, value in options.items():
-        option = "--" + name.replace("_", "-")
-        if value is not None and value < 1:
-            raise ConfigError(f"{option} of at least 1", str(value), f"change {option}")
 
 
 @app.command()
@@ -242,12 +216,19 @@ def rollout(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there already.")
     ] = False,
+    workers: Annotated[int, typer.Option(help="Local processes.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A Dask cluster to use instead, e.g. tcp://host:8786.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Say where the time went, stage by stage.")
     ] = False,
 ) -> None:
     """Forecast every sequence of a store, and score it where the truth is known."""
-    _check_counts(horizon=horizon, limit=limit, batch_size=batch_size)
+    check_counts(horizon=horizon, limit=limit, batch_size=batch_size, workers=workers)
+    if profile and (workers > 1 or scheduler is not None):
+        raise ConfigError("--profile of one process", "several", "leave out the others")
     from forecast import console, profiling, workflows
 
     request = workflows.RolloutRequest(
@@ -262,6 +243,9 @@ def rollout(
         batch_size=batch_size,
         device=device,
         overwrite=overwrite,
+        workers=workers,
+        scheduler=scheduler,
+        resume=resume,
     )
     with console.progress("sequences") as progress, profiling.watched(profile) as stages:
         summary = workflows.rollout_to_store(request, progress)
@@ -278,11 +262,15 @@ def evaluate(
         typer.Option(help="Take the errors on moving agents apart instead; repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    workers: Annotated[int, typer.Option(help="Local processes, without --by.")] = 1,
 ) -> None:
     """Score a forecast store against the truth."""
+    check_counts(workers=workers)
     from forecast import console, workflows
 
     if by:
+        if workers > 1:
+            raise ConfigError("--by or --workers", "both", "drop one of them")
         with console.progress("taking errors apart") as progress:
             rows = workflows.break_down(forecast, data, by, progress)
         if as_json:
@@ -291,7 +279,7 @@ def evaluate(
             console.print_breakdown(rows)
         return
     with console.progress("scoring") as progress:
-        scores = workflows.evaluate(forecast, data, progress)
+        scores = workflows.evaluate(forecast, data, progress, workers)
     if as_json:
         typer.echo(json.dumps(scores.to_json(), indent=2))
     else:
@@ -362,57 +350,7 @@ def inspect_store(
         typer.echo(f"wrote {written}")
 
 
-@app.command()
-def doctor(
-    store: Annotated[
-        str | None, typer.Argument(help="Sequence store to examine.", show_default=False)
-    ] = None,
-    against: Annotated[
-        str | None, typer.Option(help="A second store that must share no scene or place with it.")
-    ] = None,
-    leak: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="A checkpoint, a baseline's name or packaged."),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Sequence store for --leak.", show_default="the packaged sample"),
-    ] = None,
-    limit: Annotated[int, typer.Option(help="Most sequences for --leak.")] = 8,
-) -> None:
-    """Say what this installation has.
-
-    With STORE, say what is wrong with it. With --leak, change the future and see whether a
-    model's forecast changes. Both exit with code 1 if something is wrong.
-    """
-    from forecast import console
-
-    _check_counts(limit=limit)
-    if store is None and (against is not None or (data is not None and leak is None)):
-        raise ConfigError("a STORE for --against, --leak for --data", "none", "name it")
-    if store is not None and leak is not None:
-        raise ConfigError("a STORE or --leak", "both", "use --data for the model's store")
-    if leak is not None:
-        from forecast.trust.leak import examine_model
-
-        with console.progress("forecasting") as progress:
-            report = examine_model(leak, data, limit=limit, progress=progress)
-        console.print_leaks(report)
-        if not report.healthy:
-            raise typer.Exit(FOUND_WRONG)
-        return
-    if store is None:
-        from forecast import doctor as examination
-
-        console.print_facts(examination.examine())
-        return
-    from forecast.trust.checkup import examine_store
-
-    with console.progress("examining") as progress:
-        checkup = examine_store(store, against, progress)
-    console.print_checkup(checkup)
-    if not checkup.healthy:
-        raise typer.Exit(FOUND_WRONG)
+app.command()(doctor)
 
 
 if __name__ == "__main__":

@@ -181,7 +181,9 @@ def _print_findings(findings: Sequence[Finding]) -> None:
 def print_rollout_summary(summary: RolloutSummary) -> None:
     """Where the forecast is, how long it took, and how it compares with the baselines."""
     rate = summary.sequences / max(summary.seconds, 1e-9)
-    print(f"{summary.sequences} sequences in {summary.seconds:.1f} s ({rate:.1f} per second)")
+    print(
+        f"{summary.sequences} sequences in {summary.seconds:.1f} s of work ({rate:.1f} per second)"
+    )
     print(f"forecast: {summary.output}")
     if summary.gif is not None:
         print(f"picture:  {summary.gif}")

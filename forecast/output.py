@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
@@ -18,7 +17,7 @@ from zarr.codecs import BloscCodec, BloscShuffle
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.schema import FORECAST_SCHEMA, FORECAST_VARIABLES, POSE_NAMES, SequenceMeta
-from forecast.staging import refusing_os_errors, staged
+from forecast.staging import refusing_os_errors
 from forecast.types import StepForecast
 
 BLOCK_LEADS = 6
@@ -37,79 +36,58 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
 }
 
 
-class ForecastWriter:
-    """A forecast store that appears under its name only when it is complete.
-
-    Use as a context manager and call :meth:`write` once for each run of sequences. Every chunk
-    holds one sequence and at most ``BLOCK_LEADS`` leads; that block is all that is buffered.
+def create_store(
+    url: str,
+    source: xr.Dataset,
+    meta: SequenceMeta,
+    *,
+    horizon: int,
+    tracks: int,
+    attrs: Mapping[str, Any],
+) -> None:
+    """Lays out a forecast store whose forecasts are still missing.
 
     Args:
-        path: The new store, a local path or an fsspec URL.
-        source: The sequence store that is forecast; its first ``sequences`` are.
-        meta: Its attributes.
-        sequences: How many sequences will be written; all of the source's if None.
+        url: The new store, a local path or an fsspec URL; what is there is replaced.
+        source: The sequences that are forecast.
+        meta: Attributes of their store.
         horizon: Leads per sequence, free of the source's own horizon.
         tracks: Number of instance ids; id n is track n - 1.
         attrs: Plain JSON values about model, checkpoint hash, config and data source.
-        overwrite: Whether an existing store is replaced.
+    """
+    frame = _coordinates(source, meta, horizon)
+    frame.attrs = {**_attrs(meta), **attrs, "horizon": horizon}
+    sizes = {
+        "sequence": source.sizes["sequence"],
+        "lead": horizon,
+        "y": meta.grid.height,
+        "x": meta.grid.width,
+        "class": len(meta.classes),
+        "axis": 2,
+        "track": tracks,
+        "pose": len(POSE_NAMES),
+    }
+    frame.to_zarr(url, mode="w", zarr_format=3, consolidated=False)
+    group = zarr.open_group(url, mode="r+", use_consolidated=False)
+    for name in FORECAST_VARIABLES:
+        _create(group, name, sizes)
 
-    Raises:
-        DataError: The path exists or cannot be written.
+
+class ForecastWriter:
+    """Writes forecasts into a store that is laid out, from as many processes as there are.
+
+    Every chunk holds one sequence and at most ``BLOCK_LEADS`` leads; that block is all that is
+    buffered, and no two sequences share a chunk.
+
+    Args:
+        url: A store made by :func:`create_store`.
     """
 
-    def __init__(
-        self,
-        path: str,
-        source: xr.Dataset,
-        meta: SequenceMeta,
-        *,
-        horizon: int,
-        tracks: int,
-        attrs: Mapping[str, Any],
-        sequences: int | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        self.path = path
-        self.horizon = horizon
-        self.tracks = tracks
-        self._overwrite = overwrite
-        count = source.sizes["sequence"] if sequences is None else sequences
-        self._missing = np.ones(count, dtype=bool)
-        self._frame = _coordinates(source.isel(sequence=slice(count)), meta, horizon)
-        self._frame.attrs = {**_attrs(meta), **attrs, "horizon": horizon}
-        self._sizes = {
-            "sequence": count,
-            "lead": horizon,
-            "y": meta.grid.height,
-            "x": meta.grid.width,
-            "class": len(meta.classes),
-            "axis": 2,
-            "track": tracks,
-            "pose": len(POSE_NAMES),
-        }
-        self._arrays: dict[str, zarr.Array[Any]] = {}
-        self._stack = ExitStack()
-
-    def __enter__(self) -> ForecastWriter:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(staged(self.path, overwrite=self._overwrite))
-            with refusing_os_errors(self.path):
-                self._frame.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
-                group = zarr.open_group(temporary, mode="r+", use_consolidated=False)
-                self._arrays = {name: self._create(group, name) for name in FORECAST_VARIABLES}
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        if exception[0] is None and self._missing.any():
-            error = DataError(
-                f"a forecast of all {self._missing.size} sequences",
-                f"none of {int(self._missing.sum())} of them",
-                "write every sequence before the store is closed",
-            )
-            self._stack.__exit__(DataError, error, None)
-            raise error
-        self._stack.__exit__(*exception)
+    def __init__(self, url: str) -> None:
+        self.url = url
+        group = zarr.open_group(url, mode="r+", use_consolidated=False)
+        self._arrays: dict[str, Any] = {name: group[name] for name in FORECAST_VARIABLES}
+        self.horizon, self.tracks = self._arrays["existence"].shape[1:]
 
     def write(self, sequences: slice, steps: Iterable[StepForecast]) -> None:
         """Consumes the rollout of some sequences, block of leads by block of leads.
@@ -126,11 +104,10 @@ class ForecastWriter:
         for start in range(0, self.horizon, BLOCK_LEADS):
             arrays = step_arrays(islice(remaining, BLOCK_LEADS), self.tracks)
             stop = min(start + BLOCK_LEADS, self.horizon)
-            with refusing_os_errors(self.path):
+            with refusing_os_errors(self.url):
                 for name, array in self._arrays.items():
                     array[sequences, start:stop] = arrays[name]
         next(remaining, None)  # refuses a step too many
-        self._missing[sequences] = False
 
     def _in_order(self, steps: Iterable[StepForecast]) -> Iterator[StepForecast]:
         expected = f"leads 1 to {self.horizon} in order"
@@ -144,25 +121,26 @@ class ForecastWriter:
         if last != self.horizon:
             raise DataError(expected, f"{last} of them", remedy)
 
-    def _create(self, group: zarr.Group, name: str) -> zarr.Array[Any]:
-        dims, dtype = FORECAST_VARIABLES[name]
-        shape = tuple(self._sizes[dim] for dim in dims)
-        chunks = (1, min(self.horizon, BLOCK_LEADS), *shape[2:])
-        return group.create_array(
-            name,
-            shape=shape,
-            chunks=tuple(max(size, 1) for size in chunks),
-            dtype=dtype,
-            fill_value=np.nan if name in ("existence", "pose") else 0,
-            # Shuffled bytes at the lowest level: nearly as small as higher ones, several times
-            # quicker, and a rollout should not wait for its compressor.
-            compressors=BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.shuffle),
-            # One directory per variable: nested ones cost more to make and flush than chunks.
-            chunk_key_encoding={"name": "default", "separator": "."},
-            dimension_names=dims,
-            attributes=ATTRIBUTES[name],
-            config={"write_empty_chunks": False},
-        )
+
+def _create(group: zarr.Group, name: str, sizes: Mapping[str, int]) -> None:
+    dims, dtype = FORECAST_VARIABLES[name]
+    shape = tuple(sizes[dim] for dim in dims)
+    chunks = (1, min(sizes["lead"], BLOCK_LEADS), *shape[2:])
+    group.create_array(
+        name,
+        shape=shape,
+        chunks=tuple(max(size, 1) for size in chunks),
+        dtype=dtype,
+        fill_value=np.nan if name in ("existence", "pose") else 0,
+        # Shuffled bytes at the lowest level: nearly as small as higher ones, several times
+        # quicker, and a rollout should not wait for its compressor.
+        compressors=BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.shuffle),
+        # One directory per variable: nested ones cost more to make and flush than chunks.
+        chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=dims,
+        attributes=ATTRIBUTES[name],
+        config={"write_empty_chunks": False},
+    )
 
 
 def step_arrays(steps: Iterable[StepForecast], tracks: int) -> dict[str, NDArray[Any]]:

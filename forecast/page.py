@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from forecast.errors import DataError
+from forecast.evaluation import open_pair
 from forecast.metrics import mask_centres
 from forecast.render import MAP_TONES, View, id_colour, view_of, write_gif, write_png
 from forecast.schema import (
@@ -23,7 +24,6 @@ from forecast.schema import (
     open_sequence_store,
     refusing_damage,
 )
-from forecast.scores import open_pair
 from forecast.staging import refuse_existing, refusing_os_errors, staged
 
 MOST_SEQUENCES = 12  # taken evenly from the store, so that a page stays a few megabytes

@@ -6,7 +6,7 @@ Nothing is watched, and nothing costs anything, outside of :func:`watched`.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,10 +15,15 @@ from typing import Any
 
 import torch
 
-from forecast import workflows
+from forecast import contest, workflows
 from forecast.data.reader import SequenceReader
 from forecast.model import baselines, decoder, detecting, forecaster
+from forecast.model.context import LaneAttention, MapCrop, NeighbourAttention
+from forecast.model.detr.mask_head import FpnMaskHead
+from forecast.model.heads import DotMaskHead, MotionHead
+from forecast.model.queries import QueryInteraction
 from forecast.output import ForecastWriter
+from forecast.stage import Stage
 
 SCORING = "baselines and scores"
 REST = "the rest"
@@ -34,19 +39,19 @@ WATCHED: dict[str, tuple[tuple[Any, str], ...]] = {
     "encoding rasters": ((forecaster.Forecaster, "remember"),),
     "finding and tracking agents": ((detecting.Detecting, "track"),),
     "making queries": ((forecaster.Forecaster, "begin"),),
-    "map crops": ((forecaster.MapCrop, "forward"),),
+    "map crops": ((MapCrop, "forward"),),
     "warping the memory": ((forecaster.Forecaster, "_warp"),),
-    "decoder: neighbours": ((decoder.NeighbourAttention, "forward"),),
-    "decoder: lanes": ((decoder.LaneAttention, "forward"),),
+    "decoder: neighbours": ((NeighbourAttention, "forward"),),
+    "decoder: lanes": ((LaneAttention, "forward"),),
     "decoder: memory": ((decoder.DecoderLayer, "_read"),),
     "decoder: the rest": ((decoder.Decoder, "forward"),),
-    "motion head": ((forecaster.MotionHead, "forward"),),
-    "query interaction": ((forecaster.QueryInteraction, "forward"),),
+    "motion head": ((MotionHead, "forward"),),
+    "query interaction": ((QueryInteraction, "forward"),),
     "moving agents": ((forecaster.Forecaster, "advance"), (baselines.Baseline, "move")),
-    "mask head": ((forecaster.DotMaskHead, "forward"), (forecaster.FpnMaskHead, "forward")),
+    "mask head": ((DotMaskHead, "forward"), (FpnMaskHead, "forward")),
     "painting": ((forecaster.Forecaster, "paint"), (baselines, "paint")),
-    "writing": ((ForecastWriter, "write"), (ForecastWriter, "__exit__")),
-    SCORING: ((workflows.Contest, "score"), (workflows, "_small")),
+    "writing": ((ForecastWriter, "write"), (Stage, "keep"), (Stage, "publish")),
+    SCORING: ((contest.Contest, "score"), (contest, "_small")),
     "drawing": ((workflows, "_draw"),),
 }
 """Stages in the order in which a rollout comes to them, and the functions that are theirs."""
@@ -78,7 +83,7 @@ class Stopwatch:
     """
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self._running, self._since = [REST], time.perf_counter()
 
@@ -103,8 +108,8 @@ class Stopwatch:
 
     def charge(self) -> None:
         """Charges the time since the last charge to the stage that is running."""
-        if torch.cuda.is_initialized():  # what was asked of the device belongs to who asked
-            torch.cuda.synchronize()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()  # what was asked of the device belongs to who asked
         now = time.perf_counter()
         self.seconds[self._running[-1]] += now - self._since
         self._since = now

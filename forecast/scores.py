@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
-from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.metrics import Forecast, Sum, Truth, count
-from forecast.schema import (
-    SequenceMeta,
-    open_forecast_store,
-    open_sequence_store,
-    refusing_damage,
-)
 
 DRAWS = 1000
 SEED = 0
@@ -106,6 +98,17 @@ class Accumulator:
         """Counts one sequence: ``horizon`` leads of truth and at least as many of forecast."""
         self._scenes[truth.scene] += count(truth, forecast, len(self.classes), self.grid)
         self.sequences += 1
+
+    def counted(self) -> dict[str, Any]:
+        """What was counted so far, as plain JSON values; :meth:`merge` adds it to another."""
+        scenes = {name: sums.tolist() for name, sums in self._scenes.items()}
+        return {"sequences": self.sequences, "scenes": scenes}
+
+    def merge(self, counted: Mapping[str, Any]) -> None:
+        """Adds what another accumulator of the same classes, horizon and grid counted."""
+        for name, sums in counted["scenes"].items():
+            self._scenes[name] += np.array(sums)
+        self.sequences += counted["sequences"]
 
     def sums(self) -> NDArray[np.float64]:
         """Sums per scene in the order of their names: ``(scenes, classes, leads, len(Sum))``."""
@@ -250,117 +253,3 @@ def gain(
             interval = percentile_interval(drawn[0] - drawn[1]) if len(ours) > 1 else None
             result[label] = float(difference[0] - difference[1]), interval
     return result
-
-
-Progress = Callable[[Iterable[int]], Iterable[int]]
-
-
-def score_stores(forecast_path: str, data_path: str, progress: Progress | None = None) -> Scores:
-    """Scores a forecast store against the sequence store that holds what happened.
-
-    Reads one sequence at a time. Leads that only one of the two has are left out, as are the
-    sequences beyond those that were forecast; ``horizon`` and ``sequences`` of the result, beside
-    ``forecast_horizon`` and ``data_sequences``, say so.
-
-    Args:
-        forecast_path: Local path or fsspec URL.
-        data_path: Local path or fsspec URL.
-        progress: Wraps the range of sequences, such as ``rich.progress.track``.
-
-    Raises:
-        DataError: A store cannot be read, the two do not describe the same sequences, or the
-            truth holds no future.
-    """
-    forecast, data, meta = open_pair(forecast_path, data_path)
-    horizon = min(meta.horizon, forecast.sizes["lead"])
-    accumulator = Accumulator(meta.classes, horizon, meta.grid)
-    sequences: Iterable[int] = range(forecast.sizes["sequence"])
-    for index in progress(sequences) if progress else sequences:
-        with refusing_damage(data_path):
-            truth = read_truth(data, meta, index, horizon)
-        with refusing_damage(forecast_path):
-            found = read_forecast(forecast, index, horizon)
-        accumulator.add(truth, found)
-    return accumulator.scores(
-        protocol=meta.protocol,
-        model=str(forecast.attrs.get("model", "")),
-        data=data_path,
-        dt_s=meta.dt_s,
-        forecast_horizon=forecast.sizes["lead"],
-        data_sequences=data.sizes["sequence"],
-    )
-
-
-def open_pair(forecast_path: str, data_path: str) -> tuple[xr.Dataset, xr.Dataset, SequenceMeta]:
-    """A forecast store and the sequence store that holds what happened.
-
-    Raises:
-        DataError: A store cannot be read, the two do not describe the same sequences, or the
-            truth holds no future.
-    """
-    forecast = open_forecast_store(forecast_path)
-    data, meta = open_sequence_store(data_path)
-    _check_agreement(forecast, data, meta, forecast_path, data_path)
-    return forecast, data, meta
-
-
-def read_truth(data: xr.Dataset, meta: SequenceMeta, index: int, horizon: int) -> Truth:
-    """The present frame and ``horizon`` leads of one sequence of a store."""
-    frames = slice(meta.history - 1, meta.history + horizon)
-    one = data.isel(sequence=index, time=frames)
-    return Truth(
-        semantic=one["semantic"].values,
-        instance=one["instance"].values,
-        track_state=one["track_state"].values if "track_state" in one else None,
-        track_class=one["track_class"].values if "track_class" in one else None,
-        scene=str(one["scene"].values),
-    )
-
-
-def read_forecast(forecast: xr.Dataset, index: int, horizon: int) -> Forecast:
-    """The first ``horizon`` leads of one sequence of a forecast store."""
-    one = forecast.isel(sequence=index, lead=slice(horizon))
-    # Poses compare only where the forecast speaks of the truth's ids.
-    tracked = forecast.attrs.get("input", "tracked") == "tracked"
-    return Forecast(
-        semantic=one["semantic"].values,
-        instance=one["instance"].values,
-        pose=one["pose"].values if tracked else None,
-    )
-
-
-def _check_agreement(
-    forecast: xr.Dataset, data: xr.Dataset, meta: SequenceMeta, forecast_path: str, data_path: str
-) -> None:
-    if meta.horizon < 1:
-        raise DataError(
-            "a sequence store with future frames to score against",
-            f"horizon 0 in {data_path}",
-            "prepare one with `forecast prepare --horizon`",
-        )
-    remedy = "evaluate against the store that was rolled out"
-    for what, theirs, ours in (
-        ("grid", forecast.attrs.get("grid"), meta.grid.to_attrs()),
-        ("classes", forecast.attrs.get("classes"), list(meta.classes)),
-        ("dt_s", forecast.attrs.get("dt_s"), meta.dt_s),
-    ):
-        if theirs != ours:
-            raise DataError(
-                f"{what} {ours} as in {data_path}", f"{theirs} in {forecast_path}", remedy
-            )
-    forecast_of, known = _origin(forecast), _origin(data)
-    if len(forecast_of) > len(known):
-        raise DataError(
-            f"at most the {len(known)} sequences of {data_path}",
-            f"{len(forecast_of)} in {forecast_path}",
-            remedy,
-        )
-    if forecast_of != known[: len(forecast_of)]:
-        raise DataError(f"the scenes of {data_path}", f"others in {forecast_path}", remedy)
-
-
-def _origin(dataset: xr.Dataset) -> list[tuple[str, float]]:
-    """Scene and time of each sequence."""
-    return list(
-        zip(dataset["scene"].values.tolist(), dataset["init_time"].values.tolist(), strict=True)
-    )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
-
 from forecast.errors import DataError
+from forecast.files import filesystem, is_local
+
+ROOT_METADATA = "zarr.json"
+FLUSHES = 16  # files at a time: the disk writes the journal once for all of them
 
 
 @contextmanager
@@ -32,19 +35,41 @@ def staged(path: str, *, overwrite: bool = False) -> Iterator[str]:
     if not overwrite:
         refuse_existing(path)
     with refusing_os_errors(path):
-        system, target = url_to_fs(path)
+        system, target = filesystem(path)
         parent, _, name = target.rstrip("/").rpartition("/")
         temporary = f"{parent}/.{name}.partial-{uuid.uuid4().hex[:8]}"
         system.makedirs(parent or "/", exist_ok=True)
     try:
         yield system.unstrip_protocol(temporary) if "://" in path else temporary
         with refusing_os_errors(path):
-            if "://" not in path:
-                _flush(Path(temporary))
-            _replace(system, temporary, target)
+            publish(system, temporary, target)
     except BaseException:
-        _remove(system, temporary)
+        remove(system, temporary)
         raise
+
+
+def publish(system: Any, temporary: str, target: str) -> None:
+    """Gives what is complete its name, in place of what has it.
+
+    On local disks everything is flushed and renamed, and an old target is out of the way only for
+    that moment. Object stores know no rename: there the root metadata, without which nothing opens
+    a store, is the last to be copied and the first to be removed.
+    """
+    if is_local(system):
+        _flush(Path(temporary))
+        _replace(system, temporary, target)
+        return
+    root = f"{temporary}/{ROOT_METADATA}"
+    remove(system, target)
+    for path in sorted(system.find(temporary), key=lambda path: path == root):
+        system.copy(path, target + path.removeprefix(temporary))
+    remove(system, root)
+    remove(system, temporary)
+
+
+def is_there(system: Any, path: str) -> bool:
+    """Whether a name is taken; on an object store, by a complete zarr store."""
+    return bool(system.exists(path if is_local(system) else f"{path}/{ROOT_METADATA}"))
 
 
 def refuse_existing(path: str) -> None:
@@ -54,7 +79,7 @@ def refuse_existing(path: str) -> None:
         DataError: ``path`` exists.
     """
     with refusing_os_errors(path):
-        system, target = url_to_fs(path)
+        system, target = filesystem(path)
         if system.exists(target):
             raise DataError("a new path", f"{path}, which exists", "choose another or --overwrite")
 
@@ -71,8 +96,13 @@ def refusing_os_errors(path: str) -> Iterator[None]:
         ) from error
 
 
+def remove(system: Any, path: str) -> None:
+    """Removes a file or a directory with all that is in it, if it is there."""
+    if system.exists(path):
+        system.rm(path, recursive=True)
+
+
 def _replace(system: Any, temporary: str, target: str) -> None:
-    """Gives the temporary its name; an old target is out of the way only for that moment."""
     old = f"{temporary}-old"
     if replaces := system.exists(target):
         system.mv(target, old, recursive=True)
@@ -82,22 +112,22 @@ def _replace(system: Any, temporary: str, target: str) -> None:
         if replaces:
             system.mv(old, target, recursive=True)
         raise
-    _remove(system, old)
-
-
-def _remove(system: Any, path: str) -> None:
-    if system.exists(path):
-        system.rm(path, recursive=True)
+    remove(system, old)
 
 
 def _flush(root: Path) -> None:
     """Waits until the files under ``root`` and their names are on the disk."""
     paths = [root, *root.rglob("*")] if root.is_dir() else [root]
-    for path in paths:
-        if path.is_dir() and os.name == "nt":  # Windows cannot open a directory
-            continue
-        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    with ThreadPoolExecutor(FLUSHES) as threads:
+        for _ in threads.map(_flush_one, paths):
+            pass
+
+
+def _flush_one(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a directory
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

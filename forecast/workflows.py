@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.resources import files
-from typing import Any, Literal
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
-from forecast import breakdown
+from forecast import __version__, breakdown
 from forecast.breakdown import Row
-from forecast.checkpoint import Checkpoint, load_checkpoint
 from forecast.config import Config
+from forecast.contest import Contest
 from forecast.data.reader import SequenceReader, collate
-from forecast.errors import ConfigError, DataError
+from forecast.errors import DataError
+from forecast.evaluation import score_stores
+from forecast.forecasters import InputMode, choose_device, load_model, packaged
 from forecast.identity import unchanged
-from forecast.metrics import Forecast, Truth, ceiling
-from forecast.model.baselines import (
-    BASELINES,
-    COMPONENT_SLOTS,
-    COMPONENTS,
-    Baseline,
-    Components,
-)
-from forecast.model.detecting import Detecting
-from forecast.model.forecaster import Forecaster
-from forecast.model.mirrored import Mirrored
-from forecast.output import ForecastWriter
-from forecast.rollout import StepModel, rollout
+from forecast.model.baselines import COMPONENT_SLOTS
+from forecast.output import ForecastWriter, create_store
+from forecast.parallel import Once, Spread, spread
+from forecast.rollout import rollout
 from forecast.schema import open_forecast_store, open_sequence_store
-from forecast.scores import Accumulator, Scores, score_stores
-from forecast.staging import refuse_existing
-from forecast.types import BEVSequence, StepForecast
+from forecast.scores import Scores
+from forecast.stage import Stage
+from forecast.staging import refuse_existing, refusing_os_errors
 
-Model = StepModel[Any, StepForecast]
 Progress = Callable[[int, int], None]
 GIF_SEQUENCES = 3
-NOT_LEARNED = (*BASELINES, COMPONENTS)
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,10 @@ class RolloutRequest:
         batch_size: Sequences at a time.
         device: "auto" or torch's name of a device.
         overwrite: Whether existing outputs are replaced.
+        workers: Processes; 1 works in this one.
+        scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; data,
+            model and output must be within reach of all its workers.
+        resume: Whether to go on with an interrupted run of the same request.
     """
 
     data: str | None = None
@@ -66,12 +62,15 @@ class RolloutRequest:
     output: str = "forecast.zarr"
     gif: str | None = None
     horizon: int = 6
-    input_mode: Literal["tracked", "detected"] = "tracked"
+    input_mode: InputMode = "tracked"
     mirror: bool = False
     limit: int | None = None
     batch_size: int = 8
     device: str = "auto"
     overwrite: bool = False
+    workers: int = 1
+    scheduler: str | None = None
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ class RolloutSummary:
         output: The forecast store.
         gif: The animation, or None.
         sequences: How many were forecast.
-        seconds: Spent forecasting and writing, without the baselines and scores.
+        seconds: Spent forecasting and writing, without the baselines and scores; summed over the
+            processes.
         scores: Of the model and the baselines; empty where the truth is unknown.
     """
 
@@ -100,10 +100,12 @@ def train(config: Config, data: Sequence[str], val: str | None, output: str, res
     run_training(config, data, val, output, resume)
 
 
-def evaluate(forecast: str, data: str, progress: Progress | None = None) -> Scores:
-    """Scores a forecast store against a sequence store; see ``forecast.scores.score_stores``."""
+def evaluate(
+    forecast: str, data: str, progress: Progress | None = None, workers: int = 1
+) -> Scores:
+    """Scores a forecast store against the truth; see ``forecast.evaluation.score_stores``."""
     with unchanged(forecast, data):
-        return score_stores(forecast, data, _counted(progress))
+        return score_stores(forecast, data, progress, workers)
 
 
 def break_down(
@@ -131,277 +133,137 @@ def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[in
 def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) -> RolloutSummary:
     """Forecasts every sequence of a store, streamed to disk, and scores it where truth is known.
 
+    The work is done batch by batch under ``OUTPUT.partial``, in this process or by several, and a
+    record is kept of each batch; whatever stops the run, ``resume`` goes on from there.
+
     Args:
         request: What to do.
         progress: Told (sequences done, sequences in all) after each batch.
 
     Raises:
-        ForecastError: An input cannot be read or does not fit, or the output cannot be written.
+        ForecastError: An input cannot be read or does not fit, the output cannot be written, or
+            the interrupted run to be resumed was another one.
     """
     if request.gif is not None and not request.overwrite:
         refuse_existing(request.gif)
-    reader = SequenceReader(request.data or packaged("sample.zarr"))
-    device = choose_device(request.device)
-    model, about = load_model(request, reader, device)
-    contest = Contest(reader, request.horizon, request.input_mode == "tracked")
-    dataset, _ = open_sequence_store(reader.path)
-    count = min(request.limit or len(reader), len(reader))
-    if count < 1:
-        raise DataError("at least one sequence", f"none in {reader.path}", "prepare more data")
-    writer = ForecastWriter(
-        request.output,
-        dataset,
-        reader.meta,
-        horizon=request.horizon,
-        tracks=_tracks(reader, count, request, about),
-        attrs={**about, "input": request.input_mode, "data": reader.path},
-        sequences=count,
-        overwrite=request.overwrite,
-    )
-    seconds = 0.0
-    with writer, torch.inference_mode():
-        for start, batch in _batches(reader, count, request.batch_size):
-            began = time.perf_counter()
-            history = batch.crop(0, reader.meta.history).to(device)
-            steps = contest.watch("forecast", rollout(model, history, request.horizon))
-            writer.write(slice(start, start + batch.batch), steps)
-            seconds += time.perf_counter() - began
-            contest.score(batch, reader.scenes[start : start + batch.batch])
-            if progress is not None:
-                progress(start + batch.batch, count)
+    opened = Once(partial(_Work, request))
+    work, stage = opened.get(), Stage(request.output, request.overwrite)
+    with refusing_os_errors(request.output), stage.begun(work.plan(), request.resume):
+        todo = stage.missing(len(work.batches))
+        if len(todo) == len(work.batches):
+            work.lay_out(stage.store_url)
+        done = work.count - sum(len(work.batches[index]) for index in todo)
+        with work.reader.identity.checked(), _crew(request, len(todo)) as run:
+            for index in run(partial(_forecast_batch, opened, stage), todo):
+                done += len(work.batches[index])
+                if progress is not None:
+                    progress(done, work.count)
+        if not stage.published:
+            stage.publish()
+    seconds, scores = work.sum_up(stage)
+    stage.discard()
     if request.gif is not None:
-        _draw(request, reader, min(count, GIF_SEQUENCES))
-    scores = contest.results(str(about["model"]))
-    return RolloutSummary(request.output, request.gif, count, seconds, scores)
+        _draw(request, work.reader, min(work.count, GIF_SEQUENCES))
+    return RolloutSummary(request.output, request.gif, work.count, seconds, scores)
 
 
-class Contest:
-    """Scores the forecast and the baselines on the same sequences, as far as truth is known.
+def _crew(request: RolloutRequest, batches: int) -> AbstractContextManager[Spread]:
+    """The processes; what this one may use of the machine is divided among local ones."""
+    workers = max(min(request.workers, batches), 1)
+    return spread(workers, request.scheduler, max(torch.get_num_threads() // workers, 1))
 
-    Args:
-        reader: The store.
-        horizon: Leads forecast; scored up to the store's own horizon.
-        tracked: Whether forecast ids are the truth's, so that poses compare.
+
+def _forecast_batch(opened: Once[_Work], stage: Stage, index: int) -> int:
+    """Forecasts, writes and scores one batch, then keeps its record; in whichever process."""
+    work = opened.get()  # outside of inference mode, which kernels can tell from the weights
+    with refusing_os_errors(stage.output), torch.inference_mode():
+        stage.keep(index, work.forecast(stage.store_url, index))
+    return index
+
+
+class _Work:
+    """What a process needs to do any batch of a request: all is opened and loaded once.
+
+    Raises:
+        ForecastError: The data or the model cannot be read, or do not fit.
     """
 
-    def __init__(self, reader: SequenceReader, horizon: int, tracked: bool) -> None:
-        self.meta = reader.meta
-        self.horizon = min(horizon, reader.meta.horizon)
-        self.tracked = tracked
-        classes = len(self.meta.classes)
-        self.baselines: dict[str, Model] = {name: Baseline(name, classes) for name in BASELINES}
-        if not tracked:
-            self.baselines[COMPONENTS] = Components(classes)
-        self.accumulators = {
-            name: Accumulator(self.meta.classes, max(self.horizon, 1), self.meta.grid)
-            for name in ("forecast", *self.baselines, "ceiling")
-        }
-        self._kept: dict[str, list[dict[str, Any]]] = {}
-
-    def watch(self, name: str, steps: Iterable[StepForecast]) -> Iterator[StepForecast]:
-        """Passes steps on, keeping what scoring needs of those whose truth is known."""
-        self._kept[name] = []
-        for step in steps:
-            if step.lead <= self.horizon:
-                self._kept[name].append(_small(step))
-            yield step
-
-    def score(self, batch: BEVSequence, scenes: Iterable[str]) -> None:
-        """Rolls the baselines out on the same batch and counts everything."""
-        if self.horizon < 1:
-            return
-        history = batch.crop(0, self.meta.history)
-        for name, baseline in self.baselines.items():
-            for _ in self.watch(name, rollout(baseline, history, self.horizon)):
-                pass
-        for index, scene in enumerate(scenes):
-            truth = self._truth(batch, index, scene)
-            for name, steps in self._kept.items():
-                tracks = 0 if truth.track_state is None else len(truth.track_state)
-                with_pose = self.tracked or name in BASELINES
-                forecast = _forecast(steps, index, tracks if with_pose else 0)
-                self.accumulators[name].add(truth, forecast)
-            self.accumulators["ceiling"].add(truth, ceiling(truth))
-
-    def results(self, model: str) -> dict[str, Scores]:
-        """Scores of the forecast under its model's name, the other baselines and the ceiling."""
-        if self.horizon < 1:
-            return {}
-        names: dict[str, str] = {
-            "forecast": model,
-            **{name: name for name in self.baselines if name != model},
-            "ceiling": "ceiling",
-        }
-        return {
-            shown: self.accumulators[name].scores(
-                protocol=self.meta.protocol, model=shown, dt_s=self.meta.dt_s
-            )
-            for name, shown in names.items()
-        }
-
-    def _truth(self, batch: BEVSequence, index: int, scene: str) -> Truth:
-        state, label = batch.track_state, batch.track_class
-        truth = Truth(
-            semantic=batch.semantic[index].numpy(),
-            instance=batch.instance[index].numpy(),
-            track_state=None if state is None else state[index].numpy(),
-            track_class=None if label is None else label[index].numpy(),
-            scene=scene,
+    def __init__(self, request: RolloutRequest) -> None:
+        self.request = request
+        self.reader = SequenceReader(request.data or packaged("sample.zarr"))
+        self.device = choose_device(request.device)
+        self.model, self.about = load_model(
+            request.model, self.reader, self.device, request.input_mode, request.mirror
         )
-        return truth.from_present(self.meta.history, self.horizon)
+        self.count = min(request.limit or len(self.reader), len(self.reader))
+        if self.count < 1:
+            found = f"none in {self.reader.path}"
+            raise DataError("at least one sequence", found, "prepare more data")
+        starts = range(0, self.count, request.batch_size)
+        self.batches = [range(start, min(start + starts.step, self.count)) for start in starts]
 
+    def plan(self) -> dict[str, Any]:
+        """All that the result depends on."""
+        source, _ = open_sequence_store(self.reader.path)
+        about = source.attrs, source["scene"].values.tolist(), source["init_time"].values.tolist()
+        return {
+            "version": __version__,
+            "model": self.about,
+            "data": self.reader.path,
+            "contents": hashlib.sha256(json.dumps(about).encode()).hexdigest(),
+            "sequences": self.count,
+            "horizon": self.request.horizon,
+            "input": self.request.input_mode,
+            "batch size": self.request.batch_size,
+            "device": self.device.type,
+        }
 
-def load_model(
-    request: RolloutRequest, reader: SequenceReader, device: torch.device
-) -> tuple[Model, dict[str, Any]]:
-    """The model that was asked for, made to fit the store, and what a forecast store says of it.
+    def lay_out(self, url: str) -> None:
+        """Makes the forecast store, still without forecasts."""
+        source, meta = open_sequence_store(self.reader.path)
+        create_store(
+            url,
+            source.isel(sequence=slice(self.count)),
+            meta,
+            horizon=self.request.horizon,
+            tracks=self._tracks(),
+            attrs={**self.about, "input": self.request.input_mode, "data": self.reader.path},
+        )
 
-    Raises:
-        CheckpointError: The checkpoint is missing or damaged.
-        ConfigError: The model cannot read this kind of input.
-        DataError: The store does not offer what the model was trained on.
-    """
-    classes = len(reader.meta.classes)
-    if request.mirror and (request.input_mode == "detected" or request.model in NOT_LEARNED):
-        raise ConfigError("--mirror with a learned model and tracked input", "others", "drop it")
-    if request.model == COMPONENTS:
-        if request.input_mode == "tracked":
-            raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
-        return Components(classes), {"model": COMPONENTS}
-    for name in BASELINES:
-        if request.model == name:
-            if request.input_mode == "detected":
-                raise ConfigError(
-                    f"a learned model or {COMPONENTS} for detected input",
-                    name,
-                    "use --input tracked",
-                )
-            return Baseline(name, classes), {"model": name}
-    checkpoint = load_checkpoint(request.model or packaged("model.safetensors"))
-    _check_fit(checkpoint, reader)
-    forecaster = checkpoint.model.to(device)
-    about = {
-        "model": "packaged" if request.model is None else request.model,
-        "mirrored": request.mirror,
-        "checkpoint_sha256": checkpoint.hash,
-        "queries": forecaster.spec.queries,
-        "config": checkpoint.training.get("config", {}),
-    }
-    layers = forecaster.inputs.map_layers
-    return _WithLayers(_reading(forecaster, request), reader.meta.map_layers, layers), about
+    def forecast(self, url: str, index: int) -> dict[str, Any]:
+        """Forecasts one batch into the store at ``url``; what came of it is its record."""
+        places, contest = self.batches[index], self.contest()
+        batch = collate([self.reader[place] for place in places])
+        began = time.perf_counter()
+        history = batch.crop(0, self.reader.meta.history).to(self.device)
+        steps = contest.watch("forecast", rollout(self.model, history, self.request.horizon))
+        ForecastWriter(url).write(slice(places.start, places.stop), steps)
+        seconds = time.perf_counter() - began
+        contest.score(batch, self.reader.scenes[places.start : places.stop])
+        return {"seconds": seconds, "counted": contest.counted()}
 
+    def contest(self) -> Contest:
+        """A contest in which nothing is counted yet."""
+        tracked = self.request.input_mode == "tracked"
+        return Contest(self.reader.meta, self.request.horizon, tracked)
 
-def _reading(forecaster: Forecaster, request: RolloutRequest) -> Model:
-    """The forecaster, given the input that was asked for."""
-    if request.input_mode == "detected":
-        return Detecting(forecaster)
-    return Mirrored(forecaster) if request.mirror else forecaster
+    def sum_up(self, stage: Stage) -> tuple[float, dict[str, Scores]]:
+        """Seconds and scores of all records, always in the same order: sums of floats differ."""
+        contest, seconds = self.contest(), 0.0
+        for index in range(len(self.batches)):
+            record = stage.record(index)
+            contest.merge(record["counted"])
+            seconds += record["seconds"]
+        return seconds, contest.results(str(self.about["model"]))
 
-
-class _WithLayers:
-    """A model that is given the map layers it knows, by name; layers the store lacks are empty."""
-
-    def __init__(self, model: Model, have: tuple[str, ...], want: tuple[str, ...]) -> None:
-        self.model = model
-        self.index = [have.index(name) if name in have else -1 for name in want]
-
-    def start(self, history: BEVSequence) -> Any:
-        if history.map is not None:
-            found = history.map.unbind(1)
-            empty = history.map.new_zeros(history.batch, *history.grid.shape)
-            layers = [found[index] if index >= 0 else empty for index in self.index]
-            history = replace(history, map=torch.stack(layers, 1) if layers else None)
-        return self.model.start(history)
-
-    def step(self, state: Any) -> tuple[Any, StepForecast]:
-        return self.model.step(state)
-
-
-def packaged(name: str) -> str:
-    """Path of a file that comes with the program.
-
-    Raises:
-        DataError: This installation lacks it.
-    """
-    path = files("forecast") / "packaged" / name
-    if not (path.is_file() or path.is_dir()):
-        raise DataError(f"the packaged {name}", "none", "install bev-forecast anew")
-    return str(path)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device by name; "auto" is CUDA where there is one.
-
-    Raises:
-        ConfigError: There is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(
-            "a device that torch has here, such as cpu", repr(name), "change --device"
-        ) from error
-    return device
-
-
-def _check_fit(checkpoint: Checkpoint, reader: SequenceReader) -> None:
-    model, meta = checkpoint.model, reader.meta
-    for what, wanted, found in (
-        ("classes", model.inputs.classes, meta.classes),
-        ("history", model.spec.history, meta.history),
-        ("dt_s", checkpoint.dt_s, meta.dt_s),
-        ("bev channels", model.inputs.bev_channels, reader.bev_channels),
-    ):
-        if wanted != found:
-            raise DataError(
-                f"{what} {wanted}, as the model was trained with",
-                f"{found} in {reader.path}",
-                "prepare the data alike, or use another checkpoint",
-            )
-
-
-def _tracks(
-    reader: SequenceReader, count: int, request: RolloutRequest, about: Mapping[str, Any]
-) -> int:
-    """How many ids a forecast may use."""
-    if request.input_mode == "detected":
-        return (int(about.get("queries", 0)) + COMPONENT_SLOTS) * reader.meta.history
-    if "track_state" in reader.variables:
-        return reader.tracks
-    return max(int(reader[index].instance.max()) for index in range(count))
-
-
-def _batches(reader: SequenceReader, count: int, size: int) -> Iterator[tuple[int, BEVSequence]]:
-    chosen = torch.utils.data.Subset(reader, range(count))
-    start = 0
-    for batch in DataLoader(chosen, batch_size=size, collate_fn=collate):
-        yield start, batch
-        start += batch.batch
-
-
-def _small(step: StepForecast) -> dict[str, Any]:
-    return {
-        "semantic": step.semantic.cpu().numpy().astype(np.uint8),
-        "instance": step.instance.cpu().numpy().astype(np.uint16),
-        "ids": step.ids.cpu().numpy(),
-        "pose": step.pose.float().cpu().numpy(),
-    }
-
-
-def _forecast(steps: list[dict[str, Any]], index: int, tracks: int) -> Forecast:
-    """One sequence's leads; poses by track where ``tracks`` > 0."""
-    pose = np.full((len(steps), tracks, 3), np.nan, np.float32)
-    for lead, step in enumerate(steps if tracks else []):
-        slots = step["ids"][index] > 0
-        pose[lead, step["ids"][index][slots] - 1] = step["pose"][index][slots]
-    return Forecast(
-        semantic=np.stack([step["semantic"][index] for step in steps]),
-        instance=np.stack([step["instance"][index] for step in steps]),
-        pose=pose if tracks else None,
-    )
+    def _tracks(self) -> int:
+        """How many ids a forecast may use."""
+        if self.request.input_mode == "detected":
+            queries = int(self.about.get("queries", 0))
+            return (queries + COMPONENT_SLOTS) * self.reader.meta.history
+        if "track_state" in self.reader.variables:
+            return self.reader.tracks
+        return max(int(self.reader[index].instance.max()) for index in range(self.count))
 
 
 def _draw(request: RolloutRequest, reader: SequenceReader, count: int) -> None:

@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from forecast.grid import BEVGrid
-from forecast.output import ForecastWriter
+from forecast.output import ForecastWriter, create_store
 from forecast.schema import (
     DEFAULT_CLASSES,
     MAP_LAYERS,
@@ -152,9 +152,14 @@ def forecast_store(path: Path, sequences: str, **attrs: Any) -> str:
     """Writes the perfect forecast of a sequence store and returns its path."""
     data, meta = open_sequence_store(sequences)
     tracks, attrs = data.sizes["track"], {"model": "perfect", **attrs}
-    with ForecastWriter(
-        str(path), data, meta, horizon=meta.horizon, tracks=tracks, attrs=attrs
-    ) as writer:
-        for index in range(data.sizes["sequence"]):
-            writer.write(slice(index, index + 1), perfect_steps(data, meta, index))
+    create_store(str(path), data, meta, horizon=meta.horizon, tracks=tracks, attrs=attrs)
+    writer = ForecastWriter(str(path))
+    for index in range(data.sizes["sequence"]):
+        writer.write(slice(index, index + 1), perfect_steps(data, meta, index))
     return str(path)
+
+
+def content(path: Path | str) -> dict[str, bytes]:
+    """Every file under ``path``."""
+    files = (file for file in Path(path).rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}

@@ -17,9 +17,9 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.files import filesystem
 from data_tools.scene import DenseScene, Scene
 from forecast.errors import ConfigError, DataError
+from forecast.files import filesystem
 
 SourceName = Literal[
     "nuscenes",

@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_tools.files import filesystem
 from data_tools.scene import MapElement, Scene
 from data_tools.sources import decimate, find_files
 from data_tools.sources.argoverse2_map import read_map
@@ -24,6 +23,7 @@ from data_tools.sources.columns import read_columns
 from data_tools.sources.observations import Observations, frame_numbers, stack
 from data_tools.spatial import headings, rotations
 from forecast.errors import DataError
+from forecast.files import filesystem
 
 Array = NDArray[np.float64]
 

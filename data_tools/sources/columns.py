@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data_tools.files import filesystem
 from forecast.errors import DataError
+from forecast.files import filesystem
 
 MAX_BYTES = 2**30  # of one table, unpacked
 MAX_ROWS = 2**24

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from data_tools.files import filesystem
 from forecast.errors import DataError
+from forecast.files import filesystem
 
 
 def read_json(path: str, keep: Callable[[dict[str, Any]], Any] | None = None) -> Any:

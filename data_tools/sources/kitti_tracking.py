@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from data_tools.files import read_whole
 from data_tools.scene import Scene
 from data_tools.sources import decimate, find_files
 from data_tools.sources.observations import Observations, stack
 from data_tools.spatial import headings
 from forecast.errors import DataError
+from forecast.files import read_whole
 
 Array = NDArray[np.float64]
 

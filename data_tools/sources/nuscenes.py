@@ -15,7 +15,6 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.files import filesystem
 from data_tools.scene import MapElement, Scene
 from data_tools.sources import decimate, find_files
 from data_tools.sources.nuscenes_map import read_map
@@ -23,6 +22,7 @@ from data_tools.sources.nuscenes_tables import Keyframe, Tables, scene_names, ta
 from data_tools.sources.observations import Observations, frame_numbers, stack
 from data_tools.spatial import headings, rotations
 from forecast.errors import ConfigError, DataError
+from forecast.files import filesystem
 
 Array = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from data_tools.files import filesystem, is_local
 from data_tools.sources.documents import read_json
 from forecast.errors import DataError, ForecastError
+from forecast.files import filesystem, is_local
 from forecast.grid import BEVGrid
 
 SIDECAR = "rasters.json"

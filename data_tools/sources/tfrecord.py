@@ -13,8 +13,8 @@ from typing import IO
 import fsspec
 import google_crc32c
 
-from data_tools.files import filesystem
 from forecast.errors import DataError
+from forecast.files import filesystem
 
 # A scenario is one to a few MB; a length far beyond that is damage, not a scenario.
 MAX_RECORD_BYTES = 1 << 28

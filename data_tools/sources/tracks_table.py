@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from data_tools.files import filesystem
 from forecast.errors import DataError
+from forecast.files import filesystem
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 TEXT = ("scene", "track_id", "class")

@@ -10,9 +10,9 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from data_tools.files import read_whole
 from data_tools.sources.documents import read_json
 from forecast.errors import DataError
+from forecast.files import read_whole
 
 # Files and what is asked of them say how large they are before they are read: no more than this.
 MAX_BYTES = 1 << 28

@@ -200,12 +200,12 @@ def crop(rows: Rows, around: Surroundings) -> Float[Tensor, "n m c c"]:
     # Of the pooled image, which reaches beyond the grid where the factor does not divide it.
     shape = world.new_tensor([image.shape[-1], image.shape[-2]])
     where = (world - low) / (shape * factor * grid.resolution_m) * 2 - 1
-    views = where.unflatten(1, (CROP_CELLS, CROP_CELLS))
+    views = where.view(-1, CROP_CELLS, CROP_CELLS, 2)
     counts = torch.bincount(rows.sequence, minlength=len(image)).tolist()
     # One view of the image for each row: no copies, and torch shares the rows among its threads.
     crops = [
         functional.grid_sample(own.expand(len(view), -1, -1, -1), view, align_corners=False)
-        for own, view in zip(image.split(1), views.split(counts), strict=True)
+        for own, view in zip(image[:, None], torch.split(views, counts), strict=True)
     ]
     return torch.cat(crops)
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from forecast.data.reader import SequenceReader, collate
 from forecast.errors import ConfigError
+from forecast.forecasters import InputMode, Model, choose_device, load_model, packaged
 from forecast.rollout import rollout
 from forecast.trust.clip import Finding
 from forecast.types import BEVSequence, StepForecast
-from forecast.workflows import Model, RolloutRequest, choose_device, load_model, packaged
 
 Forecaster = Callable[[BEVSequence], list[StepForecast]]
 """From a whole sequence, future included, to its forecast."""
@@ -184,11 +184,11 @@ def _in_each_mode(model: str, reader: SequenceReader) -> dict[str, Model]:
     """The model by input mode; modes that it does not have are left out."""
     models: dict[str, Model] = {}
     refusals = []
-    for mode in ("tracked", "detected"):
+    modes: tuple[InputMode, ...] = ("tracked", "detected")
+    for mode in modes:
         name = None if model == PACKAGED else model
-        request = RolloutRequest(model=name, input_mode=mode)
         try:
-            models[mode], _ = load_model(request, reader, choose_device("cpu"))
+            models[mode], _ = load_model(name, reader, choose_device("cpu"), mode)
         except ConfigError as refusal:
             refusals.append(refusal)
     if not models:

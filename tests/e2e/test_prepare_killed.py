@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +11,9 @@ from data_tools.prepare import PrepareOptions, prepare
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.schema import open_sequence_store
+from tests.killing import kill_when_there
 from tests.scenarios import crossing, write
+from tests.support import content
 
 GRID = "-12,20,-8,8,0.5"
 
@@ -25,25 +22,6 @@ def command(inputs: str, output: Path, workers: int, *more: str) -> list[str]:
     start = "from forecast.cli import main; main()"
     program = [sys.executable, "-c", start, "prepare", "waymo-json", inputs]
     return [*program, "--output", str(output), f"--grid={GRID}", f"--workers={workers}", *more]
-
-
-def kill_when_there(arguments: Sequence[str], wanted: str, folder: Path, count: int) -> None:
-    """Starts a command in its own process group and kills all of it once files have appeared."""
-    process = subprocess.Popen(
-        arguments, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    deadline = time.monotonic() + 120
-    while len(list(folder.glob(wanted))) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-
-
-def content(path: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,16 @@ import pytest
 import xarray as xr
 import zarr
 
-from data_tools import parallel, store
 from data_tools import prepare as module
+from data_tools import store
 from data_tools.prepare import PrepareOptions, prepare
 from data_tools.store import Piece, part_counts, shards
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
+from forecast.parallel import worker_deaths_told
 from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol, open_sequence_store
 from tests.scenarios import agent, crossing, scenario, write
-from tests.support import Mover
+from tests.support import Mover, content
 
 GRID = BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5)
 OPTIONS = PrepareOptions(grid=GRID)
@@ -33,12 +34,6 @@ def files(tmp_path):
         write(folder / f"{index}.json", crossing(index, agents=3 * index))
     (folder / "2.json").write_text("{")
     return [str(folder)]
-
-
-def content(path):
-    """Every file of a store."""
-    root = Path(path)
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def test_a_store_has_the_schema_its_sizes_and_its_attributes(tmp_path, files):
@@ -116,7 +111,7 @@ def test_a_cluster_that_is_already_there_is_used_and_left_running(tmp_path, file
 def test_workers_that_die_again_and_again_are_one_error():
     import distributed
 
-    with pytest.raises(DataError, match="fewer --workers"), parallel.worker_deaths_told():
+    with pytest.raises(DataError, match="fewer --workers"), worker_deaths_told():
         raise distributed.KilledWorker("read", None, 3)
 
 

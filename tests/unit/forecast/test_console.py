@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from forecast.console import print_comparison, print_scores
+from forecast.evaluation import read_truth
 from forecast.metrics import Forecast, ceiling
 from forecast.schema import SequenceMeta
-from forecast.scores import Accumulator, Scores, read_truth
+from forecast.scores import Accumulator, Scores
 from tests.support import GRID, Mover, sequence_dataset
 
 

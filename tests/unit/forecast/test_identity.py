@@ -144,8 +144,14 @@ def test_training_stops_in_one_line_when_its_store_is_replaced(
 @pytest.mark.parametrize("which", ["data.zarr", "forecast.zarr"])
 @pytest.mark.parametrize("change", [remove, replace_with_a_like_one])
 def test_scores_never_mix_two_stores(
-    which: str, change: Callable[[Path], None], store: Path, tmp_path: Path
+    which: str,
+    change: Callable[[Path], None],
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("forecast.evaluation.BLOCK", 1)
+
     def meddle(done: int, _: int) -> None:
         if done == 1:
             change(tmp_path / which)

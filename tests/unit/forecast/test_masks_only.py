@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from forecast.forecasters import _WithLayers
 from forecast.grid import BEVGrid
 from forecast.model.agents import observe
 from forecast.model.baselines import Baseline
@@ -12,7 +13,6 @@ from forecast.model.context import Rows, Surroundings, crop
 from forecast.rollout import rollout
 from forecast.training.losses import future_of
 from forecast.types import BEVSequence, StepForecast
-from forecast.workflows import _WithLayers
 from tests.sequences import sequences
 from tests.support import GRID, Mover
 

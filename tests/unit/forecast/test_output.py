@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 import torch
 import zarr
 
 from forecast.errors import DataError
-from forecast.output import BLOCK_LEADS, ForecastWriter
+from forecast.output import BLOCK_LEADS, ForecastWriter, create_store
 from forecast.schema import FORECAST_VARIABLES, open_forecast_store, open_sequence_store
 from forecast.types import StepForecast
-from tests.support import GRID, Mover, sequence_store
+from tests.support import GRID, Mover, content, sequence_store
 
 SCENES = [[Mover(0, 0, speed=4), Mover(5, 5)], [Mover(3, -3)], []]
 
@@ -44,18 +41,18 @@ def steps(batch: int, horizon: int, first: int = 1, track: int = 2) -> Iterator[
         )
 
 
-def writer(path: Path | str, store: str, horizon: int = 6, **options: Any) -> ForecastWriter:
+def laid_out(path: Path | str, store: str, horizon: int = 6) -> ForecastWriter:
     dataset, meta = open_sequence_store(store)
-    return ForecastWriter(
-        str(path), dataset, meta, horizon=horizon, tracks=3, attrs={"model": "m"}, **options
-    )
+    attrs = {"model": "m"}
+    create_store(str(path), dataset, meta, horizon=horizon, tracks=3, attrs=attrs)
+    return ForecastWriter(str(path))
 
 
 @pytest.mark.parametrize("horizon", [1, BLOCK_LEADS, BLOCK_LEADS + 1, 2 * BLOCK_LEADS])
 def test_reads_back_what_was_written(tmp_path: Path, store: str, horizon: int) -> None:
-    with writer(tmp_path / "f.zarr", store, horizon) as out:
-        out.write(slice(0, 2), steps(2, horizon))
-        out.write(slice(2, 3), steps(1, horizon, track=3))
+    out = laid_out(tmp_path / "f.zarr", store, horizon)
+    out.write(slice(0, 2), steps(2, horizon))
+    out.write(slice(2, 3), steps(1, horizon, track=3))
     forecast = open_forecast_store(str(tmp_path / "f.zarr"))
     leads = np.arange(1, horizon + 1)
     for name, (_, dtype) in FORECAST_VARIABLES.items():
@@ -72,8 +69,7 @@ def test_reads_back_what_was_written(tmp_path: Path, store: str, horizon: int) -
 
 
 def test_names_time_space_and_provenance(tmp_path: Path, store: str) -> None:
-    with writer(tmp_path / "f.zarr", store, 4) as out:
-        out.write(slice(0, 3), steps(3, 4))
+    laid_out(tmp_path / "f.zarr", store, 4).write(slice(0, 3), steps(3, 4))
     forecast = open_forecast_store(str(tmp_path / "f.zarr"))
     assert forecast.lead.values.tolist() == [1, 2, 3, 4]
     assert forecast.lead_time.values.tolist() == [0.5, 1.0, 1.5, 2.0]
@@ -99,22 +95,8 @@ def test_lets_go_of_each_step_before_the_next_but_one(tmp_path: Path, store: str
             most = max(most, len(alive))
             yield step
 
-    with writer(tmp_path / "f.zarr", store, 4 * BLOCK_LEADS) as out:
-        out.write(slice(0, 3), watched())
+    laid_out(tmp_path / "f.zarr", store, 4 * BLOCK_LEADS).write(slice(0, 3), watched())
     assert most <= 2
-
-
-@pytest.mark.parametrize("exception", [RuntimeError, KeyboardInterrupt])
-def test_leaves_nothing_behind_when_interrupted(
-    tmp_path: Path, store: str, exception: type[BaseException]
-) -> None:
-    def interrupted() -> Iterator[StepForecast]:
-        yield from steps(1, 3)
-        raise exception
-
-    with pytest.raises(exception), writer(tmp_path / "f.zarr", store) as out:
-        out.write(slice(0, 1), interrupted())
-    assert os.listdir(tmp_path) == ["sequences.zarr"]
 
 
 @pytest.mark.parametrize(
@@ -129,37 +111,25 @@ def test_leaves_nothing_behind_when_interrupted(
 def test_refuses_leads_and_ids_that_do_not_fit(
     tmp_path: Path, store: str, wrong: object, message: str
 ) -> None:
-    with pytest.raises(DataError, match=message), writer(tmp_path / "f.zarr", store) as out:
+    out = laid_out(tmp_path / "f.zarr", store)
+    with pytest.raises(DataError, match=message):
         out.write(slice(0, 3), wrong())  # type: ignore[operator]
-    assert os.listdir(tmp_path) == ["sequences.zarr"]
 
 
-def test_refuses_to_finish_without_every_sequence(tmp_path: Path, store: str) -> None:
-    with (
-        pytest.raises(DataError, match="all 3 sequences; got none of 1"),
-        writer(tmp_path / "f.zarr", store) as out,
-    ):
-        out.write(slice(0, 2), steps(2, 6))
-    assert os.listdir(tmp_path) == ["sequences.zarr"]
+def test_no_two_sequences_share_a_chunk(tmp_path: Path, store: str) -> None:
+    laid_out(tmp_path / "f.zarr", store)
+    group = zarr.open_group(tmp_path / "f.zarr", mode="r")
+    assert {name: group[name].chunks[0] for name in FORECAST_VARIABLES} == dict.fromkeys(
+        FORECAST_VARIABLES, 1
+    )
 
 
-def test_a_part_of_the_sequences_is_a_whole_store(tmp_path: Path, store: str) -> None:
-    with writer(tmp_path / "f.zarr", store, sequences=2) as out:
-        out.write(slice(0, 2), steps(2, 6))
-    assert open_forecast_store(str(tmp_path / "f.zarr")).sizes["sequence"] == 2
-
-
-def test_an_existing_path_is_kept_unless_overwritten(tmp_path: Path, store: str) -> None:
-    target = tmp_path / "f.zarr"
-    target.mkdir()
-    (target / "mine").write_text("keep")
-    with pytest.raises(DataError, match="choose another or --overwrite"):
-        writer(target, store).__enter__()
-    assert (target / "mine").read_text() == "keep"
-    with writer(target, store, overwrite=True) as out:
-        out.write(slice(0, 3), steps(3, 6))
-    assert not (target / "mine").exists()
-    assert sorted(os.listdir(tmp_path)) == ["f.zarr", "sequences.zarr"]
+def test_two_writers_make_the_bytes_of_one(tmp_path: Path, store: str) -> None:
+    one, two = (laid_out(tmp_path / name, store) for name in ("one.zarr", "two.zarr"))
+    one.write(slice(0, 3), steps(3, 6))
+    two.write(slice(2, 3), steps(1, 6))
+    ForecastWriter(two.url).write(slice(0, 2), steps(2, 6))
+    assert content(tmp_path / "one.zarr") == content(tmp_path / "two.zarr")
 
 
 def test_a_full_disk_is_one_line(
@@ -168,25 +138,13 @@ def test_a_full_disk_is_one_line(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    out = laid_out(tmp_path / "f.zarr", store)
     monkeypatch.setattr(zarr.Array, "__setitem__", full)
-    with (
-        pytest.raises(DataError, match="no space left on device") as caught,
-        writer(tmp_path / "f.zarr", store) as out,
-    ):
+    with pytest.raises(DataError, match="no space left on device") as caught:
         out.write(slice(0, 3), steps(3, 6))
     assert "\n" not in str(caught.value)
-    assert os.listdir(tmp_path) == ["sequences.zarr"]
-
-
-def test_a_parent_that_is_a_file_is_one_line(tmp_path: Path, store: str) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="to write"):
-        writer(tmp_path / "file" / "f.zarr", store).__enter__()
 
 
 def test_writes_to_fsspec_urls(store: str) -> None:
-    with writer("memory://bucket/f.zarr", store) as out:
-        out.write(slice(0, 3), steps(3, 6))
+    laid_out("memory://bucket/f.zarr", store).write(slice(0, 3), steps(3, 6))
     assert open_forecast_store("memory://bucket/f.zarr").sizes["lead"] == 6
-    names = [entry["name"] for entry in fsspec.filesystem("memory").ls("/bucket")]
-    assert names == ["/bucket/f.zarr"]

@@ -11,17 +11,10 @@ import pytest
 import xarray as xr
 
 from forecast.errors import DataError
+from forecast.evaluation import read_truth, score_stores
 from forecast.metrics import Forecast, Truth, ceiling
 from forecast.schema import SequenceMeta
-from forecast.scores import (
-    Accumulator,
-    gain,
-    percentile_interval,
-    read_truth,
-    resample,
-    score_stores,
-    skill,
-)
+from forecast.scores import Accumulator, gain, percentile_interval, resample, skill
 from tests.support import GRID, Mover, forecast_store, sequence_dataset, sequence_store
 
 CLASSES = ("vehicle", "pedestrian", "cyclist")
@@ -98,6 +91,15 @@ def test_the_order_of_sequences_does_not_matter() -> None:
     assert backwards.scores() == accumulated(persistence).scores()
 
 
+def test_merged_counts_are_those_of_one_accumulator() -> None:
+    whole = Accumulator(CLASSES, 6, GRID)
+    for truth in truths():
+        part = Accumulator(CLASSES, 6, GRID)
+        part.add(truth, persistence(truth))
+        whole.merge(json.loads(json.dumps(part.counted())))
+    assert whole.scores() == accumulated(persistence).scores()
+
+
 def test_bootstrap_intervals_hold_the_mean_about_as_often_as_they_say() -> None:
     rng = np.random.default_rng(1)
     inside = 0
@@ -130,19 +132,20 @@ def test_gain_pairs_the_draws_of_both_forecasters() -> None:
 def test_scores_stores_on_disk(tmp_path: Path) -> None:
     data = sequence_store(tmp_path / "s.zarr", SCENES)
     forecast = forecast_store(tmp_path / "f.zarr", data)
-    seen: list[int] = []
-
-    def progress(indices: Any) -> Any:
-        for index in indices:
-            seen.append(index)
-            yield index
-
-    scores = score_stores(forecast, data, progress)
+    told: list[tuple[int, int]] = []
+    scores = score_stores(forecast, data, lambda *done: told.append(done))
     assert scores.classes["vehicle"].iou == 1.0
     assert scores.classes["vehicle"].ade == 0.0
-    assert seen == [0, 1, 2]
+    assert told == [(3, 3)]
     assert scores.protocol["name"] == "exact"
     assert scores.data == data
+
+
+def test_the_number_of_workers_changes_no_score(tmp_path: Path) -> None:
+    scenes = [SCENES[index % 3] for index in range(20)]
+    data = sequence_store(tmp_path / "s.zarr", scenes)
+    forecast = forecast_store(tmp_path / "f.zarr", data)
+    assert score_stores(forecast, data, workers=2) == score_stores(forecast, data)
 
 
 def test_a_longer_forecast_is_scored_as_far_as_the_truth_goes(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from forecast import cli
+from forecast import cli, cli_doctor
 from forecast.errors import DataError
+from forecast.forecasters import packaged
 from forecast.schema import SequenceMeta, open_sequence_store
 from forecast.trust import places
 from forecast.trust.checkup import CHECKS, MAP_CHECK, OVERLAP_CHECK, Checkup, examine_store
 from forecast.trust.clip import Clip, clip_of
-from forecast.workflows import packaged
 from tests.support import GRID, Mover, sequence_dataset, sequence_store
 
 WAYMO = Path(__file__).parents[4] / "../shared/data/waymo_motion_json"
@@ -275,7 +275,7 @@ def test_a_scene_in_both_stores_is_found_and_the_exit_code_is_1(tmp_path: Path) 
     good().to_zarr(store, mode="w", zarr_format=3, consolidated=False)
     assert CliRunner().invoke(cli.app, ["doctor", store]).exit_code == 0
     result = CliRunner().invoke(cli.app, ["doctor", store, "--against", store])
-    assert result.exit_code == cli.FOUND_WRONG
+    assert result.exit_code == cli_doctor.FOUND_WRONG
     assert "(scene-1): is in both stores" in result.output
 
 
@@ -284,7 +284,7 @@ def test_findings_name_the_sequence_and_the_agent(tmp_path: Path) -> None:
     teleport(data)
     data.to_zarr(tmp_path / "s.zarr", mode="w", zarr_format=3, consolidated=False)
     result = CliRunner().invoke(cli.app, ["doctor", str(tmp_path / "s.zarr")])
-    assert result.exit_code == cli.FOUND_WRONG
+    assert result.exit_code == cli_doctor.FOUND_WRONG
     assert "sequence 0 (scene-0), agent 2: jumps" in result.output
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from forecast import cli
+from forecast import cli, cli_doctor
 from forecast.model.baselines import Baseline, Components, KinematicState
 from forecast.model.detecting import Detecting
 from forecast.rollout import rollout
@@ -135,9 +135,9 @@ def test_the_command_says_what_was_tested_and_exits_with_1_on_a_leak(
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
     assert "tracked input: no leak in 1 sequences" in result.output
-    monkeypatch.setattr("forecast.workflows.Baseline", Counting)
+    monkeypatch.setattr("forecast.forecasters.Baseline", Counting)
     result = CliRunner().invoke(cli.app, arguments)
-    assert result.exit_code == cli.FOUND_WRONG
+    assert result.exit_code == cli_doctor.FOUND_WRONG
     assert "sequence 0 (scene-0): pose of lead 1 differs" in result.output
 
 

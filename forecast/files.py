@@ -1,4 +1,4 @@
-"""Local paths and fsspec URLs alike: where they lead, and how things appear there all at once."""
+"""Local paths and fsspec URLs alike: where they lead, and files read and written whole."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from uuid import uuid4
 import fsspec
 
 from forecast.errors import DataError
-
-ROOT_METADATA = "zarr.json"
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -62,24 +60,3 @@ def write_whole(system: Any, path: str, content: bytes) -> None:
     with open(unfinished, "wb") as file:
         file.write(content)
     os.replace(unfinished, path)
-
-
-def is_there(system: Any, path: str) -> bool:
-    """Whether a name is taken; on an object store, by a complete zarr store."""
-    return bool(system.exists(path if is_local(system) else f"{path}/{ROOT_METADATA}"))
-
-
-def publish(system: Any, staged: str, final: str) -> None:
-    """Moves a complete zarr store to its final name.
-
-    On local disks this is one rename. Object stores have none: there the root metadata, without
-    which nothing opens the store, is copied last.
-    """
-    if is_local(system):
-        os.rename(staged, final)
-        return
-    root = f"{staged}/{ROOT_METADATA}"
-    for path in system.find(staged):
-        if path != root:
-            system.copy(path, final + path.removeprefix(staged))
-    system.copy(root, f"{final}/{ROOT_METADATA}")

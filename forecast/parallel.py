@@ -5,30 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+from weakref import finalize
 
-from forecast.errors import DataError
+from forecast.errors import DataError, ForecastError
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
+_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 # Dask has its workers hand freed memory back at once. Rasters are allocated and freed all the
 # time, so that half of a worker's time would go into getting the same pages again.
-_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 KEEP_MEMORY = {
     f"{_ENVIRONMENT}.MALLOC_TRIM_THRESHOLD_": 256 * 2**20,
     f"{_ENVIRONMENT}.MALLOC_MMAP_THRESHOLD_": 256 * 2**20,
 }
+_THREADS = tuple(f"{_ENVIRONMENT}.{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS"))
 
 
 @contextmanager
-def spread(workers: int, scheduler: str | None) -> Iterator[Spread]:
+def spread(workers: int, scheduler: str | None, threads: int = 1) -> Iterator[Spread]:
     """A function like ``map``, whose results come in the order in which they are ready.
 
     Args:
         workers: Local processes; 1 starts none.
         scheduler: Address of a Dask cluster to use instead, or None.
+        threads: What each local process may use for its arithmetic, unless the environment
+            (``OMP_NUM_THREADS``) says otherwise.
 
     Raises:
         DataError: The cluster does not answer, or a worker dies again and again.
@@ -36,7 +41,7 @@ def spread(workers: int, scheduler: str | None) -> Iterator[Spread]:
     if workers == 1 and scheduler is None:
         yield map
         return
-    with _client(workers, scheduler) as client:
+    with _client(workers, scheduler, threads) as client:
 
         def on_client(
             function: Callable[[_Task], _Result], tasks: Iterable[_Task]
@@ -44,16 +49,63 @@ def spread(workers: int, scheduler: str | None) -> Iterator[Spread]:
             import distributed
 
             as_completed: Any = distributed.as_completed
-            futures = client.map(function, list(tasks), pure=False)
+            futures = client.map(partial(_caught, function), list(tasks), pure=False)
             for _, result in as_completed(futures, with_results=True):
+                if isinstance(result, ForecastError):
+                    raise result
                 yield result
 
         with worker_deaths_told():
             yield on_client
 
 
+def _caught(function: Callable[[_Task], _Result], task: _Task) -> _Result | ForecastError:
+    """An error that a user can mend is a result: Dask would print what it raises in a worker."""
+    try:
+        return function(task)
+    except ForecastError as error:
+        return error
+
+
+class Once(Generic[_Result]):
+    """A value that each process makes for itself, the first time that it needs it. Picklable.
+
+    A process keeps one such value, that of the latest run; the process that began the run lets go
+    of it with this object.
+
+    Args:
+        make: Makes the value; picklable.
+    """
+
+    _made: dict[str, Any] = {}  # noqa: RUF012 - of the process, not of the object
+
+    def __init__(self, make: Callable[[], _Result]) -> None:
+        self._make = make
+        self._key = uuid4().hex
+        finalize(self, self._made.pop, self._key, None)
+
+    def get(self) -> _Result:
+        """The value of this process."""
+        if self._key not in self._made:
+            self._made.clear()
+            self._made[self._key] = self._make()
+        result: _Result = self._made[self._key]
+        return result
+
+
+def in_order(results: Iterable[tuple[int, _Result]]) -> Iterator[_Result]:
+    """Results numbered from 0 that come in any order, one by one in that of their numbers."""
+    waiting: dict[int, _Result] = {}
+    expected = 0
+    for number, result in results:
+        waiting[number] = result
+        while expected in waiting:
+            yield waiting.pop(expected)
+            expected += 1
+
+
 @contextmanager
-def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
+def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Any]:
     import dask
     import distributed
 
@@ -62,7 +114,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
     connect: Any = distributed.Client
     if scheduler is None:
         with (
-            dask.config.set(KEEP_MEMORY),
+            dask.config.set(KEEP_MEMORY | dict.fromkeys(_THREADS, threads)),
             local(n_workers=workers) as cluster,
             connect(cluster) as client,
         ):

@@ -1,0 +1,132 @@
+"""What an interrupted run leaves behind, and how it is taken up again.
+
+Under ``OUTPUT.partial`` lie the plan (what is being made), one record per unit of work (what came
+of it), and the store. A record is written after the work that it stands for, so what a record says
+is there is there, and a resumed run does only the units without one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from forecast.errors import DataError
+from forecast.files import filesystem, is_local, write_whole
+from forecast.staging import is_there, publish, remove
+
+
+class Stage:
+    """The place beside the output where a run keeps what it has so far. Picklable.
+
+    Args:
+        output: Final path or URL of the store.
+        overwrite: Whether what has that name is replaced; None where nobody is asked.
+
+    Raises:
+        DataError: The URL cannot be opened.
+    """
+
+    def __init__(self, output: str, overwrite: bool | None = None) -> None:
+        self.output = output.rstrip("/")
+        self.overwrite = overwrite
+        self.system, self.final = filesystem(self.output)
+        self.root = f"{self.final}.partial"
+        # zarr makes folders for a local path, but not for the same place as a file:// URL.
+        base = self.final if is_local(self.system) else self.output
+        self.store_url = f"{base}.partial/store"
+
+    def begin(self, plan: Mapping[str, Any], resume: bool) -> None:
+        """Starts anew, or checks that what is there belongs to the same plan.
+
+        Args:
+            plan: All that the result depends on, as JSON can hold it.
+            resume: Whether to go on with what is there.
+
+        Raises:
+            DataError: The output exists, or what is to be resumed is something else.
+        """
+        plan_path, text = f"{self.root}/plan.json", json.dumps(plan, indent=1)
+        resumed = resume and self.system.exists(plan_path)
+        if resumed:
+            self._check(json.loads(text), plan_path)
+        if not (resumed and self.published):
+            self._refuse_existing()
+        if resumed:
+            self._sweep()
+            return
+        remove(self.system, self.root)
+        self.system.makedirs(f"{self.root}/records", exist_ok=True)
+        write_whole(self.system, plan_path, text.encode())
+
+    @contextmanager
+    def begun(self, plan: Mapping[str, Any], resume: bool) -> Iterator[None]:
+        """Begins; a run that fails before its first record leaves nothing behind."""
+        self.begin(plan, resume)
+        try:
+            yield
+        except BaseException:
+            if not self.system.find(f"{self.root}/records"):
+                self.discard()
+            raise
+
+    def keep(self, index: int, record: Mapping[str, Any]) -> None:
+        """Marks a unit as done; what its record speaks of must be there."""
+        write_whole(self.system, self._record_path(index), json.dumps(record).encode())
+
+    def missing(self, units: int) -> list[int]:
+        """Which of so many units have no record yet."""
+        names = {path.rsplit("/", 1)[-1] for path in self.system.find(f"{self.root}/records")}
+        return [index for index in range(units) if f"{index:08d}.json" not in names]
+
+    def record(self, index: int) -> dict[str, Any]:
+        """What was kept of a unit."""
+        return dict(json.loads(self.system.cat_file(self._record_path(index))))
+
+    @property
+    def published(self) -> bool:
+        """Whether the store has its final name already: the run was killed while tidying up."""
+        store = f"{self.root}/store"
+        return is_there(self.system, self.final) and not is_there(self.system, store)
+
+    def publish(self) -> None:
+        """Gives the store its final name.
+
+        Raises:
+            DataError: Meanwhile something else took it, and is not to be replaced.
+        """
+        self._refuse_existing()
+        publish(self.system, f"{self.root}/store", self.final)
+
+    def discard(self) -> None:
+        """Removes all that is not the store under its final name."""
+        remove(self.system, f"{self.root}/plan.json")  # first: without it nothing is resumed
+        self.system.rm(self.root, recursive=True)
+
+    def _sweep(self) -> None:
+        """Removes the chunks that zarr was writing when it was killed, still without their name."""
+        for path in self.system.find(f"{self.root}/store"):
+            if path.endswith(".partial"):
+                remove(self.system, path)
+
+    def _check(self, plan: Mapping[str, Any], plan_path: str) -> None:
+        known = json.loads(self.system.cat_file(plan_path))
+        changed = sorted(name for name in {*known, *plan} if known.get(name) != plan.get(name))
+        if changed:
+            raise DataError(
+                "the inputs and options of the interrupted run",
+                f"others ({', '.join(changed)}) than in {plan_path}",
+                "repeat them, or leave --resume out to start anew",
+            )
+
+    def _refuse_existing(self) -> None:
+        if self.overwrite or not is_there(self.system, self.final):
+            return
+        remedy = "choose another name or remove it"
+        if self.overwrite is not None:
+            remedy = "choose another or --overwrite"
+        raise DataError("an output that does not exist yet", self.output, remedy)
+
+    def _record_path(self, index: int) -> str:
+        return f"{self.root}/records/{index:08d}.json"

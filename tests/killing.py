@@ -1,0 +1,25 @@
+"""Programs killed in the midst of their work, for tests of what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def kill_when_there(arguments: Sequence[str], wanted: str, folder: Path, count: int) -> None:
+    """Starts a command in its own process group and kills all of it once files have appeared."""
+    process = subprocess.Popen(
+        arguments, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob(wanted))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL

@@ -1,0 +1,170 @@
+"""A rollout to disk: the same whoever does it and however often it is interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from forecast.checkpoint import save_checkpoint
+from forecast.errors import DataError
+from forecast.evaluation import score_stores
+from forecast.schema import open_forecast_store
+from forecast.workflows import RolloutRequest, rollout_to_store
+from tests.sequences import forecaster
+from tests.support import Mover, content, sequence_store
+
+SCENES = [[Mover(0, -4, speed=index), Mover(-6, 4)][: 1 + index % 2] for index in range(5)]
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> RolloutRequest:
+    """Five sequences, two at a time, by constant turn rate."""
+    data = sequence_store(tmp_path / "s.zarr", SCENES)
+    output = str(tmp_path / "whole.zarr")
+    return RolloutRequest(data=data, model="constant-turn", output=output, batch_size=2)
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The number of threads decides the last bits of a learned model's forecasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    torch.set_num_threads(before)
+
+
+def interrupt(request: RolloutRequest, after: int) -> None:
+    """Runs until so many sequences are done."""
+
+    def stop(done: int, total: int) -> None:
+        if done >= after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rollout_to_store(request, stop)
+
+
+def test_workers_make_the_bytes_and_scores_of_one_process(
+    request_: RolloutRequest, tmp_path: Path, one_thread: None
+) -> None:
+    model = tmp_path / "model.safetensors"
+    save_checkpoint(forecaster(), model, 0.5, {})
+    one = rollout_to_store(replace(request_, model=str(model)))
+    output = str(tmp_path / "two.zarr")
+    told: list[tuple[int, int]] = []
+    two = rollout_to_store(
+        replace(request_, model=str(model), output=output, workers=2),
+        lambda *done: told.append(done),
+    )
+    assert content(output) == content(one.output)
+    assert two.scores == one.scores
+    assert len(told) == 3
+    assert told[-1] == (5, 5)
+    assert sorted(path.name for path in tmp_path.glob("*zarr*")) == [
+        "s.zarr",
+        "two.zarr",
+        "whole.zarr",
+    ]
+
+
+def test_a_dask_cluster_makes_the_bytes_of_one_process(
+    request_: RolloutRequest, tmp_path: Path
+) -> None:
+    import distributed
+
+    one = rollout_to_store(request_)
+    output = str(tmp_path / "there.zarr")
+    with distributed.LocalCluster(
+        n_workers=2, processes=False, protocol="tcp://", dashboard_address=":0"
+    ) as cluster:
+        there = replace(request_, output=output, scheduler=cluster.scheduler_address)
+        assert rollout_to_store(there).scores == one.scores
+        assert content(output) == content(one.output)
+        for chunk in Path(str(request_.data)).glob("instance/c/**/0"):
+            if chunk.is_file():
+                chunk.write_bytes(b"x")
+        with pytest.raises(DataError, match="a damaged one for sequence"):
+            rollout_to_store(replace(there, overwrite=True))
+    assert content(output) == content(one.output)
+
+
+def test_an_interrupted_run_resumes_to_the_same_bytes_and_scores(
+    request_: RolloutRequest, tmp_path: Path
+) -> None:
+    whole = rollout_to_store(request_)
+    broken = replace(request_, output=str(tmp_path / "broken.zarr"))
+    interrupt(broken, after=2)
+    assert not Path(broken.output).exists()
+    told: list[tuple[int, int]] = []
+    resumed = rollout_to_store(replace(broken, resume=True), lambda *done: told.append(done))
+    assert told == [(4, 5), (5, 5)]  # the first batch was not done again
+    assert content(broken.output) == content(whole.output)
+    assert resumed.scores == whole.scores
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_interrupt_before_anything_is_done_leaves_nothing(
+    request_: RolloutRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("forecast.workflows.create_store", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rollout_to_store(request_)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"horizon": 4}, "horizon"),
+        ({"limit": 4}, "sequences"),
+        ({"model": "persistence"}, "model"),
+        ({"batch_size": 1}, "batch size"),
+        ({"model": "components-cv", "input_mode": "detected"}, "input, model"),
+    ],
+)
+def test_another_request_does_not_go_on_with_what_is_there(
+    request_: RolloutRequest, change: dict[str, Any], named: str
+) -> None:
+    interrupt(request_, after=2)
+    with pytest.raises(DataError, match=rf"others \({named}\) than in .*plan.json") as caught:
+        rollout_to_store(replace(request_, resume=True, **change))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_sequences_under_the_same_name_are_refused(request_: RolloutRequest) -> None:
+    interrupt(request_, after=2)
+    sequence_store(Path(str(request_.data)), SCENES, first=1)
+    with pytest.raises(DataError, match=r"others \(contents\) than in"):
+        rollout_to_store(replace(request_, resume=True))
+
+
+def test_without_resume_everything_is_done_again(request_: RolloutRequest) -> None:
+    interrupt(request_, after=2)
+    told: list[tuple[int, int]] = []
+    rollout_to_store(request_, lambda *done: told.append(done))
+    assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_the_first_sequences_alone_are_a_whole_store(request_: RolloutRequest) -> None:
+    summary = rollout_to_store(replace(request_, limit=3))
+    assert open_forecast_store(summary.output).sizes["sequence"] == summary.sequences == 3
+    evaluated = score_stores(summary.output, str(request_.data)).classes
+    assert evaluated == summary.scores["constant-turn"].classes
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    request_: RolloutRequest, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="to write") as caught:
+        rollout_to_store(replace(request_, output=str(tmp_path / "file" / "f.zarr")))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,129 @@
+"""The stage of a run: what is kept when it stops, what is refused, what takes the final name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forecast.errors import DataError
+from forecast.stage import Stage
+from tests.support import content
+
+PLAN = {"horizon": 6, "model": {"name": "m"}}
+
+
+def worked(path: Path | str, overwrite: bool | None = False) -> Stage:
+    """A stage with a store, such as a run has before it publishes."""
+    stage = Stage(str(path), overwrite)
+    stage.begin(PLAN, resume=False)
+    stage.system.makedirs(f"{stage.root}/store", exist_ok=True)
+    stage.system.pipe_file(f"{stage.root}/store/zarr.json", b"new")
+    stage.keep(0, {"seconds": 0.1})
+    return stage
+
+
+def resumed(path: Path, overwrite: bool | None = False) -> Stage:
+    stage = Stage(str(path), overwrite)
+    stage.begin(PLAN, resume=True)
+    return stage
+
+
+def test_what_is_recorded_is_not_missing_when_the_run_is_resumed(tmp_path: Path) -> None:
+    worked(tmp_path / "o.zarr")
+    stage = resumed(tmp_path / "o.zarr")
+    assert stage.missing(3) == [1, 2]
+    assert stage.record(0) == {"seconds": 0.1}
+
+
+def test_without_resume_nothing_is_left_of_an_earlier_run(tmp_path: Path) -> None:
+    worked(tmp_path / "o.zarr")
+    stage = Stage(str(tmp_path / "o.zarr"))
+    stage.begin(PLAN, resume=False)
+    assert stage.missing(2) == [0, 1]
+    assert not stage.system.exists(f"{stage.root}/store")
+
+
+def test_another_plan_is_refused_and_what_differs_is_named(tmp_path: Path) -> None:
+    stage = worked(tmp_path / "o.zarr")
+    with pytest.raises(DataError, match=r"others \(horizon, limit\) than in .*plan.json"):
+        stage.begin({**PLAN, "horizon": 7, "limit": 2}, resume=True)
+
+
+def test_a_run_that_fails_before_its_first_record_leaves_nothing(tmp_path: Path) -> None:
+    stage = Stage(str(tmp_path / "o.zarr"))
+    with pytest.raises(KeyboardInterrupt), stage.begun(PLAN, resume=False):
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_fails_after_it_can_be_resumed(tmp_path: Path) -> None:
+    stage = Stage(str(tmp_path / "o.zarr"))
+
+    def work() -> None:
+        with stage.begun(PLAN, resume=False):
+            stage.keep(1, {})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert resumed(tmp_path / "o.zarr").missing(2) == [0]
+
+
+@pytest.mark.parametrize(
+    ("overwrite", "remedy"), [(None, "another name or remove it"), (False, "--overwrite")]
+)
+def test_an_output_that_exists_is_refused(
+    tmp_path: Path, overwrite: bool | None, remedy: str
+) -> None:
+    (tmp_path / "o.zarr").mkdir()
+    with pytest.raises(DataError, match=remedy):
+        Stage(str(tmp_path / "o.zarr"), overwrite).begin(PLAN, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
+
+
+def test_an_output_that_appeared_meanwhile_is_refused(tmp_path: Path) -> None:
+    stage = worked(tmp_path / "o.zarr")
+    (tmp_path / "o.zarr").mkdir()
+    with pytest.raises(DataError, match="--overwrite"):
+        stage.publish()
+    with pytest.raises(DataError, match="--overwrite"):
+        resumed(tmp_path / "o.zarr")
+
+
+def test_what_is_overwritten_stays_until_its_successor_is_complete(tmp_path: Path) -> None:
+    output = tmp_path / "o.zarr"
+    output.mkdir()
+    (output / "old").write_text("old")
+    worked(output, overwrite=True)
+    stage = resumed(output, overwrite=True)
+    assert content(output) == {"old": b"old"}
+    assert not stage.published  # though there is something of that name
+    stage.publish()
+    assert content(output) == {"zarr.json": b"new"}
+    stage.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
+
+
+def test_a_run_killed_while_tidying_up_is_published(tmp_path: Path) -> None:
+    worked(tmp_path / "o.zarr").publish()
+    stage = resumed(tmp_path / "o.zarr")
+    assert stage.published
+    assert stage.missing(1) == []
+
+
+def test_chunks_that_were_being_written_are_swept_away(tmp_path: Path) -> None:
+    stage = worked(tmp_path / "o.zarr")
+    unfinished = Path(stage.root) / "store" / "instance" / "c.0.0.0.1a2b.partial"
+    unfinished.parent.mkdir()
+    unfinished.write_text("half a chu")
+    resumed(tmp_path / "o.zarr")
+    assert not unfinished.exists()
+
+
+def test_object_stores_are_published_too() -> None:
+    stage = worked("memory://bucket/staged/o.zarr")
+    stage.publish()
+    assert stage.published
+    stage.discard()
+    assert stage.system.find("/bucket/staged") == ["/bucket/staged/o.zarr/zarr.json"]
