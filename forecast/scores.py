@@ -229,7 +229,7 @@ def skill(score: float | None, reference: float | None, best: float | None) -> f
 
 
 def gain(
-    model: Accumulator, reference: Accumulator, name: str
+    model: Accumulator, reference: Accumulator, name: str, leads: slice = slice(None)
 ) -> dict[str, tuple[float, Interval]]:
     """What a model's score is above a reference's, per class, with its paired interval.
 
@@ -237,11 +237,12 @@ def gain(
         model: Scored on the same scenes as the reference.
         reference: Such as constant turn.
         name: One of :func:`values`.
+        leads: Which leads count.
 
     Returns:
         Class -> (difference, 95 % interval); classes without a score are left out.
     """
-    ours, theirs = model.sums(), reference.sums()
+    ours, theirs = (accumulator.sums()[:, :, leads] for accumulator in (model, reference))
     result = {}
     for k, label in enumerate(model.classes):
         difference = [values(sums[:, k].sum(axis=0))[name] for sums in (ours, theirs)]
@@ -281,14 +282,27 @@ def score_stores(forecast_path: str, data_path: str, progress: Progress | None =
         with refusing_damage(forecast_path):
             found = read_forecast(forecast, index, horizon)
         accumulator.add(truth, found)
-    return accumulator.scores(
-        protocol=meta.protocol,
-        model=str(forecast.attrs.get("model", "")),
-        data=data_path,
-        dt_s=meta.dt_s,
-        forecast_horizon=forecast.sizes["lead"],
-        data_sequences=data.sizes["sequence"],
-    )
+    return accumulator.scores(**provenance(forecast, data, meta, data_path))
+
+
+def provenance(
+    forecast: xr.Dataset, data: xr.Dataset, meta: SequenceMeta, data_path: str
+) -> dict[str, Any]:
+    """What the scores of a forecast store say of where they come from."""
+    return {
+        "protocol": meta.protocol,
+        "model": name_of(forecast.attrs),
+        "data": data_path,
+        "dt_s": meta.dt_s,
+        "forecast_horizon": forecast.sizes["lead"],
+        "data_sequences": data.sizes["sequence"],
+    }
+
+
+def name_of(attrs: Mapping[Any, Any]) -> str:
+    """The model behind a forecast store; what was shown the truth on the way bears that in it."""
+    name, how = str(attrs.get("model", "")), attrs.get("rollout", "free-running")
+    return name if how == "free-running" else f"{name}, {how}"
 
 
 def open_pair(forecast_path: str, data_path: str) -> tuple[xr.Dataset, xr.Dataset, SequenceMeta]:
@@ -320,12 +334,13 @@ def read_truth(data: xr.Dataset, meta: SequenceMeta, index: int, horizon: int) -
 def read_forecast(forecast: xr.Dataset, index: int, horizon: int) -> Forecast:
     """The first ``horizon`` leads of one sequence of a forecast store."""
     one = forecast.isel(sequence=index, lead=slice(horizon))
-    # Poses compare only where the forecast speaks of the truth's ids.
+    # Tracks compare only where the forecast speaks of the truth's ids.
     tracked = forecast.attrs.get("input", "tracked") == "tracked"
     return Forecast(
         semantic=one["semantic"].values,
         instance=one["instance"].values,
         pose=one["pose"].values if tracked else None,
+        existence=one["existence"].values if tracked else None,
     )
 
 

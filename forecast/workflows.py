@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from forecast import breakdown
+from forecast import breakdown, drift
 from forecast.breakdown import Row
 from forecast.checkpoint import Checkpoint, load_checkpoint
 from forecast.config import Config
 from forecast.data.reader import SequenceReader, collate
+from forecast.drift import Drift
 from forecast.errors import ConfigError, DataError
 from forecast.identity import unchanged
 from forecast.metrics import Forecast, Truth, ceiling
@@ -31,9 +32,9 @@ from forecast.model.detecting import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
 from forecast.output import ForecastWriter
-from forecast.rollout import StepModel, rollout
+from forecast.rollout import StepModel, rollout, teacher_forced
 from forecast.schema import open_forecast_store, open_sequence_store
-from forecast.scores import Accumulator, Scores, score_stores
+from forecast.scores import Accumulator, Scores, name_of, score_stores
 from forecast.staging import refuse_existing
 from forecast.types import BEVSequence, StepForecast
 
@@ -55,6 +56,7 @@ class RolloutRequest:
         horizon: Leads.
         input_mode: Whether the history's ids are read.
         mirror: Whether the forecast is averaged with that of the mirrored scene.
+        teacher_forced: Whether every lead starts from the true frames before it.
         limit: Only the first so many sequences.
         batch_size: Sequences at a time.
         device: "auto" or torch's name of a device.
@@ -68,6 +70,7 @@ class RolloutRequest:
     horizon: int = 6
     input_mode: Literal["tracked", "detected"] = "tracked"
     mirror: bool = False
+    teacher_forced: bool = False
     limit: int | None = None
     batch_size: int = 8
     device: str = "auto"
@@ -115,6 +118,13 @@ def break_down(
         return breakdown.break_down(forecast, data, chosen, _counted(progress))
 
 
+def measure_drift(
+    forecast: str, data: str, against: Sequence[str] = (), progress: Progress | None = None
+) -> Drift:
+    """Scores lead by lead, and the gain over others; see ``forecast.drift.measure_drift``."""
+    return drift.measure_drift(forecast, data, against, _counted(progress))
+
+
 def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:
     """Tells a progress bar how many of some sequences are done."""
 
@@ -143,6 +153,11 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
     reader = SequenceReader(request.data or packaged("sample.zarr"))
     device = choose_device(request.device)
     model, about = load_model(request, reader, device)
+    about |= {
+        "rollout": "teacher-forced" if request.teacher_forced else "free-running",
+        "input": request.input_mode,
+        "data": reader.path,
+    }
     contest = Contest(reader, request.horizon, request.input_mode == "tracked")
     dataset, _ = open_sequence_store(reader.path)
     count = min(request.limit or len(reader), len(reader))
@@ -154,7 +169,7 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
         reader.meta,
         horizon=request.horizon,
         tracks=_tracks(reader, count, request, about),
-        attrs={**about, "input": request.input_mode, "data": reader.path},
+        attrs=about,
         sequences=count,
         overwrite=request.overwrite,
     )
@@ -162,17 +177,25 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
     with writer, torch.inference_mode():
         for start, batch in _batches(reader, count, request.batch_size):
             began = time.perf_counter()
-            history = batch.crop(0, reader.meta.history).to(device)
-            steps = contest.watch("forecast", rollout(model, history, request.horizon))
-            writer.write(slice(start, start + batch.batch), steps)
+            steps = _forecasts(model, batch, reader.meta.history, device, request)
+            writer.write(slice(start, start + batch.batch), contest.watch("forecast", steps))
             seconds += time.perf_counter() - began
             contest.score(batch, reader.scenes[start : start + batch.batch])
             if progress is not None:
                 progress(start + batch.batch, count)
     if request.gif is not None:
         _draw(request, reader, min(count, GIF_SEQUENCES))
-    scores = contest.results(str(about["model"]))
+    scores = contest.results(name_of(about))
     return RolloutSummary(request.output, request.gif, count, seconds, scores)
+
+
+def _forecasts(
+    model: Model, batch: BEVSequence, history: int, device: torch.device, request: RolloutRequest
+) -> Iterator[StepForecast]:
+    """The leads that were asked for; only teacher forcing is handed the future."""
+    if request.teacher_forced:
+        return teacher_forced(model, batch.to(device), history, request.horizon)
+    return rollout(model, batch.crop(0, history).to(device), request.horizon)
 
 
 class Contest:
@@ -264,6 +287,12 @@ def load_model(
     classes = len(reader.meta.classes)
     if request.mirror and (request.input_mode == "detected" or request.model in NOT_LEARNED):
         raise ConfigError("--mirror with a learned model and tracked input", "others", "drop it")
+    if request.teacher_forced and request.input_mode == "detected":
+        raise ConfigError(
+            "tracked input for --teacher-forced, so that ids persist from lead to lead",
+            "detected input",
+            "leave one of them out",
+        )
     if request.model == COMPONENTS:
         if request.input_mode == "tracked":
             raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
