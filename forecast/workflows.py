@@ -122,7 +122,8 @@ def measure_drift(
     forecast: str, data: str, against: Sequence[str] = (), progress: Progress | None = None
 ) -> Drift:
     """Scores lead by lead, and the gain over others; see ``forecast.drift.measure_drift``."""
-    return drift.measure_drift(forecast, data, against, _counted(progress))
+    with unchanged(forecast, data, *against):
+        return drift.measure_drift(forecast, data, against, _counted(progress))
 
 
 def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:
