@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from forecast.errors import DataError
 from forecast.evaluation import open_pair
-from forecast.metrics import MOVING_DISTANCE_M
+from forecast.metrics import FOUND_IOU, MOVING_DISTANCE_M, iou_by_id
 from forecast.schema import SequenceMeta, refusing_damage
 
 Question = Literal["class", "lead", "speed", "manoeuvre", "seen", "distance"]
@@ -27,7 +27,6 @@ DISTANCES_M = (0.0, 15.0, 30.0, 45.0)
 STANDING_M_S = 0.5
 CHANGED_M_S = 2.0
 TURNED_RAD = np.radians(20.0)
-FOUND_IOU = 0.5  # what counts as found in panoptic quality
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
@@ -143,7 +142,7 @@ def errors_of(truth: xr.Dataset, guess: xr.Dataset, meta: SequenceMeta) -> Error
     }
     true_masks = truth["instance"].values[meta.history :]
     iou = np.stack(
-        [_iou(true_masks[k], guess["instance"].values[k], len(state)) for k in range(leads)]
+        [iou_by_id(true_masks[k], guess["instance"].values[k], len(state)) for k in range(leads)]
     )
     return Errors(
         group=group,
@@ -157,16 +156,6 @@ def _padded(pose: NDArray[Any], tracks: int) -> NDArray[np.float64]:
     """Poses of at least so many tracks: those beyond the forecast's have none."""
     missing = max(tracks - pose.shape[1], 0)
     return np.pad(pose, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan).astype(np.float64)
-
-
-def _iou(true: NDArray[Any], guess: NDArray[Any], tracks: int) -> NDArray[np.float64]:
-    """IoU of the masks of each track (id - 1); 0 where either has none."""
-    size = tracks + 1
-    ids = [np.where(mask < size, mask, 0) for mask in (true, guess)]
-    areas = [np.bincount(mask.ravel(), minlength=size) for mask in ids]
-    both = np.bincount(ids[0][ids[0] == ids[1]], minlength=size)
-    shares: NDArray[np.float64] = both / np.maximum(areas[0] + areas[1] - both, 1)
-    return shares[1:]
 
 
 def _speed(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[np.float64]:

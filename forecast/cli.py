@@ -210,6 +210,14 @@ def rollout(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Ask the mirrored scene too: nearer, twice the time.")
     ] = False,
+    teacher_forced: Annotated[
+        bool,
+        typer.Option(
+            "--teacher-forced",
+            help="Start every lead from the true frames before it. This reads the future, to"
+            " measure drift (`evaluate --drift`).",
+        ),
+    ] = False,
     limit: Annotated[int | None, typer.Option(help="Only the first so many sequences.")] = None,
     batch_size: Annotated[int, typer.Option(help="Sequences at a time.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
@@ -239,6 +247,7 @@ def rollout(
         horizon=horizon,
         input_mode=input_mode.value,
         mirror=mirror,
+        teacher_forced=teacher_forced,
         limit=limit,
         batch_size=batch_size,
         device=device,
@@ -261,16 +270,33 @@ def evaluate(
         list[Question] | None,
         typer.Option(help="Take the errors on moving agents apart instead; repeatable."),
     ] = None,
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Score every lead, and who is still alive, instead.")
+    ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="With --drift: a forecast store to be above; repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    workers: Annotated[int, typer.Option(help="Local processes, without --by.")] = 1,
+    workers: Annotated[int, typer.Option(help="Local processes, without --by and --drift.")] = 1,
 ) -> None:
     """Score a forecast store against the truth."""
     check_counts(workers=workers)
+    if (by and drift) or (against and not drift):
+        raise ConfigError("--by alone, or --drift with its --against", "others", "drop one")
+    if workers > 1 and (by or drift):
+        raise ConfigError("--workers, or --by or --drift", "both", "drop one of them")
     from forecast import console, workflows
 
+    if drift:
+        with console.progress("scoring") as progress:
+            found = workflows.measure_drift(forecast, data, against or (), progress)
+        if as_json:
+            typer.echo(json.dumps(found.to_json(), indent=2))
+        else:
+            console.print_drift(found)
+        return
     if by:
-        if workers > 1:
-            raise ConfigError("--by or --workers", "both", "drop one of them")
         with console.progress("taking errors apart") as progress:
             rows = workflows.break_down(forecast, data, by, progress)
         if as_json:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from data_tools.prepare import PrepareReport
     from forecast.anatomy import Anatomy, Variant
     from forecast.breakdown import Row
+    from forecast.drift import Drift, Gain, Point
     from forecast.model.costs import Stage
     from forecast.profiling import StageTime
     from forecast.scores import ClassScores, Scores
@@ -207,6 +208,8 @@ def print_stage_times(stages: Sequence[StageTime]) -> None:
 
 def print_scores(scores: Scores) -> None:
     """One forecaster: each score with its interval, a column per class."""
+    if scores.model:
+        print(f"forecast of {scores.model}")
     print_scope(scores)
     found = {name: one for name, one in scores.classes.items() if one.counts["cells"]}
     table = Table(box=None, pad_edge=False)
@@ -236,6 +239,54 @@ def print_breakdown(rows: Sequence[Row]) -> None:
         _print(table)
 
 
+def print_drift(drift: Drift) -> None:
+    """The curve of the first class that has truth, and its gain over each reference."""
+    print_scope(drift.scores)
+    found = [name for name, one in drift.scores.classes.items() if one.counts["cells"]]
+    for name in found[:1]:
+        curve = drift.curves[name]
+        print(f"{name}: {drift.scores.model}")
+        _print(_curve_table(curve))
+        for path, model in drift.references.items():
+            print(f"{name}: gain over {model} ({path})")
+            _print(_gain_table(path, curve))
+    if found[1:]:
+        print(f"{', '.join(found[1:])}: with --json")
+
+
+def _curve_table(curve: Sequence[Point]) -> Table:
+    headers = ["IoU", "VPQ", "VPQ moving", "agents", "drawn", "matched", "Brier"]
+    table = _titled_table("", "lead", headers)
+    for point in curve:
+        scores = (_number(score) for score in (point.iou, point.vpq, point.vpq_moving))
+        fates = (_number(share) for share in (point.drawn, point.matched, point.brier))
+        table.add_row(str(point.lead), *scores, str(point.agents), *fates)
+    return table
+
+
+def _gain_table(path: str, curve: Sequence[Point]) -> Table:
+    """The last column names the scores that are below, with ? where the interval includes 0."""
+    from forecast.drift import GAINS
+
+    table = _titled_table("", "lead", [*map(_label, GAINS), "below in"])
+    for point in curve:
+        gains = point.gains[path]
+        below = [
+            _label(score) + ("" if gain.sure else "?")
+            for score, gain in gains.items()
+            if gain.below
+        ]
+        cells = (_gain_text(gains.get(score)) for score in GAINS)
+        table.add_row(str(point.lead), *cells, ", ".join(below))
+    return table
+
+
+def _gain_text(gain: Gain | None) -> str:
+    if gain is None or gain.interval is None:
+        return "-" if gain is None else f"{gain.difference:+.3f}"
+    return f"{gain.difference:+.3f} [{gain.interval[0]:+.3f}, {gain.interval[1]:+.3f}]"
+
+
 def print_comparison(scores: Mapping[str, Scores]) -> None:
     """Several forecasters of the same sequences: two tables per class, a line per forecaster."""
     any_scores = next(iter(scores.values()))
@@ -260,7 +311,7 @@ def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
         rows[row].vpq_moving if row in rows else None for row in ("constant-turn", "ceiling")
     )
     headers = ["IoU", "VPQ", "VPQ moving", "ADE moving", "skill"]
-    table = _forecaster_table(name, headers)
+    table = _titled_table(name, "forecaster", headers)
     for forecaster, one in rows.items():
         table.add_row(
             forecaster,
@@ -280,16 +331,15 @@ def _lead_table(rows: Mapping[str, ClassScores], scores: Scores) -> Table:
         f"lead {lead + 1}" if scores.dt_s is None else f"+{(lead + 1) * scores.dt_s:g} s"
         for lead in leads
     ]
-    table = _forecaster_table("", times)
+    table = _titled_table("", "IoU at", times)
     for forecaster, one in rows.items():
         table.add_row(forecaster, *(_number(one.iou_by_lead[lead]) for lead in leads))
-    table.columns[0].header = "IoU at"
     return table
 
 
-def _forecaster_table(title: str, headers: list[str]) -> Table:
+def _titled_table(title: str, first: str, headers: list[str]) -> Table:
     table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
-    table.add_column("forecaster", no_wrap=True)
+    table.add_column(first, no_wrap=True)
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
     return table

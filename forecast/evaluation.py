@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -52,14 +52,27 @@ def score_stores(
             total.merge(counted)
             if progress is not None:
                 progress(total.sequences, pair.count)
-    return total.scores(
-        protocol=pair.meta.protocol,
-        model=str(pair.forecast.attrs.get("model", "")),
-        data=data_path,
-        dt_s=pair.meta.dt_s,
-        forecast_horizon=pair.forecast.sizes["lead"],
-        data_sequences=pair.data.sizes["sequence"],
-    )
+    return total.scores(**provenance(pair.forecast, pair.data, pair.meta, data_path))
+
+
+def provenance(
+    forecast: xr.Dataset, data: xr.Dataset, meta: SequenceMeta, data_path: str
+) -> dict[str, Any]:
+    """What the scores of a forecast store say of where they come from."""
+    return {
+        "protocol": meta.protocol,
+        "model": name_of(forecast.attrs),
+        "data": data_path,
+        "dt_s": meta.dt_s,
+        "forecast_horizon": forecast.sizes["lead"],
+        "data_sequences": data.sizes["sequence"],
+    }
+
+
+def name_of(attrs: Mapping[Any, Any]) -> str:
+    """The model behind a forecast store; what was shown the truth on the way bears that in it."""
+    name, how = str(attrs.get("model", "")), attrs.get("rollout", "free-running")
+    return name if how == "free-running" else f"{name}, {how}"
 
 
 class _Pair:
@@ -118,12 +131,13 @@ def read_truth(data: xr.Dataset, meta: SequenceMeta, index: int, horizon: int) -
 def read_forecast(forecast: xr.Dataset, index: int, horizon: int) -> Forecast:
     """The first ``horizon`` leads of one sequence of a forecast store."""
     one = forecast.isel(sequence=index, lead=slice(horizon))
-    # Poses compare only where the forecast speaks of the truth's ids.
+    # Tracks compare only where the forecast speaks of the truth's ids.
     tracked = forecast.attrs.get("input", "tracked") == "tracked"
     return Forecast(
         semantic=one["semantic"].values,
         instance=one["instance"].values,
         pose=one["pose"].values if tracked else None,
+        existence=one["existence"].values if tracked else None,
     )
 
 

@@ -17,6 +17,8 @@ from forecast.grid import BEVGrid
 
 MOVING_DISTANCE_M = 2.0
 """A truth id is moving if at some lead it is further than this from its present place."""
+FOUND_IOU = 0.5
+"""Two segments match if their IoU exceeds this, as in panoptic quality."""
 
 
 class Sum(IntEnum):
@@ -92,11 +94,14 @@ class Forecast:
         instance: ``(L, y, x)`` ids; any cell with an id belongs to its segment.
         pose: ``(L, N, >= 2)`` x, y, ... in metres per track (= id - 1), NaN = none; None if the
             ids are not those of the truth, so that poses cannot be compared.
+        existence: ``(L, N)`` probability that each track is still there, NaN = none; None where
+            ``pose`` is.
     """
 
     semantic: NDArray[Any]
     instance: NDArray[Any]
     pose: NDArray[Any] | None = None
+    existence: NDArray[Any] | None = None
 
 
 def count(truth: Truth, forecast: Forecast, classes: int, grid: BEVGrid) -> NDArray[np.float64]:
@@ -249,7 +254,7 @@ def count_segments(
         both exceed 0.5 with a third, so matches are unique.
     """
     iou = frame.iou()
-    rows, columns = np.nonzero(iou > 0.5)
+    rows, columns = np.nonzero(iou > FOUND_IOU)
     pairs = list(zip(frame.true_ids[rows].tolist(), frame.ids[columns].tolist(), strict=True))
     kept = np.array([reference.get(true_id, id_) == id_ for true_id, id_ in pairs], dtype=bool)
     reference.update(pairs)
@@ -269,6 +274,16 @@ def count_segments(
         return np.array([hits.sum(), switches + false_alarms, switches + misses, quality])
 
     return counts(np.ones_like(moves), extra), counts(moves, wrong)
+
+
+def iou_by_id(true: NDArray[Any], forecast: NDArray[Any], tracks: int) -> NDArray[np.float64]:
+    """IoU of the two masks of each track (id - 1) in one frame; 0 where either has none."""
+    size = tracks + 1
+    ids = [np.where(mask < size, mask, 0) for mask in (true, forecast)]
+    areas = [np.bincount(mask.ravel(), minlength=size) for mask in ids]
+    both = np.bincount(ids[0][ids[0] == ids[1]], minlength=size)
+    shares: NDArray[np.float64] = both / np.maximum(areas[0] + areas[1] - both, 1)
+    return shares[1:]
 
 
 def visible_ids(truth: Truth) -> NDArray[np.int64]:

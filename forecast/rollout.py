@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from forecast.errors import ConfigError
-from forecast.types import BEVSequence
+from forecast.types import BEVSequence, StepForecast
 
 State = TypeVar("State")
 Step = TypeVar("Step", covariant=True)
@@ -44,3 +45,36 @@ def rollout(model: StepModel[Any, Step], history: BEVSequence, horizon: int) -> 
     for _ in range(horizon):
         state, forecast = model.step(state)
         yield forecast
+
+
+def teacher_forced(
+    model: StepModel[Any, StepForecast], sequence: BEVSequence, history: int, horizon: int
+) -> Iterator[StepForecast]:
+    """Forecasts each lead as the first step from the true frames before it.
+
+    It reads the future on purpose. What :func:`rollout` is worse by, it lost by feeding on its own
+    forecasts; but agents that have come into sight since the present are forecast here too.
+
+    Args:
+        model: The learned forecaster or a baseline; the same one.
+        sequence: Whole sequences: history, and the true frames up to ``horizon - 1`` at least.
+        history: Frames up to and including the present.
+        horizon: Number of leads, at least 1.
+
+    Raises:
+        ConfigError: The horizon is below 1, or the truth ends before its last start.
+
+    Source:
+        Williams and Zipser, A Learning Algorithm for Continually Running Fully Recurrent Neural
+        Networks, Neural Computation 1989.
+    """
+    known = sequence.semantic.shape[1] - history + 1
+    if not 1 <= horizon <= known:
+        raise ConfigError(
+            f"a horizon of 1 to {known} steps, as every lead starts from the true frames before it",
+            str(horizon),
+            "change --horizon, or leave --teacher-forced out",
+        )
+    for lead in range(1, horizon + 1):
+        state = model.start(sequence.crop(lead - 1, lead - 1 + history))
+        yield replace(model.step(state)[1], lead=lead)

@@ -232,7 +232,7 @@ def skill(score: float | None, reference: float | None, best: float | None) -> f
 
 
 def gain(
-    model: Accumulator, reference: Accumulator, name: str
+    model: Accumulator, reference: Accumulator, name: str, leads: slice = slice(None)
 ) -> dict[str, tuple[float, Interval]]:
     """What a model's score is above a reference's, per class, with its paired interval.
 
@@ -240,11 +240,12 @@ def gain(
         model: Scored on the same scenes as the reference.
         reference: Such as constant turn.
         name: One of :func:`values`.
+        leads: Which leads count.
 
     Returns:
         Class -> (difference, 95 % interval); classes without a score are left out.
     """
-    ours, theirs = model.sums(), reference.sums()
+    ours, theirs = (accumulator.sums()[:, :, leads] for accumulator in (model, reference))
     result = {}
     for k, label in enumerate(model.classes):
         difference = [values(sums[:, k].sum(axis=0))[name] for sums in (ours, theirs)]

@@ -13,23 +13,25 @@ from typing import Any
 
 import torch
 
-from forecast import __version__, breakdown
+from forecast import __version__, breakdown, drift
 from forecast.breakdown import Row
 from forecast.config import Config
 from forecast.contest import Contest
 from forecast.data.reader import SequenceReader, collate
-from forecast.errors import DataError
-from forecast.evaluation import score_stores
+from forecast.drift import Drift
+from forecast.errors import ConfigError, DataError
+from forecast.evaluation import name_of, score_stores
 from forecast.forecasters import InputMode, choose_device, load_model, packaged
 from forecast.identity import unchanged
 from forecast.model.baselines import COMPONENT_SLOTS
 from forecast.output import ForecastWriter, create_store
 from forecast.parallel import Once, Spread, spread
-from forecast.rollout import rollout
+from forecast.rollout import rollout, teacher_forced
 from forecast.schema import open_forecast_store, open_sequence_store
 from forecast.scores import Scores
 from forecast.stage import Stage
 from forecast.staging import refuse_existing, refusing_os_errors
+from forecast.types import BEVSequence, StepForecast
 
 Progress = Callable[[int, int], None]
 GIF_SEQUENCES = 3
@@ -47,6 +49,7 @@ class RolloutRequest:
         horizon: Leads.
         input_mode: Whether the history's ids are read.
         mirror: Whether the forecast is averaged with that of the mirrored scene.
+        teacher_forced: Whether every lead starts from the true frames before it.
         limit: Only the first so many sequences.
         batch_size: Sequences at a time.
         device: "auto" or torch's name of a device.
@@ -64,6 +67,7 @@ class RolloutRequest:
     horizon: int = 6
     input_mode: InputMode = "tracked"
     mirror: bool = False
+    teacher_forced: bool = False
     limit: int | None = None
     batch_size: int = 8
     device: str = "auto"
@@ -115,6 +119,14 @@ def break_down(
     chosen = [name for name in breakdown.QUESTIONS if name in questions]
     with unchanged(forecast, data):
         return breakdown.break_down(forecast, data, chosen, _counted(progress))
+
+
+def measure_drift(
+    forecast: str, data: str, against: Sequence[str] = (), progress: Progress | None = None
+) -> Drift:
+    """Scores lead by lead, and the gain over others; see ``forecast.drift.measure_drift``."""
+    with unchanged(forecast, data, *against):
+        return drift.measure_drift(forecast, data, against, _counted(progress))
 
 
 def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:
@@ -190,11 +202,22 @@ class _Work:
 
     def __init__(self, request: RolloutRequest) -> None:
         self.request = request
+        if request.teacher_forced and request.input_mode == "detected":
+            raise ConfigError(
+                "tracked input for --teacher-forced, so that ids persist from lead to lead",
+                "detected input",
+                "leave one of them out",
+            )
         self.reader = SequenceReader(request.data or packaged("sample.zarr"))
         self.device = choose_device(request.device)
         self.model, self.about = load_model(
             request.model, self.reader, self.device, request.input_mode, request.mirror
         )
+        self.how = {
+            "rollout": "teacher-forced" if request.teacher_forced else "free-running",
+            "input": request.input_mode,
+            "data": self.reader.path,
+        }
         self.count = min(request.limit or len(self.reader), len(self.reader))
         if self.count < 1:
             found = f"none in {self.reader.path}"
@@ -209,11 +232,10 @@ class _Work:
         return {
             "version": __version__,
             "model": self.about,
-            "data": self.reader.path,
+            **self.how,
             "contents": hashlib.sha256(json.dumps(about).encode()).hexdigest(),
             "sequences": self.count,
             "horizon": self.request.horizon,
-            "input": self.request.input_mode,
             "batch size": self.request.batch_size,
             "device": self.device.type,
         }
@@ -227,7 +249,7 @@ class _Work:
             meta,
             horizon=self.request.horizon,
             tracks=self._tracks(),
-            attrs={**self.about, "input": self.request.input_mode, "data": self.reader.path},
+            attrs={**self.about, **self.how},
         )
 
     def forecast(self, url: str, index: int) -> dict[str, Any]:
@@ -235,12 +257,18 @@ class _Work:
         places, contest = self.batches[index], self.contest()
         batch = collate([self.reader[place] for place in places])
         began = time.perf_counter()
-        history = batch.crop(0, self.reader.meta.history).to(self.device)
-        steps = contest.watch("forecast", rollout(self.model, history, self.request.horizon))
+        steps = contest.watch("forecast", self.steps(batch.to(self.device)))
         ForecastWriter(url).write(slice(places.start, places.stop), steps)
         seconds = time.perf_counter() - began
         contest.score(batch, self.reader.scenes[places.start : places.stop])
         return {"seconds": seconds, "counted": contest.counted()}
+
+    def steps(self, batch: BEVSequence) -> Iterator[StepForecast]:
+        """The leads that were asked for; only teacher forcing is handed the future."""
+        history, horizon = self.reader.meta.history, self.request.horizon
+        if self.request.teacher_forced:
+            return teacher_forced(self.model, batch, history, horizon)
+        return rollout(self.model, batch.crop(0, history), horizon)
 
     def contest(self) -> Contest:
         """A contest in which nothing is counted yet."""
@@ -254,7 +282,7 @@ class _Work:
             record = stage.record(index)
             contest.merge(record["counted"])
             seconds += record["seconds"]
-        return seconds, contest.results(str(self.about["model"]))
+        return seconds, contest.results(name_of({**self.about, **self.how}))
 
     def _tracks(self) -> int:
         """How many ids a forecast may use."""

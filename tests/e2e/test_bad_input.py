@@ -17,7 +17,7 @@ import zarr
 from forecast import cli
 from forecast.grid import BEVGrid
 from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
-from tests.support import Mover, sequence_store
+from tests.support import Mover, forecast_store, sequence_store
 
 Refused = Callable[..., str]
 
@@ -426,6 +426,16 @@ def test_rollout_without_space_leaves_nothing(store: Path, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == [store.name]
 
 
+def test_rollout_refuses_to_force_beyond_the_truth(refused: Refused, store: Path) -> None:
+    line = roll_out(refused, store, "constant-turn", "--teacher-forced", "--horizon", "8")
+    assert "1 to 7 steps" in line
+
+
+def test_rollout_refuses_to_force_detected_input(refused: Refused, store: Path) -> None:
+    line = roll_out(refused, store, "components-cv", "--teacher-forced", "--input", "detected")
+    assert "--teacher-forced" in line
+
+
 # --- evaluate
 
 
@@ -435,6 +445,27 @@ def test_evaluate_refuses_a_sequence_store_as_a_forecast(refused: Refused, store
 
 def test_evaluate_refuses_a_missing_forecast(refused: Refused, store: Path) -> None:
     assert "none.zarr" in refused("evaluate", "none.zarr", "--data", str(store))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--by", "lead", "--drift"), ("--against", "b.zarr"), ("--by", "lead", "--against", "b.zarr")],
+)
+def test_evaluate_refuses_questions_that_exclude_each_other(
+    arguments: tuple[str, ...], refused: Refused
+) -> None:
+    assert "--drift" in refused("evaluate", "a.zarr", "--data", "d.zarr", *arguments)
+
+
+def test_evaluate_refuses_to_compare_forecasts_of_others(
+    refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    others = sequence_store(tmp_path / "others.zarr", [[Mover(0, 0)]], first=7)
+    ours, theirs = (
+        forecast_store(tmp_path / f"{n}.zarr", s) for n, s in ((1, str(store)), (2, others))
+    )
+    line = refused("evaluate", ours, "--data", str(store), "--drift", "--against", theirs)
+    assert f"others in {theirs}" in line
 
 
 # --- helpers
