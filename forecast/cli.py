@@ -229,16 +229,22 @@ def rollout(
     input_mode: Annotated[
         InputMode, typer.Option("--input", help="Whether the history comes with tracked ids.")
     ] = InputMode.tracked,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Ask the mirrored scene too: nearer, twice the time.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(help="Only the first so many sequences.")] = None,
     batch_size: Annotated[int, typer.Option(help="Sequences at a time.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there already.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where the time went, stage by stage.")
+    ] = False,
 ) -> None:
     """Forecast every sequence of a store, and score it where the truth is known."""
     _check_counts(horizon=horizon, limit=limit, batch_size=batch_size)
-    from forecast import console, workflows
+    from forecast import console, profiling, workflows
 
     request = workflows.RolloutRequest(
         data=data,
@@ -247,14 +253,16 @@ def rollout(
         gif=gif or None,
         horizon=horizon,
         input_mode=input_mode.value,
+        mirror=mirror,
         limit=limit,
         batch_size=batch_size,
         device=device,
         overwrite=overwrite,
     )
-    with console.progress("sequences") as progress:
+    with console.progress("sequences") as progress, profiling.watched(profile) as stages:
         summary = workflows.rollout_to_store(request, progress)
     console.print_rollout_summary(summary)
+    console.print_stage_times(stages)
 
 
 @app.command()
