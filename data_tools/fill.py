@@ -100,5 +100,5 @@ def _clip(edges: Index, shape: tuple[int, int]) -> tuple[Index, NDArray[np.bool_
             shift = (border - here[:, axis]) * span[:, 1 - axis] / span[:, axis]
             cut[chosen, end, axis] = border
             cut[chosen, end, 1 - axis] += np.trunc(shift).astype(np.int64)
-    shown: NDArray[np.bool_] = ((cut >= 0) & (cut <= highest)).all(axis=(1, 2))
-    return cut, shown
+    within: NDArray[np.bool_] = (cut >= 0) & (cut <= highest)
+    return cut, np.logical_and.reduce(within, axis=(1, 2))

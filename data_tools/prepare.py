@@ -21,12 +21,13 @@ from data_tools import windows
 from data_tools.classes import class_of
 from data_tools.options import PrepareOptions
 from data_tools.parallel import Spread, spread
+from data_tools.protocols import PROTOCOLS
 from data_tools.scene import Scene
 from data_tools.sources import Source, source
 from data_tools.stage import Record, Stage
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
 from forecast.errors import DataError
-from forecast.schema import MAP_LAYERS, Protocol, SequenceMeta
+from forecast.schema import MAP_LAYERS, SequenceMeta
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
 
@@ -182,7 +183,7 @@ def _meta(origin: Source, records: Sequence[Record], options: PrepareOptions) ->
         horizon=options.horizon,
         classes=options.classes,
         map_layers=MAP_LAYERS if any(record.has_map for record in records) else (),
-        protocol=Protocol().to_attrs(),
+        protocol=PROTOCOLS[options.protocol].to_attrs(),
         created_by=f"bev-forecast {forecast.__version__}",
     )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from forecast.errors import DataError
 from forecast.metrics import MOVING_DISTANCE_M
-from forecast.schema import SequenceMeta, refusing_damage
+from forecast.schema import SequenceMeta, protocol_text, refusing_damage
 from forecast.scores import open_pair
 
 Question = Literal["class", "lead", "speed", "manoeuvre", "seen", "distance"]
@@ -62,6 +62,7 @@ class Row:
         aside: Mean distance across it, metres.
         displacement: Mean distance, metres.
         found: Share whose masks overlap by an IoU above one half.
+        protocol: By which the truth's masks were drawn, name and hash.
     """
 
     question: str
@@ -72,6 +73,7 @@ class Row:
     aside: float | None
     displacement: float | None
     found: float
+    protocol: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -111,7 +113,8 @@ def break_down(
         with refusing_damage(forecast_path):
             guess = forecast[["instance", "pose"]].isel(sequence=index).load()
         found.append(errors_of(truth, guess, meta))
-    return [row for question in questions for row in _rows(question, found)]
+    protocol = protocol_text(meta.protocol)
+    return [row for question in questions for row in _rows(question, found, protocol)]
 
 
 def errors_of(truth: xr.Dataset, guess: xr.Dataset, meta: SequenceMeta) -> Errors:
@@ -208,7 +211,7 @@ def _name(turn: float, before: float, after: float) -> str:
     return "keeps its speed"
 
 
-def _rows(question: Question, found: list[Errors]) -> list[Row]:
+def _rows(question: Question, found: list[Errors], protocol: str) -> list[Row]:
     if not found:
         return []
     group = np.concatenate([errors.group[question] for errors in found])
@@ -229,6 +232,7 @@ def _rows(question: Question, found: list[Errors]) -> list[Row]:
                 aside=_mean(np.abs(aside[made])),
                 displacement=_mean(np.hypot(along[made], aside[made])),
                 found=float(hit[own].mean()),
+                protocol=protocol,
             )
         )
     return rows
