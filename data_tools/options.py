@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from data_tools import centre
+from data_tools.protocols import PROTOCOLS
 from forecast.errors import ConfigError
 from forecast.grid import GRIDS, BEVGrid
 from forecast.schema import DEFAULT_CLASSES
@@ -26,6 +27,7 @@ class PrepareOptions:
         classes: Class names drawn, in the order of their labels; other classes are left out.
         map_classes: Pairs of a source's own label and the class that it becomes, before the table
             of :mod:`data_tools.classes`.
+        protocol: Name of the rules by which tracks become labels (:mod:`data_tools.protocols`).
         settings: Pairs of name and value that the source understands.
         workers: Processes; 1 works in this one.
         scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; it and
@@ -33,7 +35,8 @@ class PrepareOptions:
         resume: Whether to go on with an interrupted run of the same inputs and options.
 
     Raises:
-        ConfigError: A number is out of its range, a class is named twice, or a centre is none.
+        ConfigError: A number is out of its range, a class is named twice, or a centre or protocol
+            is none.
     """
 
     grid: BEVGrid = GRIDS["bev-100m"]
@@ -45,6 +48,7 @@ class PrepareOptions:
     phases: int = 1
     classes: tuple[str, ...] = DEFAULT_CLASSES
     map_classes: tuple[tuple[str, str], ...] = ()
+    protocol: str = "exact"
     settings: tuple[tuple[str, str], ...] = ()
     workers: int = 1
     scheduler: str | None = None
@@ -56,6 +60,9 @@ class PrepareOptions:
                 raise ConfigError(
                     f"{name} of 1 or more", str(getattr(self, name)), f"correct --{name}"
                 )
+        if self.protocol not in PROTOCOLS:
+            known = ", ".join(PROTOCOLS)
+            raise ConfigError(f"a protocol: {known}", repr(self.protocol), "correct --protocol")
         if not 0 < self.dt_s < float("inf"):
             raise ConfigError("dt above 0 s", f"{self.dt_s:g}", "correct --dt")
         centre.parse(self.centre)

@@ -19,13 +19,14 @@ import forecast
 from data_tools import dense, windows
 from data_tools.classes import class_of
 from data_tools.options import PrepareOptions
+from data_tools.protocols import PROTOCOLS
 from data_tools.scene import DenseScene, Scene
 from data_tools.sources import Source, source
 from data_tools.stage import Record, Stage
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
 from forecast.errors import DataError
 from forecast.parallel import Spread, spread
-from forecast.schema import MAP_LAYERS, Protocol, SequenceMeta
+from forecast.schema import MAP_LAYERS, SequenceMeta
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
 
@@ -148,6 +149,10 @@ def _draw(
     """The sequences of a scene, and what its record says of it beside their number and sizes."""
     notes = Counter(scene.notes)
     if isinstance(scene, DenseScene):
+        if options.protocol != "exact":
+            raise DataError(
+                f"tracks for --protocol {options.protocol} to draw", f"rasters in {unit}", "drop it"
+            )
         number, frames = dense.class_numbers(scene, options, named)
         about = Record(
             unit,
@@ -191,7 +196,7 @@ def _meta(
         horizon=options.horizon,
         classes=options.classes,
         map_layers=MAP_LAYERS if any(record.has_map for record in records) else (),
-        protocol=(Protocol() if layout.tracks else dense.WARPED).to_attrs(),
+        protocol=(PROTOCOLS[options.protocol] if layout.tracks else dense.WARPED).to_attrs(),
         created_by=f"bev-forecast {forecast.__version__}",
     )
 

@@ -73,7 +73,7 @@ def rasterise_boxes(
     start = (frame[box] * grid.height + row) * grid.width + column[:, 0]
     label = np.zeros(frames * grid.height * grid.width, np.uint16)
     # Of repeated indices the last is kept, which is the smallest box.
-    label[_ranges(start, count)] = np.repeat(value[box], count)
+    label[ranges(start, count)] = np.repeat(value[box], count)
     return label.reshape(frames, grid.height, grid.width)
 
 
@@ -145,7 +145,7 @@ def _crossings(edges: Array, grid: BEVGrid) -> tuple[Index, Index, Index, Index]
     first = np.searchsorted(grid.y_m, low[:, 1])
     count = np.searchsorted(grid.y_m, high[:, 1]) - first
     edge = np.repeat(np.arange(len(edges)), count)
-    row = _ranges(first, count)
+    row = ranges(first, count)
     low, high = low[edge], high[edge]
     along = (grid.y_m[row] - low[:, 1]) / (high[:, 1] - low[:, 1])
     x_m = low[:, 0] + along * (high[:, 0] - low[:, 0])
@@ -178,7 +178,7 @@ def _trace(segments: Array, grid: BEVGrid) -> NDArray[np.bool_]:
     length = np.linalg.norm(segments[:, 1] - segments[:, 0], axis=1)
     count = np.ceil(4 * length / grid.resolution_m).astype(np.int64) + 1
     segment = np.repeat(np.arange(len(segments)), count)
-    along = _ranges(np.zeros_like(count), count) / np.maximum(count - 1, 1)[segment]
+    along = ranges(np.zeros_like(count), count) / np.maximum(count - 1, 1)[segment]
     start, end = segments[segment, 0], segments[segment, 1]
     points = start + along[:, None] * (end - start)
     points = points[grid.contains(points[:, 0], points[:, 1])]
@@ -187,7 +187,7 @@ def _trace(segments: Array, grid: BEVGrid) -> NDArray[np.bool_]:
     return layer
 
 
-def _ranges(start: Index, count: Index) -> Index:
+def ranges(start: Index, count: Index) -> Index:
     """``start, start + 1, ..., start + count - 1`` of each entry, one after the other."""
     before = np.cumsum(count) - count
     ranges: Index = np.arange(count.sum()) + np.repeat(start - before, count)

@@ -44,6 +44,8 @@ class Scene:
         ego_pose: ``(T, 3)`` x, y, yaw of the ego; NaN where it is not known: no sequence around it
             is made that needs those frames.
         map: Lines and polygons; empty where the source has no map.
+        hidden: ``(N, T)`` whether the source says that an agent is hardly visible (by 40 % at
+            most); None where it says nothing.
         notes: Counts of what the source had to repair or leave out, by reason.
     """
 
@@ -55,6 +57,7 @@ class Scene:
     state: NDArray[np.float64]
     ego_pose: NDArray[np.float64]
     map: tuple[MapElement, ...] = ()
+    hidden: NDArray[np.bool_] | None = None
     notes: dict[str, int] = field(default_factory=dict)
 
 

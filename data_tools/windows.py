@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,8 @@ from numpy.typing import NDArray
 from data_tools.centre import paths
 from data_tools.geometry import poses_to_frame
 from data_tools.options import PrepareOptions
-from data_tools.rasterise import (
-    MapEdges,
-    lane_points,
-    map_edges,
-    rasterise_boxes,
-    rasterise_map,
-)
+from data_tools.protocols import PROTOCOLS, Traffic
+from data_tools.rasterise import MapEdges, lane_points, map_edges, rasterise_map
 from data_tools.scene import Scene
 from forecast.errors import DataError
 from forecast.schema import MAX_INSTANCE_ID
@@ -37,7 +32,8 @@ class Sequence:
         semantic: ``(T, H, W)`` 0 background, k = class k - 1.
         instance: ``(T, H, W)`` 0 background, else track + 1.
         map: ``(M, H, W)`` 0/1 by layer; only zeros for a scene without a map.
-        track_state: ``(N, T, 5)`` x, y, yaw, length, width; NaN where absent.
+        track_state: ``(N, T, 5)`` x, y, yaw, length, width; NaN where absent; the true tracks,
+            whatever the protocol draws.
         track_class: ``(N,)`` class of each track, from 1.
         ego_pose: ``(T, 3)`` x, y, yaw of the grid's centre.
         map_point: ``(P, 3)`` x, y, yaw of lane centres inside the grid.
@@ -63,11 +59,13 @@ class Tracks:
     Args:
         state: ``(N, T, 5)`` in the world frame, NaN in all five where absent.
         label: ``(N,)`` class, from 1.
+        hidden: ``(N, T)`` whether hardly visible; False where the source does not say.
         notes: What was kept, by the source's labels, and what was left out, by reason.
     """
 
     state: Array
     label: NDArray[np.uint8]
+    hidden: NDArray[np.bool_]
     notes: dict[str, int]
 
 
@@ -99,7 +97,8 @@ def usable_tracks(
     bad = given & ~drawable & (label > 0)[:, None]
     notes["boxes without a finite pose or size"] = int(bad.sum())
     state = np.where(drawable[..., None], scene.state, np.nan)
-    return Tracks(state[kept], label[kept], notes)
+    hidden = np.zeros(given.shape, bool) if scene.hidden is None else scene.hidden
+    return Tracks(state[kept], label[kept], hidden[kept], notes)
 
 
 def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator[Sequence]:
@@ -118,9 +117,14 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
         for window, present in spans(path, options):
             pose = path[present]
             yield _sequence(
-                poses_to_frame(tracks.state[:, window], pose),
+                Traffic(
+                    poses_to_frame(tracks.state[:, window], pose),
+                    tracks.hidden[:, window],
+                    poses_to_frame(path[window], pose),
+                    float(pose[2]),
+                    options.history,
+                ),
                 tracks.label,
-                poses_to_frame(path[window], pose),
                 edges.to_frame(pose),
                 poses_to_frame(points, pose),
                 float(scene.time_s[present]),
@@ -143,32 +147,29 @@ def spans(path: Array, options: PrepareOptions) -> Iterator[tuple[slice, int]]:
 
 
 def _sequence(
-    state: Array,
+    traffic: Traffic,
     label: NDArray[np.uint8],
-    ego_pose: Array,
     edges: MapEdges,
     points: Array,
     init_time: float,
     options: PrepareOptions,
 ) -> Sequence:
-    grid = options.grid
-    inside: NDArray[np.bool_] = grid.contains(state[..., 0], state[..., 1])  # False where NaN
+    grid, places = options.grid, traffic.state
+    inside: NDArray[np.bool_] = grid.contains(places[..., 0], places[..., 1])  # False where NaN
     kept = _by_first_appearance(inside)
     if len(kept) > MAX_INSTANCE_ID:
         raise DataError(f"at most {MAX_INSTANCE_ID} agents", str(len(kept)), "use a smaller grid")
-    state, label = state[kept], label[kept]
-    track, frame = np.nonzero(np.isfinite(state[..., 0]))
-    instance = rasterise_boxes(
-        state[track, frame], frame, (track + 1).astype(np.uint16), options.frames, grid
-    )
+    traffic = replace(traffic, state=places[kept], hidden=traffic.hidden[kept])
+    label = label[kept]
+    instance = PROTOCOLS[options.protocol].draw(traffic, grid)
     label_of_id = np.concatenate([np.zeros(1, np.uint8), label])
     return Sequence(
         semantic=label_of_id[instance],
         instance=instance,
         map=rasterise_map(edges, grid),
-        track_state=state.astype(np.float32),
+        track_state=traffic.state.astype(np.float32),
         track_class=label,
-        ego_pose=ego_pose,
+        ego_pose=traffic.ego_pose,
         map_point=points[grid.contains(points[:, 0], points[:, 1])].astype(np.float32),
         bev=np.empty((options.frames, 0, *grid.shape), np.float32),
         init_time=init_time,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from forecast.errors import DataError
 from forecast.evaluation import open_pair
 from forecast.metrics import FOUND_IOU, MOVING_DISTANCE_M, iou_by_id
-from forecast.schema import SequenceMeta, refusing_damage
+from forecast.schema import SequenceMeta, protocol_text, refusing_damage
 
 Question = Literal["class", "lead", "speed", "manoeuvre", "seen", "distance"]
 QUESTIONS: tuple[Question, ...] = get_args(Question)
@@ -61,6 +61,7 @@ class Row:
         aside: Mean distance across it, metres.
         displacement: Mean distance, metres.
         found: Share whose masks overlap by an IoU above one half.
+        protocol: By which the truth's masks were drawn, name and hash.
     """
 
     question: str
@@ -71,6 +72,7 @@ class Row:
     aside: float | None
     displacement: float | None
     found: float
+    protocol: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -110,7 +112,8 @@ def break_down(
         with refusing_damage(forecast_path):
             guess = forecast[["instance", "pose"]].isel(sequence=index).load()
         found.append(errors_of(truth, guess, meta))
-    return [row for question in questions for row in _rows(question, found)]
+    protocol = protocol_text(meta.protocol)
+    return [row for question in questions for row in _rows(question, found, protocol)]
 
 
 def errors_of(truth: xr.Dataset, guess: xr.Dataset, meta: SequenceMeta) -> Errors:
@@ -197,7 +200,7 @@ def _name(turn: float, before: float, after: float) -> str:
     return "keeps its speed"
 
 
-def _rows(question: Question, found: list[Errors]) -> list[Row]:
+def _rows(question: Question, found: list[Errors], protocol: str) -> list[Row]:
     if not found:
         return []
     group = np.concatenate([errors.group[question] for errors in found])
@@ -218,6 +221,7 @@ def _rows(question: Question, found: list[Errors]) -> list[Row]:
                 aside=_mean(np.abs(aside[made])),
                 displacement=_mean(np.hypot(along[made], aside[made])),
                 found=float(hit[own].mean()),
+                protocol=protocol,
             )
         )
     return rows

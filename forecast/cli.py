@@ -126,6 +126,9 @@ def prepare(
         list[str] | None,
         typer.Option(metavar="NATIVE=CLASS", help="Count a label of the source as a class."),
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="Label rules: exact, fiery, uniad or powerbev.")
+    ] = "exact",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change one setting of the source."),
@@ -154,6 +157,7 @@ def prepare(
         phases=phases,
         classes=tuple(name.strip() for name in classes.split(",")),
         map_classes=tuple(parse_pair(text, "--map-class") for text in map_class or []),
+        protocol=protocol,
         settings=tuple(parse_pair(text, "--set") for text in set_ or []),
         workers=os.cpu_count() or 1 if workers is None else workers,
         scheduler=scheduler,

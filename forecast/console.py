@@ -226,6 +226,8 @@ def print_scores(scores: Scores) -> None:
 
 def print_breakdown(rows: Sequence[Row]) -> None:
     """Errors on moving agents, a table for each question."""
+    for protocol in dict.fromkeys(row.protocol for row in rows):
+        print(f"moving agents, protocol {protocol}")
     for question in dict.fromkeys(row.question for row in rows):
         table = Table(box=None, pad_edge=False)
         table.add_column(question, no_wrap=True)
@@ -299,8 +301,14 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
 
 
 def print_scope(scores: Scores) -> None:
-    """What was scored."""
-    print(f"{scores.sequences} sequences from {scores.scenes} scenes, {scores.horizon} leads")
+    """What was scored, and by which labels; a line more where the forecast was made from others."""
+    from forecast.schema import protocol_text
+
+    drawn, made_from = protocol_text(scores.protocol), protocol_text(scores.forecast_protocol)
+    scope = f"{scores.sequences} sequences from {scores.scenes} scenes, {scores.horizon} leads"
+    print(f"{scope}, protocol {drawn}" if scores.protocol else scope)
+    if scores.forecast_protocol and made_from != drawn:
+        print(f"the forecast is of a store of another protocol, {made_from}")
 
 
 def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:

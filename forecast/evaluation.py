@@ -61,6 +61,7 @@ def provenance(
     """What the scores of a forecast store say of where they come from."""
     return {
         "protocol": meta.protocol,
+        "forecast_protocol": forecast.attrs.get("protocol", {}),
         "model": name_of(forecast.attrs),
         "data": data_path,
         "dt_s": meta.dt_s,

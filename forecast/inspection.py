@@ -18,6 +18,7 @@ from forecast.schema import (
     open_forecast_store,
     open_sequence_store,
     open_store,
+    protocol_text,
     refusing_damage,
 )
 
@@ -54,7 +55,7 @@ def _sequence_facts(dataset: xr.Dataset, meta: SequenceMeta) -> dict[str, str]:
         "classes": _class_counts(dataset, meta.classes),
         **_motion_facts(dataset, meta),
         "map layers": ", ".join(meta.map_layers) or "none",
-        "protocol": f"{meta.protocol.get('name')} ({meta.protocol.get('hash')})",
+        "protocol": protocol_text(meta.protocol),
         "created by": meta.created_by,
     }
 
@@ -70,6 +71,7 @@ def _forecast_facts(dataset: xr.Dataset) -> dict[str, str]:
         "leads": str(dataset.sizes["lead"]),
         "grid": _grid_text(BEVGrid.from_attrs(dataset.attrs["grid"])),
         "classes": ", ".join(dataset.attrs["classes"]),
+        "protocol": protocol_text(dataset.attrs.get("protocol", {})),
     } | plain
 
 

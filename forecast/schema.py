@@ -58,6 +58,7 @@ class Protocol:
 
     ``exact``: boxes are moved analytically into the present ego frame and rasterised once; a
     cell belongs to a box if its centre lies inside; smaller boxes are drawn over larger ones.
+    Others are kinds of it with rules of their own (:mod:`data_tools.protocols`).
     """
 
     name: str = "exact"
@@ -71,9 +72,14 @@ class Protocol:
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def to_attrs(self) -> dict[str, str]:
+    def to_attrs(self) -> dict[str, Any]:
         """The rules and their hash, for a store's attributes."""
         return {**asdict(self), "hash": self.hash}
+
+
+def protocol_text(attrs: Mapping[str, Any]) -> str:
+    """A protocol, as a store's attributes have it, by name and hash."""
+    return f"{attrs.get('name')} ({attrs.get('hash')})"
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class SequenceMeta:
     horizon: int
     classes: tuple[str, ...]
     map_layers: tuple[str, ...]
-    protocol: Mapping[str, str]
+    protocol: Mapping[str, Any]
     created_by: str
 
     def to_attrs(self) -> dict[str, Any]:

@@ -59,13 +59,17 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """What `forecast evaluate` prints: scores per class and what they were computed from."""
+    """What `forecast evaluate` prints: scores per class and what they were computed from.
+
+    ``protocol`` is that of the truth, ``forecast_protocol`` that of the store which was rolled out.
+    """
 
     classes: dict[str, ClassScores]
     sequences: int
     scenes: int
     horizon: int
-    protocol: Mapping[str, str] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    forecast_protocol: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
     data: str = ""
     dt_s: float | None = None
@@ -74,7 +78,8 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; an undefined score is null."""
-        return asdict(self) | {"protocol": dict(self.protocol)}
+        protocols = {"protocol": self.protocol, "forecast_protocol": self.forecast_protocol}
+        return asdict(self) | {name: dict(rules) for name, rules in protocols.items()}
 
 
 class Accumulator:

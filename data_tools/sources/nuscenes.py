@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 
 STEP_S = 0.5
 JITTER_S = 0.2
+HARDLY = 1  # the token of "visible by 40 % at most"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class NuScenes:
 
     Args:
         min_visibility: Annotations less visible than this are left out, 1 to 4: 2 leaves out
-            what is visible by 40 % at most, as published label protocols do.
+            what is visible by 40 % at most, altogether; published label protocols leave it out
+            of the labels (``PrepareOptions.protocol``).
 
     Raises:
         ConfigError: ``min_visibility`` is out of its range.
@@ -86,8 +88,11 @@ class NuScenes:
         time_us = np.array([whole.keyframes[token].time_us for token in samples])
         frame = frame_numbers((time_us - time_us[:1]) * 1e-6, STEP_S, JITTER_S, unit)
         ego_pose = _ego(whole, samples, frame, unit)
-        seen, hidden = self._boxes(whole, samples, frame, unit)
+        seen, obscured, left_out = self._boxes(whole, samples, frame, unit)
         tracks = stack(seen, len(ego_pose), unit)
+        place = {track: number for number, track in enumerate(tracks.track_id)}
+        hidden = np.zeros(tracks.state.shape[:2], bool)
+        hidden[[place[track] for track in seen.track], seen.frame] = obscured
         time_s = STEP_S * np.arange(len(ego_pose), dtype=np.float64)
         every = decimate(time_s, dt_s, unit)
         return Scene(
@@ -98,14 +103,15 @@ class NuScenes:
             track_class=tracks.track_class,
             state=tracks.state[:, every],
             ego_pose=ego_pose[every],
+            hidden=hidden[:, every],
             map=_map(folder, whole.locations.get(log, ""), ego_pose, unit),
-            notes={**tracks.notes, "boxes less visible than asked for": hidden},
+            notes={**tracks.notes, "boxes less visible than asked for": left_out},
         )
 
     def _boxes(
         self, whole: Tables, samples: Sequence[str], frame: NDArray[np.int64], unit: str
-    ) -> tuple[Observations, int]:
-        """The annotations that are visible enough, and how many are not."""
+    ) -> tuple[Observations, NDArray[np.bool_], int]:
+        """The annotations that are visible enough, which of them hardly, and how many are not."""
         every = [
             (int(number), box)
             for sample, number in zip(samples, frame, strict=True)
@@ -127,7 +133,8 @@ class NuScenes:
             np.array([whole.categories[box.instance] for box in boxes]),
             np.column_stack([place[:, :2], headings(turned), length, width]),
         )
-        return seen, len(every) - len(shown)
+        hardly = np.array([box.visibility == HARDLY for box in boxes], bool)
+        return seen, hardly, len(every) - len(shown)
 
 
 def _places(text: str) -> list[str]:

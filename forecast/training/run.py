@@ -20,6 +20,7 @@ from forecast.data.reader import SequenceReader
 from forecast.errors import CheckpointError, ConfigError, DataError, TrainingError
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
+from forecast.schema import protocol_text
 from forecast.training.module import ForecastTraining
 from forecast.training.state import KeepState, StateFile
 from forecast.training.watch import Watch
@@ -281,6 +282,7 @@ def _check_alike(first: SequenceReader, other: SequenceReader) -> None:
         ("map layers", first.meta.map_layers, other.meta.map_layers),
         ("bev channels", first.bev_channels, other.bev_channels),
         ("dt_s", first.meta.dt_s, other.meta.dt_s),
+        ("protocol", protocol_text(first.meta.protocol), protocol_text(other.meta.protocol)),
     ):
         if wanted != found:
             raise DataError(

@@ -80,6 +80,15 @@ def test_boxes_less_visible_than_asked_for_are_left_out_and_counted(tmp_path):
     assert made.notes["boxes less visible than asked for"] == 3
 
 
+def test_hardly_visible_boxes_stay_in_the_tracks_and_are_marked(tmp_path):
+    tables = version()
+    for box, level in zip(tables["sample_annotation"][:3], "121", strict=True):
+        box["visibility_token"] = level
+    made = read(tmp_path, tables)
+    assert np.isfinite(made.state[0, :, 0]).all()
+    assert np.flatnonzero(made.hidden[0]).tolist() == [0, 2]
+
+
 def test_settings_come_from_text_and_are_checked():
     assert source("nuscenes", {"min_visibility": "2"}) == NuScenes(min_visibility=2)
     for wrong in ({"min_visibility": "5"}, {"min_visibility": "much"}, {"visible": "2"}):

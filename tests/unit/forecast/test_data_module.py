@@ -48,6 +48,16 @@ def test_validation_on_other_map_layers_is_refused(tmp_path: Path) -> None:
         run_training(CONFIG, [store], str(tmp_path / "val.zarr"), str(tmp_path / "run"), False)
 
 
+def test_stores_of_different_protocols_do_not_teach_one_model(tmp_path: Path) -> None:
+    store = sequence_store(tmp_path / "train.zarr", [[Mover(0.0, 0.0)]])
+    other: xr.Dataset = sequence_dataset([[Mover(0.0, 0.0)]])
+    other.attrs["protocol"] = {**other.attrs["protocol"], "name": "fiery", "hash": "11fb4fac2e43"}
+    other.to_zarr(tmp_path / "other.zarr", zarr_format=3, consolidated=False)
+    both = [store, str(tmp_path / "other.zarr")]
+    with pytest.raises(DataError, match=r"protocol exact \(.* in all stores; got fiery \(11fb"):
+        run_training(CONFIG, both, None, str(tmp_path / "run"), False)
+
+
 def test_every_process_draws_its_own_share_of_an_epoch() -> None:
     shares = [BatchOrder([10, 6], 2, seed=3, rank=rank, replicas=2) for rank in range(2)]
     drawn = [list(share) for share in shares]
