@@ -1,7 +1,7 @@
 """Checkpoints for sharing: weights in safetensors, everything else in JSON beside them.
 
 ``model.safetensors`` holds tensors only and cannot run code; ``model.json`` says what they are and
-carries the hash of the weights, so that a damaged or exchanged file is refused.
+carries the hashes of the weights and of itself, so that a damaged or exchanged file is refused.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ from forecast import __version__
 from forecast.errors import CheckpointError, ConfigError
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs
-
-SCHEMA = "bev-forecaster/2"
+from forecast.note import SCHEMA, read_note, sealed
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ def save_checkpoint(
         CheckpointError: The disk refuses.
     """
     weights = Path(path)
-    temporary = weights.with_name(f".{weights.name}.{os.getpid()}")
+    # One name for all attempts: what a killed one has left is overwritten, not piled up.
+    temporary = weights.with_name(f".{weights.name}.partial")
     note = temporary.with_suffix(".json")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     about = {
@@ -59,6 +59,7 @@ def save_checkpoint(
         "model": asdict(model.spec),
         "inputs": asdict(model.inputs),
         "reads_memory": model.read_memory,
+        "learned_horizon": model.learned_horizon,
         "dt_s": dt_s,
         "training": training,
     }
@@ -66,7 +67,7 @@ def save_checkpoint(
         weights.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary)
         temporary.chmod(0o644)  # safetensors makes files that only their owner may read
-        text = json.dumps(about | {"sha256": _sha256(temporary)}, indent=2)
+        text = json.dumps(sealed(about | {"sha256": _sha256(temporary)}), indent=2)
         note.write_text(text + "\n", encoding="utf-8")
         os.replace(temporary, weights)
         os.replace(note, weights.with_suffix(".json"))
@@ -88,21 +89,22 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: It is missing, damaged, or of another model.
     """
     weights = _weights(Path(path))
-    about = _about(weights.with_suffix(".json"))
+    about = read_note(weights.with_suffix(".json"))
     try:
-        spec = ForecasterSpec(**about["model"])
+        spec = _spec(about["model"])
         inputs = about["inputs"]
         model = Forecaster(
             spec,
             Inputs(tuple(inputs["classes"]), tuple(inputs["map_layers"]), inputs["bev_channels"]),
         )
         model.read_memory = bool(about["reads_memory"])
+        model.learned_horizon = int(about.get("learned_horizon", model.learned_horizon))
         expected, dt_s = str(about["sha256"]), float(about["dt_s"])
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(
             "a model that this version knows",
-            f"{weights.with_suffix('.json')} ({error})",
-            f"use the version that wrote it ({about.get('version')})",
+            f"{weights.with_suffix('.json')}, written by {about.get('version')} ({error})",
+            "use the version that wrote it, or another checkpoint",
         ) from error
     found = _sha256(weights)
     if found != expected:
@@ -133,21 +135,12 @@ def _weights(path: Path) -> Path:
     return weights
 
 
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            "a JSON file beside the weights", f"{path} ({type(error).__name__})", "fetch it anew"
-        ) from error
-    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-        known = about if isinstance(about, dict) else {}
-        raise CheckpointError(
-            f"schema {SCHEMA!r}",
-            f"{known.get('schema')!r} in {path}",
-            f"use another checkpoint, or the version that wrote it ({known.get('version')})",
-        )
-    return about
+def _spec(settings: dict[str, Any]) -> ForecasterSpec:
+    """What an older version did not know yet has its default."""
+    unknown = set(settings) - {field.name for field in fields(ForecasterSpec)}
+    if unknown:
+        raise ValueError(f"unknown in its model: {', '.join(sorted(unknown))}")
+    return ForecasterSpec(**settings)
 
 
 def _sha256(path: Path) -> str:

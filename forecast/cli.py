@@ -233,6 +233,9 @@ def rollout(
     input_mode: Annotated[
         InputMode, typer.Option("--input", help="Whether the history comes with tracked ids.")
     ] = InputMode.tracked,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Ask the mirrored scene too: nearer, twice the time.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(help="Only the first so many sequences.")] = None,
     batch_size: Annotated[int, typer.Option(help="Sequences at a time.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
@@ -251,6 +254,7 @@ def rollout(
         gif=gif or None,
         horizon=horizon,
         input_mode=input_mode.value,
+        mirror=mirror,
         limit=limit,
         batch_size=batch_size,
         device=device,

@@ -41,6 +41,8 @@ def map_tensors(value: _T, function: Callable[[Tensor], Tensor]) -> _T:
 class BEVSequence:
     """A batch of B sequences of T frames, all in the present ego frame (schema ``bev-sequence/1``).
 
+    Rasters may end before the poses do: R <= T frames, at least the history.
+
     Attributes:
         semantic: 0 background, k = class k - 1.
         instance: 0 background, else the instance id, constant through the sequence.
@@ -54,14 +56,14 @@ class BEVSequence:
 
     grid: BEVGrid
     dt_s: float
-    semantic: Int[Tensor, "b t h w"]
-    instance: Int[Tensor, "b t h w"]
+    semantic: Int[Tensor, "b r h w"]
+    instance: Int[Tensor, "b r h w"]
     ego_pose: Float[Tensor, "b t 3"]
     map: Int[Tensor, "b m h w"] | None = None
     track_state: Float[Tensor, "b n t 5"] | None = None
     track_class: Int[Tensor, "b n"] | None = None
     map_point: Float[Tensor, "b p 3"] | None = None
-    bev: Float[Tensor, "b t c h w"] | None = None
+    bev: Float[Tensor, "b r c h w"] | None = None
 
     @property
     def batch(self) -> int:
@@ -71,7 +73,7 @@ class BEVSequence:
     @property
     def frames(self) -> int:
         """Number of frames."""
-        return self.semantic.shape[1]
+        return self.ego_pose.shape[1]
 
     def crop(self, start: int, stop: int, step: int = 1) -> BEVSequence:
         """Every ``step``-th frame from ``start`` to ``stop`` (exclusive).
@@ -88,6 +90,22 @@ class BEVSequence:
             ego_pose=self.ego_pose[:, frames],
             track_state=None if state is None else state[:, :, frames],
             bev=None if bev is None else bev[:, frames],
+        )
+
+    def mirror(self) -> BEVSequence:
+        """The scene as a mirror beside the ego shows it: left and right swapped, the grid's too."""
+        grid, state, points = self.grid, self.track_state, self.map_point
+        signs = self.ego_pose.new_tensor([1.0, -1.0, -1.0, 1.0, 1.0])
+        return replace(
+            self,
+            grid=replace(grid, y_min_m=-grid.y_max_m, y_max_m=-grid.y_min_m),
+            semantic=self.semantic.flip(-2),
+            instance=self.instance.flip(-2),
+            ego_pose=self.ego_pose * signs[:3],
+            map=None if self.map is None else self.map.flip(-2),
+            track_state=None if state is None else state * signs,
+            map_point=None if points is None else points * signs[:3],
+            bev=None if self.bev is None else self.bev.flip(-2),
         )
 
     def to(self, device: torch.device | str) -> BEVSequence:

@@ -18,6 +18,7 @@ from forecast.checkpoint import Checkpoint, load_checkpoint
 from forecast.config import Config
 from forecast.data.reader import SequenceReader, collate
 from forecast.errors import ConfigError, DataError
+from forecast.identity import unchanged
 from forecast.metrics import Forecast, Truth, ceiling
 from forecast.model.baselines import (
     BASELINES,
@@ -26,7 +27,9 @@ from forecast.model.baselines import (
     Baseline,
     Components,
 )
-from forecast.model.forecaster import Detecting
+from forecast.model.detecting import Detecting
+from forecast.model.forecaster import Forecaster
+from forecast.model.mirrored import Mirrored
 from forecast.output import ForecastWriter
 from forecast.rollout import StepModel, rollout
 from forecast.schema import open_forecast_store, open_sequence_store
@@ -37,6 +40,7 @@ from forecast.types import BEVSequence, StepForecast
 Model = StepModel[Any, StepForecast]
 Progress = Callable[[int, int], None]
 GIF_SEQUENCES = 3
+NOT_LEARNED = (*BASELINES, COMPONENTS)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class RolloutRequest:
         gif: Animation to write, or None.
         horizon: Leads.
         input_mode: Whether the history's ids are read.
+        mirror: Whether the forecast is averaged with that of the mirrored scene.
         limit: Only the first so many sequences.
         batch_size: Sequences at a time.
         device: "auto" or torch's name of a device.
@@ -62,6 +67,7 @@ class RolloutRequest:
     gif: str | None = None
     horizon: int = 6
     input_mode: Literal["tracked", "detected"] = "tracked"
+    mirror: bool = False
     limit: int | None = None
     batch_size: int = 8
     device: str = "auto"
@@ -96,7 +102,8 @@ def train(config: Config, data: Sequence[str], val: str | None, output: str, res
 
 def evaluate(forecast: str, data: str, progress: Progress | None = None) -> Scores:
     """Scores a forecast store against a sequence store; see ``forecast.scores.score_stores``."""
-    return score_stores(forecast, data, _counted(progress))
+    with unchanged(forecast, data):
+        return score_stores(forecast, data, _counted(progress))
 
 
 def break_down(
@@ -104,7 +111,8 @@ def break_down(
 ) -> list[Row]:
     """Errors on moving agents by group; see ``forecast.breakdown.break_down``."""
     chosen = [name for name in breakdown.QUESTIONS if name in questions]
-    return breakdown.break_down(forecast, data, chosen, _counted(progress))
+    with unchanged(forecast, data):
+        return breakdown.break_down(forecast, data, chosen, _counted(progress))
 
 
 def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:
@@ -254,6 +262,8 @@ def load_model(
         DataError: The store does not offer what the model was trained on.
     """
     classes = len(reader.meta.classes)
+    if request.mirror and (request.input_mode == "detected" or request.model in NOT_LEARNED):
+        raise ConfigError("--mirror with a learned model and tracked input", "others", "drop it")
     if request.model == COMPONENTS:
         if request.input_mode == "tracked":
             raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
@@ -270,15 +280,22 @@ def load_model(
     checkpoint = load_checkpoint(request.model or packaged("model.safetensors"))
     _check_fit(checkpoint, reader)
     forecaster = checkpoint.model.to(device)
-    model = Detecting(forecaster) if request.input_mode == "detected" else forecaster
     about = {
         "model": "packaged" if request.model is None else request.model,
+        "mirrored": request.mirror,
         "checkpoint_sha256": checkpoint.hash,
         "queries": forecaster.spec.queries,
         "config": checkpoint.training.get("config", {}),
     }
     layers = forecaster.inputs.map_layers
-    return _WithLayers(model, reader.meta.map_layers, layers), about
+    return _WithLayers(_reading(forecaster, request), reader.meta.map_layers, layers), about
+
+
+def _reading(forecaster: Forecaster, request: RolloutRequest) -> Model:
+    """The forecaster, given the input that was asked for."""
+    if request.input_mode == "detected":
+        return Detecting(forecaster)
+    return Mirrored(forecaster) if request.mirror else forecaster
 
 
 class _WithLayers:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import torch
 from torch import Generator, Tensor
 
 from forecast.data.settings import Augmentation
+from forecast.grid import BEVGrid
 from forecast.types import BEVSequence
 
 
 def augment(sequence: BEVSequence, how: Augmentation, history: int, dice: Generator) -> BEVSequence:
     """A varied batch; noise touches only the frames that a model may see."""
     if _toss(how.mirror, dice):
-        sequence = mirror(sequence)
+        sequence = sequence.mirror()
+    if how.scale > 0:
+        sequence = scale(sequence, 1 + how.scale * (2 * float(torch.rand((), generator=dice)) - 1))
     if sequence.map_point is not None and _toss(how.drop_lanes, dice):
         sequence = replace(sequence, map_point=None)
     if sequence.map is not None and _toss(how.drop_map, dice):
@@ -25,21 +28,16 @@ def augment(sequence: BEVSequence, how: Augmentation, history: int, dice: Genera
     return sequence
 
 
-def mirror(sequence: BEVSequence) -> BEVSequence:
-    """Left and right swapped; the grid must be symmetric about y = 0, else nothing changes."""
-    if sequence.grid.y_min_m != -sequence.grid.y_max_m:
-        return sequence
-    state, points = sequence.track_state, sequence.map_point
-    signs = sequence.ego_pose.new_tensor([1.0, -1.0, -1.0, 1.0, 1.0])
+def scale(sequence: BEVSequence, factor: float) -> BEVSequence:
+    """Everything larger by a factor, cells included, so that rasters stay as they are."""
+    grid, state, points = sequence.grid, sequence.track_state, sequence.map_point
+    by = sequence.ego_pose.new_tensor([factor, factor, 1.0, factor, factor])
     return replace(
         sequence,
-        semantic=sequence.semantic.flip(-2),
-        instance=sequence.instance.flip(-2),
-        ego_pose=sequence.ego_pose * signs[:3],
-        map=None if sequence.map is None else sequence.map.flip(-2),
-        track_state=None if state is None else state * signs,
-        map_point=None if points is None else points * signs[:3],
-        bev=None if sequence.bev is None else sequence.bev.flip(-2),
+        grid=BEVGrid(*(factor * edge for edge in astuple(grid))),
+        ego_pose=sequence.ego_pose * by[:3],
+        track_state=None if state is None else state * by,
+        map_point=None if points is None else points * by[:3],
     )
 
 

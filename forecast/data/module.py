@@ -66,7 +66,6 @@ class BatchOrder(Sampler[list[int]]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        # A generator: Lightning asks for the iterator of a resumed epoch before it tells the epoch.
         batches = self._batches()[self.rank :: self.replicas][: len(self)]
         begun, self.skip = self.skip, 0  # only the epoch that was interrupted starts midway
         yield from batches[begun:]
@@ -101,24 +100,32 @@ class SequenceData(pl.LightningDataModule):
         batch_size: Sequences per step and process.
         workers: Processes that read ahead; 0 reads in the training process.
         seed: Of the order of the sequences.
+        raster_frames: How many frames have rasters (see :class:`SequenceReader`); None = all.
 
     Raises:
         DataError: A store cannot be read.
     """
 
     def __init__(
-        self, train: Sequence[str], val: str | None, batch_size: int, workers: int, seed: int
+        self,
+        train: Sequence[str],
+        val: str | None,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        raster_frames: int | None = None,
     ) -> None:
         super().__init__()
-        self.train = tuple(SequenceReader(path) for path in train)
-        self.val = SequenceReader(val) if val is not None else None
+        self.train = tuple(SequenceReader(path, raster_frames) for path in train)
+        self.val = SequenceReader(val, raster_frames) if val is not None else None
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
-        self._skip = 0
+        self._begin = 0, 0
 
     def train_dataloader(self) -> DataLoader[BEVSequence]:
         """Shuffled batches, each of one store."""
         order = self.order()
-        order.skip, self._skip = self._skip, 0
+        # Workers read ahead from the order before Lightning tells it the epoch that is resumed.
+        (order.epoch, order.skip), self._begin = self._begin, (0, 0)
         return self._loader(
             ConcatDataset([_Attempts(reader) for reader in self.train]), batch_sampler=order
         )
@@ -149,14 +156,13 @@ class SequenceData(pl.LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the epoch has come, by the batches trained on rather than read ahead."""
+        """Where to go on, by the batches trained on rather than read ahead: one each step."""
         assert self.trainer is not None
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        ended = progress.is_last_batch
-        return {"skip": 0 if ended else progress.current.ready, "order": self._order_of()}
+        epoch, skip = divmod(self.trainer.global_step, int(self.trainer.num_training_batches))
+        return {"epoch": epoch, "skip": skip, "order": self._order_of()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Starts the next epoch where the saved one was.
+        """Starts with the batch after the last one trained on.
 
         Raises:
             CheckpointError: The batches are others than those of the interrupted run.
@@ -168,7 +174,7 @@ class SequenceData(pl.LightningDataModule):
                 str(ours),
                 "repeat them to resume, or start a run of its own",
             )
-        self._skip = int(state_dict["skip"])
+        self._begin = int(state_dict["epoch"]), int(state_dict["skip"])
 
     def _order_of(self) -> dict[str, Any]:
         """All that the order of the batches depends on, beside seed and epoch."""

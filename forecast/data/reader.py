@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from forecast.errors import DataError
+from forecast.identity import StoreIdentity
 from forecast.schema import SEQUENCE_VARIABLES, open_sequence_store
 from forecast.types import BEVSequence
 
@@ -25,13 +26,17 @@ class SequenceReader(Dataset[BEVSequence]):
 
     Args:
         path: Local path or fsspec URL of a sequence store.
+        raster_frames: How many frames have their rasters returned, from the first; None = all. The
+            truth of training is ``track_state``, so that rasters of the future would be carried
+            from process to process for nothing.
 
     Raises:
         DataError: It is missing, damaged or of another schema.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, raster_frames: int | None = None) -> None:
+        self.path, self.raster_frames = path, raster_frames
+        self.identity = StoreIdentity.of(path)
         dataset, self.meta = open_sequence_store(path)
         self.variables = tuple(name for name in _TENSORS if name in dataset)
         if "track_state" in dataset and "track_class" not in dataset:
@@ -50,9 +55,11 @@ class SequenceReader(Dataset[BEVSequence]):
         """The sequence at ``index``.
 
         Raises:
-            DataError: Its chunk is damaged, a pose of its ego is not finite or a box has no size.
+            DataError: Its chunk is damaged, a pose of its ego is not finite, a box has no size, or
+                the store is no longer the one that was opened.
         """
-        arrays = {name: self._read(name, index) for name in self.variables}
+        with self.identity.checked():
+            arrays = {name: self._read(name, index) for name in self.variables}
         if not np.isfinite(arrays["ego_pose"]).all():
             raise DataError(
                 "finite ego poses",
@@ -66,7 +73,7 @@ class SequenceReader(Dataset[BEVSequence]):
                 "make the store anew with `forecast prepare`",
             )
         self._check_whole(arrays, index)
-        fields = {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
+        fields = {name: self._tensor(name, array) for name, array in arrays.items()}
         return BEVSequence(grid=self.meta.grid, dt_s=self.meta.dt_s, **fields)
 
     def _check_whole(self, arrays: Mapping[str, np.ndarray[Any, Any]], index: int) -> None:
@@ -78,9 +85,11 @@ class SequenceReader(Dataset[BEVSequence]):
         large = (state[..., 3:] >= 2 * grid.resolution_m).all(-1)
         boxes = bool((large & grid.contains(state[..., 0], state[..., 1])).any())
         masks = bool(arrays["semantic"].any()), bool(arrays["instance"].any())
-        if boxes and not all(masks):
+        known = np.isfinite(state[..., 0]).any(-1)
+        lost = (masks[1] and not known.any()) or bool((known & (arrays["track_class"] == 0)).any())
+        if lost or (boxes and not all(masks)):
             raise DataError(
-                "the same agents in semantic, instance and track_state",
+                "the same agents in semantic, instance, track_state and track_class",
                 f"sequence {index} of {self.path} with one of them empty (a file is gone?)",
                 "make the store anew with `forecast prepare`",
             )
@@ -96,7 +105,13 @@ class SequenceReader(Dataset[BEVSequence]):
                 f"a damaged one for sequence {index} of {self.path} ({type(error).__name__})",
                 "make the store anew with `forecast prepare`",
             ) from error
-        return values.astype(_TYPES[SEQUENCE_VARIABLES[name][1]])
+        return values
+
+    def _tensor(self, name: str, array: np.ndarray[Any, Any]) -> Tensor:
+        dims, kind = SEQUENCE_VARIABLES[name]
+        if {"time", "x"} <= set(dims):
+            array = array[: self.raster_frames]
+        return torch.from_numpy(array.astype(_TYPES[kind]))[None]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_arrays": {}}

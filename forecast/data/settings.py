@@ -39,6 +39,8 @@ class Augmentation:
         drop_lanes: Probability of hiding the lane points of a batch.
         drop_map: Probability of hiding the map raster of a batch.
         drop_past: Probability of hiding the oldest frame of a track.
+        scale: Largest change of the scene's size, as a share: a larger scene has longer cars that
+            drive faster on wider streets.
         masks_only: Probability that the history of a batch comes as masks with ids, without boxes:
             what a forecaster of rasters or of detected input sees.
     """
@@ -49,4 +51,5 @@ class Augmentation:
     drop_lanes: float = 0.1
     drop_map: float = 0.1
     drop_past: float = 0.05
+    scale: float = 0.0
     masks_only: float = 0.0

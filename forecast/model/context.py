@@ -5,6 +5,7 @@ In its own frame every agent drives towards +x, so what is learned on one street
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,9 @@ def relative(pose: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 5"]:
 class SetAttention(nn.Module):
     """A row's attention over a small set of its own: other agents, or lane points.
 
+    Each set has one reader, so that keys and values are projected on the reader's side: the same
+    numbers as projecting every member, for a small part of the work.
+
     Args:
         dim: Width of the rows.
         features: Numbers that describe one member of the set.
@@ -82,9 +86,11 @@ class SetAttention(nn.Module):
         self.member = nn.Sequential(
             nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
-        self.key = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden, bias=False)  # no softmax can tell its bias
         self.value = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, dim)
+        self.hide = nn.Dropout(0.0)
+        self.dropout = nn.Dropout(0.0)
 
     def forward(
         self,
@@ -96,17 +102,26 @@ class SetAttention(nn.Module):
         if not valid.numel():
             return rows
         encoded = self.member(members)
-        count, size, hidden = encoded.shape
-        key = self.key(encoded).view(count, size, self.heads, -1).transpose(1, 2)
-        value = self.value(encoded).view(count, size, self.heads, -1).transpose(1, 2)
-        query = self.query(self.norm(rows)).view(count, 1, self.heads, -1).transpose(1, 2)
+        valid = self.hide(valid.to(encoded.dtype)) > 0
         # An empty set would make its softmax NaN: let it read anything, then forget what it read.
         some = valid.any(1, keepdim=True)
-        read = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=(valid | ~some)[:, None, None]
-        )
-        out: Tensor = rows + self.out(read.reshape(count, hidden) * some)
+        logits = self._asks(self.norm(rows)) @ encoded.transpose(1, 2)
+        share = logits.masked_fill(~(valid | ~some)[:, None], -torch.inf).softmax(-1)
+        read = self._values(share @ encoded)
+        out: Tensor = rows + self.dropout(self.out(read * some))
         return out
+
+    def _asks(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n heads h"]:
+        """Queries taken through the keys' projection."""
+        query = self.query(rows)
+        key = self.key.weight.view(self.heads, -1, query.shape[1])
+        query = query.view(len(rows), self.heads, -1) / math.sqrt(key.shape[1])
+        return torch.einsum("nhe,hed->nhd", query, key)
+
+    def _values(self, read: Float[Tensor, "n heads h"]) -> Float[Tensor, "n h"]:
+        """What each head read, projected as every member would have been."""
+        value = self.value.weight.view(self.heads, -1, read.shape[2])
+        return torch.einsum("nhd,hed->nhe", read, value).flatten(1) + self.value.bias
 
 
 class NeighbourAttention(nn.Module):

@@ -31,6 +31,7 @@ class DecoderLayer(nn.Module):
         nn.init.zeros_(self.memory.output_proj.weight)
         self.norm_ffn = nn.LayerNorm(dim)
         self.ffn = nn.Sequential(nn.Linear(dim, ffn), nn.ReLU(), nn.Linear(ffn, dim))
+        self.dropout = nn.Dropout(0.0)
 
     def forward(
         self,
@@ -46,7 +47,7 @@ class DecoderLayer(nn.Module):
         x = self.lanes(x + position, rows, around) - position
         if memory is not None:
             x = x + self._read(self.norm_memory(x) + position, rows, live, around, memory)
-        out: Tensor = x + self.ffn(self.norm_ffn(x))
+        out: Tensor = x + self.dropout(self.ffn(self.norm_ffn(x)))
         return out
 
     def _read(

@@ -10,11 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forecast.errors import ConfigError
 from forecast.grid import BEVGrid
 from forecast.model import se2
 from forecast.model.agents import Agents, last_change, last_twist, observe
-from forecast.model.birth import Birth
 from forecast.model.context import MapCrop, Rows, Surroundings, relative
 from forecast.model.decoder import Decoder
 from forecast.model.detr.mask_head import FpnMaskHead
@@ -22,15 +20,15 @@ from forecast.model.heads import RESIDUAL_SCALE, DotMaskHead, MotionHead
 from forecast.model.memory import Memory, MemoryEncoder
 from forecast.model.painter import Refiner, paint
 from forecast.model.queries import QueryInteraction, pad_rows
-from forecast.model.segment import segment, with_rest
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.model.tracker import Tracker
-from forecast.model.tracks import Decide, FrameQueries, Tracks
 from forecast.model.warp import sample_at, warp_by_agents
 from forecast.types import BEVSequence, StepForecast
 
 # Slower than this per step an agent's features need not be carried anywhere.
 STILL_M = 0.1
+# Leads that a training is taken to have rolled out at least.
+LEARNED_HORIZON = 6
 
 
 @dataclass(frozen=True)
@@ -97,6 +95,7 @@ class Forecaster(nn.Module):
         super().__init__()
         self.spec, self.inputs = spec, inputs
         self.read_memory = spec.memory  # forecasts may leave it out, detection never does
+        self.learned_horizon = LEARNED_HORIZON
         dim, layers = spec.dim, len(inputs.map_layers) + inputs.bev_channels
         self.traits = len(inputs.classes) + 2
         self.encode = MemoryEncoder(spec, inputs.channels) if spec.memory else None
@@ -157,7 +156,7 @@ class Forecaster(nn.Module):
         memory = self._warp(state)
         output = self.decoder(state.content[live], position, rows, live, state.around, memory)
         motion = self.motion(output)
-        twist = rows.twist + motion.residual + motion.persistence * state.change[live]
+        twist = motion.applied(rows.twist, state.change[live])
         # Whoever is forecast to stand still stands exactly still, and starts without a push.
         moves = (motion.moving > 0)[:, None]
         twist = pad_rows(twist * moves, live)
@@ -199,7 +198,13 @@ class Forecaster(nn.Module):
     def _next_queries(
         self, state: ForecastState, output: Float[Tensor, "b a d"], position: Float[Tensor, "b a d"]
     ) -> tuple[Float[Tensor, "b a d"] | None, Float[Tensor, "b a d"]]:
-        """What QIM adds to the next step's position part, if anything, and its content part."""
+        """What QIM adds to the next step's position part, if anything, and its content part.
+
+        Queries beyond the learned horizon stay as they were at its end: updated more often than in
+        any training they would drift, and parked cars with them.
+        """
+        if state.lead + 1 >= self.learned_horizon:
+            return state.position, state.content
         if self.interact is None:
             return None, output
         updated, content = self.interact(output, position, state.content, state.agents.live)
@@ -308,68 +313,6 @@ class Forecaster(nn.Module):
         if history.bev is not None and self.inputs.bev_channels:
             parts.append(history.bev[:, frame].float())
         return torch.cat(parts, 1)
-
-
-class Detecting:
-    """A forecaster that is given rasters without ids: it finds and tracks the agents itself.
-
-    Args:
-        model: The forecaster; it must have a memory.
-
-    Raises:
-        ConfigError: It has none.
-    """
-
-    def __init__(self, model: Forecaster) -> None:
-        if model.tracker is None:
-            raise ConfigError(
-                "a model that reads the raster (model.memory: true) for detected input",
-                "one without",
-                "use --input tracked or another checkpoint",
-            )
-        self.model, self.tracker = model, model.tracker
-
-    def start(self, history: BEVSequence) -> ForecastState:
-        """Tracks through the history; ids and ``track_state`` of the store are not read."""
-        spec = self.model.spec
-        decide = Birth(spec.birth, spec.stay, spec.miss_tolerance)
-        return self.track(history, decide, rest=True)[0]
-
-    def track(
-        self, history: BEVSequence, decide: Decide, rest: bool = False
-    ) -> tuple[ForecastState, list[FrameQueries]]:
-        """As :meth:`start`, with births decided from outside; also what each frame showed.
-
-        Args:
-            history: The past.
-            decide: Says who is born and who stays.
-            rest: Whether cells that no track covers become agents as well; in training they have
-                no truth.
-        """
-        frames = [self.model.remember(history, frame) for frame in range(history.frames)]
-        memories = [memory for memory in frames if memory is not None]
-        around = self.model.surroundings(history)
-        tracks, decoded = self.tracker(memories, around, decide)
-        instance = segment(history.semantic, tracks, history.grid)
-        if rest:
-            most = max(self.model.spec.slots - self.model.spec.queries, 0)
-            instance = with_rest(instance, history.semantic, history.grid, history.dt_s, most)
-        found = replace(history, instance=instance, track_state=None, track_class=None)
-        agents = observe(found, self.model.spec.slots)
-        memory = memories[-1] if self.model.read_memory else None
-        state = self.model.begin(agents, around, memory, instance[:, -1])
-        known = _contents(tracks, agents.ids)
-        return replace(state, content=state.content + self.model.carry(known)), decoded
-
-    def step(self, state: ForecastState) -> tuple[ForecastState, StepForecast]:
-        """As the model's."""
-        return self.model.step(state)
-
-
-def _contents(tracks: Tracks, ids: Int[Tensor, "b a"]) -> Float[Tensor, "b a d"]:
-    """What the tracker knows of each agent, in the agents' order; zero in empty slots."""
-    same = (tracks.ids[:, None] == ids[..., None]) & (ids > 0)[..., None]
-    return same.to(tracks.content.dtype) @ tracks.content
 
 
 def _sample_own(

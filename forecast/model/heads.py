@@ -30,6 +30,18 @@ class Motion:
     moving: Float[Tensor, "n"]
     existence: Float[Tensor, "n"]
 
+    def applied(
+        self, twist: Float[Tensor, "n 3"], change: Float[Tensor, "n 3"]
+    ) -> Float[Tensor, "n 3"]:
+        """The twist of this step from the last one and how that had changed.
+
+        Brakes end at a standstill: nobody is braked into reverse, or pushed out of it, in one step.
+        """
+        changed = twist + self.residual + self.persistence * change
+        ends = twist[:, :1] * changed[:, :1] < 0
+        ahead = torch.tensor([True, False, False], device=changed.device)
+        return torch.where(ends & ahead, 0.0, changed)
+
 
 class MotionHead(nn.Module):
     """Change of motion and existence; untrained it changes nothing and keeps everybody."""

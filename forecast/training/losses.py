@@ -60,6 +60,8 @@ def future_of(
         grid: Agents off it have left.
         still: Weight of agents that stand still.
     """
+    if not track_state.shape[1]:  # of a store without a single track
+        track_state = functional.pad(track_state, (0, 0, 0, 0, 0, 1), value=torch.nan)
     index = (agents.ids - 1).clamp(min=0)
     state = track_state.gather(1, index[..., None, None].expand(-1, -1, *track_state.shape[2:]))
     there = torch.isfinite(state).all(-1) & agents.live[..., None]

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from forecast.data.augment import augment
 from forecast.data.settings import Augmentation
-from forecast.errors import TrainingError
 from forecast.model.baselines import Baseline
-from forecast.model.forecaster import Detecting, Forecaster, ForecastState, SlotStep
+from forecast.model.detecting import Detecting
+from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
 from forecast.rollout import rollout
 from forecast.training.average import mean_count
 from forecast.training.denoising import Denoising
@@ -80,6 +80,11 @@ class ForecastTraining(pl.LightningModule):
         self.weights, self.augmentation, self.optimisation = weights, augmentation, optimisation
         self.steps, self.seed, self.tracks = steps, seed, tracks or TrackRules()
         self._sums = torch.zeros(3)
+        longest = max(stage.horizon for stage in curriculum)
+        model.learned_horizon = max(model.learned_horizon, longest)
+        for layer in model.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = optimisation.dropout
 
     @property
     def stage(self) -> Stage:
@@ -92,11 +97,7 @@ class ForecastTraining(pl.LightningModule):
         return self.curriculum[-1]
 
     def training_step(self, batch: BEVSequence, index: int) -> Tensor:
-        """Rolls the batch out and adds the steps' losses up.
-
-        Raises:
-            TrainingError: The loss is not finite.
-        """
+        """Rolls the batch out and adds the steps' losses up."""
         # Not in an epoch's hook: Lightning leaves that out when a run resumes midway.
         self.model.read_memory = self.stage.memory
         number = self.seed * 1_000_003 + self.global_step
@@ -104,16 +105,11 @@ class ForecastTraining(pl.LightningModule):
         shared = Generator().manual_seed(number)
         dice = Generator().manual_seed(number + 7_919 * self.global_rank)
         detected = bool(torch.rand((), generator=shared) < self.stage.detected)
+        torch.manual_seed(number + 104_729 * self.global_rank)  # dropout has no dice of its own
         batch = batch.crop(0, batch.frames, self.stage.interval)
         batch = augment(batch, self.augmentation, self.model.spec.history, dice)
         parts = self._losses(batch, self.stage.horizon, dice, detected)
         loss = torch.stack(tuple(parts.values())).sum()
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                "a finite loss",
-                f"{float(loss)} at step {self.global_step} (epoch {self.current_epoch})",
-                "lower optimisation.learning_rate, or look for extreme poses in the data",
-            )
         self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
         for name, part in parts.items():
             self.log(f"loss_{name}", part.detach(), batch_size=batch.batch)

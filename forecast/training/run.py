@@ -17,10 +17,12 @@ from forecast.checkpoint import load_checkpoint, save_checkpoint
 from forecast.config import Config, refuse_detector
 from forecast.data.module import SequenceData
 from forecast.data.reader import SequenceReader
-from forecast.errors import CheckpointError, ConfigError, DataError
+from forecast.errors import CheckpointError, ConfigError, DataError, TrainingError
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.training.module import ForecastTraining
+from forecast.training.state import KeepState, StateFile
+from forecast.training.watch import Watch
 from forecast.weights import load_backbone
 
 RESUME_FILE = "last.ckpt"
@@ -57,7 +59,8 @@ def run_training(
         ConfigError: The folder holds a run already and ``resume`` is off, or there is no training
             for what is configured.
         DataError: A store is unreadable or does not fit.
-        TrainingError: The loss became non-finite.
+        TrainingError: The loss or its gradient became non-finite. What was learned before is
+            written as if training had ended there.
     """
     refuse_detector(config)
     folder = Path(output)
@@ -66,7 +69,12 @@ def run_training(
         logging.getLogger(name).setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
     batches = SequenceData(
-        data, val, config.loading.batch_size, config.loading.workers, config.seed
+        data,
+        val,
+        config.loading.batch_size,
+        config.loading.workers,
+        config.seed,
+        raster_frames=max(stage.past(config.model.history) for stage in config.curriculum),
     )
     _check_stores(batches, config)
     training = ForecastTraining(
@@ -83,19 +91,33 @@ def run_training(
     with warnings.catch_warnings():
         for advice in LIGHTNING_ADVICE:
             warnings.filterwarnings("ignore", advice)
-        trainer = _trainer(config, folder)
-        # Lightning's own file holds optimizer and loop state as a pickle: it is this run's own.
-        trainer.fit(training, batches, ckpt_path=state, weights_only=False)
+        trainer = _trainer(config, folder, batches)
+        stopped: TrainingError | None = None
+        try:
+            # Lightning's own file holds optimizer and loop state as a pickle: this run's own.
+            trainer.fit(training, batches, ckpt_path=state, weights_only=False)
+        except TrainingError as error:
+            stopped = error
     weights = folder / "model.safetensors"
-    if trainer.is_global_zero:
-        about = {
-            "config": config.model_dump(mode="json"),
-            "data": [reader.meta.source for reader in batches.train],
-            "sequences": sum(map(len, batches.train)),
-            "steps": trainer.global_step,
-        }
+    if trainer.is_global_zero and trainer.global_step:
+        about = _about(config, batches, trainer.global_step, stopped)
         save_checkpoint(training.model, weights, batches.train[0].meta.dt_s, about)
+    if stopped is not None:
+        raise stopped
     return weights
+
+
+def _about(
+    config: Config, batches: SequenceData, steps: int, stopped: TrainingError | None
+) -> dict[str, Any]:
+    """What a checkpoint says of its training."""
+    about = {
+        "config": config.model_dump(mode="json"),
+        "data": [reader.meta.source for reader in batches.train],
+        "sequences": sum(map(len, batches.train)),
+        "steps": steps,
+    }
+    return about if stopped is None else about | {"stopped": str(stopped)}
 
 
 def _model(config: Config, reader: SequenceReader) -> Forecaster:
@@ -142,14 +164,21 @@ class _Averaging(WeightAveraging):
         # Lightning leaves out the end of training where nothing is left to train.
         self.on_train_end(trainer, pl_module)
 
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        # In validation they are in place already.
+        if trainer.training and self._average_model is not None:
+            self.on_train_end(trainer, pl_module)
 
-def _trainer(config: Config, folder: Path) -> pl.Trainer:
+
+def _trainer(config: Config, folder: Path, batches: SequenceData) -> pl.Trainer:
     name = RESUME_FILE.removesuffix(".ckpt")
     callbacks: list[pl.Callback] = [
         ModelCheckpoint(folder, name, enable_version_counter=False, **{when: count})  # type: ignore[arg-type]
         for when, count in (("every_n_train_steps", config.save_every_steps), ("every_n_epochs", 1))
     ]
-    callbacks.append(_ProgressBar())
+    callbacks += [_ProgressBar(), Watch(batches), KeepState(folder / RESUME_FILE)]
     if config.ema_decay:
         callbacks.append(_Averaging(avg_fn=_moving_average(config.ema_decay)))
     return pl.Trainer(
@@ -162,6 +191,7 @@ def _trainer(config: Config, folder: Path) -> pl.Trainer:
         limit_train_batches=config.steps_per_epoch or 1.0,
         gradient_clip_val=config.optimisation.clip_norm,
         callbacks=callbacks,
+        plugins=[StateFile()],
         logger=[
             CSVLogger(folder, name="", version=_unused(folder, "csv")),
             TensorBoardLogger(folder, name="", version="tensorboard"),

@@ -38,6 +38,10 @@ class Stage:
                 "correct the curriculum",
             )
 
+    def past(self, history: int) -> int:
+        """Stored frames up to and including the present."""
+        return (history - 1) * self.interval + 1
+
     def frames(self, history: int) -> int:
         """Frames that a stored sequence must have."""
         return (history - 1 + self.horizon) * self.interval + 1
@@ -96,6 +100,8 @@ class Optimisation:
         weight_decay: Of AdamW.
         warmup_steps: Linear warm-up.
         clip_norm: Largest norm of the gradient.
+        dropout: Share of the features of each residual update that a step loses, and of the
+            neighbours and lane points that are hidden from each agent.
     """
 
     learning_rate: float = 1e-3
@@ -103,8 +109,13 @@ class Optimisation:
     weight_decay: float = 0.01
     warmup_steps: int = 100
     clip_norm: float = 1.0
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(
+                "optimisation.dropout in 0..1", str(self.dropout), "correct the optimisation"
+            )
         if min(self.learning_rate, self.backbone_factor, self.weight_decay, self.clip_norm) < 0:
             raise ConfigError(
                 "an optimisation without negative numbers", str(self), "correct the optimisation"

@@ -16,7 +16,8 @@ import torch
 
 from forecast.config import load_config
 from forecast.data.reader import SequenceReader, collate
-from forecast.model.forecaster import Detecting, Forecaster
+from forecast.model.detecting import Detecting
+from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.rollout import rollout
 from forecast.training.module import ForecastTraining

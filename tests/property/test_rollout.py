@@ -11,7 +11,10 @@ from torch import Tensor
 from forecast.errors import ConfigError, DataError
 from forecast.grid import BEVGrid
 from forecast.model.baselines import BASELINES, Baseline, Components
-from forecast.model.forecaster import Detecting, Forecaster
+from forecast.model.detecting import Detecting
+from forecast.model.forecaster import Forecaster
+from forecast.model.heads import RESIDUAL_SCALE
+from forecast.model.mirrored import Mirrored
 from forecast.rollout import StepModel, rollout
 from forecast.types import BEVSequence, StepForecast, map_tensors
 from tests.sequences import TRAFFIC, forecaster, sequences
@@ -50,6 +53,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "tracked": forecaster,
     "without memory": lambda: forecaster(memory=False),
     "other parts": exchanged,
+    "mirrored": lambda: Mirrored(forecaster()),
     "detected": detecting,
     "components": lambda: Components(3),
     **{name: (lambda name=name: Baseline(name, 3)) for name in BASELINES},
@@ -234,6 +238,25 @@ def test_an_acceleration_that_persists_is_carried_to_every_step() -> None:
     assert ahead == pytest.approx([2.5, 5.5, 9.0], abs=1e-4)
 
 
+def test_nobody_is_braked_into_reverse() -> None:
+    model = forecaster(trained=False).eval()
+    change = torch.tensor([-1.5 / RESIDUAL_SCALE[0], 0.0, 0.0])  # every step 1.5 m shorter
+    model.motion.residual[-1].bias = torch.nn.Parameter(change)
+    steps = run(model, sequences([[Mover(-10.0, 0.0, speed=8.0)]]), 3)
+    ahead = [float(forecast.pose[0, 0, 0]) for forecast in steps]
+    assert ahead == pytest.approx([-7.5, -6.5, -6.5], abs=1e-3)
+
+
+def test_the_mirrored_forecast_is_its_own_mirror_image() -> None:
+    model, batch = Mirrored(forecaster()), sequences(TRAFFIC)
+    ours, theirs = run(model, batch.mirror(), 3)[-1], run(model, batch, 3)[-1]
+    live = ours.ids > 0
+    image = (theirs.pose * torch.tensor([1.0, -1.0, -1.0]))[live]
+    torch.testing.assert_close(ours.pose[live], image, atol=1e-4, rtol=0)
+    alone = run(forecaster(), batch, 3)[-1]
+    assert not torch.allclose(alone.pose[live], theirs.pose[live], atol=1e-3)
+
+
 def test_a_quarter_turn_on_a_grid_that_is_not_square() -> None:
     grid = BEVGrid(-20.0, 40.0, -10.0, 30.0, 0.5)
     turner = Mover(0.0, 0.0, 0.0, speed=8.0, turn_rate=math.pi / 6)  # 90 degrees in 3 s
@@ -303,6 +326,20 @@ def test_a_horizon_far_beyond_training_stays_finite(model: Model) -> None:
     assert last.lead == 60
     assert torch.isfinite(last.existence).all()
     assert torch.isfinite(last.pose[last.ids > 0]).all()
+
+
+@pytest.mark.parametrize("changes", [{}, {"interact": False}, {"update_position": True}])
+def test_queries_beyond_the_learned_horizon_stay_as_they_were(changes: dict[str, Any]) -> None:
+    model = forecaster(**changes)
+    model.learned_horizon = 3
+    state, contents = model.start(sequences(TRAFFIC).crop(0, 3)), []
+    with torch.inference_mode():
+        for _ in range(5):
+            contents.append(state.content)
+            state, _ = model.advance(state)
+    assert not torch.equal(contents[1], contents[2])
+    assert torch.equal(contents[2], contents[3])
+    assert torch.equal(contents[2], contents[4])
 
 
 def test_a_horizon_below_one_is_refused() -> None:

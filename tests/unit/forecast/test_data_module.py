@@ -4,12 +4,14 @@ import itertools
 from pathlib import Path
 
 import pytest
+import torch
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast.checkpoint import load_checkpoint
 from forecast.data.module import BatchOrder
+from forecast.data.reader import SequenceReader
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.training.run import run_training
@@ -92,3 +94,14 @@ def test_stores_of_different_grids_train_together(tmp_path: Path) -> None:
     ]
     path = run_training(CONFIG, stores, stores[1], str(tmp_path / "run"), resume=False)
     assert load_checkpoint(path).training["sequences"] == 6
+
+
+def test_rasters_of_the_future_may_stay_on_disk_but_its_poses_do_not(tmp_path: Path) -> None:
+    store = sequence_store(tmp_path / "store.zarr", [[Mover(0.0, 0.0, 0.0, 4.0)]])
+    whole, lean = SequenceReader(store)[0], SequenceReader(store, raster_frames=3)[0]
+    assert lean.frames == whole.frames
+    assert lean.track_state is not None
+    assert whole.track_state is not None
+    assert torch.equal(lean.track_state, whole.track_state)
+    assert torch.equal(lean.instance, whole.instance[:, :3])
+    assert torch.equal(lean.crop(0, 3).semantic, whole.crop(0, 3).semantic)

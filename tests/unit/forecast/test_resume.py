@@ -23,7 +23,7 @@ from tests.unit.forecast.test_training import interrupt_at
 CONFIG = Config(
     model=SMALL,
     curriculum=(Stage(1, 1, memory=False), Stage(1, 1, detected=0.5)),
-    optimisation=Optimisation(warmup_steps=2),
+    optimisation=Optimisation(warmup_steps=2, dropout=0.2),
     loading=Loading(batch_size=2, workers=0),
     save_every_steps=1,
     accelerator="cpu",
@@ -51,6 +51,20 @@ def test_stages_with_and_without_the_raster_resume_bit_for_bit(
     )
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_workers_that_read_ahead_resume_in_the_order_of_the_interrupted_epoch(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    config = CONFIG.model_copy(update={"loading": Loading(batch_size=2, workers=1)})
+    run_training(config, [store], store, str(tmp_path / "whole"), resume=False)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run_training(config, [store], store, str(tmp_path / "parts"), resume=False)
+    run_training(config, [store], store, str(tmp_path / "parts"), resume=True)
+    assert load_checkpoint(tmp_path / "parts").hash == load_checkpoint(tmp_path / "whole").hash
 
 
 def test_a_run_is_not_resumed_on_other_batches(

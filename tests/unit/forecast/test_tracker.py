@@ -7,7 +7,7 @@ import torch
 from forecast.errors import ConfigError
 from forecast.model import se2
 from forecast.model.birth import Birth
-from forecast.model.forecaster import Detecting
+from forecast.model.detecting import Detecting
 from forecast.model.spec import ForecasterSpec
 from forecast.model.tracker import peaks
 from forecast.model.tracks import Decision, FrameQueries, Tracks

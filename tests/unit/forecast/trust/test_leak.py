@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from forecast import cli
 from forecast.model.baselines import Baseline, Components, KinematicState
-from forecast.model.forecaster import Detecting
+from forecast.model.detecting import Detecting
 from forecast.rollout import rollout
 from forecast.trust import leak
 from forecast.trust.leak import PERTURBATIONS, examine_model, leaks

@@ -1,0 +1,70 @@
+"""A forecast averaged with that of the scene's mirror image: nearer, in twice the time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from forecast.model import se2
+from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
+from forecast.types import BEVSequence, StepForecast
+
+
+@dataclass(frozen=True)
+class MirroredState:
+    """The same moment, twice.
+
+    Attributes:
+        scene: Of the scene as it is.
+        image: Of its mirror image.
+        pose: Mean pose of each slot now.
+    """
+
+    scene: ForecastState
+    image: ForecastState
+    pose: Float[Tensor, "b a 3"]
+
+
+class Mirrored:
+    """What is learned of left turns is not quite what is learned of right ones: both are asked.
+
+    Each of the two rollouts goes its own way; only what is shown of them is their mean.
+
+    Args:
+        model: Reads tracked input.
+    """
+
+    def __init__(self, model: Forecaster) -> None:
+        self.model = model
+
+    def start(self, history: BEVSequence) -> MirroredState:
+        """Reads the past as it is and in the mirror."""
+        scene, image = self.model.start(history), self.model.start(history.mirror())
+        return MirroredState(scene, image, scene.pose)
+
+    def step(self, state: MirroredState) -> tuple[MirroredState, StepForecast]:
+        """One step of both, and the mean of the two, painted."""
+        scene, seen = self.model.advance(state.scene)
+        image, mirrored = self.model.advance(state.image)
+        mean = replace(
+            seen,
+            pose=_mean(seen.pose, mirrored.pose * mirrored.pose.new_tensor([1.0, -1.0, -1.0])),
+            before=state.pose,
+            existence=_middle(seen, mirrored),
+        )
+        return MirroredState(scene, image, mean.pose), self.model.paint(scene, mean)
+
+
+def _mean(one: Float[Tensor, "*n 3"], other: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
+    """Halfway between two poses; headings the short way round."""
+    turn = se2.wrap(other[..., 2:] - one[..., 2:])
+    place = (one[..., :2] + other[..., :2]) / 2
+    return torch.cat((place, se2.wrap(one[..., 2:] + turn / 2)), -1)
+
+
+def _middle(one: SlotStep, other: SlotStep) -> Float[Tensor, "b a"]:
+    """Logit of the mean probability of being there."""
+    return torch.logit((one.existence.sigmoid() + other.existence.sigmoid()) / 2, eps=1e-6)

@@ -1,0 +1,72 @@
+"""The JSON beside a checkpoint's weights: sealed with its own hash, read by versions that know it.
+
+A version reads what it and older ones wrote, as long as the schema is one it knows; what a newer
+minor version wrote may mean something that it does not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from forecast import __version__
+from forecast.errors import CheckpointError
+
+SCHEMA = "bev-forecaster/3"
+UNSEALED = "bev-forecaster/2"  # the same without the seal; written before there was one
+SEAL = "json_sha256"
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content as JSON gives it back, with the hash of all of it under ``json_sha256``."""
+    plain = {name: value for name, value in content.items() if name != SEAL}
+    plain = json.loads(json.dumps(plain))
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return {**plain, SEAL: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Reads the JSON of a checkpoint.
+
+    Raises:
+        CheckpointError: It is missing, was changed after it was written, or is of a newer version
+            or of another schema.
+    """
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            "a JSON file beside the weights", f"{path} ({type(error).__name__})", "fetch it anew"
+        ) from error
+    if not isinstance(note, dict):
+        note = {}
+    schema, version = note.get("schema"), note.get("version")
+    if _minor(version) > _minor(__version__):
+        raise CheckpointError(
+            f"a checkpoint of forecast {__version__} or older",
+            f"{path}, written by {version}",
+            f"install forecast {version} or later",
+        )
+    if schema not in (SCHEMA, UNSEALED):
+        raise CheckpointError(
+            f"schema {SCHEMA!r}",
+            f"{schema!r} in {path}",
+            f"use another checkpoint, or the version that wrote it ({version})",
+        )
+    if schema == SCHEMA and sealed(note) != note:
+        raise CheckpointError(
+            f"the JSON as it was written, with SHA-256 {str(note.get(SEAL))[:12]}...",
+            f"{path}, which was changed since",
+            "fetch both files of the checkpoint anew",
+        )
+    return note
+
+
+def _minor(version: Any) -> tuple[int, int]:
+    """Major and minor number; what is no version is older than all."""
+    found = re.match(r"(\d+)\.(\d+)", str(version))
+    return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -1,0 +1,89 @@
+"""The state that a run resumes from: written whole or not at all, and kept when a step fails."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
+
+from forecast.errors import CheckpointError, DataError, TrainingError
+
+
+class StateFile(TorchCheckpointIO):
+    """Lightning's state on a local disk, renamed to its name when it is complete.
+
+    Lightning's own ends with a move from the system's temporary folder. To another disk that is a
+    copy, and who is killed while it is made has neither the old state nor the new one.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Writes the state; until it is complete, the one before stays.
+
+        Raises:
+            CheckpointError: The disk refuses.
+        """
+        state = Path(path)
+        # One name for all attempts: what a killed one has left is overwritten, not piled up.
+        partial = state.with_name(f".{state.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, state)
+        except (OSError, RuntimeError) as error:  # torch's own writer knows no OSError
+            partial.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"to write {state}", _reason(error), "free some space, then add --resume"
+            ) from error
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **options: Any) -> dict[str, Any]:
+        """Reads the state.
+
+        Raises:
+            CheckpointError: It is damaged.
+        """
+        try:
+            state: dict[str, Any] = super().load_checkpoint(path, *args, **options)
+        except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError) as error:
+            raise CheckpointError(
+                "a whole state to resume from",
+                f"a damaged {path} ({_reason(error)})",
+                "restore it, or remove it to train from the start",
+            ) from error
+        return state
+
+
+class KeepState(pl.Callback):
+    """Saves the state before the step whose data or loss was at fault, to be resumed once mended.
+
+    Such a step has not changed the weights yet. Processes that train together do not fail
+    together and could not save together: they keep the last regular state.
+
+    Args:
+        path: Of the state.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Saves after at least one step, and only between or within steps: not in validation."""
+        expected = isinstance(exception, DataError | TrainingError)
+        if expected and trainer.training and trainer.world_size == 1 and trainer.global_step:
+            # The batch at fault is not done with, and may be the epoch's last.
+            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
+            trainer.save_checkpoint(self.path)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

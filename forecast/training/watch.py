@@ -1,0 +1,69 @@
+"""Watches loss and gradient: what is not finite stops the run before it reaches the weights."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from forecast.data.module import SequenceData
+from forecast.errors import TrainingError
+
+
+class Watch(pl.Callback):
+    """Refuses a loss or a gradient that is not finite, and logs the gradient's norm.
+
+    Args:
+        batches: The data of the run, to name the sequences at fault.
+    """
+
+    def __init__(self, batches: SequenceData) -> None:
+        self.batches = batches
+        self._loss = torch.zeros(())
+
+    def on_before_backward(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
+    ) -> None:
+        """Remembers the loss, to look at it together with its gradient: a GPU waits only once."""
+        self._loss = loss.detach()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Looks at the loss and its gradient, before that is clipped.
+
+        Raises:
+            TrainingError: One of them is not finite.
+        """
+        found = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
+        norm = get_total_norm(found)
+        if not torch.isfinite(self._loss + norm):
+            raise self._error(trainer, norm)
+        pl_module.log("grad_norm", norm)
+
+    def _error(self, trainer: pl.Trainer, norm: Tensor) -> TrainingError:
+        what, value = ("gradient", norm) if self._loss.isfinite() else ("loss", self._loss)
+        step = trainer.global_step
+        epoch, index = divmod(step, int(trainer.num_training_batches))
+        return TrainingError(
+            f"a finite {what}",
+            f"{float(value)} at step {step} (epoch {epoch}),"
+            f" {name_batch(self.batches, epoch, index)}",
+            "lower optimisation.learning_rate, or look for what is extreme in these sequences"
+            " (`forecast doctor STORE`); what was learned before is kept in --output",
+        )
+
+
+def name_batch(batches: SequenceData, epoch: int, index: int) -> str:
+    """Which sequences a training batch of this process holds, with their scenes and store."""
+    order = batches.order()
+    order.set_epoch(epoch)
+    numbers = list(order)[index]
+    for reader in batches.train:
+        if numbers[0] < len(reader):
+            break
+        numbers = [number - len(reader) for number in numbers]
+    named = ", ".join(f"{number} ({reader.scenes[number]})" for number in numbers)
+    return f"sequences {named} of {reader.path}"
