@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from data_tools.files import filesystem
 from data_tools.scene import MapElement, Scene
-from data_tools.sources import decimate, find_files
+from data_tools.sources import find_files
 from data_tools.sources.nuscenes_map import read_map
 from data_tools.sources.nuscenes_tables import Keyframe, Tables, scene_names, tables
-from data_tools.sources.observations import Observations, frame_numbers, stack
+from data_tools.sources.observations import Observations, frame_numbers, scene_of, stack
 from data_tools.spatial import headings, rotations
 from forecast.errors import ConfigError, DataError
 
@@ -87,19 +87,15 @@ class NuScenes:
         frame = frame_numbers((time_us - time_us[:1]) * 1e-6, STEP_S, JITTER_S, unit)
         ego_pose = _ego(whole, samples, frame, unit)
         seen, hidden = self._boxes(whole, samples, frame, unit)
-        tracks = stack(seen, len(ego_pose), unit)
-        time_s = STEP_S * np.arange(len(ego_pose), dtype=np.float64)
-        every = decimate(time_s, dt_s, unit)
-        return Scene(
-            name=unquote(name),
-            time_s=time_s[every],
+        return scene_of(
+            unquote(name),
+            stack(seen, len(ego_pose), unit),
+            ego_pose,
+            step_s=STEP_S,
             dt_s=dt_s,
-            track_id=tracks.track_id,
-            track_class=tracks.track_class,
-            state=tracks.state[:, every],
-            ego_pose=ego_pose[every],
+            where=unit,
             map=_map(folder, whole.locations.get(log, ""), ego_pose, unit),
-            notes={**tracks.notes, "boxes less visible than asked for": hidden},
+            notes={"boxes less visible than asked for": hidden},
         )
 
     def _boxes(
