@@ -242,10 +242,13 @@ def rollout(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there already.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where the time went, stage by stage.")
+    ] = False,
 ) -> None:
     """Forecast every sequence of a store, and score it where the truth is known."""
     _check_counts(horizon=horizon, limit=limit, batch_size=batch_size)
-    from forecast import console, workflows
+    from forecast import console, profiling, workflows
 
     request = workflows.RolloutRequest(
         data=data,
@@ -260,9 +263,10 @@ def rollout(
         device=device,
         overwrite=overwrite,
     )
-    with console.progress("sequences") as progress:
+    with console.progress("sequences") as progress, profiling.watched(profile) as stages:
         summary = workflows.rollout_to_store(request, progress)
     console.print_rollout_summary(summary)
+    console.print_stage_times(stages)
 
 
 @app.command()

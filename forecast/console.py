@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from forecast.anatomy import Anatomy, Variant
     from forecast.breakdown import Row
     from forecast.model.costs import Stage
+    from forecast.profiling import StageTime
     from forecast.scores import ClassScores, Scores
     from forecast.trust.checkup import Checkup
     from forecast.trust.clip import Finding
@@ -186,6 +187,20 @@ def print_rollout_summary(summary: RolloutSummary) -> None:
         print(f"picture:  {summary.gif}")
     if summary.scores:
         print_comparison(summary.scores)
+
+
+def print_stage_times(stages: Sequence[StageTime]) -> None:
+    """Where the time went, if that was asked for."""
+    if not stages:
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage", no_wrap=True)
+    for header in ("seconds", "share", "calls"):
+        table.add_column(header, justify="right")
+    for one in stages:
+        table.add_row(one.stage, f"{one.seconds:.3f}", f"{one.share:.1%}", str(one.calls or ""))
+    table.add_row("total", f"{sum(one.seconds for one in stages):.3f}", style="bold")
+    _print(table)
 
 
 def print_scores(scores: Scores) -> None:

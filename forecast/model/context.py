@@ -41,7 +41,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Rows:
-    """Live queries of the whole batch, packed: most slots are empty.
+    """Live queries of the whole batch, packed in its order: most slots are empty.
 
     Attributes:
         sequence: Which sequence of the batch each row belongs to.
@@ -200,16 +200,14 @@ def crop(rows: Rows, around: Surroundings) -> Float[Tensor, "n m c c"]:
     # Of the pooled image, which reaches beyond the grid where the factor does not divide it.
     shape = world.new_tensor([image.shape[-1], image.shape[-2]])
     where = (world - low) / (shape * factor * grid.resolution_m) * 2 - 1
-    crops = where.new_zeros(len(world), image.shape[1], CROP_CELLS, CROP_CELLS)
-    for index in range(image.shape[0]):
-        mine = rows.sequence == index
-        if mine.any():
-            sampled = functional.grid_sample(
-                image[index : index + 1], where[mine][None], align_corners=False
-            )
-            rows_first = sampled[0].transpose(0, 1)
-            crops = crops.index_put((mine,), rows_first.reshape(-1, *crops.shape[1:]))
-    return crops
+    views = where.unflatten(1, (CROP_CELLS, CROP_CELLS))
+    counts = torch.bincount(rows.sequence, minlength=len(image)).tolist()
+    # One view of the image for each row: no copies, and torch shares the rows among its threads.
+    crops = [
+        functional.grid_sample(own.expand(len(view), -1, -1, -1), view, align_corners=False)
+        for own, view in zip(image.split(1), views.split(counts), strict=True)
+    ]
+    return torch.cat(crops)
 
 
 def nearest_rows(rows: Rows) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
@@ -232,11 +230,13 @@ def nearest_points(
     """The lane points nearest to where each row will be in two steps."""
     with torch.no_grad():
         centre = se2.apply(rows.pose, 2 * rows.twist[:, :2])
-        candidates = points[rows.sequence]
-        distance = (candidates[..., :2] - centre[:, None]).square().sum(-1)
+        # A coordinate at a time: what lies close in memory is several times quicker to go through.
+        x, y = (points[..., k].contiguous().index_select(0, rows.sequence) for k in (0, 1))
+        distance = (x - centre[:, :1]).square() + (y - centre[:, 1:]).square()
         distance = torch.nan_to_num(distance, nan=torch.inf)
         count = min(LANE_POINTS, points.shape[1])
         near, index = distance.topk(count, largest=False, sorted=False)
-        chosen = candidates.gather(1, index[..., None].expand(-1, -1, 3))
+        place = (index + rows.sequence[:, None] * points.shape[1]).flatten()
+        chosen = points.flatten(0, 1).index_select(0, place).view(len(index), count, 3)
         valid = torch.isfinite(near)
     return torch.nan_to_num(chosen), valid

@@ -1,10 +1,14 @@
-"""Draws agents as masks: box or observed mask, moved to a pose, refined by a mask head."""
+"""Draws agents as masks: box or observed mask, moved to a pose, refined by a mask head.
+
+Only cells near an agent are looked at, packed as one list of pairs (agent, cell) for the whole
+batch: a lorry costs what a lorry covers, and nobody else's share grows with it. Coordinates are
+kept in tensors of their own, because picking from one is several times quicker than picking rows.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,9 +21,11 @@ from forecast.model.agents import Agents
 # Adds to the logit of points (b, a, p, 2), given in the present frame's metres at the present time.
 Refiner = Callable[[Float[Tensor, "b a p 2"]], Float[Tensor, "b a p"]]
 
-
 # Cells further than two cells from an agent are not its own.
-FARTHEST_LOGIT = -4.0
+FARTHEST_CELLS = 2
+FARTHEST_LOGIT = -2.0 * FARTHEST_CELLS
+# What a mask may reach beyond the size that was fitted to it.
+MASK_MARGIN_CELLS = 3
 
 
 @dataclass(frozen=True)
@@ -32,21 +38,37 @@ class Rasters:
     flow: Float[Tensor, "b 2 h w"]
 
 
-def shape_logits(
-    agents: Agents, body: Float[Tensor, "b a p 2"], observed: Int[Tensor, "b h w"], grid: BEVGrid
-) -> Float[Tensor, "b a p"]:
-    """How deep points of each agent's own frame lie inside it: > 0 inside, in half cells.
+@dataclass(frozen=True)
+class _Pairs:
+    """Agents and cells near them, sorted by agent.
 
-    A boxed agent is its rectangle (exact, so it never blurs); another is its observed mask,
-    sampled bilinearly at the point where it was at the present.
+    Attributes:
+        agent: Index of the slot among all slots of the batch.
+        cell: Index of the cell among all cells of the batch.
+        x, y: Centre of the cell, metres.
+        ahead, aside: The same in the agent's own frame.
     """
-    if agents.boxed:
-        depth = (agents.size[:, :, None] / 2 - body.abs()).amin(-1)
-        return depth * (2 / grid.resolution_m)
-    there = se2.apply(agents.pose[:, :, None], body)
-    share = _sample_mask(observed, agents.ids, there, grid)
-    # Where nothing of the mask is, the window's size must not show.
-    return torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
+
+    agent: Int[Tensor, "n"]
+    cell: Int[Tensor, "n"]
+    x: Float[Tensor, "n"]
+    y: Float[Tensor, "n"]
+    ahead: Float[Tensor, "n"]
+    aside: Float[Tensor, "n"]
+
+    def of(self, slots: Float[Tensor, "b a"] | Int[Tensor, "b a"] | Bool[Tensor, "b a"]) -> Tensor:
+        """What each agent has, for each of its pairs."""
+        return slots.flatten().index_select(0, self.agent)
+
+    def take(self, index: Int[Tensor, "k"]) -> _Pairs:
+        """Some of them."""
+        return _Pairs(*(getattr(self, item.name).index_select(0, index) for item in fields(self)))
+
+    def placed(self, pose: Float[Tensor, "b a 3"]) -> tuple[Tensor, Tensor]:
+        """Where each cell's content is if its agent stands at another pose, metres."""
+        x, y, yaw = pose.unbind(-1)
+        turned = _turned(self.ahead, self.aside, self.of(yaw.cos()), self.of(yaw.sin()))
+        return turned[0] + self.of(x), turned[1] + self.of(y)
 
 
 def paint(
@@ -62,8 +84,6 @@ def paint(
 ) -> Rasters:
     """Rasters of every drawn agent; where masks overlap the smaller agent is on top.
 
-    Only a window around each agent is evaluated.
-
     Args:
         agents: Ids, classes and shapes.
         pose: Where each agent is drawn.
@@ -75,110 +95,182 @@ def paint(
         classes: Number of classes K.
         refine: Residual logits of a mask head.
     """
-    cells, centres, inside = _windows(agents, pose, grid)
-    body = se2.unapply(pose[:, :, None], centres)
-    logits = shape_logits(agents, body, observed, grid)
-    # The window is as large as the largest agent of the batch: nobody may be drawn by its size.
-    inside = inside & (logits > FARTHEST_LOGIT)
+    pairs = _windows(agents, pose, grid)
+    logits = _shape_logits(agents, pairs, observed, grid)
+    # Nobody may be drawn by the size of its window.
+    near = (logits > FARTHEST_LOGIT).nonzero().squeeze(1)
+    pairs, logits = pairs.take(near), logits.index_select(0, near)
     if refine is not None:
-        logits = logits + refine(se2.apply(agents.pose[:, :, None], body))
-    on_top = _smaller_on_top(logits, cells, inside & drawn[..., None], agents, grid)
-    flow = se2.apply(before[:, :, None], body) - centres
-    probability = torch.sigmoid(logits) * existence[..., None]
-    return _compose(agents, on_top, probability, flow, cells, inside, grid, classes)
-
-
-def _windows(agents: Agents, pose: Tensor, grid: BEVGrid) -> tuple[Tensor, Tensor, Tensor]:
-    """Flat cell index, centre in metres and validity of the cells around each agent."""
-    reach = (torch.linalg.vector_norm(agents.size, dim=-1) * agents.live).amax()
-    radius = min(math.ceil(float(reach) / 2 / grid.resolution_m) + 3, max(grid.shape))
-    offset = torch.arange(-radius, radius + 1, device=pose.device)
-    safe = torch.nan_to_num(pose)
-    column = ((safe[..., 0] - grid.x_min_m) / grid.resolution_m).floor().long()
-    row = ((safe[..., 1] - grid.y_min_m) / grid.resolution_m).floor().long()
-    columns = (column[..., None, None] + offset[None, None, None, :]).expand(
-        -1, -1, len(offset), -1
-    )
-    rows = (row[..., None, None] + offset[None, None, :, None]).expand_as(columns)
-    inside = (columns >= 0) & (columns < grid.width) & (rows >= 0) & (rows < grid.height)
-    inside = (inside & agents.live[..., None, None]).flatten(2)
-    centres = torch.stack(
-        (
-            grid.x_min_m + (columns + 0.5) * grid.resolution_m,
-            grid.y_min_m + (rows + 0.5) * grid.resolution_m,
-        ),
-        -1,
-    )
-    cells = (rows * grid.width + columns).flatten(2)
-    return torch.where(inside, cells, 0), centres.flatten(2, 3).to(pose.dtype), inside
-
-
-def _smaller_on_top(
-    logits: Tensor, cells: Tensor, inside: Tensor, agents: Agents, grid: BEVGrid
-) -> Bool[Tensor, "b a p"]:
-    """Which window cells their agent wins."""
-    batch = len(logits)
-    # Rank 1 = largest agent; ties go to the later slot, so each rank is unique.
-    order = torch.argsort(-agents.size.prod(-1), dim=1, stable=True)
-    rank = torch.argsort(order, dim=1) + 1
-    mine = torch.where(inside & (logits > 0), rank[..., None], 0)
-    best = torch.zeros(batch, grid.height * grid.width, dtype=mine.dtype, device=mine.device)
-    best.scatter_reduce_(1, cells.flatten(1), mine.flatten(1), "amax")
-    top = best.gather(1, cells.flatten(1)).view_as(mine)
-    return (mine > 0) & (mine == top)
-
-
-def _compose(
-    agents: Agents,
-    on_top: Tensor,
-    probability: Tensor,
-    flow: Tensor,
-    cells: Tensor,
-    inside: Tensor,
-    grid: BEVGrid,
-    classes: int,
-) -> Rasters:
-    batch, area = on_top.shape[0], grid.height * grid.width
-    sample, slot, place = on_top.nonzero(as_tuple=True)
-    cell = cells[sample, slot, place]
-    instance = torch.zeros(batch, area, dtype=torch.long, device=cells.device)
-    semantic = torch.zeros_like(instance)
-    field = probability.new_zeros(batch, area, 2)
-    instance[sample, cell] = agents.ids[sample, slot]
-    semantic[sample, cell] = agents.label[sample, slot]
-    field[sample, cell] = flow[sample, slot, place]
-    occupancy = probability.new_zeros(batch, classes * area)
-    plane = (agents.label - 1).clamp(min=0)[..., None] * area + cells
-    there = torch.where(inside, probability, 0.0)
-    occupancy.scatter_reduce_(1, plane.flatten(1), there.flatten(1), "amax")
+        logits = logits + _refined(agents, pairs, refine)
+    shown = ((logits > 0) & pairs.of(drawn)).nonzero().squeeze(1)
+    on_top = _smaller_on_top(agents, pairs.take(shown), grid)
+    probability = torch.sigmoid(logits) * pairs.of(existence)
     return Rasters(
-        instance.view(batch, *grid.shape),
-        semantic.view(batch, *grid.shape),
-        occupancy.view(batch, classes, *grid.shape),
-        field.view(batch, *grid.shape, 2).permute(0, 3, 1, 2),
+        _label_map(agents.ids, on_top, grid),
+        _label_map(agents.label, on_top, grid),
+        _occupancy(agents, pairs, probability, grid, classes),
+        _flow(before, on_top, grid),
     )
+
+
+def _windows(agents: Agents, pose: Float[Tensor, "b a 3"], grid: BEVGrid) -> _Pairs:
+    """The cells of a rectangle around each agent, as far as they are on the grid."""
+    whole = (agents.live & torch.isfinite(pose).all(-1)).flatten()
+    x, y, yaw = torch.nan_to_num(pose).flatten(0, 1).unbind(-1)
+    cos, sin = yaw.cos(), yaw.sin()
+    reach_x, reach_y = _reach(agents, cos, sin, grid)
+    first_row, rows = _touched(y - grid.y_min_m, reach_y, grid.height, grid.resolution_m)
+    first_column, columns = _touched(x - grid.x_min_m, reach_x, grid.width, grid.resolution_m)
+    # First the rows of each agent, then the cells of each row.
+    owner, row = _runs(first_row, rows * whole)
+    line, column = _runs(first_column.index_select(0, owner), columns.index_select(0, owner))
+    agent = owner.index_select(0, line)
+    up = (grid.y_min_m + (row + 0.5) * grid.resolution_m).to(pose.dtype)
+    centre_x = (grid.x_min_m + (column + 0.5) * grid.resolution_m).to(pose.dtype)
+    centre_y = up.index_select(0, line)
+    begin = (_sequence(agents).index_select(0, owner) * grid.height + row) * grid.width
+    dx, dy = centre_x - x.index_select(0, agent), centre_y - y.index_select(0, agent)
+    body = _turned(dx, dy, cos.index_select(0, agent), -sin.index_select(0, agent))
+    return _Pairs(agent, begin.index_select(0, line) + column, centre_x, centre_y, *body)
+
+
+def _reach(agents: Agents, cos: Tensor, sin: Tensor, grid: BEVGrid) -> tuple[Tensor, Tensor]:
+    """How far each agent and its margin reach along x and y, metres."""
+    length, width = agents.size.flatten(0, 1).unbind(-1)
+    if agents.boxed:
+        margin = FARTHEST_CELLS * grid.resolution_m
+        ahead, aside = length / 2 + margin, width / 2 + margin
+        cos, sin = cos.abs(), sin.abs()
+        return cos * ahead + sin * aside, sin * ahead + cos * aside
+    # The parts of a mask may lie further apart than its size tells: room for the largest.
+    largest = (torch.hypot(length, width) * agents.live.flatten()).amax()
+    cells = (largest / 2 / grid.resolution_m).ceil() + MASK_MARGIN_CELLS
+    reach = (cells * grid.resolution_m).expand_as(length)
+    return reach, reach
+
+
+def _touched(
+    centre: Float[Tensor, "n"], reach: Float[Tensor, "n"], cells: int, resolution_m: float
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """The first cell of an axis that an interval touches, and how many it does."""
+    first = ((centre - reach) / resolution_m).floor().clamp(0, cells).long()
+    end = ((centre + reach) / resolution_m).ceil().clamp(0, cells).long()
+    return first, end - first
+
+
+def _runs(first: Int[Tensor, "n"], count: Int[Tensor, "n"]) -> tuple[Tensor, Tensor]:
+    """Runs of numbers one after the other: which run each belongs to, and the number."""
+    run = torch.repeat_interleave(count)
+    start = first - (count.cumsum(0) - count)
+    return run, start.index_select(0, run) + torch.arange(len(run), device=run.device)
+
+
+def _turned(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    return cos * x - sin * y, sin * x + cos * y
+
+
+def _sequence(agents: Agents) -> Int[Tensor, "s"]:
+    """Which sequence of the batch each slot belongs to."""
+    batch, slots = agents.ids.shape
+    return torch.arange(batch, device=agents.ids.device).repeat_interleave(slots)
+
+
+def _shape_logits(
+    agents: Agents, pairs: _Pairs, observed: Int[Tensor, "b h w"], grid: BEVGrid
+) -> Float[Tensor, "n"]:
+    """How deep each cell lies inside its agent: > 0 inside, in half cells.
+
+    A boxed agent is its rectangle (exact, so it never blurs); another is its observed mask,
+    sampled bilinearly at the point where it was at the present.
+    """
+    if agents.boxed:
+        length, width = (agents.size / 2).unbind(-1)
+        ahead = pairs.of(length) - pairs.ahead.abs()
+        depth = torch.minimum(ahead, pairs.of(width) - pairs.aside.abs())
+        return depth * (2 / grid.resolution_m)
+    share = _sample_mask(agents, pairs, observed, grid)
+    # Where nothing of the mask is, the window's size must not show.
+    return torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
 
 
 def _sample_mask(
-    observed: Int[Tensor, "b h w"],
-    ids: Int[Tensor, "b a"],
-    points: Float[Tensor, "b a p 2"],
-    grid: BEVGrid,
-) -> Float[Tensor, "b a p"]:
-    """Bilinear value of the mask ``observed == id`` at points in metres; 0 outside the grid."""
-    u = (points[..., 0] - grid.x_min_m) / grid.resolution_m - 0.5
-    v = (points[..., 1] - grid.y_min_m) / grid.resolution_m - 0.5
+    agents: Agents, pairs: _Pairs, observed: Int[Tensor, "b h w"], grid: BEVGrid
+) -> Float[Tensor, "n"]:
+    """Bilinear value of each agent's own observed mask; 0 outside the grid."""
+    x, y = pairs.placed(agents.pose)
+    u = (x - grid.x_min_m) / grid.resolution_m - 0.5
+    v = (y - grid.y_min_m) / grid.resolution_m - 0.5
     left, low = u.floor(), v.floor()
-    flat = observed.flatten(1).long()
+    # A border of nobody around each sequence: what lies off the grid is read there.
+    flat = torch.nn.functional.pad(observed, (1, 1, 1, 1)).flatten()
+    height, width = grid.height + 2, grid.width + 2
+    column, row = left.clamp(-1, grid.width - 1).long(), low.clamp(-1, grid.height - 1).long()
+    corner = _sequence(agents).index_select(0, pairs.agent) * height
+    corner = (corner + row + 1) * width + column + 1
+    own, right, up = pairs.of(agents.ids), u - left, v - low
+    on_grid = (left >= -1) & (left < grid.width) & (low >= -1) & (low < grid.height)
     total = torch.zeros_like(u)
-    for column, row, weight in (
-        (left, low, (left + 1 - u) * (low + 1 - v)),
-        (left + 1, low, (u - left) * (low + 1 - v)),
-        (left, low + 1, (left + 1 - u) * (v - low)),
-        (left + 1, low + 1, (u - left) * (v - low)),
+    for step, weight in (
+        (0, (1 - right) * (1 - up)),
+        (1, right * (1 - up)),
+        (width, (1 - right) * up),
+        (width + 1, right * up),
     ):
-        valid = (column >= 0) & (column < grid.width) & (row >= 0) & (row < grid.height)
-        cell = torch.where(valid, row * grid.width + column, 0).long()
-        label = flat.gather(1, cell.flatten(1)).view_as(cell)
-        total = total + weight * (valid & (label == ids[..., None]))
-    return total
+        total = total + weight * (flat.index_select(0, corner + step) == own)
+    return total * on_grid
+
+
+def _refined(agents: Agents, pairs: _Pairs, refine: Refiner) -> Float[Tensor, "n"]:
+    """The mask head's logits; it reads as many points for each agent as the largest has."""
+    batch, slots = agents.ids.shape
+    count = torch.bincount(pairs.agent, minlength=batch * slots)
+    most = max(int(count.amax()), 1)
+    start = torch.arange(batch * slots, device=count.device) * most - (count.cumsum(0) - count)
+    place = start.index_select(0, pairs.agent)
+    place += torch.arange(len(place), device=place.device)
+    points = pairs.ahead.new_zeros(batch * slots * most, 2)
+    points[place] = torch.stack((pairs.ahead, pairs.aside), -1)
+    there = se2.apply(agents.pose[:, :, None], points.view(batch, slots, most, 2))
+    return refine(there).flatten().index_select(0, place)
+
+
+def _smaller_on_top(agents: Agents, pairs: _Pairs, grid: BEVGrid) -> _Pairs:
+    """Of several agents in one cell, the one that is seen."""
+    # Rank 1 = largest agent; ties go to the later slot, so each rank is unique.
+    order = torch.argsort(-agents.size.prod(-1), dim=1, stable=True)
+    rank = pairs.of(torch.argsort(order, dim=1) + 1)
+    best = rank.new_zeros(len(order) * grid.height * grid.width)
+    best.scatter_reduce_(0, pairs.cell, rank, "amax")
+    seen = rank == best.index_select(0, pairs.cell)
+    return pairs.take(seen.nonzero().squeeze(1))
+
+
+def _label_map(value: Int[Tensor, "b a"], on_top: _Pairs, grid: BEVGrid) -> Int[Tensor, "b h w"]:
+    """What the agent that is seen in each cell has."""
+    flat = value.new_zeros(len(value) * grid.height * grid.width)
+    flat.scatter_(0, on_top.cell, on_top.of(value))
+    return flat.view(-1, *grid.shape)
+
+
+def _occupancy(
+    agents: Agents, pairs: _Pairs, probability: Float[Tensor, "n"], grid: BEVGrid, classes: int
+) -> Float[Tensor, "b k h w"]:
+    """The likeliest agent of each class in each cell."""
+    area = grid.height * grid.width
+    plane = (agents.label.flatten() - 1).clamp(min=0)
+    # From (sequence, cell) to (sequence, class, cell).
+    shift = (_sequence(agents) * (classes - 1) + plane) * area
+    flat = probability.new_zeros(len(agents.ids) * classes * area)
+    flat.scatter_reduce_(0, pairs.cell + pairs.of(shift), probability, "amax")
+    return flat.view(-1, classes, *grid.shape)
+
+
+def _flow(
+    before: Float[Tensor, "b a 3"], on_top: _Pairs, grid: BEVGrid
+) -> Float[Tensor, "b 2 h w"]:
+    """From each cell back to where its content was one step before."""
+    x, y = on_top.placed(before)
+    field = x.new_zeros(2, len(before) * grid.height * grid.width)
+    field[0].scatter_(0, on_top.cell, x - on_top.x)
+    field[1].scatter_(0, on_top.cell, y - on_top.y)
+    return field.view(2, -1, *grid.shape).transpose(0, 1)

@@ -1,0 +1,61 @@
+"""What a query sees of its surroundings, against the plainest way to look."""
+
+import torch
+from torch.nn import functional
+
+from forecast.grid import BEVGrid
+from forecast.model import se2
+from forecast.model.context import (
+    CROP_BEHIND_M,
+    CROP_CELL_M,
+    CROP_CELLS,
+    LANE_POINTS,
+    Rows,
+    Surroundings,
+    crop,
+    nearest_points,
+)
+from forecast.model.warp import sample_at
+
+GRID = BEVGrid(-30.0, 34.0, -20.0, 20.0, 0.5)
+
+
+def rows_of(sequence: list[int]) -> Rows:
+    torch.manual_seed(0)
+    count = len(sequence)
+    pose = torch.randn(count, 3) * torch.tensor([20.0, 12.0, 2.0])
+    return Rows(torch.tensor(sequence).long(), pose, torch.randn(count, 3), torch.zeros(count, 5))
+
+
+def test_crops_are_those_of_one_row_after_the_other() -> None:
+    rows = rows_of([0, 0, 0, 2, 2])  # nobody is in the second sequence
+    around = Surroundings(torch.rand(3, 2, *GRID.shape), None, GRID)
+    pooled = functional.max_pool2d(around.map, 2)
+    cells = torch.arange(CROP_CELLS) + 0.5
+    aside, ahead = torch.meshgrid(
+        (cells - CROP_CELLS / 2) * CROP_CELL_M, cells * CROP_CELL_M - CROP_BEHIND_M, indexing="ij"
+    )
+    views = crop(rows, around)
+    for view, sequence, pose in zip(views, rows.sequence, rows.pose, strict=True):
+        points = se2.apply(pose, torch.stack((ahead, aside), -1))
+        plain = sample_at(pooled[sequence][None], points[None], GRID)
+        torch.testing.assert_close(view, plain[0], atol=1e-4, rtol=0)
+
+
+def test_a_batch_without_anybody_has_no_crops() -> None:
+    around = Surroundings(torch.rand(2, 3, *GRID.shape), None, GRID)
+    assert crop(rows_of([]), around).shape == (0, 3, CROP_CELLS, CROP_CELLS)
+
+
+def test_lane_points_are_the_nearest_of_the_row_s_own_sequence() -> None:
+    rows = rows_of([0, 1, 1])
+    points = torch.randn(2, 3 * LANE_POINTS, 3) * 30
+    points[0, LANE_POINTS // 2 :] = torch.nan  # fewer than are asked for
+    chosen, valid = nearest_points(rows, points)
+    for row, sequence in enumerate(rows.sequence.tolist()):
+        centre = se2.apply(rows.pose[row], 2 * rows.twist[row, :2])
+        own = points[sequence][points[sequence].isfinite().all(-1)]
+        order = (own[:, :2] - centre).norm(dim=-1).argsort()[:LANE_POINTS]
+        assert int(valid[row].sum()) == len(order)
+        found = {tuple(point) for point in chosen[row][valid[row]].tolist()}
+        assert found == {tuple(point) for point in own[order].tolist()}
