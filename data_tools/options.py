@@ -10,6 +10,8 @@ from forecast.errors import ConfigError
 from forecast.grid import GRIDS, BEVGrid
 from forecast.schema import DEFAULT_CLASSES
 
+LEFT_OUT = "none"  # in place of a class
+
 
 @dataclass(frozen=True)
 class PrepareOptions:
@@ -25,8 +27,8 @@ class PrepareOptions:
         phases: Sequences start at so many points of time within a step, not only at whole steps:
             more sequences of the same recording, which must have frames every ``dt_s / phases``.
         classes: Class names drawn, in the order of their labels; other classes are left out.
-        map_classes: Pairs of a source's own label and the class that it becomes, before the table
-            of :mod:`data_tools.classes`.
+        map_classes: Pairs of a source's own label and the class that it becomes, or
+            :data:`LEFT_OUT`, before the table of :mod:`data_tools.classes`.
         protocol: Name of the rules by which tracks become labels (:mod:`data_tools.protocols`).
         settings: Pairs of name and value that the source understands.
         workers: Processes; 1 works in this one.
@@ -35,8 +37,8 @@ class PrepareOptions:
         resume: Whether to go on with an interrupted run of the same inputs and options.
 
     Raises:
-        ConfigError: A number is out of its range, a class is named twice, or a centre or protocol
-            is none.
+        ConfigError: A number is out of its range, a class is named twice or not among those drawn,
+            or a centre or protocol is none.
     """
 
     grid: BEVGrid = GRIDS["bev-100m"]
@@ -73,6 +75,10 @@ class PrepareOptions:
         if len(set(labels)) < len(labels):
             twice = max(labels, key=labels.count)
             raise ConfigError("one class for a label", f"two for {twice!r}", "correct --map-class")
+        for label, name in self.map_classes:
+            if name.lower() not in names | {LEFT_OUT}:
+                wanted = f"one of {', '.join(self.classes)}, or {LEFT_OUT}, for {label}"
+                raise ConfigError(wanted, repr(name), "correct --map-class or --classes")
 
     @property
     def frames(self) -> int:
@@ -86,7 +92,7 @@ def parse_pair(text: str, option: str) -> tuple[str, str]:
     Raises:
         ConfigError: The text is something else.
     """
-    key, mark, value = (part.strip() for part in text.rpartition("="))
+    key, mark, value = (part.strip() for part in text.partition("="))
     if not (key and mark and value):
         raise ConfigError("KEY=VALUE", repr(text), f"correct {option}")
     return key, value

@@ -15,10 +15,10 @@ import pyarrow as pa
 from data_tools.classes import TYPICAL_SIZE_M
 from data_tools.geometry import wrap_angle
 from data_tools.scene import Scene
-from data_tools.sources import decimate, find_files
+from data_tools.sources import find_files
 from data_tools.sources.argoverse2_map import read_map
 from data_tools.sources.columns import read_columns
-from data_tools.sources.observations import Observations, stack
+from data_tools.sources.observations import Observations, scene_of, stack
 from forecast.errors import DataError
 
 STEP_S = 0.1
@@ -64,20 +64,16 @@ class Argoverse2Motion:
             raise DataError(f"a track {EGO!r}, the ego", f"none in {unit}", "leave it out")
         ego_pose = tracks.state[tracks.track_id.index(EGO), :, :3]
         sized = int(np.isfinite(tracks.state[..., 3]).any(axis=1).sum())
-        time_s = STEP_S * np.arange(frames, dtype=np.float64)
-        every = decimate(time_s, dt_s, unit)
         name = posixpath.basename(unit).removesuffix(".parquet").removeprefix("scenario_")
-        return Scene(
-            name=name,
-            time_s=time_s[every],
+        return scene_of(
+            name,
+            tracks,
+            ego_pose,
+            step_s=STEP_S,
             dt_s=dt_s,
-            track_id=tracks.track_id,
-            track_class=tracks.track_class,
-            state=tracks.state[:, every],
-            ego_pose=ego_pose[every],
+            where=unit,
             map=read_map(posixpath.join(posixpath.dirname(unit), f"log_map_archive_{name}.json")),
             notes={
-                **tracks.notes,
                 "tracks with their class's typical size": sized,
                 "tracks without a size, of a class without a typical one": len(tracks.track_id)
                 - sized,

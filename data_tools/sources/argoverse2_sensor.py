@@ -17,10 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_tools.scene import MapElement, Scene
-from data_tools.sources import decimate, find_files
+from data_tools.sources import find_files
 from data_tools.sources.argoverse2_map import read_map
 from data_tools.sources.columns import read_columns
-from data_tools.sources.observations import Observations, frame_numbers, stack
+from data_tools.sources.observations import Observations, frame_numbers, scene_of, stack
 from data_tools.spatial import headings, rotations
 from forecast.errors import DataError
 from forecast.files import filesystem
@@ -75,19 +75,15 @@ class Argoverse2Sensor:
         box = _in_city(rows, poses, ego[moment], unit)
         seen = Observations(frame[moment], rows["track_uuid"], rows["category"], box)
         tracks = stack(seen, len(ego_pose), unit)
-        time_s = STEP_S * np.arange(len(ego_pose), dtype=np.float64)
-        every = decimate(time_s, dt_s, unit)
-        return Scene(
-            name=posixpath.basename(posixpath.dirname(filesystem(unit)[1])),
-            time_s=time_s[every],
+        return scene_of(
+            posixpath.basename(posixpath.dirname(filesystem(unit)[1])),
+            tracks,
+            ego_pose,
+            step_s=STEP_S,
             dt_s=dt_s,
-            track_id=tracks.track_id,
-            track_class=tracks.track_class,
-            state=tracks.state[:, every],
-            ego_pose=ego_pose[every],
+            where=unit,
             map=_map(unit),
             notes={
-                **tracks.notes,
                 "ego without a box": int("EGO_VEHICLE" not in tracks.track_class),
                 "frames without annotations": len(ego_pose) - len(moments),
             },

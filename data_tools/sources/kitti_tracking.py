@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from data_tools.scene import Scene
-from data_tools.sources import decimate, find_files
-from data_tools.sources.observations import Observations, stack
+from data_tools.sources import find_files
+from data_tools.sources.observations import Observations, scene_of, stack
 from data_tools.spatial import headings
 from forecast.errors import DataError
 from forecast.files import read_whole
@@ -72,20 +72,15 @@ class KittiTracking:
         """
         imu_of_camera = _imu_of_camera(_beside(unit, "calib"))
         place, rotation = _imu_poses(_beside(unit, "oxts"))
-        time_s = STEP_S * np.arange(len(place), dtype=np.float64)
-        every = decimate(time_s, dt_s, unit)
         seen = _in_world(_labels(unit, len(place)), imu_of_camera, place, rotation)
-        tracks = stack(seen, len(place), f"the agents of {unit}")
-        ego_pose = np.column_stack([place[:, :2], headings(rotation)])
-        return Scene(
-            name=posixpath.basename(unit).removesuffix(".txt"),
-            time_s=time_s[every],
+        return scene_of(
+            posixpath.basename(unit).removesuffix(".txt"),
+            stack(seen, len(place), f"the agents of {unit}"),
+            np.column_stack([place[:, :2], headings(rotation)]),
+            step_s=STEP_S,
             dt_s=dt_s,
-            track_id=tracks.track_id,
-            track_class=tracks.track_class,
-            state=tracks.state[:, every],
-            ego_pose=ego_pose[every],
-            notes={**tracks.notes, "ego without a box": 1},
+            where=unit,
+            notes={"ego without a box": 1},
         )
 
 

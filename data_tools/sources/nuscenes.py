@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.scene import MapElement, Scene
-from data_tools.sources import decimate, find_files
+from data_tools.sources import find_files
 from data_tools.sources.nuscenes_map import read_map
 from data_tools.sources.nuscenes_tables import Keyframe, Tables, scene_names, tables
-from data_tools.sources.observations import Observations, frame_numbers, stack
+from data_tools.sources.observations import Observations, frame_numbers, scene_of, stack
 from data_tools.spatial import headings, rotations
 from forecast.errors import ConfigError, DataError
 from forecast.files import filesystem
@@ -93,19 +93,16 @@ class NuScenes:
         place = {track: number for number, track in enumerate(tracks.track_id)}
         hidden = np.zeros(tracks.state.shape[:2], bool)
         hidden[[place[track] for track in seen.track], seen.frame] = obscured
-        time_s = STEP_S * np.arange(len(ego_pose), dtype=np.float64)
-        every = decimate(time_s, dt_s, unit)
-        return Scene(
-            name=unquote(name),
-            time_s=time_s[every],
+        return scene_of(
+            unquote(name),
+            tracks,
+            ego_pose,
+            step_s=STEP_S,
             dt_s=dt_s,
-            track_id=tracks.track_id,
-            track_class=tracks.track_class,
-            state=tracks.state[:, every],
-            ego_pose=ego_pose[every],
-            hidden=hidden[:, every],
+            where=unit,
+            hidden=hidden,
             map=_map(folder, whole.locations.get(log, ""), ego_pose, unit),
-            notes={**tracks.notes, "boxes less visible than asked for": left_out},
+            notes={"boxes less visible than asked for": left_out},
         )
 
     def _boxes(

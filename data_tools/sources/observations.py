@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.scene import MapElement, Scene
+from data_tools.sources import decimate
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]
@@ -100,6 +102,50 @@ def stack(seen: Observations, frames: int, where: str) -> Stacked:
     kinds, changing = _kinds(seen.kind.astype(str), index, len(names))
     notes = {"tracks of more than one class, the most frequent taken": changing}
     return Stacked(tuple(map(str, names[order])), kinds, state, notes)
+
+
+def scene_of(
+    name: str,
+    tracks: Stacked,
+    ego_pose: Array,
+    *,
+    step_s: float,
+    dt_s: float,
+    where: str,
+    hidden: NDArray[np.bool_] | None = None,
+    map: tuple[MapElement, ...] = (),
+    notes: Mapping[str, int] | None = None,
+) -> Scene:
+    """The scene of a regular recording, of whose frames as many are taken as ``dt_s`` needs.
+
+    Args:
+        name: Unique name of the recording within its source.
+        tracks: Its tracks.
+        ego_pose: ``(T, 3)`` x, y, yaw of the ego in every frame.
+        step_s: Seconds between its frames.
+        dt_s: Seconds between those taken.
+        where: Its name for errors.
+        hidden: ``(N, T)`` whether the source says that an agent is hardly visible.
+        map: Its map.
+        notes: Counts besides those of the tracks.
+
+    Raises:
+        DataError: ``dt_s`` is no multiple of ``step_s``.
+    """
+    time_s = step_s * np.arange(len(ego_pose), dtype=np.float64)
+    every = decimate(time_s, dt_s, where)
+    return Scene(
+        name=name,
+        time_s=time_s[every],
+        dt_s=dt_s,
+        track_id=tracks.track_id,
+        track_class=tracks.track_class,
+        state=tracks.state[:, every],
+        ego_pose=ego_pose[every],
+        hidden=None if hidden is None else hidden[:, every],
+        map=map,
+        notes={**tracks.notes, **(notes or {})},
+    )
 
 
 def _check_frames(seen: Observations, index: NDArray[np.int64], frames: int, where: str) -> None:

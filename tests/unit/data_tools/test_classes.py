@@ -3,7 +3,7 @@
 import pytest
 
 from data_tools.classes import CLASSES, class_of
-from data_tools.options import parse_pair
+from data_tools.options import PrepareOptions, parse_pair
 from forecast.errors import ConfigError
 
 
@@ -30,9 +30,15 @@ def test_classes_are_in_lower_case():
 
 def test_an_override_is_written_native_equals_class():
     assert parse_pair("vehicle.bus.rigid = bus", "--map-class") == ("vehicle.bus.rigid", "bus")
+    assert parse_pair("name=a=b", "--set") == ("name", "a=b")
 
 
 @pytest.mark.parametrize("text", ["", "BUS", "BUS=", "=bus", "="])
 def test_an_override_written_otherwise_is_refused(text):
     with pytest.raises(ConfigError, match="correct --map-class"):
         parse_pair(text, "--map-class")
+
+
+def test_a_label_may_be_left_out_by_name():
+    options = PrepareOptions(classes=("vehicle",), map_classes=(("TRAILER", "none"),))
+    assert class_of("argoverse2-sensor", "trailer", options.map_classes) == "none"

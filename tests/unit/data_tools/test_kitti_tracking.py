@@ -167,7 +167,7 @@ def row_of(rows: list[str], place: int, column: int, value: str) -> str:
         ({"label": "\n".join([*LABELS[:2], LABELS[1]])}, "ascending.*label_02/0007"),
         ({"label": row_of(LABELS, 1, 12, "wide")}, "row 2 of .*label_02/0007"),
         ({"oxts": ""}, "poses.*oxts/0007"),
-        ({"oxts": OXTS[0]}, "two frames"),
+        ({"oxts": OXTS[0]}, "a frame below 1"),
         ({"oxts": "\n".join(OXTS)[:-2000]}, "row .*label_02/0007|row .*oxts/0007"),
         ({"oxts": "\n".join(OXTS[:20])}, "a frame below 20"),
         ({"oxts": row_of(OXTS, 4, 0, "nan")}, "latitude.*row 5 of .*oxts/0007"),

@@ -178,7 +178,8 @@ def test_more_agents_than_ids_are_refused(monkeypatch):
         {"classes": ()},
         {"classes": ("vehicle", "vehicle")},
         {"classes": ("vehicle", "Vehicle")},
-        {"map_classes": (("BUS", "bus"), ("bus", "vehicle"))},
+        {"map_classes": (("BUS", "vehicle"), ("bus", "vehicle"))},
+        {"map_classes": (("BUS", "buss"),)},
     ],
 )
 def test_options_out_of_range_are_refused(wrong):
