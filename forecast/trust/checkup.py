@@ -105,8 +105,10 @@ def _overlap(prints: places.Prints, against: str, progress: Progress | None) -> 
 
 
 def _skipped(path: str, votes: dict[tuple[int, str], NDArray[Any]]) -> dict[str, str]:
-    data, _ = open_sequence_store(path)
+    data, meta = open_sequence_store(path)
     reasons = {}
+    if meta.protocol.get("name") != "exact":
+        reasons["masks agree with boxes"] = "which its protocol does not promise"
     if "track_state" not in data:
         for name in ("boxes whole", "masks agree with boxes", "headings follow motion"):
             reasons[name] = "the store has no track_state"

@@ -13,7 +13,6 @@ from forecast.trust.clip import Clip, Finding
 LARGEST_M = 30.0  # longer than any vehicle on a public road
 OUTSIDE = 0.2  # share of a mask that may lie outside of its box
 SAME_PLACE = 0.25  # of the smaller width: centres of two agents are not nearer than this
-SLACK_M = 1.0  # by which other protocols than "exact" may draw a box away from its place
 
 
 def classes_known(clip: Clip) -> Iterator[Finding]:
@@ -106,8 +105,11 @@ def boxes_whole(clip: Clip) -> Iterator[Finding]:
 
 
 def masks_agree(clip: Clip) -> Iterator[Finding]:
-    """Masks lie in their boxes, and boxes on the grid are drawn. Says the first frame of each."""
-    if clip.state is None:
+    """Masks lie in their boxes, and boxes on the grid are drawn. Says the first frame of each.
+
+    Only the protocol "exact" promises that; others leave agents out, hold them still or shift them.
+    """
+    if clip.state is None or not clip.exact:
         return
     told: set[int] = set()
     for frame in range(len(clip.instance)):
@@ -128,7 +130,7 @@ def _outside(clip: Clip, frame: int) -> Iterator[Finding]:
     ahead, left = clip.grid.x_m[column] - x, clip.grid.y_m[row] - y
     forward = ahead * np.cos(yaw) + left * np.sin(yaw)
     sideways = left * np.cos(yaw) - ahead * np.sin(yaw)
-    slack = clip.grid.resolution_m + (0.0 if clip.exact else SLACK_M)
+    slack = clip.grid.resolution_m
     inside = (abs(forward) <= length / 2 + slack) & (abs(sideways) <= width / 2 + slack)
     cells = np.bincount(ids)
     share = np.bincount(ids, ~inside) / np.maximum(cells, 1)
@@ -143,8 +145,6 @@ def _outside(clip: Clip, frame: int) -> Iterator[Finding]:
 def _not_drawn(clip: Clip, frame: int) -> Iterator[Finding]:
     """Boxes that must cover a cell at their centre, where there is none."""
     assert clip.state is not None
-    if not clip.exact:  # others leave out what is barely visible or cut by the edge
-        return
     grid, boxes = clip.grid, clip.state[:, frame]
     large = boxes[:, 3:].min(axis=1) > np.sqrt(2) * grid.resolution_m  # False where NaN
     tracks = np.flatnonzero(large & grid.contains(boxes[:, 0], boxes[:, 1]))

@@ -304,6 +304,18 @@ def test_stores_without_tracks_say_what_was_not_examined(tmp_path: Path) -> None
     assert checkup.skipped["headings follow motion"] == "the store has no track_state"
 
 
+def test_only_exact_labels_are_held_to_their_boxes(tmp_path: Path) -> None:
+    data = good()
+    for name in ("instance", "semantic"):
+        data[name].values[:, -1] = np.roll(data[name].values[:, -1], 8, axis=-1)
+    assert set(findings(data)) == {"masks agree with boxes"}
+    data.attrs["protocol"] = {**data.attrs["protocol"], "name": "fiery"}
+    data.to_zarr(tmp_path / "s.zarr", mode="w", zarr_format=3, consolidated=False)
+    checkup = examine_store(str(tmp_path / "s.zarr"))
+    assert checkup.healthy
+    assert checkup.skipped["masks agree with boxes"] == "which its protocol does not promise"
+
+
 def trouble(checkup: Checkup) -> list[str]:
     return [f"{name}: {one}" for name, found in checkup.findings.items() for one in found]
 
