@@ -46,9 +46,13 @@ def main() -> None:
         remedy = _FILE_REMEDIES[error.errno]
         _fail(f"expected files that can be read and written; got: {reason}{where}; {remedy}", error)
     except Exception as error:
+        if type(error).__module__.partition(".")[0] in _STORE_CLIENTS:
+            remedy = "check its URL, endpoint and credentials"
+            _fail(f"expected an object store that answers; got: {error}; {remedy}", error)
         _fail_unexpectedly(error)
 
 
+_STORE_CLIENTS = ("aiohttp", "azure", "botocore", "google")  # behind fsspec; no OSErrors theirs
 _FILE_REMEDIES: dict[int | None, str] = {
     errno.ENOSPC: "free some space or write elsewhere",
     errno.EDQUOT: "free some space or write elsewhere",
