@@ -130,6 +130,9 @@ def prepare(
         list[str] | None,
         typer.Option(metavar="NATIVE=CLASS", help="Count a label of the source as a class."),
     ] = None,
+    directions: Annotated[
+        bool, typer.Option("--directions", help="Draw the way that lanes lead, for other models.")
+    ] = False,
     protocol: Annotated[
         str, typer.Option(help="Label rules: exact, fiery, uniad or powerbev.")
     ] = "exact",
@@ -161,6 +164,7 @@ def prepare(
         phases=phases,
         classes=tuple(name.strip() for name in classes.split(",")),
         map_classes=tuple(parse_pair(text, "--map-class") for text in map_class or []),
+        directions=directions,
         protocol=protocol,
         settings=tuple(parse_pair(text, "--set") for text in set_ or []),
         workers=os.cpu_count() or 1 if workers is None else workers,
