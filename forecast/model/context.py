@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -195,7 +196,7 @@ def crop(rows: Rows, around: Surroundings) -> Float[Tensor, "n m c c"]:
     grid = around.grid
     # Lines one cell wide would fall between samples 1.5 m apart.
     factor = max(1, round(CROP_CELL_M / 1.5 / grid.resolution_m))
-    image = functional.max_pool2d(around.map, factor, ceil_mode=True)
+    image = _pooled(around.map, factor)
     low = world.new_tensor([grid.x_min_m, grid.y_min_m])
     # Of the pooled image, which reaches beyond the grid where the factor does not divide it.
     shape = world.new_tensor([image.shape[-1], image.shape[-2]])
@@ -208,6 +209,14 @@ def crop(rows: Rows, around: Surroundings) -> Float[Tensor, "n m c c"]:
         for own, view in zip(image[:, None], torch.split(views, counts), strict=True)
     ]
     return torch.cat(crops)
+
+
+def _pooled(image: Float[Tensor, "b m h w"], factor: int) -> Float[Tensor, "b m hp wp"]:
+    """Max-pooling with ``ceil_mode``; torch's own keeps indices and takes ten times as long."""
+    height, width = image.shape[-2:]
+    image = functional.pad(image, (0, -width % factor, 0, -height % factor), value=-torch.inf)
+    image = reduce(torch.maximum, (image[..., k::factor, :] for k in range(factor)))
+    return reduce(torch.maximum, (image[..., k::factor] for k in range(factor)))
 
 
 def nearest_rows(rows: Rows) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:

@@ -110,6 +110,8 @@ class MemoryEncoder(nn.Module):
                 f"{height} x {width} cells",
                 "use a larger or finer grid, or a model with model.memory: false",
             )
+        # The same numbers; convolutions on the CPU take a sixth less time on channels side by side.
+        frame = frame.contiguous(memory_format=torch.channels_last)
         pyramid = self.backbone(frame)
         levels = [p(level) for p, level in zip(self.project, pyramid[1:], strict=True)]
         shapes, x = shapes_of(levels), flatten_levels(levels)

@@ -109,13 +109,16 @@ def _flood(
         inside: Bool[Tensor, "n h w"] = kinds == kind
         if kind == 0 or not (inside & (grown == 0)).any():
             continue
-        front = torch.where(inside, grown, 0).float()  # ids are below 2^16: exact
+        front = torch.where(inside, grown, 0).int()
         for _ in range(FLOOD_CELLS):
-            # Four neighbours: parked cars may touch at a corner.
-            near = torch.maximum(
-                functional.max_pool2d(front, (3, 1), 1, (1, 0)),
-                functional.max_pool2d(front, (1, 3), 1, (0, 1)),
-            )
-            front = torch.where(inside & (front == 0), near, front)
+            front = torch.where(inside & (front == 0), _largest_beside(front), front)
         grown = torch.where(inside, front.long(), grown)
     return grown.view_as(labels)
+
+
+def _largest_beside(labels: Int[Tensor, "n h w"]) -> Int[Tensor, "n h w"]:
+    """The largest label of a cell's four neighbours: parked cars may touch at a corner."""
+    wide = functional.pad(labels, (1, 1, 1, 1))
+    rows, columns = wide[:, :, 1:-1], wide[:, 1:-1]
+    along = torch.maximum(columns[..., :-2], columns[..., 2:])
+    return torch.maximum(along, torch.maximum(rows[:, :-2], rows[:, 2:]))

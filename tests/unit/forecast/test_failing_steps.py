@@ -90,7 +90,7 @@ def test_the_batch_at_fault_is_named(
     named = str(caught.value).split("sequences ")[1].split(" of ")
     path, numbers = named[1].split(";")[0], [int(n.split()[0]) for n in named[0].split(", ")]
     assert all(f"{n} (scene-{n + 8 * (path == other)})" in named[0] for n in numbers)
-    reader = SequenceReader(path)
+    reader = SequenceReader(path, raster_frames=seen[-1].instance.shape[1])
     for row, number in enumerate(numbers):
         assert torch.equal(seen[-1].instance[row], reader[number].instance[0])
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from forecast.model.segment import segment, with_rest
+from forecast.model.segment import _largest_beside, segment, with_rest
 from forecast.model.tracks import Tracks
 from tests.sequences import sequences
 from tests.support import GRID, Mover
@@ -97,3 +98,15 @@ def test_an_empty_slot_and_an_empty_raster_give_nothing() -> None:
     semantic, _, tracks = perfect(CARS)
     assert not segment(semantic, replace(tracks, ids=0 * tracks.ids), GRID).any()
     assert not segment(torch.zeros_like(semantic), tracks, GRID).any()
+
+
+def test_the_largest_label_beside_a_cell_is_that_of_pooling_rows_and_columns() -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(0, 9, (2, 13, 17)) * (torch.rand(2, 13, 17) > 0.7)
+    front = labels.float()
+    pooled = torch.maximum(
+        functional.max_pool2d(front, (3, 1), 1, (1, 0)),
+        functional.max_pool2d(front, (1, 3), 1, (0, 1)),
+    )
+    empty = labels == 0  # others are never asked
+    assert torch.equal(_largest_beside(labels.int())[empty], pooled.int()[empty])

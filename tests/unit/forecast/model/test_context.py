@@ -1,5 +1,6 @@
 """What a query sees of its surroundings, against the plainest way to look."""
 
+import pytest
 import torch
 from torch.nn import functional
 
@@ -12,6 +13,7 @@ from forecast.model.context import (
     LANE_POINTS,
     Rows,
     Surroundings,
+    _pooled,
     crop,
     nearest_points,
 )
@@ -59,3 +61,14 @@ def test_lane_points_are_the_nearest_of_the_row_s_own_sequence() -> None:
         assert int(valid[row].sum()) == len(order)
         found = {tuple(point) for point in chosen[row][valid[row]].tolist()}
         assert found == {tuple(point) for point in own[order].tolist()}
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "factor"), [(8, 12, 1), (8, 12, 2), (13, 9, 4), (2, 3, 7)]
+)
+def test_pooling_is_torch_s_also_where_it_does_not_divide(
+    height: int, width: int, factor: int
+) -> None:
+    image = torch.randn(2, 3, height, width)  # a user's dense channels may be negative
+    theirs = functional.max_pool2d(image, factor, ceil_mode=True)
+    assert torch.equal(_pooled(image, factor), theirs)
