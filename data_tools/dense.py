@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from data_tools import warp
 from data_tools.centre import paths
+from data_tools.directions import lane_directions
 from data_tools.geometry import poses_to_frame
 from data_tools.options import PrepareOptions
 from data_tools.scene import DenseScene
@@ -118,6 +119,7 @@ def _sequence(
         track_class=np.empty(0, np.uint8),
         ego_pose=ego_pose,
         map_point=np.empty((0, 3), np.float32),
+        direction=lane_directions(None, want),
         bev=moved(warp.bilinear, scene.bev),
         init_time=init_time,
     )

@@ -29,6 +29,7 @@ class PrepareOptions:
         classes: Class names drawn, in the order of their labels; other classes are left out.
         map_classes: Pairs of a source's own label and the class that it becomes, or
             :data:`LEFT_OUT`, before the table of :mod:`data_tools.classes`.
+        directions: Whether the way that lanes lead is drawn too.
         protocol: Name of the rules by which tracks become labels (:mod:`data_tools.protocols`).
         settings: Pairs of name and value that the source understands.
         workers: Processes; 1 works in this one.
@@ -50,6 +51,7 @@ class PrepareOptions:
     phases: int = 1
     classes: tuple[str, ...] = DEFAULT_CLASSES
     map_classes: tuple[tuple[str, str], ...] = ()
+    directions: bool = False
     protocol: str = "exact"
     settings: tuple[tuple[str, str], ...] = ()
     workers: int = 1

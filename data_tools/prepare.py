@@ -215,6 +215,7 @@ def _assemble(
         tracks=max(record.tracks for record in records),
         points=max(record.points for record in records),
         channels=_channels(records),
+        directions=options.directions and any(r.has_map and r.tracks for r in records),
     )
     meta = _meta(origin, records, layout, options)
     further = {"notes": _notes(records), "centre": options.centre}

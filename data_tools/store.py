@@ -34,6 +34,7 @@ LONG_NAMES = {
     "track_class": "class of each agent, from 1; 0 is padding",
     "ego_pose": "pose of the ego in the present ego frame",
     "map_point": "lane centres and their direction in the present ego frame; NaN is padding",
+    "direction": "the way that the nearest lane leads, a unit vector; 0 where no lane is near",
     "bev": "further channels in the present ego frame; 0 where there is nothing",
     "scene": "recording that the sequence was taken from",
     "init_time": "time of the present frame in its recording",
@@ -51,12 +52,14 @@ class Layout:
         tracks: Most tracks of any sequence; a store without them has no ``track_state``.
         points: Most map points of any sequence.
         channels: Names of the channels of ``bev``.
+        directions: Whether there is ``direction``.
     """
 
     sequences: int
     tracks: int
     points: int
     channels: tuple[str, ...] = ()
+    directions: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def create_store(url: str, meta: SequenceMeta, layout: Layout, further: Mapping[
     """
     attrs = {**meta.to_attrs(), **further, "Conventions": "CF-1.12"}
     group = zarr.open_group(url, mode="w", zarr_format=3, attributes=attrs)
-    for name, values in _coordinates(meta, layout.channels).items():
+    for name, values in _coordinates(meta, layout).items():
         array = group.create_array(
             name,
             shape=values.shape,
@@ -191,8 +194,12 @@ def _pad_and_join(rows: list[NDArray[Any]], array: Any) -> NDArray[Any]:
     return joined
 
 
-def _coordinates(meta: SequenceMeta, channels: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    names = {"map_layer": meta.map_layers, "channel": channels}
+def _coordinates(meta: SequenceMeta, layout: Layout) -> dict[str, NDArray[Any]]:
+    names: dict[str, tuple[str, ...]] = {
+        "map_layer": meta.map_layers,
+        "channel": layout.channels,
+        "axis": ("x", "y") if layout.directions else (),
+    }
     return {
         "time": (np.arange(meta.history + meta.horizon) - (meta.history - 1)) * meta.dt_s,
         "y": meta.grid.y_m,
@@ -216,6 +223,7 @@ def _sizes(meta: SequenceMeta, layout: Layout) -> dict[str, int]:
         "point": layout.points,
         "point_state": len(POSE_NAMES),
         "channel": len(layout.channels),
+        "axis": 2 if layout.directions else 0,
     }
 
 

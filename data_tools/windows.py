@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.centre import paths
+from data_tools.directions import SPACING_M, lane_directions
 from data_tools.geometry import poses_to_frame
 from data_tools.options import PrepareOptions
 from data_tools.protocols import PROTOCOLS, Traffic
@@ -37,6 +38,7 @@ class Sequence:
         track_class: ``(N,)`` class of each track, from 1.
         ego_pose: ``(T, 3)`` x, y, yaw of the grid's centre.
         map_point: ``(P, 3)`` x, y, yaw of lane centres inside the grid.
+        direction: ``(2, H, W)`` x, y of the way that lanes lead; ``(0, H, W)`` if not asked for.
         bev: ``(T, C, H, W)`` further channels.
         init_time: Time of the present frame in its recording, seconds.
     """
@@ -48,6 +50,7 @@ class Sequence:
     track_class: NDArray[np.uint8]
     ego_pose: Array
     map_point: NDArray[np.float32]
+    direction: NDArray[np.float16]
     bev: NDArray[np.float32]
     init_time: float
 
@@ -113,6 +116,7 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
         DataError: There is no such centre, or more agents in one window than instance ids exist.
     """
     edges, points = map_edges(scene.map), lane_points(scene.map)
+    lanes = lane_points(scene.map, SPACING_M) if options.directions else None
     for path in paths(options.centre, scene, tracks.state):
         for window, present in spans(path, options):
             pose = path[present]
@@ -127,6 +131,7 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
                 tracks.label,
                 edges.to_frame(pose),
                 poses_to_frame(points, pose),
+                None if lanes is None else poses_to_frame(lanes, pose),
                 float(scene.time_s[present]),
                 options,
             )
@@ -151,6 +156,7 @@ def _sequence(
     label: NDArray[np.uint8],
     edges: MapEdges,
     points: Array,
+    lanes: Array | None,
     init_time: float,
     options: PrepareOptions,
 ) -> Sequence:
@@ -171,6 +177,7 @@ def _sequence(
         track_class=label,
         ego_pose=traffic.ego_pose,
         map_point=points[grid.contains(points[:, 0], points[:, 1])].astype(np.float32),
+        direction=lane_directions(lanes, grid),
         bev=np.empty((options.frames, 0, *grid.shape), np.float32),
         init_time=init_time,
     )

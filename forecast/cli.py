@@ -46,9 +46,13 @@ def main() -> None:
         remedy = _FILE_REMEDIES[error.errno]
         _fail(f"expected files that can be read and written; got: {reason}{where}; {remedy}", error)
     except Exception as error:
+        if type(error).__module__.partition(".")[0] in _STORE_CLIENTS:
+            remedy = "check its URL, endpoint and credentials"
+            _fail(f"expected an object store that answers; got: {error}; {remedy}", error)
         _fail_unexpectedly(error)
 
 
+_STORE_CLIENTS = ("aiohttp", "azure", "botocore", "google")  # behind fsspec; no OSErrors theirs
 _FILE_REMEDIES: dict[int | None, str] = {
     errno.ENOSPC: "free some space or write elsewhere",
     errno.EDQUOT: "free some space or write elsewhere",
@@ -126,6 +130,9 @@ def prepare(
         list[str] | None,
         typer.Option(metavar="NATIVE=CLASS", help="Count a label of the source as a class."),
     ] = None,
+    directions: Annotated[
+        bool, typer.Option("--directions", help="Draw the way that lanes lead, for other models.")
+    ] = False,
     protocol: Annotated[
         str, typer.Option(help="Label rules: exact, fiery, uniad or powerbev.")
     ] = "exact",
@@ -157,6 +164,7 @@ def prepare(
         phases=phases,
         classes=tuple(name.strip() for name in classes.split(",")),
         map_classes=tuple(parse_pair(text, "--map-class") for text in map_class or []),
+        directions=directions,
         protocol=protocol,
         settings=tuple(parse_pair(text, "--set") for text in set_ or []),
         workers=os.cpu_count() or 1 if workers is None else workers,

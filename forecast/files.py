@@ -18,7 +18,8 @@ def filesystem(url: str) -> tuple[Any, str]:
         DataError: fsspec knows no such protocol, or what it needs is not installed.
     """
     try:
-        system, path = fsspec.core.url_to_fs(url)
+        # Others write too: what was listed a moment ago may be out of date.
+        system, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ValueError, ImportError) as error:
         raise DataError(
             "a path or URL that fsspec opens", f"{url} ({error})", "check it"

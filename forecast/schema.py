@@ -36,11 +36,14 @@ SEQUENCE_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "track_class": (("sequence", "track"), "uint8"),
     "ego_pose": (("sequence", "time", "pose"), "float64"),
     "map_point": (("sequence", "point", "point_state"), "float32"),
+    "direction": (("sequence", "axis", "y", "x"), "float16"),
     "bev": (("sequence", "time", "channel", "y", "x"), "float32"),
     "scene": (("sequence",), "str"),
     "init_time": (("sequence",), "float64"),
 }
-OPTIONAL_VARIABLES = frozenset({"map", "track_state", "track_class", "map_point", "bev"})
+OPTIONAL_VARIABLES = frozenset(
+    {"map", "track_state", "track_class", "map_point", "direction", "bev"}
+)
 
 FORECAST_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "instance": (("sequence", "lead", "y", "x"), "uint16"),

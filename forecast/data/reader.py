@@ -18,7 +18,9 @@ from forecast.types import BEVSequence
 
 # Torch has no arithmetic on uint16, and indices of scatter and gather are int64 in the end.
 _TYPES = {"uint8": np.uint8, "uint16": np.int32, "float64": np.float32, "float32": np.float32}
-_TENSORS = tuple(name for name in SEQUENCE_VARIABLES if name not in ("scene", "init_time"))
+# Our forecaster takes the direction of lanes from their points.
+_UNREAD = ("scene", "init_time", "direction")
+_TENSORS = tuple(name for name in SEQUENCE_VARIABLES if name not in _UNREAD)
 
 
 class SequenceReader(Dataset[BEVSequence]):

@@ -89,6 +89,23 @@ def test_unexpected_errors_say_how_to_see_the_traceback(
     assert "second line" not in shown
 
 
+def test_an_object_store_that_does_not_answer_is_no_fault_of_the_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class NoCredentialsError(Exception):
+        __module__ = "botocore.exceptions"
+
+    def unanswered() -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    monkeypatch.setattr(cli, "app", unanswered)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == cli.BAD_INPUT
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: expected an object store that answers; got: Unable to locate")
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise RuntimeError("why")
