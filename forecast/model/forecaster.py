@@ -29,6 +29,8 @@ from forecast.types import BEVSequence, StepForecast
 STILL_M = 0.1
 # Leads that a training is taken to have rolled out at least.
 LEARNED_HORIZON = 6
+# Motion beyond them: ahead, but neither aside nor turning.
+STRAIGHT_ON = (1.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ class Forecaster(nn.Module):
         output = self.decoder(state.content[live], position, rows, live, state.around, memory)
         motion = self.motion(output)
         twist = motion.applied(rows.twist, state.change[live])
+        if state.lead >= self.learned_horizon:
+            twist = twist * twist.new_tensor(STRAIGHT_ON)
         # Whoever is forecast to stand still stands exactly still, and starts without a push.
         moves = (motion.moving > 0)[:, None]
         twist = pad_rows(twist * moves, live)

@@ -342,6 +342,15 @@ def test_queries_beyond_the_learned_horizon_stay_as_they_were(changes: dict[str,
     assert torch.equal(contents[2], contents[4])
 
 
+def test_agents_turn_as_far_as_the_learned_horizon_and_go_straight_on_beyond() -> None:
+    model = forecaster(trained=False)
+    model.learned_horizon = 3
+    bend = sequences([[Mover(-5.0, 0.0, 0.0, speed=3.0, turn_rate=0.2)]])
+    headings = torch.stack([step.pose[0, 0, 2] for step in run(model, bend, 5)])
+    turned = headings.diff(prepend=torch.zeros(1))
+    torch.testing.assert_close(turned, torch.tensor([0.1, 0.1, 0.1, 0.0, 0.0]))
+
+
 def test_a_horizon_below_one_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least 1 step"):
         run(Baseline("persistence", 3), sequences(TRAFFIC), 0)
