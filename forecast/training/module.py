@@ -111,8 +111,9 @@ class ForecastTraining(pl.LightningModule):
         parts = self._losses(batch, self.stage.horizon, dice, detected)
         loss = torch.stack(tuple(parts.values())).sum()
         self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
-        for name, part in parts.items():
-            self.log(f"loss_{name}", part.detach(), batch_size=batch.batch)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # else nobody reads them
+            named = {f"loss_{name}": part.detach() for name, part in parts.items()}
+            self.log_dict(named, batch_size=batch.batch)
         return loss
 
     def _losses(

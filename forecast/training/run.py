@@ -181,7 +181,7 @@ def _trainer(config: Config, folder: Path, batches: SequenceData) -> pl.Trainer:
     ]
     callbacks += [_ProgressBar(), Watch(batches), KeepState(folder / RESUME_FILE)]
     if config.ema_decay:
-        callbacks.append(_Averaging(avg_fn=_moving_average(config.ema_decay)))
+        callbacks.append(_Averaging(multi_avg_fn=_moving_average(config.ema_decay)))
     return pl.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -210,12 +210,18 @@ def _unused(folder: Path, name: str) -> str:
     return next(found for found in names if not (folder / found).exists())
 
 
-def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def _moving_average(
+    decay: float,
+) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     """An exponential moving average that forgets the first, untrained weights quickly."""
 
-    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        return averaged + share * (current - averaged)
+        for mean, weight in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(weight, share)  # in place: what is read is all that it costs
+            else:  # how many batches a normalisation has seen
+                mean.copy_(weight)
 
     return average
 
