@@ -15,6 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from forecast import __version__
 from forecast.errors import CheckpointError, ConfigError
@@ -114,7 +115,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "fetch both files of the checkpoint anew",
         )
     try:
-        model.load_state_dict(load_file(weights))
+        model.load_state_dict(_silent(model) | load_file(weights))
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(
             "weights of the model that the JSON describes",
@@ -122,6 +123,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "fetch both files of the checkpoint anew",
         ) from error
     return Checkpoint(model.eval(), dt_s, found, dict(about.get("training", {})))
+
+
+def _silent(model: Forecaster) -> dict[str, Tensor]:
+    """Untrained weights of what checkpoints of older versions lack: they change no forecast."""
+    return {k: v for k, v in model.state_dict().items() if k.startswith("motion.spread.")}
 
 
 def _weights(path: Path) -> Path:

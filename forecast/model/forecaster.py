@@ -73,6 +73,7 @@ class SlotStep:
         before: Pose before it.
         moving: Logit of moving in this step.
         existence: Logit of being there.
+        size: Length and width that it is drawn with.
         output: Decoded queries, for the mask head.
     """
 
@@ -82,6 +83,7 @@ class SlotStep:
     before: Float[Tensor, "b a 3"]
     moving: Float[Tensor, "b a"]
     existence: Float[Tensor, "b a"]
+    size: Float[Tensor, "b a 2"]
     output: Float[Tensor, "b a d"]
 
 
@@ -175,6 +177,7 @@ class Forecaster(nn.Module):
             before=state.pose,
             moving=pad_rows(motion.moving, live),
             existence=pad_rows(motion.existence, live),
+            size=agents.size * pad_rows(motion.spread, live).exp(),
             output=padded,
         )
         moved = replace(
@@ -219,8 +222,11 @@ class Forecaster(nn.Module):
         live = slots.agents.live
         existence = torch.sigmoid(slots.existence) * live
         drawn = live & (existence > self.spec.keep)
+        agents = slots.agents
+        if agents.boxed:  # an observed mask is drawn as it was
+            agents = replace(agents, size=slots.size)
         rasters = paint(
-            slots.agents,
+            agents,
             slots.pose,
             slots.before,
             existence,

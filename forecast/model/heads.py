@@ -1,7 +1,8 @@
-"""What a decoded query says: how its motion changes, whether it moves, whether it is there."""
+"""What a decoded query says: how its motion changes, how sure that is, whether it is there."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 RESIDUAL_SCALE = (0.5, 0.15, 0.06)
 # An untrained model believes that everybody stays in view and nobody stops.
 SURE_BIAS = 4.0
+# Nobody is drawn larger or smaller than by this factor.
+MOST_SPREAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class Motion:
         residual: Change of the twist (metres ahead, metres aside, radians).
         persistence: Share of the last change of the twist that repeats: 1 = it keeps accelerating.
         moving: Logit of moving at all: agents that stand still must not creep.
+        spread: Log of how much longer and wider it is drawn than it is, for want of certainty.
         existence: Logit of being there after the step.
     """
 
     residual: Float[Tensor, "n 3"]
     persistence: Float[Tensor, "n 3"]
     moving: Float[Tensor, "n"]
+    spread: Float[Tensor, "n 2"]
     existence: Float[Tensor, "n"]
 
     def applied(
@@ -44,13 +49,14 @@ class Motion:
 
 
 class MotionHead(nn.Module):
-    """Change of motion and existence; untrained it changes nothing and keeps everybody."""
+    """Motion, spread and existence; untrained it changes nothing and keeps everybody."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.residual = _zero_ended(dim, 3)
         self.persistence = _zero_ended(dim, 3)
         self.moving = _zero_ended(dim, 1)
+        self.spread = _zero_ended(dim, 2)
         self.existence = _zero_ended(dim, 1)
         self.register_buffer("scale", torch.tensor(RESIDUAL_SCALE), persistent=False)
 
@@ -58,7 +64,14 @@ class MotionHead(nn.Module):
         """Reads decoded queries."""
         residual = self.residual(x) * self.scale
         moving, existence = (head(x).squeeze(-1) for head in (self.moving, self.existence))
-        return Motion(residual, self.persistence(x), moving + SURE_BIAS, existence + SURE_BIAS)
+        limit = math.log(MOST_SPREAD)
+        return Motion(
+            residual,
+            self.persistence(x),
+            moving + SURE_BIAS,
+            self.spread(x).clamp(-limit, limit),
+            existence + SURE_BIAS,
+        )
 
 
 class DotMaskHead(nn.Module):

@@ -54,6 +54,7 @@ class Mirrored:
             pose=_mean(seen.pose, mirrored.pose * mirrored.pose.new_tensor([1.0, -1.0, -1.0])),
             before=state.pose,
             existence=_middle(seen, mirrored),
+            size=(seen.size + mirrored.size) / 2,
         )
         return MirroredState(scene, image, mean.pose), self.model.paint(scene, mean)
 

@@ -20,6 +20,10 @@ from forecast.model.forecaster import SlotStep
 from forecast.model.painter import Refiner
 from forecast.training.settings import LossWeights
 
+# How suddenly a mask begins to count as it comes to cover half of what it should.
+HIT_SHARPNESS = 10.0
+# Metres that mask points fall beyond the masks, both sides together.
+MARGIN_M = 2.0
 # Metres: about the error that a car's mask forgives at IoU 0.5 across its narrow side.
 POSITION_BETA_M = 0.5
 # An agent that moves less within a step stands still.
@@ -133,24 +137,44 @@ def _mask_loss(
     dice: Generator,
     refine: Refiner | None,
 ) -> Float[Tensor, "b a"]:
-    """1 - soft IoU of forecast and true mask, half of the points around each."""
+    """1 - soft IoU of forecast and true mask, which counts above a half as in VPQ.
+
+    Half of the points lie around each. Overlap that makes no match is worth little, so a forecast
+    that cannot be sure is drawn larger: less overlap at best, but a match more often.
+    """
+    # Each rectangle and a margin of a metre; half the points fall into either.
+    drawn, true = step.size.detach() + MARGIN_M, truth.size + MARGIN_M
     unit = torch.rand(*step.pose.shape[:2], points, 2, generator=dice).to(step.pose.device) - 0.5
-    # Each box and a margin of a metre; half the points belong to either.
-    spread = unit * (step.agents.size[:, :, None] + 2.0)
-    owner = torch.arange(points, device=unit.device) % 2 == 0
-    around = torch.where(owner[:, None], step.pose.detach()[:, :, None], truth.pose[:, :, None])
-    world = se2.apply(around, spread)
+    owner = (torch.arange(points, device=unit.device) % 2 == 0)[:, None]
+    around = torch.where(owner, step.pose.detach()[:, :, None], truth.pose[:, :, None])
+    world = se2.apply(around, unit * torch.where(owner, drawn[:, :, None], true[:, :, None]))
     body = se2.unapply(step.pose[:, :, None], world)
-    depth = (step.agents.size[:, :, None] / 2 - body.abs()).amin(-1)
-    logits = depth * (2 / grid.resolution_m)
+    true_body = se2.unapply(truth.pose[:, :, None], world)
+    # A point stands for as much area as is left to each where it fell.
+    share = 1 / (_density(body.detach(), drawn) + _density(true_body, true))
+    logits = _depth(body, step.size) * (2 / grid.resolution_m)
     if refine is not None:
         logits = logits + refine(se2.apply(step.agents.pose[:, :, None], body))
     forecast = torch.sigmoid(logits)
-    true_body = se2.unapply(truth.pose[:, :, None], world)
-    true_depth = (truth.size[:, :, None] / 2 - true_body.abs()).amin(-1)
-    target = torch.sigmoid(true_depth * (2 / grid.resolution_m))
-    both = torch.minimum(forecast, target).sum(-1)
-    return 1 - both / torch.maximum(forecast, target).sum(-1).clamp(min=1e-3)
+    target = torch.sigmoid(_depth(true_body, truth.size) * (2 / grid.resolution_m))
+    both = (share * torch.minimum(forecast, target)).sum(-1)
+    iou = both / (share * torch.maximum(forecast, target)).sum(-1).clamp(min=1e-3)
+    return 1 - iou * torch.sigmoid(HIT_SHARPNESS * (iou - 0.5))
+
+
+def _depth(body: Float[Tensor, "b a p 2"], size: Float[Tensor, "b a 2"]) -> Float[Tensor, "b a p"]:
+    """How deep points lie inside of rectangles around 0, metres."""
+    return (size[:, :, None] / 2 - body.abs()).amin(-1)
+
+
+def _density(
+    body: Float[Tensor, "b a p 2"], size: Float[Tensor, "b a 2"]
+) -> Float[Tensor, "b a p"]:
+    """Density of points that fall evenly into rectangles around 0, per square metre.
+
+    What lies on the very edge, by rounding, lies inside.
+    """
+    return (_depth(body, size) > -1e-3) / size.prod(-1, keepdim=True)
 
 
 def _cross_entropy(

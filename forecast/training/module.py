@@ -24,6 +24,9 @@ from forecast.training.perception import perception_loss
 from forecast.training.settings import LossWeights, Optimisation, Stage, TrackRules
 from forecast.types import BEVSequence
 
+# The loggers write every so many steps.
+LOG_EVERY_STEPS = 10
+
 
 class Unpainted:
     """A forecaster whose steps are not drawn: all that training needs, at a fraction of the time.
@@ -111,7 +114,7 @@ class ForecastTraining(pl.LightningModule):
         parts = self._losses(batch, self.stage.horizon, dice, detected)
         loss = torch.stack(tuple(parts.values())).sum()
         self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # else nobody reads them
+        if (self.global_step + 1) % LOG_EVERY_STEPS == 0:  # at others nobody would read them
             named = {f"loss_{name}": part.detach() for name, part in parts.items()}
             self.log_dict(named, batch_size=batch.batch)
         return loss

@@ -21,7 +21,7 @@ from forecast.errors import CheckpointError, ConfigError, DataError, TrainingErr
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.schema import protocol_text
-from forecast.training.module import ForecastTraining
+from forecast.training.module import LOG_EVERY_STEPS, ForecastTraining
 from forecast.training.state import KeepState, StateFile
 from forecast.training.watch import Watch
 from forecast.weights import load_backbone
@@ -197,7 +197,7 @@ def _trainer(config: Config, folder: Path, batches: SequenceData) -> pl.Trainer:
             CSVLogger(folder, name="", version=_unused(folder, "csv")),
             TensorBoardLogger(folder, name="", version="tensorboard"),
         ],
-        log_every_n_steps=10,
+        log_every_n_steps=LOG_EVERY_STEPS,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_model_summary=False,

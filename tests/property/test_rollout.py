@@ -351,6 +351,20 @@ def test_agents_turn_as_far_as_the_learned_horizon_and_go_straight_on_beyond() -
     torch.testing.assert_close(turned, torch.tensor([0.1, 0.1, 0.1, 0.0, 0.0]))
 
 
+def test_who_is_forecast_with_little_certainty_is_drawn_larger() -> None:
+    model, lone = forecaster(trained=False), sequences([[Mover(-5.0, 0.0, 0.0, speed=3.0)]])
+    own = run(model, lone, 2)[-1].instance.sum()
+    with torch.no_grad():
+        model.motion.spread[-1].bias.copy_(torch.tensor([1.5, 1.0]).log())
+    assert 1.3 * own < run(model, lone, 2)[-1].instance.sum() < 1.8 * own
+    masks = replace(lone, track_state=None, track_class=None)
+    with torch.no_grad():
+        model.motion.spread[-1].bias.fill_(100.0)
+    # An observed mask stays as it was.
+    spread, plain = run(model, masks, 1)[-1], run(forecaster(trained=False), masks, 1)[-1]
+    assert torch.equal(spread.instance, plain.instance)
+
+
 def test_a_horizon_below_one_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least 1 step"):
         run(Baseline("persistence", 3), sequences(TRAFFIC), 0)

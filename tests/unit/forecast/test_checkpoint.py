@@ -1,14 +1,18 @@
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from forecast import note
 from forecast.checkpoint import load_checkpoint, save_checkpoint
 from forecast.errors import CheckpointError
 from forecast.model.spec import ForecasterSpec
-from tests.sequences import forecaster
+from forecast.rollout import rollout
+from forecast.training.module import Unpainted
+from tests.sequences import TRAFFIC, forecaster, sequences
 
 
 @pytest.fixture
@@ -129,6 +133,16 @@ def test_a_newer_version_is_named(
     rewrite(saved, {"version": version, "schema": "bev-forecaster/9", "model": {"depth": 3}})
     with pytest.raises(CheckpointError, match=f"0.2.0 or older.*written by {version}"):
         load_checkpoint(saved)
+
+
+def test_weights_that_an_older_version_did_not_have_change_no_forecast(saved: Path) -> None:
+    weights = saved / "model.safetensors"
+    save_file({k: v for k, v in load_file(weights).items() if "spread" not in k}, weights)
+    rewrite(saved, {"sha256": hashlib.sha256(weights.read_bytes()).hexdigest()})
+    loaded, past = load_checkpoint(saved).model, sequences(TRAFFIC).crop(0, 3)
+    for step in rollout(Unpainted(loaded), past, 2):
+        _, slots = step
+        assert torch.equal(slots.size, slots.agents.size)
 
 
 def test_settings_that_an_older_version_did_not_know_have_their_defaults(saved: Path) -> None:
