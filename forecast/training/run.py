@@ -22,7 +22,7 @@ from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.schema import protocol_text
 from forecast.training.module import ForecastTraining
-from forecast.training.state import KeepState, StateFile
+from forecast.training.state import KeepState, Recount, StateFile
 from forecast.training.watch import Watch
 from forecast.weights import load_backbone
 
@@ -179,7 +179,7 @@ def _trainer(config: Config, folder: Path, batches: SequenceData) -> pl.Trainer:
         ModelCheckpoint(folder, name, enable_version_counter=False, **{when: count})  # type: ignore[arg-type]
         for when, count in (("every_n_train_steps", config.save_every_steps), ("every_n_epochs", 1))
     ]
-    callbacks += [_ProgressBar(), Watch(batches), KeepState(folder / RESUME_FILE)]
+    callbacks += [_ProgressBar(), Watch(batches), KeepState(folder / RESUME_FILE), Recount()]
     if config.ema_decay:
         callbacks.append(_Averaging(avg_fn=_moving_average(config.ema_decay)))
     return pl.Trainer(
