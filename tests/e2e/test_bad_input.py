@@ -398,7 +398,7 @@ def test_rollout_does_not_unpickle(refused: Refused, store: Path, tmp_path: Path
 def test_rollout_refuses_an_output_that_exists(refused: Refused, store: Path) -> None:
     before = sorted(store.rglob("*"))
     arguments = ("--data", str(store), "--model", "constant-turn", "--output", str(store))
-    assert "does not exist yet" in refused("rollout", *arguments, "--gif", "")
+    assert "a new output; got" in refused("rollout", *arguments, "--gif", "")
     assert sorted(store.rglob("*")) == before
 
 
