@@ -48,7 +48,8 @@ def run_training(
 
     Args:
         config: What to train and how.
-        data: Training sequence stores; their grids may differ, what they show may not.
+        data: Training sequence stores; their grids may differ, what they show may not, but that
+            some may lack the map: theirs is empty.
         val: Validation sequence store, or None.
         output: The run's folder.
         resume: Go on from the folder's last state, exactly; from the start if it has none yet.
@@ -79,7 +80,7 @@ def run_training(
     )
     _check_stores(batches, config)
     training = ForecastTraining(
-        _model(config, batches.train[0]),
+        _model(config, batches),
         config.curriculum,
         config.loss,
         config.augmentation,
@@ -121,8 +122,9 @@ def _about(
     return about if stopped is None else about | {"stopped": str(stopped)}
 
 
-def _model(config: Config, reader: SequenceReader) -> Forecaster:
-    inputs = Inputs(reader.meta.classes, reader.meta.map_layers, reader.bev_channels)
+def _model(config: Config, batches: SequenceData) -> Forecaster:
+    first = batches.train[0]
+    inputs = Inputs(first.meta.classes, _map_layers(batches), first.bev_channels)
     if config.initial is None:
         return _untrained(config, inputs)
     if config.backbone_weights is not None:
@@ -272,14 +274,19 @@ def _check_stores(batches: SequenceData, config: Config) -> None:
     for reader in batches.train:
         if not len(reader):
             raise DataError("at least one sequence", f"none in {reader.path}", "prepare more data")
-    for reader in readers[1:]:
-        _check_alike(readers[0], reader)
+    for reader in readers:
+        _check_alike(readers[0], _map_layers(batches), reader)
 
 
-def _check_alike(first: SequenceReader, other: SequenceReader) -> None:
+def _map_layers(batches: SequenceData) -> tuple[str, ...]:
+    """Those of the training stores that have a map."""
+    return next((reader.map_layers for reader in batches.train if reader.map_layers), ())
+
+
+def _check_alike(first: SequenceReader, layers: tuple[str, ...], other: SequenceReader) -> None:
     for what, wanted, found in (
         ("classes", first.meta.classes, other.meta.classes),
-        ("map layers", first.meta.map_layers, other.meta.map_layers),
+        ("map layers (or no map)", layers, other.map_layers or layers),
         ("bev channels", first.bev_channels, other.bev_channels),
         ("dt_s", first.meta.dt_s, other.meta.dt_s),
         ("protocol", protocol_text(first.meta.protocol), protocol_text(other.meta.protocol)),
