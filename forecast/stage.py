@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from forecast.errors import DataError
-from forecast.files import filesystem, is_local, write_whole
+from forecast.files import filesystem, is_local, make_folder, write_whole
 from forecast.staging import is_there, publish, remove
 
 
@@ -52,7 +52,8 @@ class Stage:
             resume: Whether to go on with what is there.
 
         Raises:
-            DataError: The output exists, or what is to be resumed is something else.
+            DataError: The output exists, its bucket does not, or what is to be resumed is something
+                else.
         """
         plan_path, text = f"{self.root}/plan.json", json.dumps(plan, indent=1)
         resumed = resume and self.system.exists(plan_path)
@@ -66,7 +67,7 @@ class Stage:
         self.discard()
         try:
             for folder in self.folders:
-                self.system.makedirs(f"{self.root}/{folder}", exist_ok=True)
+                make_folder(self.system, f"{self.root}/{folder}")
             write_whole(self.system, plan_path, text.encode())
         except BaseException:
             self.discard()
