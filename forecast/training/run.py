@@ -51,21 +51,21 @@ def run_training(
         data: Training sequence stores; their grids may differ, what they show may not, but that
             some may lack the map: theirs is empty.
         val: Validation sequence store, or None.
-        output: The run's folder.
+        output: The run's folder, on a local disk.
         resume: Go on from the folder's last state, exactly; from the start if it has none yet.
 
     Returns:
         Path of the weights.
 
     Raises:
-        ConfigError: The folder holds a run already and ``resume`` is off, or there is no training
-            for what is configured.
+        ConfigError: The folder is a URL, or holds a run already and ``resume`` is off, or there is
+            no training for what is configured.
         DataError: A store is unreadable or does not fit.
         TrainingError: The loss or its gradient became non-finite. What was learned before is
             written as if training had ended there.
     """
     refuse_detector(config)
-    folder = Path(output)
+    folder = _local_folder(output)
     state = _state_file(folder, resume)
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -225,6 +225,14 @@ def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
 def _steps_per_epoch(batches: SequenceData, config: Config) -> int:
     steps = len(batches.order(config.devices))
     return min(steps, config.steps_per_epoch or steps)
+
+
+def _local_folder(output: str) -> Path:
+    if "://" in output:
+        raise ConfigError(
+            "a folder on a local disk for --output", output, "train there, then copy the folder"
+        )
+    return Path(output)
 
 
 def _state_file(folder: Path, resume: bool) -> str | None:

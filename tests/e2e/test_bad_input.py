@@ -258,6 +258,15 @@ def test_train_refuses_a_horizon_beyond_the_truth(refused: Refused, store: Path)
     assert "horizon" in train(refused, store, "--set", change)
 
 
+@pytest.mark.parametrize("more", [(), ("--resume",)])
+def test_train_refuses_an_output_that_is_no_local_folder(
+    more: tuple[str, ...], refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    arguments = ("--config", str(CONFIG), "--data", str(store), "--output", "s3://bucket/run")
+    assert "a local disk" in refused("train", *arguments, *more)
+    assert [path.name for path in tmp_path.iterdir()] == ["store.zarr"]
+
+
 def test_train_refuses_a_folder_that_holds_a_run(
     refused: Refused, store: Path, tmp_path: Path
 ) -> None:
