@@ -6,7 +6,7 @@ the sequences of each scene, from which the store is assembled at the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -48,10 +48,7 @@ class Record:
 class Stage(stage.Stage):
     """A stage whose units are scenes, each with its parts. Picklable."""
 
-    def begin(self, plan: Mapping[str, Any], resume: bool) -> None:
-        """As every stage does, with a place for the parts."""
-        super().begin(plan, resume)
-        self.system.makedirs(f"{self.root}/parts", exist_ok=True)
+    folders = (*stage.Stage.folders, "parts")
 
     def part_path(self, index: int, part: int) -> str:
         """Where part ``part`` of unit ``index`` is."""

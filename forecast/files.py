@@ -10,6 +10,9 @@ import fsspec
 
 from forecast.errors import DataError
 
+# Object stores, by fsspec's names: they have buckets and no folders.
+BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci"})
+
 
 def filesystem(url: str) -> tuple[Any, str]:
     """The filesystem that a path or URL is on, and its path there.
@@ -29,7 +32,29 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 def is_local(system: Any) -> bool:
     """Whether a filesystem is this machine's own."""
-    return "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,))
+    return "file" in _protocols(system)
+
+
+def make_folder(system: Any, path: str) -> None:
+    """Makes a folder and those above it, where a filesystem has such; never a bucket.
+
+    Raises:
+        DataError: There is no such bucket.
+    """
+    if not BUCKETS & _protocols(system):
+        system.makedirs(path, exist_ok=True)
+        return
+    bucket = path.split("/")[0]
+    if not system.exists(bucket):
+        raise DataError(
+            "a bucket that is there to write to",
+            f"{bucket}, which is not, or not for these credentials",
+            "create it or correct the URL",
+        )
+
+
+def _protocols(system: Any) -> set[str]:
+    return {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
 
 
 def read_whole(url: str, at_most: int) -> bytes:

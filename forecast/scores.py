@@ -24,6 +24,8 @@ Interval = tuple[float, float] | None
 class ClassScores:
     """Scores of one class; None where there is nothing to score, never a zero in its place.
 
+    Of a class whose truth has cells but no instance ids, only ``iou`` is known.
+
     Attributes:
         iou: Of the class's cells, over all leads.
         iou_by_lead: The same, lead by lead.
@@ -185,8 +187,11 @@ def vpq(sums: NDArray[np.float64], first: Sum = Sum.TP) -> NDArray[np.float64]:
 
 
 def _segments(sums: NDArray[np.float64], first: Sum) -> NDArray[np.float64]:
+    """TP + FP / 2 + FN / 2; 0, nothing to score, where the truth has cells but ids of none."""
     hits, extra, missed = (sums[..., first + offset] for offset in range(3))
-    return np.asarray(hits + extra / 2 + missed / 2)
+    cells = sums[..., Sum.CELL_TP] + sums[..., Sum.CELL_FN]
+    known = (cells == 0) | (sums[..., Sum.TP] + sums[..., Sum.FN] > 0)
+    return np.where(known, hits + extra / 2 + missed / 2, 0.0)
 
 
 def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:

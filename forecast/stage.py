@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from forecast.errors import DataError
-from forecast.files import filesystem, is_local, write_whole
+from forecast.files import filesystem, is_local, make_folder, write_whole
 from forecast.staging import is_there, publish, remove
 
 
@@ -24,9 +24,14 @@ class Stage:
         output: Final path or URL of the store.
         overwrite: Whether what has that name is replaced; None where nobody is asked.
 
+    Attributes:
+        folders: What is made in it at the start.
+
     Raises:
         DataError: The URL cannot be opened.
     """
+
+    folders: tuple[str, ...] = ("records",)
 
     def __init__(self, output: str, overwrite: bool | None = None) -> None:
         self.output = output.rstrip("/")
@@ -40,12 +45,15 @@ class Stage:
     def begin(self, plan: Mapping[str, Any], resume: bool) -> None:
         """Starts anew, or checks that what is there belongs to the same plan.
 
+        What is refused changes nothing, and a start that fails leaves nothing.
+
         Args:
             plan: All that the result depends on, as JSON can hold it.
             resume: Whether to go on with what is there.
 
         Raises:
-            DataError: The output exists, or what is to be resumed is something else.
+            DataError: The output exists, its bucket does not, or what is to be resumed is something
+                else.
         """
         plan_path, text = f"{self.root}/plan.json", json.dumps(plan, indent=1)
         resumed = resume and self.system.exists(plan_path)
@@ -56,9 +64,14 @@ class Stage:
         if resumed:
             self._sweep()
             return
-        remove(self.system, self.root)
-        self.system.makedirs(f"{self.root}/records", exist_ok=True)
-        write_whole(self.system, plan_path, text.encode())
+        self.discard()
+        try:
+            for folder in self.folders:
+                make_folder(self.system, f"{self.root}/{folder}")
+            write_whole(self.system, plan_path, text.encode())
+        except BaseException:
+            self.discard()
+            raise
 
     @contextmanager
     def begun(self, plan: Mapping[str, Any], resume: bool) -> Iterator[None]:
@@ -67,7 +80,7 @@ class Stage:
         try:
             yield
         except BaseException:
-            if not self.system.find(f"{self.root}/records"):
+            if not self._records():
                 self.discard()
             raise
 
@@ -77,8 +90,8 @@ class Stage:
 
     def missing(self, units: int) -> list[int]:
         """Which of so many units have no record yet."""
-        names = {path.rsplit("/", 1)[-1] for path in self.system.find(f"{self.root}/records")}
-        return [index for index in range(units) if f"{index:08d}.json" not in names]
+        kept = self._records()
+        return [index for index in range(units) if self._record_path(index) not in kept]
 
     def record(self, index: int) -> dict[str, Any]:
         """What was kept of a unit."""
@@ -100,9 +113,9 @@ class Stage:
         publish(self.system, f"{self.root}/store", self.final)
 
     def discard(self) -> None:
-        """Removes all that is not the store under its final name."""
+        """Removes all that is not the store under its final name, if anything is left of it."""
         remove(self.system, f"{self.root}/plan.json")  # first: without it nothing is resumed
-        self.system.rm(self.root, recursive=True)
+        remove(self.system, self.root)
 
     def _sweep(self) -> None:
         """Removes the chunks that zarr was writing when it was killed, still without their name."""
@@ -126,7 +139,12 @@ class Stage:
         remedy = "choose another name or remove it"
         if self.overwrite is not None:
             remedy = "choose another or --overwrite"
-        raise DataError("an output that does not exist yet", self.output, remedy)
+        raise DataError("a new output", f"{self.output}, which exists", remedy)
+
+    def _records(self) -> set[str]:
+        """Paths of the records that are complete."""
+        found = self.system.find(f"{self.root}/records")
+        return {path for path in found if path.endswith(".json")}
 
     def _record_path(self, index: int) -> str:
         return f"{self.root}/records/{index:08d}.json"

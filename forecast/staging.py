@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from forecast.errors import DataError
-from forecast.files import filesystem, is_local
+from forecast.files import filesystem, is_local, make_folder
 
 ROOT_METADATA = "zarr.json"
 FLUSHES = 16  # files at a time: the disk writes the journal once for all of them
@@ -30,7 +30,8 @@ def staged(path: str, *, overwrite: bool = False) -> Iterator[str]:
         overwrite: Whether something that is already there is replaced.
 
     Raises:
-        DataError: ``path`` exists and is not to be replaced, or cannot be written.
+        DataError: ``path`` exists and is not to be replaced, its bucket does not exist, or it
+            cannot be written.
     """
     if not overwrite:
         refuse_existing(path)
@@ -38,7 +39,7 @@ def staged(path: str, *, overwrite: bool = False) -> Iterator[str]:
         system, target = filesystem(path)
         parent, _, name = target.rstrip("/").rpartition("/")
         temporary = f"{parent}/.{name}.partial-{uuid.uuid4().hex[:8]}"
-        system.makedirs(parent or "/", exist_ok=True)
+        make_folder(system, parent or "/")
     try:
         yield system.unstrip_protocol(temporary) if "://" in path else temporary
         with refusing_os_errors(path):

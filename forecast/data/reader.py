@@ -32,6 +32,9 @@ class SequenceReader(Dataset[BEVSequence]):
             truth of training is ``track_state``, so that rasters of the future would be carried
             from process to process for nothing.
 
+    Attributes:
+        map_layers: Of its map; none where it has no map, whatever its attributes name.
+
     Raises:
         DataError: It is missing, damaged or of another schema.
     """
@@ -40,7 +43,9 @@ class SequenceReader(Dataset[BEVSequence]):
         self.path, self.raster_frames = path, raster_frames
         self.identity = StoreIdentity.of(path)
         dataset, self.meta = open_sequence_store(path)
-        self.variables = tuple(name for name in _TENSORS if name in dataset)
+        self.map_layers = self.meta.map_layers if "map" in dataset else ()
+        there = set(dataset.variables) - (set() if self.map_layers else {"map"})
+        self.variables = tuple(name for name in _TENSORS if name in there)
         if "track_state" in dataset and "track_class" not in dataset:
             raise DataError(
                 "track_class beside track_state", f"none in {path}", "make the store anew"

@@ -22,7 +22,7 @@ from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.schema import protocol_text
 from forecast.training.module import LOG_EVERY_STEPS, ForecastTraining
-from forecast.training.state import KeepState, StateFile
+from forecast.training.state import KeepState, Recount, StateFile
 from forecast.training.watch import Watch
 from forecast.weights import load_backbone
 
@@ -48,23 +48,24 @@ def run_training(
 
     Args:
         config: What to train and how.
-        data: Training sequence stores; their grids may differ, what they show may not.
+        data: Training sequence stores; their grids may differ, what they show may not, but that
+            some may lack the map: theirs is empty.
         val: Validation sequence store, or None.
-        output: The run's folder.
+        output: The run's folder, on a local disk.
         resume: Go on from the folder's last state, exactly; from the start if it has none yet.
 
     Returns:
         Path of the weights.
 
     Raises:
-        ConfigError: The folder holds a run already and ``resume`` is off, or there is no training
-            for what is configured.
+        ConfigError: The folder is a URL, or holds a run already and ``resume`` is off, or there is
+            no training for what is configured.
         DataError: A store is unreadable or does not fit.
         TrainingError: The loss or its gradient became non-finite. What was learned before is
             written as if training had ended there.
     """
     refuse_detector(config)
-    folder = Path(output)
+    folder = _local_folder(output)
     state = _state_file(folder, resume)
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -79,7 +80,7 @@ def run_training(
     )
     _check_stores(batches, config)
     training = ForecastTraining(
-        _model(config, batches.train[0]),
+        _model(config, batches),
         config.curriculum,
         config.loss,
         config.augmentation,
@@ -121,8 +122,9 @@ def _about(
     return about if stopped is None else about | {"stopped": str(stopped)}
 
 
-def _model(config: Config, reader: SequenceReader) -> Forecaster:
-    inputs = Inputs(reader.meta.classes, reader.meta.map_layers, reader.bev_channels)
+def _model(config: Config, batches: SequenceData) -> Forecaster:
+    first = batches.train[0]
+    inputs = Inputs(first.meta.classes, _map_layers(batches), first.bev_channels)
     if config.initial is None:
         return _untrained(config, inputs)
     if config.backbone_weights is not None:
@@ -179,7 +181,7 @@ def _trainer(config: Config, folder: Path, batches: SequenceData) -> pl.Trainer:
         ModelCheckpoint(folder, name, enable_version_counter=False, **{when: count})  # type: ignore[arg-type]
         for when, count in (("every_n_train_steps", config.save_every_steps), ("every_n_epochs", 1))
     ]
-    callbacks += [_ProgressBar(), Watch(batches), KeepState(folder / RESUME_FILE)]
+    callbacks += [_ProgressBar(), Watch(batches), KeepState(folder / RESUME_FILE), Recount()]
     if config.ema_decay:
         callbacks.append(_Averaging(multi_avg_fn=_moving_average(config.ema_decay)))
     return pl.Trainer(
@@ -231,6 +233,14 @@ def _steps_per_epoch(batches: SequenceData, config: Config) -> int:
     return min(steps, config.steps_per_epoch or steps)
 
 
+def _local_folder(output: str) -> Path:
+    if "://" in output:
+        raise ConfigError(
+            "a folder on a local disk for --output", output, "train there, then copy the folder"
+        )
+    return Path(output)
+
+
 def _state_file(folder: Path, resume: bool) -> str | None:
     state = folder / RESUME_FILE
     if resume:
@@ -278,14 +288,19 @@ def _check_stores(batches: SequenceData, config: Config) -> None:
     for reader in batches.train:
         if not len(reader):
             raise DataError("at least one sequence", f"none in {reader.path}", "prepare more data")
-    for reader in readers[1:]:
-        _check_alike(readers[0], reader)
+    for reader in readers:
+        _check_alike(readers[0], _map_layers(batches), reader)
 
 
-def _check_alike(first: SequenceReader, other: SequenceReader) -> None:
+def _map_layers(batches: SequenceData) -> tuple[str, ...]:
+    """Those of the training stores that have a map."""
+    return next((reader.map_layers for reader in batches.train if reader.map_layers), ())
+
+
+def _check_alike(first: SequenceReader, layers: tuple[str, ...], other: SequenceReader) -> None:
     for what, wanted, found in (
         ("classes", first.meta.classes, other.meta.classes),
-        ("map layers", first.meta.map_layers, other.meta.map_layers),
+        ("map layers (or no map)", layers, other.map_layers or layers),
         ("bev channels", first.bev_channels, other.bev_channels),
         ("dt_s", first.meta.dt_s, other.meta.dt_s),
         ("protocol", protocol_text(first.meta.protocol), protocol_text(other.meta.protocol)),

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 
+from forecast.data.module import SequenceData
 from forecast.errors import CheckpointError, DataError, TrainingError
 
 
@@ -80,9 +81,31 @@ class KeepState(pl.Callback):
         """Saves after at least one step, and only between or within steps: not in validation."""
         expected = isinstance(exception, DataError | TrainingError)
         if expected and trainer.training and trainer.world_size == 1 and trainer.global_step:
-            # The batch at fault is not done with, and may be the epoch's last.
-            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
             trainer.save_checkpoint(self.path)
+
+
+class Recount(pl.Callback):
+    """Counts a resumed run's epochs and batches anew, from the steps that it has taken.
+
+    A state is saved within a step, after it, before a validation or after one, and Lightning's own
+    counts are then of as many kinds, some of which it goes on from one too high or too low. The
+    steps taken and the place in the data (:class:`forecast.data.module.SequenceData`) never are.
+    """
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Puts right what Lightning is about to load."""
+        loop, place = checkpoint["loops"]["fit_loop"], checkpoint[SequenceData.__qualname__]
+        step, epoch, batch = checkpoint["global_step"], place["epoch"], place["skip"]
+        begun = epoch + (batch > 0)
+        for count in loop["epoch_progress"].values():
+            count |= {"ready": begun, "started": begun, "processed": epoch, "completed": epoch}
+        batches = loop["epoch_loop.batch_progress"]
+        for kind, done in (("total", step), ("current", batch)):
+            batches[kind] = dict.fromkeys(batches[kind], done)
+        batches["is_last_batch"] = False
+        loop["epoch_loop.state_dict"]["_batches_that_stepped"] = step
 
 
 def _reason(error: BaseException) -> str:

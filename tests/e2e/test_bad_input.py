@@ -258,6 +258,15 @@ def test_train_refuses_a_horizon_beyond_the_truth(refused: Refused, store: Path)
     assert "horizon" in train(refused, store, "--set", change)
 
 
+@pytest.mark.parametrize("more", [(), ("--resume",)])
+def test_train_refuses_an_output_that_is_no_local_folder(
+    more: tuple[str, ...], refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    arguments = ("--config", str(CONFIG), "--data", str(store), "--output", "s3://bucket/run")
+    assert "a local disk" in refused("train", *arguments, *more)
+    assert [path.name for path in tmp_path.iterdir()] == ["store.zarr"]
+
+
 def test_train_refuses_a_folder_that_holds_a_run(
     refused: Refused, store: Path, tmp_path: Path
 ) -> None:
@@ -398,7 +407,7 @@ def test_rollout_does_not_unpickle(refused: Refused, store: Path, tmp_path: Path
 def test_rollout_refuses_an_output_that_exists(refused: Refused, store: Path) -> None:
     before = sorted(store.rglob("*"))
     arguments = ("--data", str(store), "--model", "constant-turn", "--output", str(store))
-    assert "does not exist yet" in refused("rollout", *arguments, "--gif", "")
+    assert "a new output; got" in refused("rollout", *arguments, "--gif", "")
     assert sorted(store.rglob("*")) == before
 
 
@@ -420,13 +429,11 @@ def test_rollout_refuses_an_output_that_cannot_be_written(
     refused("rollout", *arguments, output=place)
 
 
-def test_rollout_without_space_leaves_only_what_resume_goes_on_from(
-    store: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("room", [200, 2000], ids=["for no plan", "for no store"])
+def test_rollout_without_space_leaves_nothing(room: int, store: Path, tmp_path: Path) -> None:
     command = f"rollout --data {store} --model constant-turn --output o.zarr --gif o.gif"
-    assert_refused(run_with_files_of_at_most(200, command, tmp_path))
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {store.name, "o.zarr.partial"}
+    assert_refused(run_with_files_of_at_most(room, command, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [store.name]
 
 
 def test_rollout_refuses_to_force_beyond_the_truth(refused: Refused, store: Path) -> None:

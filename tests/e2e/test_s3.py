@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from data_tools.prepare import PrepareOptions, prepare
 from forecast import cli
+from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from tests.scenarios import crossing, write
 
@@ -124,3 +125,28 @@ def test_an_interrupted_run_goes_on_in_the_bucket_to_the_same_store(
         )
     assert not bucket.exists(f"{url}.partial")
     xr.open_zarr(url, consolidated=False, chunks=None).load().close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("prepare", "waymo-json", "s3://traffic/in", GRID, "--workers=1", "--output"),
+        ("rollout", "--model=constant-turn", "--limit=1", "--gif=", "--output"),
+        ("rollout", "--model=constant-turn", "--limit=1", "--output=o.zarr", "--gif"),
+    ],
+    ids=["prepare", "rollout", "gif"],
+)
+def test_a_mistyped_bucket_is_refused_and_never_made(
+    command: tuple[str, ...],
+    bucket: Any,
+    recordings: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(bucket.find("traffic"))
+    done = CliRunner().invoke(cli.app, [*command, "s3://trafic/o"])
+    assert isinstance(done.exception, DataError)
+    assert "trafic, which is not" in str(done.exception)
+    assert bucket.ls("") == ["traffic"]
+    assert set(bucket.find("traffic")) == before

@@ -136,10 +136,13 @@ def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypat
 
 def test_a_run_killed_while_tidying_up_is_only_tidied_up(tmp_path, files, monkeypatch):
     out = tmp_path / "out.zarr"
+
+    def kill(stage):
+        if stage.published:
+            raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            module.Stage, "discard", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        patch.setattr(module.Stage, "discard", kill)
         with pytest.raises(KeyboardInterrupt):
             prepare("waymo-json", files, str(out), OPTIONS)
     before = content(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,28 @@ def test_a_perfect_forecast_scores_one_and_a_class_without_agents_null() -> None
     assert cyclist["iou_by_lead"] == [None] * 6
     assert set(cyclist["interval"].values()) == {None}
     assert (found["sequences"], found["scenes"], found["horizon"]) == (3, 3, 6)
+
+
+def test_vpq_without_true_ids_is_unknown_not_zero() -> None:
+    accumulator = Accumulator(CLASSES, 6, GRID)
+    for truth in truths():
+        nameless = np.where(truth.semantic == 1, 0, truth.instance)  # pedestrians keep theirs
+        accumulator.add(replace(truth, instance=nameless), ceiling(truth))
+    vehicle, pedestrian, _ = accumulator.scores().classes.values()
+    assert vehicle.iou == 1.0
+    assert vehicle.vpq is vehicle.vpq_moving is vehicle.sq is vehicle.rq is None
+    assert vehicle.vpq_by_lead == vehicle.vpq_moving_by_lead == [None] * 6
+    assert vehicle.interval["iou"] is not None
+    assert vehicle.interval["vpq"] is None
+    assert pedestrian.vpq == 1.0
+    assert gain(accumulator, accumulator, "vpq").keys() == {"pedestrian"}
+
+
+def test_false_alarms_where_there_is_no_truth_score_zero() -> None:
+    accumulator = Accumulator(CLASSES, 6, GRID)
+    for truth in truths():
+        accumulator.add(replace(truth, semantic=0 * truth.semantic), ceiling(truth))
+    assert accumulator.scores().classes["vehicle"].vpq == 0.0
 
 
 def test_displacement_without_poses_is_null() -> None:

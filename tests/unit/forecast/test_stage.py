@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from data_tools.stage import Stage as SceneStage
 from forecast.errors import DataError
 from forecast.stage import Stage
 from tests.support import content
@@ -50,23 +52,67 @@ def test_another_plan_is_refused_and_what_differs_is_named(tmp_path: Path) -> No
         stage.begin({**PLAN, "horizon": 7, "limit": 2}, resume=True)
 
 
+def test_a_refused_resumption_leaves_the_interrupted_run_as_it_was(tmp_path: Path) -> None:
+    worked(tmp_path / "o.zarr")
+    before = content(tmp_path)
+    other = Stage(str(tmp_path / "o.zarr"))
+    with pytest.raises(DataError, match="horizon"), other.begun({"horizon": 7}, resume=True):
+        pass
+    assert content(tmp_path) == before
+
+
+def test_a_refused_start_leaves_the_work_of_another_run_as_it_was(tmp_path: Path) -> None:
+    worked(tmp_path / "o.zarr")
+    (tmp_path / "o.zarr").write_text("of a third")
+    before = content(tmp_path)
+    other = Stage(str(tmp_path / "o.zarr"), overwrite=False)
+    with pytest.raises(DataError, match="which exists"), other.begun(PLAN, resume=False):
+        pass
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", [Stage, SceneStage])
+def test_a_start_that_fails_leaves_nothing(
+    kind: type[Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        kind(str(tmp_path / "o.zarr")).begin(PLAN, resume=False)
+    assert not list(tmp_path.iterdir())
+
+
+def interrupt(stage: Stage, work: Callable[[], object]) -> None:
+    """Begins, works and is interrupted."""
+
+    def run() -> None:
+        with stage.begun(PLAN, resume=False):
+            work()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+
 def test_a_run_that_fails_before_its_first_record_leaves_nothing(tmp_path: Path) -> None:
     stage = Stage(str(tmp_path / "o.zarr"))
-    with pytest.raises(KeyboardInterrupt), stage.begun(PLAN, resume=False):
-        raise KeyboardInterrupt
+    unfinished = Path(stage.root) / "records" / "00000000.json.1a2b.tmp"
+    interrupt(stage, lambda: unfinished.write_text("half a rec"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_gone_may_be_discarded_again(tmp_path: Path) -> None:
+    stage = worked(tmp_path / "o.zarr")
+    stage.discard()
+    stage.discard()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_fails_after_it_can_be_resumed(tmp_path: Path) -> None:
     stage = Stage(str(tmp_path / "o.zarr"))
-
-    def work() -> None:
-        with stage.begun(PLAN, resume=False):
-            stage.keep(1, {})
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
+    interrupt(stage, lambda: stage.keep(1, {}))
     assert resumed(tmp_path / "o.zarr").missing(2) == [0]
 
 
@@ -77,7 +123,8 @@ def test_an_output_that_exists_is_refused(
     tmp_path: Path, overwrite: bool | None, remedy: str
 ) -> None:
     (tmp_path / "o.zarr").mkdir()
-    with pytest.raises(DataError, match=remedy):
+    natural = f"expected a new output; got .*o.zarr, which exists; .*{remedy}"
+    with pytest.raises(DataError, match=natural):
         Stage(str(tmp_path / "o.zarr"), overwrite).begin(PLAN, resume=False)
     assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
 
