@@ -115,8 +115,8 @@ class ForecastTraining(pl.LightningModule):
         loss = torch.stack(tuple(parts.values())).sum()
         self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
         if (self.global_step + 1) % LOG_EVERY_STEPS == 0:  # at others nobody would read them
-            named = {f"loss_{name}": part.detach() for name, part in parts.items()}
-            self.log_dict(named, batch_size=batch.batch)
+            for name, part in parts.items():
+                self.log(f"loss_{name}", part.detach(), batch_size=batch.batch)
         return loss
 
     def _losses(

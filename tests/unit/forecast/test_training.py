@@ -19,6 +19,7 @@ from forecast.data.settings import Augmentation, Loading
 from forecast.errors import ConfigError, DataError
 from forecast.model.baselines import Baseline
 from forecast.rollout import rollout
+from forecast.training import module
 from forecast.training.module import ForecastTraining, _per_agent
 from forecast.training.run import run_training
 from forecast.training.settings import Optimisation, Stage, TrackRules
@@ -128,6 +129,7 @@ def test_every_rule_for_tracks_and_two_decoder_layers_train_together(
         original(self, name, value, **options)
 
     monkeypatch.setattr(ForecastTraining, "log", log)
+    monkeypatch.setattr(module, "LOG_EVERY_STEPS", 1)
     config = QUICK.model_copy(
         update={
             "model": replace(SMALL, decoder_layers=2, update_position=True),
