@@ -5,6 +5,7 @@ A fault in one scene's rows costs that scene only. Rows are counted from 1 after
 
 from __future__ import annotations
 
+import zlib
 from functools import lru_cache
 from typing import Any, cast
 
@@ -68,7 +69,10 @@ def load(path: str) -> pd.DataFrame:
     system, inner = filesystem(path)
     try:
         return _load(path, system.ukey(inner))
-    except (OSError, ValueError, TypeError, KeyError, ImportError, MemoryError) as error:
+    except (
+        *(OSError, EOFError, zlib.error),
+        *(ValueError, TypeError, KeyError, ImportError, MemoryError),
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError("a CSV or Parquet table", f"{path} ({reason})", "check the file") from error
 

@@ -1,5 +1,6 @@
 """Users' own tables: what is read, filled in, left absent or refused."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,8 @@ def test_parquet_columns_of_other_types_are_refused(tmp_path, columns, message):
         ("a.csv", b"\xff\xfe\x00"),
         ("a.csv", b'scene,time_s\n"1,2\n'),
         ("a.csv.gz", b"no gzip"),
+        ("a.csv.gz", gzip.compress(b"scene,time_s" * 99)[:-20]),
+        ("a.csv.gz", gzip.compress(b"scene,time_s")[:10] + b"\xff" * 40),
         ("a.parquet", b"PAR1 no parquet"),
     ],
 )
