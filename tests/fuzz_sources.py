@@ -34,7 +34,7 @@ import numpy as np
 
 from data_tools.classes import class_of
 from data_tools.options import PrepareOptions
-from data_tools.prepare import _draw
+from data_tools.prepare import _draw, _naming
 from data_tools.scene import DenseScene, Scene
 from data_tools.sources import Source, source
 from forecast.errors import ForecastError
@@ -164,9 +164,10 @@ class Fuzzer:
                 scene = self.origin.read(unit, self.options.dt_s)
                 check(scene)
                 named = partial(class_of, self.origin.name, overrides=())
-                found, _ = _draw(unit, scene, self.options, named)
-                for _ in islice(found, SEQUENCES):
-                    pass
+                with _naming(unit):
+                    found, _ = _draw(unit, scene, self.options, named)
+                    for _ in islice(found, SEQUENCES):
+                        pass
         except ForecastError as error:
             refuse_exhaustion(error)
             text = str(error)
@@ -195,7 +196,7 @@ def check(scene: Scene | DenseScene) -> None:
     assert not np.isinf(scene.ego_pose).any()
     if isinstance(scene, Scene):
         assert scene.state.shape == (len(scene.track_id), len(scene.time_s), 5)
-        assert len(scene.track_class) == len(scene.track_id) == len(set(scene.track_id))
+        assert len(scene.track_class) == len(scene.track_id)
         assert not np.isinf(scene.state).any()
         assert all(np.isfinite(element.points).all() for element in scene.map)
 
