@@ -57,7 +57,8 @@ def run(command: Sequence[str], others: Sequence[int] = ()) -> Cost:
     )
     watch = _Watch(process.pid, others)
     assert process.stdout is not None
-    said = process.stdout.read()
+    with process.stdout:
+        said = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,7 +28,15 @@ COUNT = int(os.environ.get("SEQUENCES", "1000"))
 LEARNED = min(COUNT, int(os.environ.get("LEARNED", "1000")))  # of these with the packaged model
 EACH = 51  # sequences of a scenario, one every tenth of a second
 GRID = "-16,16,-12,12,0.5"
-WORKERS = (1, 2)
+BATCH = 8  # sequences of a rollout at a time
+
+
+@dataclass(frozen=True)
+class Made:
+    """A forecast store, and what it took."""
+
+    store: Path
+    cost: Cost
 
 
 @pytest.fixture(scope="module")
@@ -46,42 +57,53 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(store)
 
 
+@pytest.fixture(scope="module")
+def alone(data: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
+    """The forecasts that one process makes with a model, made once."""
+    folder = tmp_path_factory.mktemp("alone")
+
+    @cache
+    def forecasts(model: str) -> Made:
+        out = folder / f"{model}.zarr"
+        return Made(out, run(command(data, model, out, 1)))
+
+    return forecasts
+
+
 @pytest.mark.parametrize("model", ["constant-turn", "packaged"])
-def test_two_processes_do_what_one_does_in_less_time(model: str, data: str, tmp_path: Path) -> None:
-    learned = model == "packaged"
-    count = LEARNED if learned else COUNT
-    stores = {workers: tmp_path / f"{workers}.zarr" for workers in WORKERS}
-    rolled, scored = {}, {}
-    for workers, out in stores.items():
-        rolled[workers] = run(command(data, model, out, workers))
-    for workers, out in stores.items():
-        scoring = forecast("evaluate", out, "--data", data, f"--workers={workers}", "--json")
-        scored[workers] = run(scoring)
-    tell(f"rollout, {model}", count, rolled)
+def test_two_processes_make_what_one_makes_in_less_time(
+    model: str, data: str, alone: Callable[[str], Made], tmp_path: Path
+) -> None:
+    made, out = alone(model), tmp_path / "two.zarr"
+    count = open_forecast_store(str(made.store)).sizes["sequence"]
+    assert count == count_of(model)
+    tell(f"rollout, {model}", count, {1: made.cost, 2: run(command(data, model, out, 2))})
+    assert content(out) == content(made.store)
+    scoring = forecast("evaluate", out, "--data", data, "--json")
+    scored = {workers: run([*scoring, f"--workers={workers}"]) for workers in (1, 2)}
     tell(f"evaluate, {model}", count, scored)
-    first, second = (content(out) for out in stores.values())
-    assert first == second
-    assert open_forecast_store(str(stores[1])).sizes["sequence"] == count
 
 
 def test_a_long_rollout_killed_midway_is_resumed_to_the_same_bytes(
-    data: str, tmp_path: Path
+    data: str, alone: Callable[[str], Made], tmp_path: Path
 ) -> None:
-    whole, out = tmp_path / "whole.zarr", tmp_path / "out.zarr"
-    run(command(data, "constant-turn", whole, 1))
-    batches = -(-COUNT // 8)
+    out, partial, half = tmp_path / "out.zarr", tmp_path / "out.zarr.partial", COUNT // BATCH // 2
     killed = command(data, "constant-turn", out, 2)
-    kill_when_there(killed, "records/*.json", tmp_path / "out.zarr.partial", batches // 2)
+    kill_when_there(killed, "records/*.json", partial, half, patience_s=COUNT)
     cost = run([*killed, "--resume"])
-    tell("the rest of a rollout killed at half, constant-turn", COUNT // 2, {2: cost})
-    assert content(out) == content(whole)
+    tell("the rest of a rollout killed at half, constant-turn", COUNT - half * BATCH, {2: cost})
+    assert content(out) == content(alone("constant-turn").store)
+
+
+def count_of(model: str) -> int:
+    """How many sequences are forecast with a model."""
+    return LEARNED if model == "packaged" else COUNT
 
 
 def command(data: str, model: str, out: Path, workers: int) -> list[str]:
     """A rollout of as many sequences as that model does."""
     chosen = [] if model == "packaged" else ["--model", model]
-    count = LEARNED if model == "packaged" else COUNT
-    options = ["--gif=", f"--limit={count}", f"--workers={workers}", "--output", out]
+    options = ["--gif=", f"--limit={count_of(model)}", f"--workers={workers}", "--output", out]
     return forecast("rollout", "--data", data, *chosen, *options)
 
 
