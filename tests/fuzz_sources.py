@@ -193,11 +193,9 @@ def check(scene: Scene | DenseScene) -> None:
     """
     assert np.isfinite(scene.time_s).all()
     assert (np.diff(scene.time_s) > 0).all()
-    assert not np.isinf(scene.ego_pose).any()
     if isinstance(scene, Scene):
         assert scene.state.shape == (len(scene.track_id), len(scene.time_s), 5)
         assert len(scene.track_class) == len(scene.track_id)
-        assert not np.isinf(scene.state).any()
         assert all(np.isfinite(element.points).all() for element in scene.map)
 
 

@@ -247,6 +247,7 @@ def changed(name, value, at=(3,)):
         (lambda d: d.isel(time=slice(6)), "9 frames in a row"),
         (lambda d: d.assign_coords(time=d["time"] * 0.8), r"divides 0\.5 s"),
         (lambda d: d.assign_attrs(classes=[]), "different names in classes"),
+        (lambda d: d.assign_attrs(classes=1.5), "different names in classes"),
         (lambda d: d.assign_attrs(classes=["car", "Car"]), "different names in classes"),
         (
             lambda d: d.assign_coords(map_layer=np.array(["drivable", *"bcd"], object)),

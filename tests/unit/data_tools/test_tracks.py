@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_tools.options import PrepareOptions
@@ -216,6 +218,15 @@ def test_parquet_columns_of_other_types_are_refused(tmp_path, columns, message):
     path = written(tmp_path, drive(**columns), name="drive.parquet")
     with pytest.raises(DataError, match=message):
         Tracks().read(f"{path}#s", 0.5)
+
+
+def test_an_index_that_pandas_does_not_know_is_refused(tmp_path):
+    table = pa.Table.from_pandas(drive().set_index(pd.Index(TIMES, name="row")))
+    half = table["row"].cast(pa.float16())
+    table = table.set_column(table.column_names.index("row"), "row", half)
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet \(float16"):
+        Tracks().read(f"{tmp_path}/a.parquet#s", 0.5)
 
 
 @pytest.mark.parametrize(
