@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: rollout sample test test-slow benchmark lint types imports docs check clean
+.PHONY: rollout sample test test-slow fuzz benchmark lint types imports docs check clean
 
 rollout: $(VENV)/.installed
 	$(BIN)/forecast rollout --horizon 6 --output forecast.zarr --gif forecast.gif --overwrite
@@ -21,6 +21,11 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# Damages recordings of every source for so many seconds each; what fails is in fuzz-failures.
+SECONDS ?= 600
+fuzz: $(VENV)/.installed-dev
+	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q -s --timeout=0 tests/property/test_sources.py
 
 # DATA=some.zarr measures on a store of your own instead of the packaged sample.
 benchmark: $(VENV)/.installed-dev

@@ -48,7 +48,7 @@ def paths(centre: str, scene: Scene | DenseScene, state: Array) -> list[Array]:
     if centre == EGO:
         return [scene.ego_pose]
     if isinstance(scene, DenseScene):
-        raise DataError("tracks to centre on", f"rasters in {scene.name}", "use ego or x,y[,yaw]")
+        raise DataError("tracks to centre on", "rasters", "use ego or x,y[,yaw]")
     if centre == MOVING:
         wanted = "an agent that moves"
         found = [track[:, :3] for track in state if _moves(track)]
@@ -57,7 +57,7 @@ def paths(centre: str, scene: Scene | DenseScene, state: Array) -> list[Array]:
         every = zip(scene.track_id, scene.state, strict=True)
         found = [track[:, :3] for name, track in every if f"{AGENT}{name}" == centre]
     if not found:
-        raise DataError(wanted, f"none in {scene.name}", "choose another --centre")
+        raise DataError(wanted, "none", "choose another --centre")
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -130,8 +131,9 @@ def _stage_unit(
     try:
         scene = origin.read(unit, options.dt_s / options.phases)
         named = partial(class_of, origin.name, overrides=options.map_classes)
-        found, about = _draw(unit, scene, options, named)
-        record = _write_parts(stage, index, found, about)
+        with _naming(unit):
+            found, about = _draw(unit, scene, options, named)
+            record = _write_parts(stage, index, found, about)
         if not record.sequences:
             raise DataError(
                 f"{options.frames} frames in a row with a known {options.centre}",
@@ -143,6 +145,15 @@ def _stage_unit(
     stage.keep(index, record.to_json())
 
 
+@contextmanager
+def _naming(unit: str) -> Iterator[None]:
+    """Says of which unit it is what drawing a scene finds fault with."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(error.expected, f"{error.got} in {unit}", error.remedy) from error
+
+
 def _draw(
     unit: str, scene: Scene | DenseScene, options: PrepareOptions, named: Callable[[str], str]
 ) -> tuple[Iterator[windows.Sequence], Record]:
@@ -151,7 +162,7 @@ def _draw(
     if isinstance(scene, DenseScene):
         if options.protocol != "exact":
             raise DataError(
-                f"tracks for --protocol {options.protocol} to draw", f"rasters in {unit}", "drop it"
+                f"tracks for --protocol {options.protocol} to draw", "rasters", "drop it"
             )
         number, frames = dense.class_numbers(scene, options, named)
         about = Record(

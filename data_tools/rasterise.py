@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from data_tools.geometry import box_corners, to_frame
 from data_tools.scene import MapElement, MapLayer
+from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.schema import MAP_LAYERS
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+
+MAX_LANE_M = 100_000.0  # longer ones are damage, and would be cut into too many points
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,9 @@ def lane_points(elements: Sequence[MapElement], spacing_m: float = 2.0) -> Array
 
     Returns:
         ``(P, 3)`` x, y, yaw in the map's frame, metres and radians.
+
+    Raises:
+        DataError: A lane is longer than :data:`MAX_LANE_M`.
     """
     layer: MapLayer = "lane_centre"
     lanes = [_finite(e.points) for e in elements if e.layer == layer and not e.closed]
@@ -175,16 +181,27 @@ def _trace(segments: Array, grid: BEVGrid) -> NDArray[np.bool_]:
         & (low[:, 1] < grid.y_max_m)
     )
     segments = segments[near]
-    length = np.linalg.norm(segments[:, 1] - segments[:, 0], axis=1)
-    count = np.ceil(4 * length / grid.resolution_m).astype(np.int64) + 1
+    start, way = segments[:, 0], segments[:, 1] - segments[:, 0]
+    last = np.ceil(4 * np.linalg.norm(way, axis=1) / grid.resolution_m).astype(np.int64)
+    enter, leave = _within(start, way, grid)
+    first = np.floor(enter * last).astype(np.int64)
+    count = np.maximum(np.ceil(leave * last).astype(np.int64) + 1 - first, 0)
     segment = np.repeat(np.arange(len(segments)), count)
-    along = ranges(np.zeros_like(count), count) / np.maximum(count - 1, 1)[segment]
-    start, end = segments[segment, 0], segments[segment, 1]
-    points = start + along[:, None] * (end - start)
+    along = ranges(first, count) / np.maximum(last, 1)[segment]
+    points = start[segment] + along[:, None] * way[segment]
     points = points[grid.contains(points[:, 0], points[:, 1])]
     cell = ((points - (grid.x_min_m, grid.y_min_m)) / grid.resolution_m).astype(np.int64)
     layer[cell[:, 1].clip(max=grid.height - 1), cell[:, 0].clip(max=grid.width - 1)] = True
     return layer
+
+
+def _within(start: Array, way: Array, grid: BEVGrid) -> tuple[Array, Array]:
+    """The share of each way after which it enters the grid, and leaves it: all of it to be safe."""
+    low, high = (grid.x_min_m, grid.y_min_m), (grid.x_max_m, grid.y_max_m)
+    with np.errstate(all="ignore"):  # along an axis it may not move at all
+        shares = np.sort([(low - start) / way, (high - start) / way], axis=0)
+    shares[:, way == 0] = [[-np.inf], [np.inf]]
+    return shares[0].max(axis=1).clip(0, 1), shares[1].min(axis=1).clip(0, 1)
 
 
 def ranges(start: Index, count: Index) -> Index:
@@ -219,6 +236,12 @@ def _resample(line: Array, spacing_m: float) -> Array:
     if len(step) == 0:
         return np.empty((0, 3))
     travelled = np.r_[0.0, length.cumsum()]
+    if travelled[-1] > MAX_LANE_M:
+        raise DataError(
+            f"lanes of {MAX_LANE_M / 1000:g} km at most",
+            f"one of {travelled[-1] / 1000:g} km",
+            "correct the map: a point of it lies elsewhere",
+        )
     count = max(1, round(travelled[-1] / spacing_m))
     at = (np.arange(count) + 0.5) * travelled[-1] / count
     segment = np.searchsorted(travelled, at, side="right") - 1

@@ -21,7 +21,8 @@ def rotations(wxyz: Array, where: str) -> Rotation:
     Raises:
         DataError: One is not finite or has no length.
     """
-    length = np.linalg.norm(wxyz, axis=-1)
+    with np.errstate(over="ignore"):  # too long to be squared: refused below
+        length = np.linalg.norm(wxyz, axis=-1)
     bad = ~(np.isfinite(length) & (length > 1e-6))
     if bad.any():
         row = int(bad.argmax())

@@ -197,7 +197,7 @@ def open_store(path: str) -> xr.Dataset:
     """
     try:
         dataset: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=None)
-    except (ImportError, OSError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # damaged metadata make zarr raise whatever there is
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError("a zarr store", f"{path} ({reason})", "check the path") from error
     return dataset

@@ -110,6 +110,7 @@ class Stage:
             DataError: Meanwhile something else took it, and is not to be replaced.
         """
         self._refuse_existing()
+        self._sweep()
         publish(self.system, f"{self.root}/store", self.final)
 
     def discard(self) -> None:
@@ -118,7 +119,12 @@ class Stage:
         remove(self.system, self.root)
 
     def _sweep(self) -> None:
-        """Removes the chunks that zarr was writing when it was killed, still without their name."""
+        """Removes the chunks that a killed process was writing, still without their name.
+
+        Only on disks: an object store has whole objects or none.
+        """
+        if not is_local(self.system):
+            return
         for path in self.system.find(f"{self.root}/store"):
             if path.endswith(".partial"):
                 remove(self.system, path)

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def kill_when_there(arguments: Sequence[str], wanted: str, folder: Path, count: int) -> None:
+def kill_when_there(
+    arguments: Sequence[str], wanted: str, folder: Path, count: int, patience_s: float = 120
+) -> None:
     """Starts a command in its own process group and kills all of it once files have appeared."""
     process = subprocess.Popen(
         arguments, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + max(patience_s, 120)
     while len(list(folder.glob(wanted))) < count:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

@@ -22,6 +22,7 @@ from forecast.errors import DataError
 Array = NDArray[np.float64]
 
 SPACING_M = 2.0  # of the points of centre lines made here
+MAX_COORDINATE_M = 100_000.0  # from the city's own origin
 
 
 def read_map(path: str) -> tuple[MapElement, ...]:
@@ -47,7 +48,10 @@ def read_map(path: str) -> tuple[MapElement, ...]:
             *(MapElement("crosswalk", crossing, closed=True) for crossing in crossings),
             *(MapElement("road_edge", edge) for edge in outline(areas)),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError, OverflowError),
+        shapely.errors.ShapelyError,
+    ) as error:
         raise DataError(
             "an Argoverse 2 map with lane_segments, drivable_areas and pedestrian_crossings",
             f"{path} with {error!r}",
@@ -90,6 +94,6 @@ def _records(content: Any) -> list[Any]:
 
 def _points(content: Any) -> Array:
     points = np.array([(point["x"], point["y"]) for point in content], np.float64).reshape(-1, 2)
-    if len(points) < 2 or not np.isfinite(points).all() or np.abs(points).max() > 1e7:
-        raise ValueError(f"{len(points)} points, not two or more that are finite metres")
+    if len(points) < 2 or not np.isfinite(points).all() or np.abs(points).max() > MAX_COORDINATE_M:
+        raise ValueError(f"{len(points)} points, not two or more within {MAX_COORDINATE_M:g} m")
     return points

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, get_args
 
-import fsspec
 import numpy as np
 import shapely
 from shapely.geometry import shape
 
 from data_tools.polygons import rings
 from data_tools.scene import MapElement, MapLayer
+from data_tools.sources.documents import read_json
 from forecast.errors import DataError
 
 AREAS = ("drivable", "crosswalk")
@@ -28,11 +27,7 @@ def read_map(path: str) -> tuple[MapElement, ...]:
     Raises:
         DataError: It is not such a file.
     """
-    try:
-        with fsspec.open(path, "rt", encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError) as error:
-        raise DataError("a GeoJSON map", f"{path} ({error})", "correct or remove it") from error
+    content = read_json(path)
     features = content.get("features") if isinstance(content, dict) else None
     if not isinstance(features, list):
         raise DataError(
@@ -49,12 +44,13 @@ def _elements(feature: Any, where: str) -> Iterator[MapElement]:
         layer = feature["properties"]["layer"]
         with np.errstate(invalid="ignore"):  # shapely warns of NaN; it is refused below
             geometry = shape(feature["geometry"])
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         raise DataError(
             "a geometry and a property layer", f"{where} with {error!r}", "correct the map"
         ) from error
     except shapely.errors.ShapelyError as error:
-        raise DataError("a geometry", f"{where} ({error})", "correct the map") from error
+        reason = str(error).strip()
+        raise DataError("a geometry", f"{where} ({reason})", "correct the map") from error
     if layer not in LAYERS:
         raise DataError(
             f"a layer of {', '.join(LAYERS)}", f"{layer!r} in {where}", "correct the map"

@@ -56,7 +56,9 @@ def open_rasters(unit: str) -> Iterator[xr.Dataset]:
                 data = xr.open_zarr(
                     unit, consolidated=False, chunks=None, use_zarr_fill_value_as_mask=False
                 )
-        except (OSError, KeyError, ValueError, TypeError, EOFError) as error:
+        except ForecastError:
+            raise
+        except Exception as error:  # damage makes zarr and NetCDF readers raise whatever there is
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
                 f"zarr, NetCDF or .npy with {SIDECAR}", f"{unit} ({reason})", "check it"
@@ -105,6 +107,8 @@ def _open_folder(folder: str) -> xr.Dataset:
         ) from error
     coords = {dim: (dim, list(about[name])) for name, dim in _NAMES.items() if name in about}
     variables = {name: (dims, _load(folder, name, dims)) for name, dims in DIMS.items()}
+    if (time_s := variables["time"][1]) is not None and time_s.dtype == np.float16:
+        variables["time"] = DIMS["time"], time_s.astype(np.float64)  # pandas has no such index
     return xr.Dataset(
         {name: (dims, array) for name, (dims, array) in variables.items() if array is not None},
         coords={"y": grid.y_m, "x": grid.x_m, **coords},
@@ -124,8 +128,9 @@ def _load(folder: str, name: str, dims: tuple[str, ...]) -> NDArray[Any] | None:
         else:
             with system.open(path, "rb") as content:
                 array = np.load(content, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError("a .npy file of numbers", f"{file} ({error})", "write it anew") from error
+    except Exception as error:  # the header is read as Python, and fails in as many ways
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError("a .npy file of numbers", f"{file} ({reason})", "write it anew") from error
     if array.ndim != len(dims):
         raise DataError(f"{name}({', '.join(dims)})", f"{array.shape} in {file}", "correct it")
     return array

@@ -119,7 +119,7 @@ class Frames:
 def names(given: Any, what: str, unit: str) -> tuple[str, ...]:
     """Different names, as a list or as text with commas between."""
     listed = given.split(",") if isinstance(given, str) else given
-    found = tuple(str(name).strip() for name in (() if listed is None else listed))
+    found = tuple(str(name).strip() for name in (listed if np.iterable(listed) else ()))
     if not found or len({name.lower() for name in found}) < len(found):
         raise DataError(f"different names in {what}", f"{list(found)} in {unit}", "name them")
     return found

@@ -68,7 +68,9 @@ def load(path: str) -> pd.DataFrame:
     system, inner = filesystem(path)
     try:
         return _load(path, system.ukey(inner))
-    except (OSError, ValueError, TypeError, KeyError, ImportError, MemoryError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # damage makes pandas and what it reads with raise whatever there is
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError("a CSV or Parquet table", f"{path} ({reason})", "check the file") from error
 

@@ -59,7 +59,10 @@ class WaymoJson:
         content = _load(unit)
         try:
             return _scene(content, unit, dt_s)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (
+            *(KeyError, TypeError, ValueError, IndexError, AttributeError),
+            OverflowError,
+        ) as error:
             raise DataError(
                 "a Waymo scenario with objects and roads", f"{unit} with {error!r}", "leave it out"
             ) from error

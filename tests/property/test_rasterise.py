@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from data_tools.geometry import box_corners, to_frame
 from data_tools.rasterise import lane_points, map_edges, rasterise_boxes, rasterise_map
 from data_tools.scene import MapElement
+from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.schema import MAP_LAYERS
 
@@ -149,6 +150,21 @@ def test_lane_points_lie_on_the_lane_two_metres_apart_and_point_along_it(points,
     corners = shapely.multipoints(line)
     clear = shapely.distance(corners, shapely.points(found[:, :2])) > 2e-3
     assert (shapely.distance(path, shapely.points(ahead[clear])) < 1e-6).all()
+
+
+def test_a_line_to_the_end_of_the_world_is_drawn_as_what_is_seen_of_it():
+    grid = BEVGrid(-15.0, 25.0, -15.0, 20.0, 0.5)
+    near, far = ([[0.3, 0.2], [end, 0.2]] for end in (60.0, 5e7))
+    drawn = [
+        rasterise_map(map_edges([MapElement("road_edge", np.array(line))]), grid)
+        for line in (near, far)
+    ]
+    np.testing.assert_array_equal(*drawn)
+
+
+def test_a_lane_longer_than_any_is_refused():
+    with pytest.raises(DataError, match=r"100 km at most; got one of 9000 km"):
+        lane_points([MapElement("lane_centre", np.array([[0.0, 0.0], [9e6, 0.0]]))])
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -87,6 +87,7 @@ def test_the_map_is_found_beside_its_table(tmp_path):
         (feature("lane_centre", "LineString", [[0, 0], [float("nan"), 1]]), "finite coordinates"),
         (feature("lane_centre", "LineString", [[0, 0], ["a", 1]]), "geometry"),
         (feature("lane_centre", "LineString", "0 0, 1 1"), "geometry"),
+        (feature("lane_centre", "LineString", [[0, 0], [10**400, 1]]), "geometry"),
         (feature("crosswalk", "Polygon", [[[0, 0], [1, 1]]]), "geometry"),
     ],
 )
@@ -95,9 +96,13 @@ def test_a_faulty_feature_is_refused_by_its_number(tmp_path, broken, message):
     with pytest.raises(DataError, match=message) as refused:
         read_map(path)
     assert "feature 2 of" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"type": "FeatureCollection"}', "\x00"])
+FEATURELESS = '{"type": "FeatureCollection"}'
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", FEATURELESS, "\x00", "[" * 10**5])
 def test_a_file_that_is_no_geojson_is_refused(tmp_path, text):
     path = tmp_path / "map.geojson"
     path.write_text(text)

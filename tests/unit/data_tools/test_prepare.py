@@ -18,7 +18,7 @@ from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.parallel import worker_deaths_told
 from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol, open_sequence_store
-from tests.scenarios import agent, crossing, scenario, write
+from tests.scenarios import agent, crossing, road, scenario, write
 from tests.support import Mover, content
 
 GRID = BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5)
@@ -294,3 +294,10 @@ def test_a_scheduler_that_does_not_answer_is_one_error(tmp_path, files, monkeypa
     options = PrepareOptions(grid=GRID, scheduler="tcp://127.0.0.1:1")
     with pytest.raises(DataError, match=r"no answer from tcp://127\.0\.0\.1:1"):
         prepare("waymo-json", files, str(tmp_path / "out.zarr"), options)
+
+
+def test_what_cannot_be_drawn_names_its_file(tmp_path):
+    far = road("lane", [(0.0, 0.0), (9e6, 0.0)])
+    path = write(tmp_path / "far.json", scenario([agent(Mover(0.0, 0.0, speed=5.0))], [far]))
+    with pytest.raises(DataError, match=r"got one of \d+ km in .*far\.json"):
+        prepare("waymo-json", [path], str(tmp_path / "out.zarr"), OPTIONS)

@@ -1,5 +1,7 @@
 """A user's own dense frames: three layouts, one result, and every fault in one line."""
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -245,6 +247,7 @@ def changed(name, value, at=(3,)):
         (lambda d: d.isel(time=slice(6)), "9 frames in a row"),
         (lambda d: d.assign_coords(time=d["time"] * 0.8), r"divides 0\.5 s"),
         (lambda d: d.assign_attrs(classes=[]), "different names in classes"),
+        (lambda d: d.assign_attrs(classes=1.5), "different names in classes"),
         (lambda d: d.assign_attrs(classes=["car", "Car"]), "different names in classes"),
         (
             lambda d: d.assign_coords(map_layer=np.array(["drivable", *"bcd"], object)),
@@ -269,6 +272,7 @@ def test_what_is_wrong_is_one_line_with_file_and_frame(tmp_path, change, reason)
         ("rasters.json", b'{"grid": 3}', "a grid of x_min_m"),
         ("rasters.json", b'{"grid": {"x_min_m": 0}}', "a grid of x_min_m"),
         ("semantic.npy", b"nothing", "semantic.npy"),
+        ("time.npy", b"\x93NUMPY\x01\x00\x08\x00{'descr(", "time.npy"),
         ("ego_pose.npy", None, "a variable 'ego_pose'"),
         ("time.npy", None, "a variable 'time'"),
     ],
@@ -282,6 +286,22 @@ def test_a_folder_at_fault_is_one_line(tmp_path, name, content, reason):
     with pytest.raises(DataError, match=reason) as caught:
         source("rasters").read(str(folder), 0.5)
     assert "bad" in str(caught.value)
+
+
+def test_times_of_half_precision_are_read(tmp_path):
+    folder = tmp_path / "half"
+    write_folder(folder, seen(drive(TRAFFIC, STILL), GRID), GRID)
+    np.save(folder / "time.npy", np.load(folder / "time.npy").astype(np.float16))
+    np.testing.assert_array_equal(source("rasters").read(str(folder), 0.5).time_s[:2], [0.0, 0.5])
+
+
+def test_a_store_whose_metadata_are_beyond_their_type_is_one_line(tmp_path):
+    path = write_zarr(tmp_path / "bad.zarr", seen(drive(TRAFFIC, STILL), GRID))
+    about = tmp_path / "bad.zarr/instance/zarr.json"
+    content = json.loads(about.read_text()) | {"fill_value": 9_000_000}
+    about.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"bad\.zarr \(.*out of bounds"):
+        source("rasters").read(path, 0.5)
 
 
 def test_arrays_that_do_not_fit_each_other_are_one_line(tmp_path):

@@ -1,9 +1,12 @@
 """Users' own tables: what is read, filled in, left absent or refused."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_tools.options import PrepareOptions
@@ -217,6 +220,15 @@ def test_parquet_columns_of_other_types_are_refused(tmp_path, columns, message):
         Tracks().read(f"{path}#s", 0.5)
 
 
+def test_an_index_that_pandas_does_not_know_is_refused(tmp_path):
+    table = pa.Table.from_pandas(drive().set_index(pd.Index(TIMES, name="row")))
+    half = table["row"].cast(pa.float16())
+    table = table.set_column(table.column_names.index("row"), "row", half)
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet \(float16"):
+        Tracks().read(f"{tmp_path}/a.parquet#s", 0.5)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -224,6 +236,8 @@ def test_parquet_columns_of_other_types_are_refused(tmp_path, columns, message):
         ("a.csv", b"\xff\xfe\x00"),
         ("a.csv", b'scene,time_s\n"1,2\n'),
         ("a.csv.gz", b"no gzip"),
+        ("a.csv.gz", gzip.compress(b"scene,time_s" * 99)[:-20]),
+        ("a.csv.gz", gzip.compress(b"scene,time_s")[:10] + b"\xff" * 40),
         ("a.parquet", b"PAR1 no parquet"),
     ],
 )

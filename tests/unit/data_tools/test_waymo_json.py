@@ -151,6 +151,8 @@ def test_the_map_has_lanes_their_width_edges_and_crosswalks(tmp_path):
         b"\x1f\x8b\x08 cut short",
         b"\xff",
         b"[" * 100_000,
+        json.dumps(scenario([agent(Mover(0, 0))], ego=float("inf"))).encode(),  # type: ignore[arg-type]
+        json.dumps(scenario([agent(Mover(0, 0), length=10**400)])).encode(),
     ],
 )
 def test_what_is_no_scenario_is_refused(tmp_path, content):

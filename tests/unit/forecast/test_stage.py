@@ -174,3 +174,10 @@ def test_object_stores_are_published_too() -> None:
     assert stage.published
     stage.discard()
     assert stage.system.find("/bucket/staged") == ["/bucket/staged/o.zarr/zarr.json"]
+
+
+def test_what_a_killed_worker_left_unfinished_is_not_published(tmp_path: Path) -> None:
+    stage = worked(tmp_path / "o.zarr")
+    (Path(stage.root) / "store/c.0.0.0.1a2b.partial").write_bytes(b"half a chu")
+    stage.publish()
+    assert content(tmp_path / "o.zarr") == {"zarr.json": b"new"}
