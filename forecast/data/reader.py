@@ -94,7 +94,9 @@ class SequenceReader(Dataset[BEVSequence]):
         masks = bool(arrays["semantic"].any()), bool(arrays["instance"].any())
         known = np.isfinite(state[..., 0]).any(-1)
         lost = (masks[1] and not known.any()) or bool((known & (arrays["track_class"] == 0)).any())
-        if lost or (boxes and not all(masks)):
+        # Other protocols leave out who is hidden or new, so that rasters may be empty beside boxes.
+        bare = boxes and not all(masks) and self.meta.protocol["name"] == "exact"
+        if lost or bare:
             raise DataError(
                 "the same agents in semantic, instance, track_state and track_class",
                 f"sequence {index} of {self.path} with one of them empty (a file is gone?)",

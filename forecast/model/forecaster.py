@@ -177,7 +177,8 @@ class Forecaster(nn.Module):
             before=state.pose,
             moving=pad_rows(motion.moving, live),
             existence=pad_rows(motion.existence, live),
-            size=agents.size * pad_rows(motion.spread, live).exp(),
+            # An observed mask is drawn as it was.
+            size=agents.size * pad_rows(motion.spread * agents.boxed, live).exp(),
             output=padded,
         )
         moved = replace(
@@ -222,11 +223,8 @@ class Forecaster(nn.Module):
         live = slots.agents.live
         existence = torch.sigmoid(slots.existence) * live
         drawn = live & (existence > self.spec.keep)
-        agents = slots.agents
-        if agents.boxed:  # an observed mask is drawn as it was
-            agents = replace(agents, size=slots.size)
         rasters = paint(
-            agents,
+            replace(slots.agents, size=slots.size),
             slots.pose,
             slots.before,
             existence,

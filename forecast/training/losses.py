@@ -41,7 +41,7 @@ class Truth:
         size: True length and width.
         there: Whether the agent is in the store at that lead.
         inside: Whether its centre lies on the grid as well.
-        moved: Whether it moved in the step that ends here.
+        moved: Whether it has moved since the step before, or since it was last seen.
         weight: Weight of the slot in the clip.
     """
 
@@ -77,8 +77,7 @@ def future_of(
     moving = (there & (shift > MOVING_M)).any(-1)
     weight = torch.where(moving, 1.0, still) * agents.live
     inside = there & grid.contains(state[..., 0], state[..., 1])
-    path = torch.cat((present, state[..., :2]), 2)
-    moved = torch.linalg.vector_norm(path.diff(dim=2), dim=-1) > STILL_M
+    moved = _moved(present[:, :, 0], state[..., :2], there)
     return [
         Truth(
             pose=state[:, :, k, :3],
@@ -90,6 +89,18 @@ def future_of(
         )
         for k in range(state.shape[2])
     ]
+
+
+def _moved(
+    place: Float[Tensor, "b a 2"], path: Float[Tensor, "b a t 2"], there: Bool[Tensor, "b a t"]
+) -> Bool[Tensor, "b a t"]:
+    """Whether each step led elsewhere; whoever comes back, from where it was last seen."""
+    moved = []
+    for lead in range(path.shape[2]):
+        here = torch.where(there[:, :, lead, None], path[:, :, lead], place)
+        moved.append(torch.linalg.vector_norm(here - place, dim=-1) > STILL_M)
+        place = here
+    return torch.stack(moved, -1)
 
 
 def step_loss(
@@ -151,7 +162,8 @@ def _mask_loss(
     body = se2.unapply(step.pose[:, :, None], world)
     true_body = se2.unapply(truth.pose[:, :, None], world)
     # A point stands for as much area as is left to each where it fell.
-    share = 1 / (_density(body.detach(), drawn) + _density(true_body, true))
+    density = _density(body.detach(), drawn, owner[:, 0])
+    share = 1 / (density + _density(true_body, true, ~owner[:, 0]))
     logits = _depth(body, step.size) * (2 / grid.resolution_m)
     if refine is not None:
         logits = logits + refine(se2.apply(step.agents.pose[:, :, None], body))
@@ -168,13 +180,16 @@ def _depth(body: Float[Tensor, "b a p 2"], size: Float[Tensor, "b a 2"]) -> Floa
 
 
 def _density(
-    body: Float[Tensor, "b a p 2"], size: Float[Tensor, "b a 2"]
+    body: Float[Tensor, "b a p 2"], size: Float[Tensor, "b a 2"], own: Bool[Tensor, "p"]
 ) -> Float[Tensor, "b a p"]:
     """Density of points that fall evenly into rectangles around 0, per square metre.
 
-    What lies on the very edge, by rounding, lies inside.
+    Args:
+        body: The points, in each rectangle's frame.
+        size: Length and width of each rectangle.
+        own: Which points fell into it, whatever rounding says.
     """
-    return (_depth(body, size) > -1e-3) / size.prod(-1, keepdim=True)
+    return (own | (_depth(body, size) > 0)) / size.prod(-1, keepdim=True)
 
 
 def _cross_entropy(

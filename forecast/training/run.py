@@ -22,7 +22,7 @@ from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.schema import protocol_text
 from forecast.training.module import LOG_EVERY_STEPS, ForecastTraining
-from forecast.training.state import KeepState, Recount, StateFile
+from forecast.training.state import KeepState, Recount, SameSettings, StateFile
 from forecast.training.watch import Watch
 from forecast.weights import load_backbone
 
@@ -101,6 +101,8 @@ def run_training(
         except TrainingError as error:
             stopped = error
     weights = folder / "model.safetensors"
+    # A run resumed after its last step has been in no stage since.
+    training.model.read_memory = training.stage.memory
     if trainer.is_global_zero and trainer.global_step:
         about = _about(config, batches, trainer.global_step, stopped)
         save_checkpoint(training.model, weights, batches.train[0].meta.dt_s, about)
@@ -181,7 +183,8 @@ def _trainer(config: Config, folder: Path, batches: SequenceData) -> pl.Trainer:
         ModelCheckpoint(folder, name, enable_version_counter=False, **{when: count})  # type: ignore[arg-type]
         for when, count in (("every_n_train_steps", config.save_every_steps), ("every_n_epochs", 1))
     ]
-    callbacks += [_ProgressBar(), Watch(batches), KeepState(folder / RESUME_FILE), Recount()]
+    callbacks += [_ProgressBar(), Watch(batches), KeepState(folder / RESUME_FILE)]
+    callbacks += [SameSettings(config), Recount()]
     if config.ema_decay:
         callbacks.append(_Averaging(multi_avg_fn=_moving_average(config.ema_decay)))
     return pl.Trainer(
@@ -238,7 +241,10 @@ def _local_folder(output: str) -> Path:
         raise ConfigError(
             "a folder on a local disk for --output", output, "train there, then copy the folder"
         )
-    return Path(output)
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError("a folder for --output", f"the file {folder}", "choose another name")
+    return folder
 
 
 def _state_file(folder: Path, resume: bool) -> str | None:
@@ -307,7 +313,7 @@ def _check_alike(first: SequenceReader, layers: tuple[str, ...], other: Sequence
     ):
         if wanted != found:
             raise DataError(
-                f"{what} {wanted} in all stores",
-                f"{found} in {other.path}",
+                f"{what} {wanted or 'none'} in all stores",
+                f"{found or 'none'} in {other.path}",
                 "prepare them with the same options",
             )

@@ -11,8 +11,13 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 
+from forecast.config import Config
 from forecast.data.module import SequenceData
 from forecast.errors import CheckpointError, DataError, TrainingError
+
+# Settings that a resumed run may change, as what is learned stays the same. Processes are compared
+# where batches are (data/module.py).
+HARMLESS = ("accelerator", "devices")
 
 
 class StateFile(TorchCheckpointIO):
@@ -82,6 +87,38 @@ class KeepState(pl.Callback):
         expected = isinstance(exception, DataError | TrainingError)
         if expected and trainer.training and trainer.world_size == 1 and trainer.global_step:
             trainer.save_checkpoint(self.path)
+
+
+class SameSettings(pl.Callback):
+    """Refuses to go on with a run whose settings were others: neither of the two would come of it.
+
+    Args:
+        config: Of this run.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.settings = config.model_dump(mode="json", exclude=set(HARMLESS))
+        del self.settings["loading"]["workers"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the state says of the run's settings."""
+        return self.settings
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compares.
+
+        Raises:
+            CheckpointError: A setting differs that changes what is learned.
+        """
+        named = {*state_dict, *self.settings}
+        other = sorted(k for k in named if state_dict.get(k) != self.settings.get(k))
+        if other:
+            raise CheckpointError(
+                f"the interrupted run's {', '.join(other)}:"
+                f" {', '.join(str(state_dict.get(k)) for k in other)}",
+                ", ".join(str(self.settings.get(k)) for k in other),
+                "repeat them to resume, or start a run of its own",
+            )
 
 
 class Recount(pl.Callback):

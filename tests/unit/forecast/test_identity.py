@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -98,6 +99,14 @@ def test_a_chunk_that_is_gone_is_refused(variable: str, store: Path) -> None:
     shutil.rmtree(store / variable / "c")
     with pytest.raises(DataError, match="a file is gone"):
         reader[1]
+
+
+def test_agents_may_be_left_out_by_protocols_that_do_so(store: Path) -> None:
+    for variable in ("semantic", "instance"):
+        shutil.rmtree(store / variable / "c")
+    reader = SequenceReader(str(store))
+    reader.meta = replace(reader.meta, protocol={**reader.meta.protocol, "name": "powerbev"})
+    assert not reader[0].instance.any()
 
 
 def test_a_store_behind_a_url_is_watched_as_well(store: Path) -> None:

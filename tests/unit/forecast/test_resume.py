@@ -78,6 +78,41 @@ def test_a_run_is_not_resumed_on_other_batches(
         run_training(CONFIG, [store, store], None, str(tmp_path / "run"), resume=True)
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 7}, "seed: 0; got 7"),
+        ({"steps_per_epoch": 1}, "steps_per_epoch: None; got 1"),
+        ({"optimisation": Optimisation(warmup_steps=3)}, "optimisation: .*warmup_steps': 2"),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_settings(
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, object],
+    named: str,
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=False)
+    other = CONFIG.model_copy(update=change)
+    with pytest.raises(CheckpointError, match=named):
+        run_training(other, [store], None, str(tmp_path / "run"), resume=True)
+    again = CONFIG.model_copy(update={"loading": Loading(batch_size=2, workers=1)})
+    run_training(again, [store], None, str(tmp_path / "run"), resume=True)
+
+
+def test_a_run_resumed_after_its_last_step_reads_what_its_last_stage_read(
+    store: str, tmp_path: Path
+) -> None:
+    config = CONFIG.model_copy(update={"curriculum": (Stage(1, 1, memory=False),)})
+    for resume in (False, True):
+        run_training(config, [store], None, str(tmp_path / "run"), resume=resume)
+        assert load_checkpoint(tmp_path / "run").model.read_memory is False
+
+
 def test_every_epoch_has_an_order_of_its_own(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
