@@ -208,7 +208,7 @@ def _refuse_replacing_inputs(request: RolloutRequest) -> None:
                 raise ConfigError(
                     f"{option} apart from what is read",
                     f"{path}, where {held} is",
-                    "choose another, which --overwrite may replace",
+                    "choose another place; --overwrite does not replace it",
                 )
 
 
