@@ -94,7 +94,7 @@ def prepare(
             f"{error} for {output}",
             "free space or choose another place; --resume goes on from what is done",
         ) from error
-    return _report(records, began)
+    return _report(records, options, began)
 
 
 def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict[str, Any]:
@@ -164,6 +164,8 @@ def _draw(
             raise DataError(
                 f"tracks for --protocol {options.protocol} to draw", "rasters", "drop it"
             )
+        if options.directions:
+            raise DataError("lanes for --directions to draw", "rasters", "drop it")
         number, frames = dense.class_numbers(scene, options, named)
         about = Record(
             unit,
@@ -226,10 +228,10 @@ def _assemble(
         tracks=max(record.tracks for record in records),
         points=max(record.points for record in records),
         channels=_channels(records),
-        directions=options.directions and any(r.has_map and r.tracks for r in records),
+        directions=options.directions and any(record.has_map for record in records),
     )
     meta = _meta(origin, records, layout, options)
-    further = {"notes": _notes(records), "centre": options.centre}
+    further = {"notes": _notes(records, options), "centre": options.centre}
     create_store(stage.store_url, meta, layout, further)
     tasks = list(shards(stage.pieces(records)))
     filled = run(partial(write_shard, stage.store_url, stage.system), tasks)
@@ -252,12 +254,14 @@ def _channels(records: Sequence[Record]) -> tuple[str, ...]:
     return channels
 
 
-def _notes(records: Sequence[Record]) -> dict[str, int]:
+def _notes(records: Sequence[Record], options: PrepareOptions) -> dict[str, int]:
     notes = sum((Counter(record.notes) for record in records), Counter[str]())
+    if options.directions and not any(record.has_map for record in records):
+        notes["scenes without a map, so no --directions"] = sum(r.sequences > 0 for r in records)
     return dict(sorted(notes.items()))
 
 
-def _report(records: Sequence[Record], began: float) -> PrepareReport:
+def _report(records: Sequence[Record], options: PrepareOptions, began: float) -> PrepareReport:
     """Sums the records up.
 
     Raises:
@@ -274,6 +278,6 @@ def _report(records: Sequence[Record], began: float) -> PrepareReport:
         sequences=sum(record.sequences for record in records),
         scenes=len(records) - len(skipped),
         skipped=skipped,
-        notes=_notes(records),
+        notes=_notes(records, options),
         seconds=time.perf_counter() - began,
     )

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from forecast import __version__
-from forecast.errors import CheckpointError, ConfigError
+from forecast.errors import CheckpointError, ConfigError, reason_of
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.note import SCHEMA, read_note, sealed
@@ -73,9 +73,8 @@ def save_checkpoint(
         os.replace(temporary, weights)
         os.replace(note, weights.with_suffix(".json"))
     except (OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"to write {weights}", reason, "free some space or choose a writable --output"
+            f"to write {weights}", reason_of(error), "free some space or choose a writable --output"
         ) from error
     finally:
         for left in (temporary, note):
@@ -119,7 +118,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(
             "weights of the model that the JSON describes",
-            f"{weights} ({str(error).splitlines()[0]})",
+            f"{weights} ({reason_of(error)})",
             "fetch both files of the checkpoint anew",
         ) from error
     return Checkpoint(model.eval(), dt_s, found, dict(about.get("training", {})))

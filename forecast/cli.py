@@ -63,6 +63,7 @@ _FILE_REMEDIES: dict[int | None, str] = {
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path",
     errno.EISDIR: "check the path",
+    errno.EEXIST: "choose another name or remove what has it",
 }
 
 

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecast.data.settings import Augmentation, Loading
-from forecast.errors import ConfigError
+from forecast.errors import ConfigError, reason_of
 from forecast.model.detr.spec import DetectorSpec
 from forecast.model.spec import ForecasterSpec
 from forecast.training.settings import LossWeights, Optimisation, Stage, TrackRules
@@ -110,7 +110,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             settings = yaml.safe_load(file)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         raise ConfigError("a YAML file", f"{path} ({reason})", "check --config") from error
     if not isinstance(settings, dict):
         raise ConfigError("a YAML mapping", f"{path} with {type(settings).__name__}", "correct it")

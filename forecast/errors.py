@@ -35,3 +35,9 @@ class CheckpointError(ForecastError):
 
 class TrainingError(ForecastError):
     """Training that went wrong, such as a loss that is not finite."""
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    lines = filter(None, map(str.strip, str(error).splitlines()))
+    return next(lines, type(error).__name__)

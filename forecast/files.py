@@ -35,6 +35,16 @@ def is_local(system: Any) -> bool:
     return "file" in _protocols(system)
 
 
+def is_within(path: str, folder: str) -> bool:
+    """Whether a path or URL leads to a folder or to something in it; local links are followed."""
+    (system, inner), (other, outer) = filesystem(path), filesystem(folder)
+    if system != other:
+        return False
+    if is_local(system):
+        inner, outer = os.path.realpath(inner), os.path.realpath(outer)
+    return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
+
+
 def make_folder(system: Any, path: str) -> None:
     """Makes a folder and those above it, where a filesystem has such; never a bucket.
 

@@ -150,6 +150,6 @@ def worker_deaths_told() -> Iterator[None]:
     except KilledWorker as error:
         raise DataError(
             "workers that live",
-            "several that died at the same scene",
-            "give them more memory or use fewer --workers, then repeat with --resume",
+            "several that died at the same task",
+            "give them more memory or use fewer --workers; prepare and rollout can --resume",
         ) from error

@@ -15,7 +15,7 @@ from typing import Any
 
 import xarray as xr
 
-from forecast.errors import DataError
+from forecast.errors import DataError, reason_of
 from forecast.grid import BEVGrid
 
 SEQUENCE_SCHEMA = "bev-sequence/1"
@@ -198,8 +198,7 @@ def open_store(path: str) -> xr.Dataset:
     try:
         dataset: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=None)
     except Exception as error:  # damaged metadata make zarr raise whatever there is
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError("a zarr store", f"{path} ({reason})", "check the path") from error
+        raise DataError("a zarr store", f"{path} ({reason_of(error)})", "check the path") from error
     return dataset
 
 
@@ -213,9 +212,8 @@ def refusing_damage(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"whole chunks in {path}", f"a damaged one ({reason})", "make the store anew"
+            f"whole chunks in {path}", f"a damaged one ({reason_of(error)})", "make the store anew"
         ) from error
 
 

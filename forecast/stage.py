@@ -61,6 +61,7 @@ class Stage:
             self._check(json.loads(text), plan_path)
         if not (resumed and self.published):
             self._refuse_existing()
+            remove(self.system, self._marker)  # of an attempt that failed
         if resumed:
             self._sweep()
             return
@@ -99,9 +100,13 @@ class Stage:
 
     @property
     def published(self) -> bool:
-        """Whether the store has its final name already: the run was killed while tidying up."""
-        store = f"{self.root}/store"
-        return is_there(self.system, self.final) and not is_there(self.system, store)
+        """Whether the store has its final name already: the run was killed while tidying up.
+
+        What has that name is another's where this run was not about to give it.
+        """
+        if not self.system.exists(self._marker) or is_there(self.system, f"{self.root}/store"):
+            return False
+        return is_there(self.system, self.final)
 
     def publish(self) -> None:
         """Gives the store its final name.
@@ -111,6 +116,7 @@ class Stage:
         """
         self._refuse_existing()
         self._sweep()
+        write_whole(self.system, self._marker, b"{}")
         publish(self.system, f"{self.root}/store", self.final)
 
     def discard(self) -> None:
@@ -151,6 +157,11 @@ class Stage:
         """Paths of the records that are complete."""
         found = self.system.find(f"{self.root}/records")
         return {path for path in found if path.endswith(".json")}
+
+    @property
+    def _marker(self) -> str:
+        """Path of the file that says that the store is about to get its final name."""
+        return f"{self.root}/publishing.json"
 
     def _record_path(self, index: int) -> str:
         return f"{self.root}/records/{index:08d}.json"

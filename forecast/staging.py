@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from forecast.errors import DataError
+from forecast.errors import DataError, reason_of
 from forecast.files import filesystem, is_local, make_folder
 
 ROOT_METADATA = "zarr.json"
@@ -91,9 +91,9 @@ def refusing_os_errors(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
+        reason = error.strerror.lower() if error.strerror else reason_of(error)
         raise DataError(
-            f"to write {path}", reason.lower(), "free some space or choose a writable --output"
+            f"to write {path}", reason, "free some space or choose a writable --output"
         ) from error
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from forecast.data.reader import SequenceReader, collate
 from forecast.drift import Drift
 from forecast.errors import ConfigError, DataError
 from forecast.evaluation import name_of, score_stores
-from forecast.forecasters import InputMode, choose_device, load_model, packaged
+from forecast.files import is_within
+from forecast.forecasters import NOT_LEARNED, InputMode, choose_device, load_model, packaged
 from forecast.identity import unchanged
 from forecast.model.baselines import COMPONENT_SLOTS
 from forecast.output import ForecastWriter, create_store
@@ -153,9 +155,10 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
         progress: Told (sequences done, sequences in all) after each batch.
 
     Raises:
-        ForecastError: An input cannot be read or does not fit, the output cannot be written, or
-            the interrupted run to be resumed was another one.
+        ForecastError: An input cannot be read or does not fit, the output cannot be written or
+            would replace what is read, or the interrupted run to be resumed was another one.
     """
+    _refuse_replacing_inputs(request)
     if request.gif is not None and not request.overwrite:
         refuse_existing(request.gif)
     opened = Once(partial(_Work, request))
@@ -177,6 +180,36 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
     if request.gif is not None:
         _draw(request, work.reader, min(work.count, GIF_SEQUENCES))
     return RolloutSummary(request.output, request.gif, work.count, seconds, scores)
+
+
+def _refuse_replacing_inputs(request: RolloutRequest) -> None:
+    """Refuses outputs in whose place, or in whose stage, lies what is read, --overwrite or not.
+
+    Nothing is written into the data either; a run's folder, though, may well get its forecasts.
+
+    Raises:
+        ConfigError: An output is one of the inputs, holds one, or lies in the data.
+    """
+    data = request.data or packaged("sample.zarr")
+    kept = [data]
+    if request.model is not None and request.model not in NOT_LEARNED:
+        weights = Path(request.model)
+        weights = weights / "model.safetensors" if weights.is_dir() else weights
+        kept += [str(weights), str(weights.with_suffix(".json"))]
+    stage = f"{request.output.rstrip('/')}.partial"
+    written = [("--output", request.output), ("--output", stage)]
+    if request.gif is not None:
+        written.append(("--gif", request.gif))
+        if is_within(request.output, request.gif):
+            raise ConfigError("a --gif beside --output", request.gif, "choose another")
+    for option, path in written:
+        for held in kept:
+            if is_within(held, path) or (held == data and is_within(path, data)):
+                raise ConfigError(
+                    f"{option} apart from what is read",
+                    f"{path}, where {held} is",
+                    "choose another place; --overwrite does not replace it",
+                )
 
 
 def _crew(request: RolloutRequest, batches: int) -> AbstractContextManager[Spread]:

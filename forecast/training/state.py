@@ -13,7 +13,7 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 
 from forecast.config import Config
 from forecast.data.module import SequenceData
-from forecast.errors import CheckpointError, DataError, TrainingError
+from forecast.errors import CheckpointError, DataError, TrainingError, reason_of
 
 # Settings that a resumed run may change, as what is learned stays the same. Processes are compared
 # where batches are (data/module.py).
@@ -47,7 +47,7 @@ class StateFile(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:  # torch's own writer knows no OSError
             partial.unlink(missing_ok=True)
             raise CheckpointError(
-                f"to write {state}", _reason(error), "free some space, then add --resume"
+                f"to write {state}", reason_of(error), "free some space, then add --resume"
             ) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **options: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class StateFile(TorchCheckpointIO):
         except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError) as error:
             raise CheckpointError(
                 "a whole state to resume from",
-                f"a damaged {path} ({_reason(error)})",
+                f"a damaged {path} ({reason_of(error)})",
                 "restore it, or remove it to train from the start",
             ) from error
         return state
@@ -143,7 +143,3 @@ class Recount(pl.Callback):
             batches[kind] = dict.fromkeys(batches[kind], done)
         batches["is_last_batch"] = False
         loop["epoch_loop.state_dict"]["_batches_that_stepped"] = step
-
-
-def _reason(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -17,7 +17,7 @@ import zarr
 from forecast import cli
 from forecast.grid import BEVGrid
 from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
-from tests.support import Mover, forecast_store, sequence_store
+from tests.support import Mover, content, forecast_store, sequence_store
 
 Refused = Callable[..., str]
 
@@ -267,6 +267,13 @@ def test_train_refuses_an_output_that_is_no_local_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["store.zarr"]
 
 
+def test_train_refuses_a_file_as_its_folder(refused: Refused, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    arguments = ("--config", str(CONFIG), "--data", str(store), "--output", "run")
+    assert "choose another name" in refused("train", *arguments)
+    assert (tmp_path / "run").read_text() == "mine"
+
+
 def test_train_refuses_a_folder_that_holds_a_run(
     refused: Refused, store: Path, tmp_path: Path
 ) -> None:
@@ -404,11 +411,24 @@ def test_rollout_does_not_unpickle(refused: Refused, store: Path, tmp_path: Path
     assert not (tmp_path / "pwned").exists()
 
 
-def test_rollout_refuses_an_output_that_exists(refused: Refused, store: Path) -> None:
-    before = sorted(store.rglob("*"))
-    arguments = ("--data", str(store), "--model", "constant-turn", "--output", str(store))
-    assert "a new output; got" in refused("rollout", *arguments, "--gif", "")
-    assert sorted(store.rglob("*")) == before
+def test_rollout_refuses_an_output_that_exists(
+    refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "o.zarr").mkdir()
+    (tmp_path / "o.zarr" / "precious").write_text("mine")
+    arguments = ("--data", str(store), "--model", "constant-turn", *OUTPUT)
+    assert "a new output; got" in refused("rollout", *arguments)
+    assert content(tmp_path / "o.zarr") == {"precious": b"mine"}
+
+
+def test_rollout_refuses_to_replace_its_data(refused: Refused, store: Path, tmp_path: Path) -> None:
+    before = content(store)
+    arguments = ("--data", "store.zarr", "--model", "constant-turn", "--overwrite")
+    shown = refused("rollout", *arguments, "--output", str(store), "--gif", "")
+    assert "--output apart from what is read" in shown
+    assert "--gif apart" in refused("rollout", *arguments, "--gif", "store.zarr/f.gif")
+    assert content(store) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["store.zarr"]
 
 
 def test_rollout_refuses_a_picture_that_exists_before_it_forecasts(

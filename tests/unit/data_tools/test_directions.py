@@ -1,6 +1,7 @@
 """The way that lanes lead, as a raster."""
 
 import numpy as np
+import pytest
 
 from data_tools.directions import REACH_M, SPACING_M, lane_directions
 from data_tools.options import PrepareOptions
@@ -8,10 +9,11 @@ from data_tools.prepare import prepare
 from data_tools.rasterise import lane_points
 from data_tools.scene import MapElement
 from forecast.data.reader import SequenceReader
+from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.schema import open_sequence_store
 from tests.rasters import drive, seen, write_zarr
-from tests.scenarios import crossing, write
+from tests.scenarios import agent, crossing, scenario, write
 from tests.support import Mover
 
 GRID = BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5)
@@ -77,8 +79,25 @@ def test_a_lane_is_turned_with_the_ego(tmp_path):
     np.testing.assert_allclose(there, np.broadcast_to([[0.0], [-1.0]], there.shape), atol=2e-3)
 
 
-def test_rasters_have_no_directions(tmp_path):
+def test_directions_of_rasters_are_refused(tmp_path):
     path = write_zarr(tmp_path / "drive.zarr", seen(drive((), Mover(0.0, 0.0)), GRID))
     options = PrepareOptions(grid=GRID, directions=True)
-    prepare("rasters", [path], str(tmp_path / "out.zarr"), options)
-    assert "direction" not in open_sequence_store(str(tmp_path / "out.zarr"))[0]
+    with pytest.raises(DataError, match="expected lanes for --directions to draw; got rasters"):
+        prepare("rasters", [path], str(tmp_path / "out.zarr"), options)
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_where_no_scene_has_a_map_the_report_says_that_there_are_no_directions(tmp_path):
+    bare = write(tmp_path / "bare.json", scenario([agent(Mover(0, 0, speed=2.0))]))
+    mapped = write(tmp_path / "mapped.json", crossing(1))
+    options = PrepareOptions(grid=GRID, directions=True)
+    note = "scenes without a map, so no --directions"
+    report = prepare("waymo-json", [bare], str(tmp_path / "out.zarr"), options)
+    assert report.notes[note] == 1
+    store, _ = open_sequence_store(str(tmp_path / "out.zarr"))
+    assert "direction" not in store
+    assert store.attrs["notes"] == report.notes
+    both = prepare("waymo-json", [bare, mapped], str(tmp_path / "both.zarr"), options)
+    assert note not in both.notes
+    unasked = prepare("waymo-json", [bare], str(tmp_path / "un.zarr"), PrepareOptions(grid=GRID))
+    assert note not in unasked.notes

@@ -152,6 +152,23 @@ def test_a_run_killed_while_tidying_up_is_only_tidied_up(tmp_path, files, monkey
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_a_store_that_took_the_name_meanwhile_is_refused_and_the_work_kept(tmp_path, files):
+    out = tmp_path / "out.zarr"
+
+    def stop(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare("waymo-json", files, str(out), OPTIONS, stop)
+    prepare("waymo-json", [f"{files[0]}/4.json"], str(tmp_path / "other.zarr"), OPTIONS)
+    os.rename(tmp_path / "other.zarr", out)
+    before = content(tmp_path)
+    with pytest.raises(DataError, match="which exists"):
+        prepare("waymo-json", files, str(out), PrepareOptions(grid=GRID, resume=True))
+    assert content(tmp_path) == before
+
+
 def test_only_the_same_inputs_and_options_can_be_resumed(tmp_path, files):
     out = str(tmp_path / "out.zarr")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from forecast.checkpoint import save_checkpoint
-from forecast.errors import DataError
+from forecast.errors import ConfigError, DataError
 from forecast.evaluation import score_stores
 from forecast.schema import open_forecast_store
 from forecast.workflows import RolloutRequest, rollout_to_store
@@ -168,3 +168,61 @@ def test_a_place_that_cannot_be_written_is_one_line(
     with pytest.raises(DataError, match="to write") as caught:
         rollout_to_store(replace(request_, output=str(tmp_path / "file" / "f.zarr")))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize(
+    ("data", "change"),
+    [
+        ("d/s.zarr", {"output": "d/s.zarr"}),
+        ("d/s.zarr", {"output": "d/s.zarr/"}),
+        ("d/s.zarr", {"output": "link.zarr"}),
+        ("d/s.zarr", {"output": "d"}),
+        ("d/s.zarr", {"output": "d/s.zarr/f.zarr"}),
+        ("d/s.zarr.partial", {"output": "d/s.zarr"}),
+        ("d/s.zarr", {"gif": "d/s.zarr"}),
+        ("d/s.zarr", {"gif": "d/s.zarr/f.gif"}),
+        ("d/s.zarr", {"gif": "d"}),
+    ],
+)
+def test_the_data_are_never_written_to(
+    data: str, change: dict[str, str], overwrite: bool, tmp_path: Path
+) -> None:
+    path = sequence_store(tmp_path / data, SCENES)
+    (tmp_path / "link.zarr").symlink_to(path)
+    before = content(tmp_path / "d")
+    outputs: dict[str, Any] = {"output": "new.zarr", **change}
+    outputs = {name: f"{tmp_path}/{value}" for name, value in outputs.items()}
+    request = RolloutRequest(data=path, model="constant-turn", overwrite=overwrite, **outputs)
+    with pytest.raises(ConfigError, match=r"--(output|gif) apart from what is read; got .*s\.zarr"):
+        rollout_to_store(request)
+    assert content(tmp_path / "d") == before
+    assert {path.name for path in tmp_path.iterdir()} == {"d", "link.zarr"}
+
+
+@pytest.mark.parametrize("output", ["run", "run/model.safetensors", "run/model.json", "."])
+@pytest.mark.parametrize("model", ["run", "run/model.safetensors"])
+def test_the_model_is_never_replaced(
+    model: str, output: str, request_: RolloutRequest, tmp_path: Path
+) -> None:
+    save_checkpoint(forecaster(), tmp_path / "run" / "model.safetensors", 0.5, {})
+    before = content(tmp_path / "run")
+    changes = {"model": str(tmp_path / model), "output": str(tmp_path / output)}
+    with pytest.raises(ConfigError, match="apart from what is read"):
+        rollout_to_store(replace(request_, overwrite=True, **changes))
+    assert content(tmp_path / "run") == before
+
+
+def test_a_run_gets_its_forecasts_beside_its_model(
+    request_: RolloutRequest, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    save_checkpoint(forecaster(), run / "model.safetensors", 0.5, {})
+    summary = rollout_to_store(replace(request_, model=str(run), output=str(run / "f.zarr")))
+    assert open_forecast_store(summary.output).sizes["sequence"] == 5
+
+
+def test_a_picture_does_not_replace_the_forecasts(request_: RolloutRequest, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--gif beside --output"):
+        rollout_to_store(replace(request_, gif=request_.output, overwrite=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]

@@ -159,6 +159,43 @@ def test_a_run_killed_while_tidying_up_is_published(tmp_path: Path) -> None:
     assert stage.missing(1) == []
 
 
+def without_a_store(path: Path) -> Stage:
+    """A stage such as `prepare` has before it assembles a store of its parts."""
+    stage = Stage(str(path))
+    stage.begin(PLAN, resume=False)
+    stage.keep(0, {})
+    return stage
+
+
+@pytest.mark.parametrize("started", [worked, without_a_store])
+def test_a_store_of_others_is_not_taken_for_our_own(
+    started: Callable[[Path], Stage], tmp_path: Path
+) -> None:
+    started(tmp_path / "o.zarr")
+    (tmp_path / "o.zarr").mkdir()
+    (tmp_path / "o.zarr" / "zarr.json").write_text("of others")
+    before = content(tmp_path)
+    with pytest.raises(DataError, match="which exists"):
+        resumed(tmp_path / "o.zarr")
+    assert content(tmp_path) == before
+
+
+def test_an_attempt_to_publish_that_failed_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    stage = worked(tmp_path / "o.zarr")
+    monkeypatch.setattr("forecast.stage.publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        stage.publish()
+    stage = resumed(tmp_path / "o.zarr")
+    stage.system.rm(f"{stage.root}/store", recursive=True)  # as `prepare` does to assemble anew
+    (tmp_path / "o.zarr").write_text("of others")
+    assert not stage.published
+
+
 def test_chunks_that_were_being_written_are_swept_away(tmp_path: Path) -> None:
     stage = worked(tmp_path / "o.zarr")
     unfinished = Path(stage.root) / "store" / "instance" / "c.0.0.0.1a2b.partial"
