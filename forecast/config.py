@@ -34,7 +34,7 @@ class Config(BaseModel):
         devices: Lightning's flag; more than one trains with DDP.
         steps_per_epoch: Ends an epoch early, for stores too large to be seen whole; None = never.
         save_every_steps: Steps between checkpoints to resume from.
-        initial: A checkpoint to start from (fine-tuning), or None.
+        initial: A checkpoint to start from (fine-tuning): a path, "packaged", or None.
         backbone_weights: A local file with torchvision's weights of the same ResNet (such as those
             learned on ImageNet) to start the raster's backbone from, or None.
     """

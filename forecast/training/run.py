@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from forecast.config import Config, refuse_detector
 from forecast.data.module import SequenceData
 from forecast.data.reader import SequenceReader
 from forecast.errors import CheckpointError, ConfigError, DataError, TrainingError
+from forecast.forecasters import packaged
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.schema import protocol_text
@@ -131,12 +133,22 @@ def _model(config: Config, batches: SequenceData) -> Forecaster:
         return _untrained(config, inputs)
     if config.backbone_weights is not None:
         raise ConfigError("initial or backbone_weights", "both", "leave one of them out")
-    model = load_checkpoint(config.initial).model
-    if (model.spec, model.inputs) != (config.model, inputs):
+    named = config.initial
+    model = load_checkpoint(packaged("model.safetensors") if named == "packaged" else named).model
+    if not inputs.map_layers:  # a map that nobody has is empty
+        inputs = replace(inputs, map_layers=model.inputs.map_layers)
+    if model.inputs != inputs:
         raise CheckpointError(
-            "a checkpoint of the configured model and of data with the same classes and layers",
-            f"another one in {config.initial}",
-            "copy the `model` of its JSON into the configuration",
+            f"data with what {named} was trained on: {model.inputs}",
+            str(inputs),
+            "prepare the stores with these classes, map and channels, or leave `initial` out",
+        )
+    if model.spec != config.model:
+        other = {k: v for k, v in asdict(model.spec).items() if v != getattr(config.model, k)}
+        raise CheckpointError(
+            f"the network of {named}",
+            f"another one in the configuration, by {', '.join(other)}",
+            f"set {', '.join(f'model.{name}={value}' for name, value in other.items())}",
         )
     return model.train()
 

@@ -16,7 +16,7 @@ from forecast.checkpoint import load_checkpoint
 from forecast.config import Config
 from forecast.data.augment import augment
 from forecast.data.settings import Augmentation, Loading
-from forecast.errors import ConfigError, DataError
+from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.model.baselines import Baseline
 from forecast.rollout import rollout
 from forecast.training import module
@@ -216,6 +216,13 @@ def test_fine_tuning_starts_from_a_checkpoint(store: str, tmp_path: Path) -> Non
     second = weights(tmp_path / "second")
     for name, value in weights(tmp_path / "first").items():
         torch.testing.assert_close(second[name], value)
+
+
+def test_fine_tuning_says_what_does_not_fit(store: str, tmp_path: Path) -> None:
+    packaged = QUICK.model_copy(update={"initial": "packaged", "model": SMALL})
+    with pytest.raises(CheckpointError, match=r"by dim, .*; set model\.dim="):
+        run_training(packaged, [store], None, str(tmp_path / "run"), resume=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_backbone_may_start_from_weights_of_its_own(store: str, tmp_path: Path) -> None:
