@@ -174,7 +174,7 @@ def prepare(
     )
     with console.progress("preparing") as progress:
         report = run(source, inputs, output, chosen, progress)
-    console.print_prepare_report(report, output)
+    console.print_prepare_report(report, output, source)
 
 
 @app.command()
