@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from forecast.checkpoint import save_checkpoint
-from forecast.errors import ConfigError, DataError
+from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.evaluation import score_stores
 from forecast.schema import open_forecast_store
 from forecast.workflows import RolloutRequest, rollout_to_store
@@ -152,6 +152,15 @@ def test_without_resume_everything_is_done_again(request_: RolloutRequest) -> No
     told: list[tuple[int, int]] = []
     rollout_to_store(request_, lambda *done: told.append(done))
     assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+@pytest.mark.parametrize("name", ["constant-trun", "nope", "runs/nowhere"])
+def test_a_model_that_is_not_there_is_told_the_names_there_are(
+    request_: RolloutRequest, name: str
+) -> None:
+    names = "persistence, constant-velocity, constant-turn, constant-acceleration, components-cv"
+    with pytest.raises(CheckpointError, match=f"one of {names}; got '{name}'; correct --model"):
+        rollout_to_store(replace(request_, model=name))
 
 
 def test_the_first_sequences_alone_are_a_whole_store(request_: RolloutRequest) -> None:
