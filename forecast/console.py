@@ -318,12 +318,20 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
 
 
 def print_scope(scores: Scores) -> None:
-    """What was scored, and by which labels; a line more where the forecast was made from others."""
+    """What was scored, and by which labels.
+
+    A line more where the forecast has more leads than the truth, or was made from other labels.
+    """
     from forecast.schema import protocol_text
 
     drawn, made_from = protocol_text(scores.protocol), protocol_text(scores.forecast_protocol)
     scope = f"{scores.sequences} sequences from {scores.scenes} scenes, {scores.horizon} leads"
     print(f"{scope}, protocol {drawn}" if scores.protocol else scope)
+    if (leads := scores.forecast_horizon or 0) > scores.horizon:
+        print(
+            f"{leads} leads forecast, {scores.horizon} have truth;"
+            f" prepare with --horizon {leads} to score all"
+        )
     if scores.forecast_protocol and made_from != drawn:
         print(f"the forecast is of a store of another protocol, {made_from}")
 

@@ -163,6 +163,13 @@ def test_a_model_that_is_not_there_is_told_the_names_there_are(
         rollout_to_store(replace(request_, model=name))
 
 
+def test_scores_tell_how_many_leads_were_forecast_beside_those_scored(
+    request_: RolloutRequest,
+) -> None:
+    found = rollout_to_store(replace(request_, horizon=12)).scores["constant-turn"]
+    assert (found.horizon, found.forecast_horizon) == (6, 12)
+
+
 def test_the_first_sequences_alone_are_a_whole_store(request_: RolloutRequest) -> None:
     summary = rollout_to_store(replace(request_, limit=3))
     assert open_forecast_store(summary.output).sizes["sequence"] == summary.sequences == 3
