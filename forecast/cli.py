@@ -270,7 +270,7 @@ def rollout(
         resume=resume,
     )
     with console.progress("sequences") as progress, profiling.watched(profile) as stages:
-        summary = workflows.rollout_to_store(request, progress)
+        summary = workflows.rollout_to_store(request, progress, console.print_remark)
     console.print_rollout_summary(summary)
     console.print_stage_times(stages)
 

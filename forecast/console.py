@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from shlex import quote
@@ -52,6 +53,11 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
         yield report
     finally:
         bar.stop()
+
+
+def print_remark(text: str) -> None:
+    """A line beside the results, on stderr."""
+    print(text, file=sys.stderr)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
