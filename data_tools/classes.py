@@ -89,6 +89,22 @@ CLASSES: dict[str, dict[str, str]] = {
         "Van": "vehicle",
     },
     "scenarionet": {"TRAFFIC_BARRIER": "barrier", "TRAFFIC_CONE": "cone"},
+    # The usual names, in lower case: those of a table of one's own may have any.
+    "tracks": {
+        "bicycle": "cyclist",
+        "bicyclist": "cyclist",
+        "bike": "cyclist",
+        "bus": "vehicle",
+        "car": "vehicle",
+        "motorbike": "cyclist",
+        "motorcycle": "cyclist",
+        "motorcyclist": "cyclist",
+        "person": "pedestrian",
+        "trailer": "vehicle",
+        "tram": "vehicle",
+        "truck": "vehicle",
+        "van": "vehicle",
+    },
 }
 
 # Length and width where a recording gives none, metres.
@@ -108,18 +124,33 @@ TYPICAL_SIZE_M = {
 }
 
 
-def class_of(source: str, native: str, overrides: Iterable[tuple[str, str]] = ()) -> str:
+def class_of(
+    source: str,
+    native: str,
+    overrides: Iterable[tuple[str, str]] = (),
+    classes: Iterable[str] = (),
+) -> str:
     """The class of an agent.
 
     Args:
-        source: Name of the source; one without a table (``tracks``, ``sumo``) uses our names.
+        source: Name of the source; one without a table (``sumo``) uses our names.
         native: What the source calls it.
         overrides: The user's own pairs of native label (in whatever case) and class; the last
             one that fits wins over the table.
+        classes: The classes wanted; in ``tracks`` a label that is one of them stays what it is.
 
     Returns:
         The class; the native label in lower case where neither says anything.
     """
     chosen = {label.lower(): name for label, name in overrides}
-    table = CLASSES.get(source, {})
-    return chosen.get(native.lower(), table.get(native, native.lower()))
+    name, table = native.lower(), CLASSES.get(source, {})
+    if source == "tracks":
+        own = {wanted.lower() for wanted in classes}
+        return chosen.get(name, name if name in own else table.get(name, name))
+    return chosen.get(name, table.get(native, name))
+
+
+def is_known(source: str, native: str) -> bool:
+    """Whether a label, in whatever case, is in the table of its source or has a typical size."""
+    table, name = CLASSES.get(source, {}), native.lower()
+    return name in TYPICAL_SIZE_M or name in {label.lower() for label in table}

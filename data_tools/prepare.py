@@ -130,7 +130,9 @@ def _stage_unit(
     index, unit = task
     try:
         scene = origin.read(unit, options.dt_s / options.phases)
-        named = partial(class_of, origin.name, overrides=options.map_classes)
+        named = partial(
+            class_of, origin.name, overrides=options.map_classes, classes=options.classes
+        )
         with _naming(unit):
             found, about = _draw(unit, scene, options, named)
             record = _write_parts(stage, index, found, about)

@@ -174,7 +174,7 @@ def prepare(
     )
     with console.progress("preparing") as progress:
         report = run(source, inputs, output, chosen, progress)
-    console.print_prepare_report(report, output)
+    console.print_prepare_report(report, output, source)
 
 
 @app.command()
@@ -270,7 +270,7 @@ def rollout(
         resume=resume,
     )
     with console.progress("sequences") as progress, profiling.watched(profile) as stages:
-        summary = workflows.rollout_to_store(request, progress)
+        summary = workflows.rollout_to_store(request, progress, console.print_remark)
     console.print_rollout_summary(summary)
     console.print_stage_times(stages)
 

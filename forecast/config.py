@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import yaml
@@ -78,16 +79,21 @@ def load_config(path: str | None, overrides: list[str]) -> Config:
     settings = _read_yaml(path) if path is not None else {}
     for override in overrides:
         _set(settings, override)
-    _refuse_unknown(settings, path)
+    keys = [override.partition("=")[0] for override in overrides]
+    _refuse_unknown(settings, path, keys)
     if settings.get("detector") is not None and "model" in settings:
-        raise ConfigError("either `model` or `detector`", f"both in {path}", "leave one out")
+        changed = any(key.split(".")[0] in ("model", "detector") for key in keys)
+        where = " and ".join(filter(None, (path, "--set" if changed else None)))
+        raise ConfigError("either `model` or `detector`", f"both in {where}", "leave one out")
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"{where}: {first['msg']}", repr(first["input"]), f"correct {where} in {path}"
+            f"{where}: {first['msg']}",
+            repr(first["input"]),
+            f"correct {where} in {_place(where, path, keys)}",
         ) from error
 
 
@@ -134,7 +140,17 @@ def _set(settings: dict[str, Any], override: str) -> None:
         ) from error
 
 
-def _refuse_unknown(settings: dict[str, Any], path: str | None) -> None:
+def _place(where: str, path: str | None, keys: Sequence[str]) -> str:
+    """Where a setting came from: the file, or ``--set`` if one of its keys is it or around it.
+
+    Of a part as a whole, whose settings do not go together, either may be at fault.
+    """
+    if path is None or any(f"{where}.".startswith(f"{key}.") for key in keys):
+        return "--set"
+    return f"--set or {path}" if any(key.startswith(f"{where}.") for key in keys) else path
+
+
+def _refuse_unknown(settings: dict[str, Any], path: str | None, keys: Sequence[str]) -> None:
     """Pydantic ignores unknown keys of standard dataclasses; a typing error must not pass."""
     parts: dict[str, type[Any]] = {
         "model": ForecasterSpec,
@@ -155,5 +171,5 @@ def _refuse_unknown(settings: dict[str, Any], path: str | None) -> None:
             raise ConfigError(
                 f"{name} with keys among {', '.join(kind.__dataclass_fields__)}",
                 ", ".join(sorted(unknown)),
-                f"correct the key in {path or '--set'}",
+                f"correct the key in {_place(f'{name}.{min(unknown)}', path, keys)}",
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +53,11 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
         yield report
     finally:
         bar.stop()
+
+
+def print_remark(text: str) -> None:
+    """A line beside the results, on stderr."""
+    print(text, file=sys.stderr)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
@@ -130,21 +137,37 @@ def _size(shape: Sequence[int] | None) -> str:
     return "None" if shape is None else " x ".join(map(str, shape))
 
 
-def print_prepare_report(report: PrepareReport, output: str) -> None:
-    """What `forecast prepare` made, what it left out and why."""
+def print_prepare_report(report: PrepareReport, output: str, source: str = "") -> None:
+    """What `forecast prepare` made, what it left out and why.
+
+    Args:
+        report: What came of it.
+        output: Where the store is.
+        source: Kind of recording; labels of a user's own ``tracks`` that nobody knows get a hint.
+    """
     rate = report.sequences / max(report.seconds, 1e-9)
     print(
         f"{output}: {report.sequences} sequences from {report.scenes} scenes"
         f" in {report.seconds:.1f} s ({rate:.1f} sequences/s)"
     )
     for reason, count in report.notes.items():
-        print(f"  {reason}: {count}")
+        print(f"  {reason}: {count}{_label_hint(source, reason)}")
     if report.skipped:
         print(f"skipped {len(report.skipped)} inputs:")
     for name, reason in report.skipped[:MOST_SKIPPED]:
         print(f"  {name}: {reason}")
     if (more := len(report.skipped) - MOST_SKIPPED) > 0:
         print(f"  and {more} more")
+
+
+def _label_hint(source: str, reason: str) -> str:
+    """How agents of an unknown label are kept; blank for every other note."""
+    from data_tools.classes import is_known
+
+    label = reason.removeprefix("agents ").removesuffix(", left out")
+    if source != "tracks" or reason != f"agents {label}, left out" or is_known(source, label):
+        return ""
+    return f"; to keep them, add --map-class {quote(f'{label}=CLASS')}"
 
 
 def print_checkup(checkup: Checkup) -> None:
@@ -301,12 +324,20 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
 
 
 def print_scope(scores: Scores) -> None:
-    """What was scored, and by which labels; a line more where the forecast was made from others."""
+    """What was scored, and by which labels.
+
+    A line more where the forecast has more leads than the truth, or was made from other labels.
+    """
     from forecast.schema import protocol_text
 
     drawn, made_from = protocol_text(scores.protocol), protocol_text(scores.forecast_protocol)
     scope = f"{scores.sequences} sequences from {scores.scenes} scenes, {scores.horizon} leads"
     print(f"{scope}, protocol {drawn}" if scores.protocol else scope)
+    if (leads := scores.forecast_horizon or 0) > scores.horizon:
+        print(
+            f"{leads} leads forecast, {scores.horizon} have truth;"
+            f" prepare with --horizon {leads} to score all"
+        )
     if scores.forecast_protocol and made_from != drawn:
         print(f"the forecast is of a store of another protocol, {made_from}")
 

@@ -26,6 +26,7 @@ class Contest:
 
     def __init__(self, meta: SequenceMeta, horizon: int, tracked: bool) -> None:
         self.meta = meta
+        self.forecast_horizon = horizon
         self.horizon = min(horizon, meta.horizon)
         self.tracked = tracked
         classes = len(meta.classes)
@@ -85,7 +86,10 @@ class Contest:
         }
         return {
             shown: self.accumulators[name].scores(
-                protocol=self.meta.protocol, model=shown, dt_s=self.meta.dt_s
+                protocol=self.meta.protocol,
+                model=shown,
+                dt_s=self.meta.dt_s,
+                forecast_horizon=self.forecast_horizon,
             )
             for name, shown in names.items()
         }

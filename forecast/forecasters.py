@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from forecast.checkpoint import Checkpoint, load_checkpoint
 from forecast.data.reader import SequenceReader
-from forecast.errors import ConfigError, DataError
+from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.model.baselines import BASELINES, COMPONENTS, Baseline, Components
 from forecast.model.detecting import Detecting
 from forecast.model.forecaster import Forecaster
@@ -60,6 +61,7 @@ def load_model(
                     "use --input tracked",
                 )
             return Baseline(baseline, classes), {"model": name}
+    _refuse_unknown(name)
     checkpoint = load_checkpoint(name or packaged("model.safetensors"))
     _check_fit(checkpoint, reader)
     forecaster = checkpoint.model.to(device)
@@ -73,6 +75,21 @@ def load_model(
     layers = forecaster.inputs.map_layers
     model = _reading(forecaster, input_mode, mirror)
     return _WithLayers(model, reader.meta.map_layers, layers), about
+
+
+def _refuse_unknown(name: str | None) -> None:
+    """Refuses a word that is no file, as a baseline's name that is not written rightly.
+
+    Raises:
+        CheckpointError: It is neither a baseline nor a path that is there.
+    """
+    if name is None or name.endswith(".safetensors") or Path(name).exists():
+        return
+    raise CheckpointError(
+        f"a *.safetensors file, a run's folder, or one of {', '.join(NOT_LEARNED)}",
+        repr(name),
+        "correct --model",
+    )
 
 
 def _reading(forecaster: Forecaster, input_mode: InputMode, mirror: bool) -> Model:

@@ -99,6 +99,11 @@ class Stage:
         return dict(json.loads(self.system.cat_file(self._record_path(index))))
 
     @property
+    def interrupted(self) -> bool:
+        """Whether a run is there that was begun and not finished."""
+        return bool(self.system.exists(f"{self.root}/plan.json"))
+
+    @property
     def published(self) -> bool:
         """Whether the store has its final name already: the run was killed while tidying up.
 

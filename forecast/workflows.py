@@ -37,6 +37,7 @@ from forecast.types import BEVSequence, StepForecast
 
 Progress = Callable[[int, int], None]
 GIF_SEQUENCES = 3
+ANEW = "an unfinished run was there and is started anew; --resume would have gone on with it"
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,11 @@ def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[in
     return counted
 
 
-def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) -> RolloutSummary:
+def rollout_to_store(
+    request: RolloutRequest,
+    progress: Progress | None = None,
+    remark: Callable[[str], None] | None = None,
+) -> RolloutSummary:
     """Forecasts every sequence of a store, streamed to disk, and scores it where truth is known.
 
     The work is done batch by batch under ``OUTPUT.partial``, in this process or by several, and a
@@ -153,6 +158,7 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
     Args:
         request: What to do.
         progress: Told (sequences done, sequences in all) after each batch.
+        remark: Told in one line that an interrupted run was there and is not gone on with.
 
     Raises:
         ForecastError: An input cannot be read or does not fit, the output cannot be written or
@@ -163,7 +169,11 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
         refuse_existing(request.gif)
     opened = Once(partial(_Work, request))
     work, stage = opened.get(), Stage(request.output, request.overwrite)
+    with refusing_os_errors(request.output):
+        anew = stage.interrupted and not request.resume
     with refusing_os_errors(request.output), stage.begun(work.plan(), request.resume):
+        if anew and remark is not None:
+            remark(ANEW)
         todo = stage.missing(len(work.batches))
         if len(todo) == len(work.batches):
             work.lay_out(stage.store_url)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_tools.classes import TYPICAL_SIZE_M
+from data_tools.classes import TYPICAL_SIZE_M, class_of
 from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
 from data_tools.sources import find_files
@@ -195,7 +195,7 @@ def _track(name: str, rows: pd.DataFrame, notes: Counter[str]) -> Track:
         yaw = np.where(np.isnan(yaw), np.nan_to_num(heading), yaw)
     size = rows[["length_m", "width_m"]].median().to_numpy(float)
     if np.isnan(size).any():
-        size = np.where(np.isnan(size), TYPICAL_SIZE_M.get(kind, (np.nan, np.nan)), size)
+        size = np.where(np.isnan(size), TYPICAL_SIZE_M.get(kind.lower(), (np.nan, np.nan)), size)
         known = bool(np.isfinite(size).all())
         notes["tracks with their class's typical size"] += known
         notes["tracks without a size, of a class without a typical one, left out"] += not known
@@ -211,12 +211,12 @@ def _ego(tracks: Sequence[Track], notes: Counter[str], unit: str) -> int:
         if track.is_ego:
             return place
     notes["no ego named"] += 1
-    vehicles = any(track.kind == "vehicle" for track in tracks)
+    is_vehicle = [class_of("tracks", track.kind) == "vehicle" for track in tracks]
     moved = [
         float(np.linalg.norm(track.pose[-1, :2] - track.pose[0, :2]))
-        if track.kind == "vehicle" or not vehicles
+        if vehicle or not any(is_vehicle)
         else -1.0
-        for track in tracks
+        for track, vehicle in zip(tracks, is_vehicle, strict=True)
     ]
     return int(np.argmax(moved))
 

@@ -13,6 +13,7 @@ from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
 from data_tools.scene import Scene
 from data_tools.sources.tracks import TYPICAL_SIZE_M, Track, Tracks, course, resample
+from forecast.console import print_prepare_report
 from forecast.errors import DataError
 from forecast.schema import open_sequence_store
 
@@ -162,6 +163,44 @@ def test_a_class_without_a_typical_size_is_left_out_and_counted(tmp_path):
     assert scene.notes[note] == 1
     with pytest.raises(DataError, match="add length_m"):
         read(tmp_path, animal)
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "name"),
+    [
+        ("car", ("vehicle", "pedestrian"), "vehicle"),
+        ("Truck", ("vehicle", "pedestrian"), "vehicle"),
+        ("motorcycle", ("vehicle", "cyclist"), "cyclist"),
+        ("car", ("vehicle", "Car"), "car"),
+        ("zebra", ("vehicle", "zebra"), "zebra"),
+    ],
+)
+def test_usual_names_become_the_default_classes_unless_they_are_asked_for(
+    tmp_path, kind, classes, name
+):
+    table = pd.concat([drive(), drive("other", kind=kind, y=4.0, length_m=5.0)])
+    options = PrepareOptions(classes=classes, history=3, horizon=6, workers=1)
+    report = prepare("tracks", [written(tmp_path, table)], str(tmp_path / "out.zarr"), options)
+    assert report.notes[f"agents {kind}, kept as {name}"] == 1
+
+
+def test_the_ego_is_a_vehicle_and_has_its_size_by_a_usual_name_too(tmp_path):
+    runner = drive("runner", 12.0, y=9.0, kind="pedestrian")
+    car = drive(kind="Car", length_m=np.nan, width_m=np.nan, y=4.0)
+    scene = read(tmp_path, runner, car)
+    np.testing.assert_allclose(scene.ego_pose[:, 1], 4.0)
+    np.testing.assert_allclose(scene.state[1, :, 3:], np.tile(TYPICAL_SIZE_M["car"], (13, 1)))
+
+
+def test_the_report_says_how_agents_of_an_unknown_label_are_kept(tmp_path, capsys):
+    kinds = [drive("a", kind="my cat", y=4.0), drive("b", kind="pedestrian", y=8.0)]
+    table, output = written(tmp_path, drive(), *kinds), str(tmp_path / "out.zarr")
+    options = PrepareOptions(classes=("vehicle",), history=3, horizon=6, workers=1)
+    print_prepare_report(prepare("tracks", [table], output, options), output, "tracks")
+    lines = capsys.readouterr().out.splitlines()
+    hint = "; to keep them, add --map-class 'my cat=CLASS'"
+    assert f"  agents my cat, left out: 1{hint}" in lines
+    assert "  agents pedestrian, left out: 1" in lines
 
 
 def test_a_flickering_class_is_settled_by_its_majority(tmp_path):

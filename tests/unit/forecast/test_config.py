@@ -67,6 +67,31 @@ def test_mistakes_are_refused_in_plain_words(
         load_config(write(tmp_path, text), overrides)
 
 
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        ("model.nope=1", "key in --set$"),
+        ("nope=1", "nope in --set$"),
+        ("loading.batch_size=many", "loading.batch_size in --set$"),
+        ("curriculum=[]", "curriculum in --set$"),
+        ("curriculum.0.epoch=3", "key in --set$"),
+        ("detector.queries=3", r"both in .*config\.yaml and --set; leave one out$"),
+    ],
+)
+def test_a_fault_of_set_is_not_looked_for_in_the_file(
+    tmp_path: Path, override: str, place: str
+) -> None:
+    path = write(tmp_path, "{model: {dim: 64}, curriculum: [{epochs: 1, horizon: 1}]}")
+    with pytest.raises(ConfigError, match=place):
+        load_config(path, [override])
+
+
+def test_a_fault_of_the_file_is_looked_for_there_whatever_set_changes(tmp_path: Path) -> None:
+    for text in ("model: {nope: 1}", "seed: -1"):
+        with pytest.raises(ConfigError, match=r"in .*config\.yaml$"):
+            load_config(write(tmp_path, text), ["model.dim=64"])
+
+
 def test_a_missing_file_is_refused() -> None:
     with pytest.raises(ConfigError, match="YAML file"):
         load_config("nowhere.yaml", [])

@@ -41,6 +41,15 @@ def test_comparison_gives_intervals_and_skill(
     assert "IoU at +0.5 s +1 s +1.5 s +2 s +2.5 s +3 s" in lines
 
 
+@pytest.mark.parametrize(("leads", "said"), [(12, True), (6, False), (3, False)])
+def test_leads_without_truth_are_said_to_be_left_out(
+    compared: dict[str, Scores], leads: int, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_scores(replace(compared["mine"], forecast_horizon=leads))
+    line = "12 leads forecast, 6 have truth; prepare with --horizon 12 to score all"
+    assert (line in capsys.readouterr().out.splitlines()) == said
+
+
 def test_comparison_fits_a_terminal_and_leaves_out_classes_without_truth(
     compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
 ) -> None:

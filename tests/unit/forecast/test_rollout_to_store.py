@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from forecast.checkpoint import save_checkpoint
-from forecast.errors import ConfigError, DataError
+from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.evaluation import score_stores
 from forecast.schema import open_forecast_store
-from forecast.workflows import RolloutRequest, rollout_to_store
+from forecast.workflows import ANEW, RolloutRequest, rollout_to_store
 from tests.sequences import forecaster
 from tests.support import Mover, content, sequence_store
 
@@ -152,6 +152,38 @@ def test_without_resume_everything_is_done_again(request_: RolloutRequest) -> No
     told: list[tuple[int, int]] = []
     rollout_to_store(request_, lambda *done: told.append(done))
     assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_an_unfinished_run_is_not_thrown_away_in_silence(request_: RolloutRequest) -> None:
+    said: list[str] = []
+    interrupt(request_, after=2)
+    rollout_to_store(request_, remark=said.append)
+    assert said == [ANEW]
+    rollout_to_store(replace(request_, overwrite=True), remark=said.append)
+    assert said == [ANEW]  # nothing unfinished was there
+
+
+def test_a_resumed_run_has_nothing_to_remark(request_: RolloutRequest) -> None:
+    said: list[str] = []
+    interrupt(request_, after=2)
+    rollout_to_store(replace(request_, resume=True), remark=said.append)
+    assert not said
+
+
+@pytest.mark.parametrize("name", ["constant-trun", "nope", "runs/nowhere"])
+def test_a_model_that_is_not_there_is_told_the_names_there_are(
+    request_: RolloutRequest, name: str
+) -> None:
+    names = "persistence, constant-velocity, constant-turn, constant-acceleration, components-cv"
+    with pytest.raises(CheckpointError, match=f"one of {names}; got '{name}'; correct --model"):
+        rollout_to_store(replace(request_, model=name))
+
+
+def test_scores_tell_how_many_leads_were_forecast_beside_those_scored(
+    request_: RolloutRequest,
+) -> None:
+    found = rollout_to_store(replace(request_, horizon=12)).scores["constant-turn"]
+    assert (found.horizon, found.forecast_horizon) == (6, 12)
 
 
 def test_the_first_sequences_alone_are_a_whole_store(request_: RolloutRequest) -> None:
