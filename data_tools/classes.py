@@ -89,7 +89,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "Van": "vehicle",
     },
     "scenarionet": {"TRAFFIC_BARRIER": "barrier", "TRAFFIC_CONE": "cone"},
-    # The usual names, in lower case: those of a table of one's own may have any.
+    # The usual names, for a table of one's own.
     "tracks": {
         "bicycle": "cyclist",
         "bicyclist": "cyclist",
@@ -137,20 +137,22 @@ def class_of(
         native: What the source calls it.
         overrides: The user's own pairs of native label (in whatever case) and class; the last
             one that fits wins over the table.
-        classes: The classes wanted; in ``tracks`` a label that is one of them stays what it is.
+        classes: The classes wanted; a label that is one of them stays what it is.
 
     Returns:
-        The class; the native label in lower case where neither says anything.
+        The class; the native label in lower case where nothing says anything.
     """
-    chosen = {label.lower(): name for label, name in overrides}
-    name, table = native.lower(), CLASSES.get(source, {})
-    if source == "tracks":
-        own = {wanted.lower() for wanted in classes}
-        return chosen.get(name, name if name in own else table.get(name, name))
-    return chosen.get(name, table.get(native, name))
+    name = native.lower()
+    chosen, table = _in_lower_case(overrides), _in_lower_case(CLASSES.get(source, {}).items())
+    own = {wanted.lower(): wanted.lower() for wanted in classes}
+    return (table | own | chosen).get(name, name)
 
 
 def is_known(source: str, native: str) -> bool:
     """Whether a label, in whatever case, is in the table of its source or has a typical size."""
-    table, name = CLASSES.get(source, {}), native.lower()
-    return name in TYPICAL_SIZE_M or name in {label.lower() for label in table}
+    name = native.lower()
+    return name in TYPICAL_SIZE_M or name in _in_lower_case(CLASSES.get(source, {}).items())
+
+
+def _in_lower_case(labels: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {label.lower(): name for label, name in labels}

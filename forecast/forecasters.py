@@ -22,6 +22,7 @@ from forecast.types import BEVSequence, StepForecast
 Model = StepModel[Any, StepForecast]
 InputMode = Literal["tracked", "detected"]
 NOT_LEARNED = (*BASELINES, COMPONENTS)
+PACKAGED = "packaged"  # names the checkpoint that comes along
 
 
 def load_model(
@@ -61,12 +62,13 @@ def load_model(
                     "use --input tracked",
                 )
             return Baseline(baseline, classes), {"model": name}
+    name = name or PACKAGED
     _refuse_unknown(name)
-    checkpoint = load_checkpoint(name or packaged("model.safetensors"))
+    checkpoint = named_checkpoint(name)
     _check_fit(checkpoint, reader)
     forecaster = checkpoint.model.to(device)
     about = {
-        "model": "packaged" if name is None else name,
+        "model": name,
         "mirrored": mirror,
         "checkpoint_sha256": checkpoint.hash,
         "queries": forecaster.spec.queries,
@@ -77,16 +79,25 @@ def load_model(
     return _WithLayers(model, reader.meta.map_layers, layers), about
 
 
-def _refuse_unknown(name: str | None) -> None:
+def named_checkpoint(name: str) -> Checkpoint:
+    """The checkpoint at a path, or the one that comes along by the name of :data:`PACKAGED`.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    return load_checkpoint(packaged("model.safetensors") if name == PACKAGED else name)
+
+
+def _refuse_unknown(name: str) -> None:
     """Refuses a word that is no file, as a baseline's name that is not written rightly.
 
     Raises:
         CheckpointError: It is neither a baseline nor a path that is there.
     """
-    if name is None or name.endswith(".safetensors") or Path(name).exists():
+    if name == PACKAGED or name.endswith(".safetensors") or Path(name).exists():
         return
     raise CheckpointError(
-        f"a *.safetensors file, a run's folder, or one of {', '.join(NOT_LEARNED)}",
+        f"a *.safetensors file, a run's folder, or one of {', '.join((PACKAGED, *NOT_LEARNED))}",
         repr(name),
         "correct --model",
     )

@@ -23,7 +23,14 @@ from forecast.drift import Drift
 from forecast.errors import ConfigError, DataError
 from forecast.evaluation import name_of, score_stores
 from forecast.files import is_within
-from forecast.forecasters import NOT_LEARNED, InputMode, choose_device, load_model, packaged
+from forecast.forecasters import (
+    NOT_LEARNED,
+    PACKAGED,
+    InputMode,
+    choose_device,
+    load_model,
+    packaged,
+)
 from forecast.identity import unchanged
 from forecast.model.baselines import COMPONENT_SLOTS
 from forecast.output import ForecastWriter, create_store
@@ -202,8 +209,9 @@ def _refuse_replacing_inputs(request: RolloutRequest) -> None:
     """
     data = request.data or packaged("sample.zarr")
     kept = [data]
-    if request.model is not None and request.model not in NOT_LEARNED:
-        weights = Path(request.model)
+    model = request.model or PACKAGED
+    if model not in (PACKAGED, *NOT_LEARNED):
+        weights = Path(model)
         weights = weights / "model.safetensors" if weights.is_dir() else weights
         kept += [str(weights), str(weights.with_suffix(".json"))]
     stage = f"{request.output.rstrip('/')}.partial"

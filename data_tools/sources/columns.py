@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from forecast.errors import DataError
+from forecast.errors import DataError, reason_of
 from forecast.files import filesystem
 
 MAX_BYTES = 2**30  # of one table, unpacked
@@ -44,10 +44,9 @@ def read_columns(path: str, types: Mapping[str, pa.DataType]) -> dict[str, NDArr
         table.validate(full=True)
         columns = {name: table[name].cast(kind) for name, kind in types.items()}
     except (OSError, *_FAULTS) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"a Feather or Parquet table with {', '.join(types)}",
-            f"{path} ({reason})",
+            f"{path} ({reason_of(error)})",
             "check the file",
         ) from error
     return {name: _values(column, name, path) for name, column in columns.items()}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from forecast.errors import DataError
+from forecast.errors import DataError, reason_of
 from forecast.files import filesystem
 
 
@@ -25,5 +25,4 @@ def read_json(path: str, keep: Callable[[dict[str, Any]], Any] | None = None) ->
     try:
         return json.loads(system.cat_file(inner), object_hook=keep)
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError("a JSON file", f"{path} ({reason})", "restore it") from error
+        raise DataError("a JSON file", f"{path} ({reason_of(error)})", "restore it") from error

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from data_tools.sources.documents import read_json
-from forecast.errors import DataError, ForecastError
+from forecast.errors import DataError, ForecastError, reason_of
 from forecast.files import filesystem, is_local
 from forecast.grid import BEVGrid
 
@@ -59,9 +59,8 @@ def open_rasters(unit: str) -> Iterator[xr.Dataset]:
         except ForecastError:
             raise
         except Exception as error:  # damage makes zarr and NetCDF readers raise whatever there is
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
-                f"zarr, NetCDF or .npy with {SIDECAR}", f"{unit} ({reason})", "check it"
+                f"zarr, NetCDF or .npy with {SIDECAR}", f"{unit} ({reason_of(error)})", "check it"
             ) from error
         stack.callback(data.close)
         _check_dims(data, unit)
@@ -129,8 +128,9 @@ def _load(folder: str, name: str, dims: tuple[str, ...]) -> NDArray[Any] | None:
             with system.open(path, "rb") as content:
                 array = np.load(content, allow_pickle=False)
     except Exception as error:  # the header is read as Python, and fails in as many ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError("a .npy file of numbers", f"{file} ({reason})", "write it anew") from error
+        raise DataError(
+            "a .npy file of numbers", f"{file} ({reason_of(error)})", "write it anew"
+        ) from error
     if array.ndim != len(dims):
         raise DataError(f"{name}({', '.join(dims)})", f"{array.shape} in {file}", "correct it")
     return array

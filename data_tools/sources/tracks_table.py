@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from forecast.errors import DataError
+from forecast.errors import DataError, reason_of
 from forecast.files import filesystem
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -71,8 +71,9 @@ def load(path: str) -> pd.DataFrame:
     except DataError:
         raise
     except Exception as error:  # damage makes pandas and what it reads with raise whatever there is
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError("a CSV or Parquet table", f"{path} ({reason})", "check the file") from error
+        raise DataError(
+            "a CSV or Parquet table", f"{path} ({reason_of(error)})", "check the file"
+        ) from error
 
 
 @lru_cache(maxsize=1)

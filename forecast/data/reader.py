@@ -95,7 +95,8 @@ class SequenceReader(Dataset[BEVSequence]):
         known = np.isfinite(state[..., 0]).any(-1)
         lost = (masks[1] and not known.any()) or bool((known & (arrays["track_class"] == 0)).any())
         # Other protocols leave out who is hidden or new, so that rasters may be empty beside boxes.
-        bare = boxes and not all(masks) and self.meta.protocol["name"] == "exact"
+        exact = self.meta.protocol.get("name", "exact") == "exact"
+        bare = exact and boxes and not all(masks)
         if lost or bare:
             raise DataError(
                 "the same agents in semantic, instance, track_state and track_class",

@@ -14,12 +14,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, Weight
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
-from forecast.checkpoint import load_checkpoint, save_checkpoint
+from forecast.checkpoint import save_checkpoint
 from forecast.config import Config, refuse_detector
 from forecast.data.module import SequenceData
 from forecast.data.reader import SequenceReader
 from forecast.errors import CheckpointError, ConfigError, DataError, TrainingError
-from forecast.forecasters import packaged
+from forecast.forecasters import named_checkpoint
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.schema import protocol_text
@@ -134,7 +134,7 @@ def _model(config: Config, batches: SequenceData) -> Forecaster:
     if config.backbone_weights is not None:
         raise ConfigError("initial or backbone_weights", "both", "leave one of them out")
     named = config.initial
-    model = load_checkpoint(packaged("model.safetensors") if named == "packaged" else named).model
+    model = named_checkpoint(named).model
     if not inputs.map_layers:  # a map that nobody has is empty
         inputs = replace(inputs, map_layers=model.inputs.map_layers)
     if model.inputs != inputs:

@@ -129,7 +129,7 @@ class LossWeights:
     Attributes:
         position: Smooth L1 of x and y in the truth's own frame, metres.
         heading: Half the length times 1 - cos of the heading error, metres.
-        mask: Soft IoU of the drawn mask on sampled points, which counts above a half only.
+        mask: Soft IoU of the drawn mask on sampled points, which counts above a half.
         moving: Cross-entropy of moving at all in a step.
         existence: Cross-entropy of being there.
         still: Weight of agents that stand still beside those that move (1).

@@ -19,7 +19,6 @@ Forecaster = Callable[[BEVSequence], list[StepForecast]]
 """From a whole sequence, future included, to its forecast."""
 Perturbation = Callable[[BEVSequence, int, torch.Generator], BEVSequence]
 Progress = Callable[[int, int], None]
-PACKAGED = "packaged"
 SEED = 0
 
 
@@ -186,9 +185,8 @@ def _in_each_mode(model: str, reader: SequenceReader) -> dict[str, Model]:
     refusals = []
     modes: tuple[InputMode, ...] = ("tracked", "detected")
     for mode in modes:
-        name = None if model == PACKAGED else model
         try:
-            models[mode], _ = load_model(name, reader, choose_device("cpu"), mode)
+            models[mode], _ = load_model(model, reader, choose_device("cpu"), mode)
         except ConfigError as refusal:
             refusals.append(refusal)
     if not models:

@@ -13,6 +13,7 @@ import torch
 from forecast.checkpoint import save_checkpoint
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.evaluation import score_stores
+from forecast.forecasters import NOT_LEARNED, PACKAGED
 from forecast.schema import open_forecast_store
 from forecast.workflows import ANEW, RolloutRequest, rollout_to_store
 from tests.sequences import forecaster
@@ -174,7 +175,7 @@ def test_a_resumed_run_has_nothing_to_remark(request_: RolloutRequest) -> None:
 def test_a_model_that_is_not_there_is_told_the_names_there_are(
     request_: RolloutRequest, name: str
 ) -> None:
-    names = "persistence, constant-velocity, constant-turn, constant-acceleration, components-cv"
+    names = ", ".join((PACKAGED, *NOT_LEARNED))
     with pytest.raises(CheckpointError, match=f"one of {names}; got '{name}'; correct --model"):
         rollout_to_store(replace(request_, model=name))
 
