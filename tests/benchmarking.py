@@ -24,11 +24,23 @@ def store() -> str:
     return os.environ.get("DATA", packaged("sample.zarr"))
 
 
+def device() -> torch.device:
+    """Where to measure: the environment's DEVICE, or the CPU."""
+    return torch.device(os.environ.get("DEVICE", "cpu"))
+
+
+def finished() -> None:
+    """Waits for what was asked of a GPU, which answers before it has done anything."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+
+
 def histories(reader: SequenceReader, size: int, most: int) -> list[BEVSequence]:
     """At most so many batches from all over a store, up to the present."""
     starts = range(0, len(reader) - size + 1, max(size, len(reader) // most))
     frames = reader.meta.history
-    return [collate([reader[i + k] for k in range(size)]).crop(0, frames) for i in starts]
+    batches = (collate([reader[i + k] for k in range(size)]) for i in starts)
+    return [batch.crop(0, frames).to(device()) for batch in batches]
 
 
 def rate(
@@ -48,9 +60,14 @@ def rate(
         per: Sequences in an item.
     """
     first, *others = items
-    work(first)
     turns = iter(others)
-    benchmark.pedantic(work, setup=lambda: ((next(turns),), {}), rounds=len(others))
+
+    def timed(item: T) -> None:
+        work(item)
+        finished()
+
+    timed(first)
+    benchmark.pedantic(timed, setup=lambda: ((next(turns),), {}), rounds=len(others))
     if benchmark.stats is not None:  # None with --benchmark-disable
         rates = [per / seconds for seconds in benchmark.stats.stats.data]
         tell(benchmark, stage, sequences_per_s=spread(rates), rounds=len(rates))
@@ -60,6 +77,9 @@ def tell(benchmark: BenchmarkFixture, stage: str, **numbers: object) -> None:
     """Prints numbers as a line of JSON and leaves them in pytest-benchmark's own report."""
     numbers["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     numbers["threads"] = torch.get_num_threads()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        numbers["device"] = torch.cuda.get_device_name()
+        numbers["peak_device_mb"] = torch.cuda.max_memory_allocated() // 2**20
     benchmark.extra_info.update(numbers)
     print(json.dumps({"stage": stage, **numbers}))
 

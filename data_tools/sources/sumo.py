@@ -22,13 +22,13 @@ from data_tools.scene import Scene
 from data_tools.sources import decimate
 from data_tools.sources.sumo_demand import Body, park_cars, write_demand
 from data_tools.sources.sumo_network import Network, build_network, map_elements, run_tool
-from forecast.errors import DataError
+from forecast.errors import ConfigError, DataError
 
 Array = NDArray[np.float64]
 
 STEP_S = 0.1
 LEAD_IN_S = 3.0
-WINDOW_S = 15.0
+MAX_WINDOW_S = 600.0
 MIN_EGO_TRAVEL_M = 15.0
 MAX_EGO_LENGTH_M = 7.0
 MAX_SPEED = 40.0  # m/s
@@ -42,11 +42,18 @@ class Sumo:
         position_noise_m: Slowly varying error of moving agents' positions, as a tracker makes;
             standard deviation, metres.
         yaw_noise_rad: The same for yaw.
+        window_s: Length of a scene, seconds. A longer one is cheaper than two, but less varied.
     """
 
     name: str = "sumo"
     position_noise_m: float = 0.015
     yaw_noise_rad: float = 0.003
+    window_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        if not 1.0 <= self.window_s <= MAX_WINDOW_S:
+            wanted = f"window_s from 1 to {MAX_WINDOW_S:g} s"
+            raise ConfigError(wanted, f"{self.window_s:g}", "correct --set")
 
     def find(self, inputs: Sequence[str]) -> list[str]:
         """Seeds as units of work.
@@ -80,15 +87,15 @@ class Sumo:
             DataError: ``dt_s`` is no such multiple, SUMO is missing or fails, or no vehicle of
                 this seed drives through the whole window.
         """
-        frames = round(WINDOW_S / STEP_S) + 1
-        time_s = np.linspace(0.0, WINDOW_S, frames)
+        frames = round(self.window_s / STEP_S) + 1
+        time_s = np.linspace(0.0, (frames - 1) * STEP_S, frames)
         keep = decimate(time_s, dt_s, f"seed {unit}")
         rng = np.random.default_rng(int(unit))
         with tempfile.TemporaryDirectory(prefix="sumo-") as name:
             folder = Path(name)
             network = build_network(folder, int(unit), rng)
             begin_s = round(float(rng.uniform(35.0, 60.0)), 1)
-            end_s = begin_s + LEAD_IN_S + WINDOW_S
+            end_s = begin_s + LEAD_IN_S + self.window_s
             bodies = write_demand(network, folder / "demand.rou.xml", end_s, rng)
             front = _simulate(folder, unit, begin_s, end_s)
         users = _road_users(front, bodies)

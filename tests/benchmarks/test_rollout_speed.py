@@ -1,10 +1,12 @@
 """Rollouts per second with the packaged model: one sequence after the other, and in batches.
 
-``make benchmark DATA=val.zarr`` prints one line of JSON for each and pytest-benchmark's table.
+``make benchmark DATA=val.zarr`` prints one line of JSON for each and pytest-benchmark's table;
+DEVICE=cuda and BATCH=32 measure there, and in batches of so many.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -18,14 +20,14 @@ from forecast.model.detecting import Detecting
 from forecast.rollout import StepModel, rollout
 from forecast.types import BEVSequence, StepForecast
 from forecast.workflows import packaged
-from tests.benchmarking import histories, rate, spread, store, tell
+from tests.benchmarking import device, finished, histories, rate, spread, store, tell
 from tests.measure import Cost
 
 pytestmark = pytest.mark.benchmark
 KINDS = ("tracked", "tracked, with memory", "detected")
 STEPS = 6
 AGENTS = 64  # most at present, where one sequence is forecast at a time
-SINGLE, BATCHES, BATCH = 60, 8, 8
+SINGLE, BATCHES, BATCH = 60, 8, int(os.environ.get("BATCH", "8"))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def reader() -> SequenceReader:
 
 
 def model(kind: str) -> StepModel[Any, StepForecast]:
-    forecaster = load_checkpoint(packaged("model.safetensors")).model
+    forecaster = load_checkpoint(packaged("model.safetensors")).model.to(device())
     forecaster.read_memory = kind == KINDS[1]
     return Detecting(forecaster) if kind == "detected" else forecaster
 
@@ -88,6 +90,7 @@ def test_any_horizon(
     def measure() -> None:
         cost = Cost()
         forecast(stepper, history, steps)
+        finished()
         peaks.append(cost.so_far()[1] or float("nan"))
 
     benchmark.pedantic(measure, rounds=3)

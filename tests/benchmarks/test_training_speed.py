@@ -3,12 +3,14 @@
 ``make benchmark DATA=train.zarr`` prints one line of JSON for each. The loop is that of `forecast
 train`; the bare network does forward, backward and the optimizer's step on the very same batches,
 kept in memory. They take turns, so that a busy machine is as busy for each; pytest-benchmark's own
-seconds are those of a whole turn, Lightning's beginning and end included.
+seconds are those of a whole turn, Lightning's beginning and end included. DEVICE=cuda, BATCH=32 and
+WORKERS=4 measure there, in batches of so many that so many processes read.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,10 @@ from forecast.data.reader import SequenceReader, collate
 from forecast.training import run
 from forecast.training.module import ForecastTraining
 from forecast.types import BEVSequence
-from tests.benchmarking import rate, spread, store, tell
+from tests.benchmarking import device, finished, rate, spread, store, tell
 
 pytestmark = pytest.mark.benchmark
-BATCH, STEPS, WARM, TURNS = 8, 16, 4, 3
+BATCH, STEPS, WARM, TURNS = int(os.environ.get("BATCH", "8")), 16, 4, 3
 FETCH = "[_TrainingEpochLoop].train_dataloader_next"
 
 
@@ -70,7 +72,14 @@ def loop(folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool) -> Loop:
         return made
 
     stage = f"curriculum=[{{epochs: 1, horizon: 6, memory: {str(memory).lower()}}}]"
-    settings = [stage, "model={backbone_layers: 3}", f"steps_per_epoch={STEPS}"]
+    workers = os.environ.get("WORKERS", "1")
+    settings = [
+        stage,
+        "model={backbone_layers: 3}",
+        f"steps_per_epoch={STEPS}",
+        f"loading={{batch_size: {BATCH}, workers: {workers}}}",
+        f"accelerator={'gpu' if device().type == 'cuda' else device().type}",
+    ]
     copies = -(-STEPS // max(1, len(SequenceReader(store())) // BATCH))
     with monkeypatch.context() as patched:
         patched.setattr(run, "_trainer", trainer)
@@ -84,11 +93,13 @@ def bare(module: ForecastTraining, batches: list[BEVSequence]) -> list[float]:
     optimizer = torch.optim.AdamW(module.parameters(), 1e-4)
     seconds = []
     for batch in batches:
+        finished()
         began = time.perf_counter()
         parts = module._losses(batch, 6, Generator(), detected=False)
         optimizer.zero_grad()
         torch.stack(tuple(parts.values())).sum().backward()
         optimizer.step()
+        finished()
         seconds.append(time.perf_counter() - began)
     return seconds
 

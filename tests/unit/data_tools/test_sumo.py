@@ -9,10 +9,11 @@ import pytest
 import shapely
 
 from data_tools.scene import Scene
+from data_tools.sources import source
 from data_tools.sources.sumo import Sumo, centre_poses
 from data_tools.sources.sumo_demand import Body
 from data_tools.sources.sumo_network import run_tool
-from forecast.errors import DataError
+from forecast.errors import ConfigError, DataError
 
 pytest.importorskip("sumo", reason="the extra `sumo` is not installed")
 
@@ -67,6 +68,18 @@ def test_a_seed_gives_the_same_scene_again_and_a_coarser_step_keeps_the_finer_on
 
 def test_other_seeds_give_other_scenes():
     assert scene(13).state.shape != scene(21).state.shape
+
+
+@pytest.mark.parametrize("window", ["0", "-3", "601", "nan", "inf"])
+def test_a_window_that_nobody_can_simulate_is_refused(window):
+    with pytest.raises(ConfigError, match="window_s from 1 to 600 s"):
+        source("sumo", {"window_s": window})
+
+
+def test_a_scene_may_be_longer():
+    longer = Sumo(window_s=20.0).read(str(SEEDS[0]), 0.5)
+    assert longer.time_s[-1] == pytest.approx(20.0)
+    assert np.isfinite(longer.ego_pose).all()
 
 
 def test_a_step_that_is_no_multiple_of_the_simulators_is_refused():

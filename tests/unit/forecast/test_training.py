@@ -14,16 +14,13 @@ from torchvision.models import resnet18
 
 from forecast.checkpoint import load_checkpoint
 from forecast.config import Config
-from forecast.data.augment import augment
 from forecast.data.settings import Augmentation, Loading
 from forecast.errors import CheckpointError, ConfigError, DataError
-from forecast.model.baselines import Baseline
-from forecast.rollout import rollout
 from forecast.training import module
 from forecast.training.module import ForecastTraining, _per_agent
 from forecast.training.run import run_training
 from forecast.training.settings import Optimisation, Stage, TrackRules
-from tests.sequences import SMALL, TRAFFIC, forecaster, sequences
+from tests.sequences import SMALL, forecaster, sequences
 from tests.support import Mover, sequence_store
 
 QUICK = Config(
@@ -296,44 +293,3 @@ def test_processes_divide_by_their_mean_number_of_agents(monkeypatch: pytest.Mon
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
     assert _per_agent(parts) == {"box": torch.tensor(4.0)}
     assert parts["agents"] == 1.0
-
-
-def test_the_mirror_image_of_a_forecast_is_the_forecast_of_the_mirror_image() -> None:
-    batch = sequences(TRAFFIC)
-    model = Baseline("constant-turn", 3)
-    ours = list(rollout(model, batch.mirror().crop(0, 3), 4))[-1]
-    theirs = list(rollout(model, batch.crop(0, 3), 4))[-1]
-    assert torch.equal(ours.instance, theirs.instance.flip(-2))
-    live = ours.ids > 0
-    signs = torch.tensor([1.0, -1.0, -1.0])
-    torch.testing.assert_close(ours.pose[live], (theirs.pose * signs)[live], atol=1e-4, rtol=0)
-
-
-def test_augmentation_leaves_the_truth_alone() -> None:
-    batch = sequences(TRAFFIC)
-    assert batch.track_state is not None
-    how = Augmentation(mirror=0.0, position_noise_m=1.0, drop_lanes=1.0, drop_map=1.0)
-    varied = augment(batch, how, 3, torch.Generator().manual_seed(0))
-    assert varied.track_state is not None
-    assert varied.map_point is None
-    assert varied.map is not None
-    assert not varied.map.any()
-    torch.testing.assert_close(
-        varied.track_state[:, :, 3:], batch.track_state[:, :, 3:], equal_nan=True
-    )
-    assert not torch.equal(varied.track_state[0, 0, 2], batch.track_state[0, 0, 2])
-
-
-def test_a_scaled_scene_drives_as_the_scene_did_only_larger() -> None:
-    batch = sequences(TRAFFIC)
-    model = Baseline("constant-turn", 3)
-    how = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, scale=0.2)
-    varied = augment(batch, how, 3, torch.Generator().manual_seed(0))
-    factor = varied.grid.resolution_m / batch.grid.resolution_m
-    assert factor != pytest.approx(1.0)
-    ours = list(rollout(model, varied.crop(0, 3), 4))[-1]
-    theirs = list(rollout(model, batch.crop(0, 3), 4))[-1]
-    live = ours.ids > 0
-    by = torch.tensor([factor, factor, 1.0])
-    torch.testing.assert_close(ours.pose[live], (theirs.pose * by)[live], atol=1e-4, rtol=1e-4)
-    assert torch.equal(ours.instance, theirs.instance)
