@@ -89,7 +89,7 @@ def loop(folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool) -> Loop:
 
 def bare(module: ForecastTraining, batches: list[BEVSequence]) -> list[float]:
     """Seconds of forward, backward and the optimizer's step on each batch."""
-    module = copy.deepcopy(module).train()
+    module = copy.deepcopy(module).to(batches[0].ego_pose.device).train()
     optimizer = torch.optim.AdamW(module.parameters(), 1e-4)
     seconds = []
     for batch in batches:
