@@ -299,11 +299,11 @@ def evaluate(
         raise ConfigError("--by alone, or --drift with its --against", "others", "drop one")
     if workers > 1 and (by or drift):
         raise ConfigError("--workers, or --by or --drift", "both", "drop one of them")
-    from forecast import console, workflows
+    from forecast import console, scoring
 
     if drift:
         with console.progress("scoring") as progress:
-            found = workflows.measure_drift(forecast, data, against or (), progress)
+            found = scoring.measure_drift(forecast, data, against or (), progress)
         if as_json:
             typer.echo(json.dumps(found.to_json(), indent=2))
         else:
@@ -311,14 +311,14 @@ def evaluate(
         return
     if by:
         with console.progress("taking errors apart") as progress:
-            rows = workflows.break_down(forecast, data, by, progress)
+            rows = scoring.break_down(forecast, data, by, progress)
         if as_json:
             typer.echo(json.dumps([row.to_json() for row in rows], indent=2))
         else:
             console.print_breakdown(rows)
         return
     with console.progress("scoring") as progress:
-        scores = workflows.evaluate(forecast, data, progress, workers)
+        scores = scoring.evaluate(forecast, data, progress, workers)
     if as_json:
         typer.echo(json.dumps(scores.to_json(), indent=2))
     else:

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.evaluation import name_of, open_pair, provenance, read_forecast, read_truth
+from forecast.evaluation import name_of, open_pair, provenance, read_forecasts, read_truths
 from forecast.metrics import FOUND_IOU, Forecast, Overlap, Truth, iou_by_id
-from forecast.schema import refusing_damage
 from forecast.scores import Accumulator, Interval, Scores, gain
 
 GAINS = ("iou", "vpq", "vpq_moving")
@@ -127,16 +126,19 @@ def measure_drift(
     others = {path: open_pair(path, data_path)[0] for path in against}
     stores = {**others, forecast_path: own}
     horizon = min(meta.horizon, *(store.sizes["lead"] for store in stores.values()))
-    sequences: Iterable[int] = range(min(store.sizes["sequence"] for store in stores.values()))
+    sequences = range(min(store.sizes["sequence"] for store in stores.values()))
+    truths = read_truths(data_path, data, meta, sequences, horizon)
+    guesses = {
+        path: read_forecasts(path, store, meta, sequences, horizon)
+        for path, store in stores.items()
+    }
     tallies = {path: Accumulator(meta.classes, horizon, meta.grid) for path in stores}
     fates = np.zeros((len(meta.classes), horizon, len(Fate)))
-    for index in progress(sequences) if progress else sequences:
-        with refusing_damage(data_path):
-            truth = read_truth(data, meta, index, horizon)
-        for path, store in stores.items():
-            with refusing_damage(path):
-                guess = read_forecast(store, index, horizon)
-            tallies[path].add(truth, guess)
+    for _ in progress(sequences) if progress else sequences:
+        truth = next(truths)
+        for path, tally in tallies.items():
+            guess = next(guesses[path])
+            tally.add(truth, guess)
             if path == forecast_path:
                 fates += count_fates(truth, guess, len(meta.classes))
     mine = tallies[forecast_path]

@@ -1,11 +1,14 @@
-"""What the commands do, from top to bottom: train, roll out to a store, evaluate."""
+"""What the commands do, from top to bottom: train and roll out to a store.
+
+``forecast.scoring`` follows, apart because it needs no torch.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,14 +17,12 @@ from typing import Any
 
 import torch
 
-from forecast import __version__, breakdown, drift
-from forecast.breakdown import Row
+from forecast import __version__
 from forecast.config import Config
 from forecast.contest import Contest
 from forecast.data.reader import SequenceReader, collate
-from forecast.drift import Drift
 from forecast.errors import ConfigError, DataError
-from forecast.evaluation import name_of, score_stores
+from forecast.evaluation import name_of
 from forecast.files import is_within
 from forecast.forecasters import (
     NOT_LEARNED,
@@ -31,7 +32,6 @@ from forecast.forecasters import (
     load_model,
     packaged,
 )
-from forecast.identity import unchanged
 from forecast.model.baselines import COMPONENT_SLOTS
 from forecast.output import ForecastWriter, create_store
 from forecast.parallel import Once, Spread, spread
@@ -112,44 +112,6 @@ def train(config: Config, data: Sequence[str], val: str | None, output: str, res
     from forecast.training.run import run_training  # Lightning takes seconds to import
 
     run_training(config, data, val, output, resume)
-
-
-def evaluate(
-    forecast: str, data: str, progress: Progress | None = None, workers: int = 1
-) -> Scores:
-    """Scores a forecast store against the truth; see ``forecast.evaluation.score_stores``."""
-    with unchanged(forecast, data):
-        return score_stores(forecast, data, progress, workers)
-
-
-def break_down(
-    forecast: str, data: str, questions: Sequence[str], progress: Progress | None = None
-) -> list[Row]:
-    """Errors on moving agents by group; see ``forecast.breakdown.break_down``."""
-    chosen = [name for name in breakdown.QUESTIONS if name in questions]
-    with unchanged(forecast, data):
-        return breakdown.break_down(forecast, data, chosen, _counted(progress))
-
-
-def measure_drift(
-    forecast: str, data: str, against: Sequence[str] = (), progress: Progress | None = None
-) -> Drift:
-    """Scores lead by lead, and the gain over others; see ``forecast.drift.measure_drift``."""
-    with unchanged(forecast, data, *against):
-        return drift.measure_drift(forecast, data, against, _counted(progress))
-
-
-def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:
-    """Tells a progress bar how many of some sequences are done."""
-
-    def counted(sequences: Iterable[int]) -> Iterator[int]:
-        indices = list(sequences)
-        for done, index in enumerate(indices, start=1):
-            yield index
-            if progress is not None:
-                progress(done, len(indices))
-
-    return counted
 
 
 def rollout_to_store(

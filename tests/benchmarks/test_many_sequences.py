@@ -1,4 +1,4 @@
-"""Thousands of sequences: forecast and scored by one process and by two, and killed on the way.
+"""Thousands of sequences: forecast and scored by one process and by two, both killed on the way.
 
 ``SEQUENCES=10000 make benchmark`` makes it ten thousand (a disk of a few hundred MB). Every process
 has one thread for its arithmetic, whether it is one or two of them: torch alone would give a single
@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pytest
 
 from forecast.schema import open_forecast_store, open_sequence_store
@@ -89,10 +92,30 @@ def test_a_long_rollout_killed_midway_is_resumed_to_the_same_bytes(
 ) -> None:
     out, partial, half = tmp_path / "out.zarr", tmp_path / "out.zarr.partial", COUNT // BATCH // 2
     killed = command(data, "constant-turn", out, 2)
-    kill_when_there(killed, "records/*.json", partial, half, patience_s=COUNT)
+    kill_when_there(killed, "records/*.json", partial, half, patience_s=COUNT, every_s=0.5)
     cost = run([*killed, "--resume"])
     tell("the rest of a rollout killed at half, constant-turn", COUNT - half * BATCH, {2: cost})
     assert content(out) == content(alone("constant-turn").store)
+
+
+def test_a_long_evaluation_killed_midway_leaves_no_process_and_the_same_scores(
+    data: str, alone: Callable[[str], Made]
+) -> None:
+    store = alone("constant-turn").store
+    scoring = forecast("evaluate", store, "--data", data, "--json")
+    before, began = content(store), time.perf_counter()
+    scores = subprocess.check_output([*scoring, "--workers=1"])
+    quarter = (time.perf_counter() - began) / 8  # of what two workers take
+    with subprocess.Popen([*scoring, "--workers=2"], stdout=subprocess.DEVNULL) as process:
+        parent = psutil.Process(process.pid)
+        while len(workers := parent.children(recursive=True)) < 2:
+            time.sleep(0.1)
+        time.sleep(quarter)
+        assert process.poll() is None
+        process.kill()
+    assert not psutil.wait_procs(workers, timeout=60)[1]
+    assert content(store) == before
+    assert subprocess.check_output([*scoring, "--workers=2"]) == scores
 
 
 def count_of(model: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from forecast.console import print_comparison, print_scores
-from forecast.evaluation import read_truth
+from forecast.evaluation import read_truths
 from forecast.metrics import Forecast, ceiling
 from forecast.schema import SequenceMeta
 from forecast.scores import Accumulator, Scores
@@ -21,8 +21,7 @@ def compared() -> dict[str, Scores]:
     data = sequence_dataset([[Mover(0, 0, speed=3)], [Mover(-5, 3, speed=5)]])
     meta = SequenceMeta.from_attrs(data.attrs, "memory")
     blind, perfect = (Accumulator(meta.classes, 6, GRID) for _ in range(2))
-    for index in range(2):
-        truth = read_truth(data, meta, index, 6)
+    for truth in read_truths("memory", data, meta, range(2), 6):
         best = ceiling(truth)
         blind.add(truth, Forecast(0 * best.semantic, 0 * best.instance, best.pose))
         perfect.add(truth, best)

@@ -13,9 +13,10 @@ from forecast.checkpoint import load_checkpoint
 from forecast.config import Config
 from forecast.data.settings import Augmentation, Loading
 from forecast.grid import BEVGrid
+from forecast.scoring import break_down, evaluate
 from forecast.training.run import run_training
 from forecast.training.settings import Optimisation, Stage, TrackRules
-from forecast.workflows import RolloutRequest, break_down, evaluate, rollout_to_store
+from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.scenarios import agent, scenario, write
 from tests.sequences import SMALL
 from tests.support import Mover, sequence_store

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from forecast.errors import DataError
-from forecast.evaluation import read_truth, score_stores
+from forecast.evaluation import BLOCK, in_blocks, read_truths, score_stores
 from forecast.metrics import Forecast, Truth, ceiling
 from forecast.schema import SequenceMeta
 from forecast.scores import Accumulator, gain, percentile_interval, resample, skill
@@ -29,7 +29,7 @@ SCENES = [
 def truths() -> list[Truth]:
     data = sequence_dataset(SCENES)
     meta = SequenceMeta.from_attrs(data.attrs, "memory")
-    return [read_truth(data, meta, index, 6) for index in range(len(SCENES))]
+    return list(read_truths("memory", data, meta, range(len(SCENES)), 6))
 
 
 def persistence(truth: Truth) -> Forecast:
@@ -165,10 +165,18 @@ def test_scores_stores_on_disk(tmp_path: Path) -> None:
 
 
 def test_the_number_of_workers_changes_no_score(tmp_path: Path) -> None:
-    scenes = [SCENES[index % 3] for index in range(20)]
+    scenes = [SCENES[index % 3] for index in range(2 * BLOCK + 1)]
     data = sequence_store(tmp_path / "s.zarr", scenes)
     forecast = forecast_store(tmp_path / "f.zarr", data)
     assert score_stores(forecast, data, workers=2) == score_stores(forecast, data)
+
+
+def test_large_sequences_are_read_in_smaller_blocks() -> None:
+    meta = SequenceMeta.from_attrs(sequence_dataset(SCENES).attrs, "memory")
+    blocks = in_blocks(range(100), meta, 6)
+    assert blocks[0] == range(BLOCK)
+    assert [index for block in blocks for index in block] == list(range(100))
+    assert in_blocks(range(2), meta, 10**9) == [range(1), range(1, 2)]
 
 
 def test_a_longer_forecast_is_scored_as_far_as_the_truth_goes(tmp_path: Path) -> None:
