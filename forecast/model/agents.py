@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,6 +12,7 @@ from torch import Tensor
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.model import se2
+from forecast.model.packing import Packing
 from forecast.types import BEVSequence
 
 
@@ -35,10 +37,15 @@ class Agents:
     size: Float[Tensor, "b a 2"]
     boxed: bool = True
 
-    @property
+    @cached_property
     def live(self) -> Bool[Tensor, "b a"]:
         """Which slots hold an agent."""
         return self.ids > 0
+
+    @cached_property
+    def packing(self) -> Packing:
+        """Where the live slots are."""
+        return Packing.of(self.live)
 
     @property
     def pose(self) -> Float[Tensor, "b a 3"]:

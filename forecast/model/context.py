@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model import se2
+from forecast.model.packing import Packing
 
 NEIGHBOURS = 12
 LANE_POINTS = 64
@@ -42,21 +43,26 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Rows:
-    """Live queries of the whole batch, packed in its order: most slots are empty.
+    """Live queries of the whole batch, packed in its order.
 
     Attributes:
-        sequence: Which sequence of the batch each row belongs to.
+        packing: Where they come from.
         pose: Pose now, in the present frame.
         twist: Motion per step, in the query's own frame.
         traits: Class (one-hot), length and width.
         group: Rows of different groups do not see each other; None = all are of one.
     """
 
-    sequence: Int[Tensor, "n"]
+    packing: Packing
     pose: Float[Tensor, "n 3"]
     twist: Float[Tensor, "n 3"]
     traits: Float[Tensor, "n k"]
     group: Int[Tensor, "n"] | None = None
+
+    @property
+    def sequence(self) -> Int[Tensor, "n"]:
+        """Which sequence of the batch each row belongs to."""
+        return self.packing.sequence
 
 
 def relative(pose: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 5"]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from forecast.model.context import LaneAttention, NeighbourAttention, Rows, Surroundings
 from forecast.model.memory import Memory, reference_points
-from forecast.model.queries import pad_rows
 from forecast.model.reading import reader_of
 from forecast.model.spec import ForecasterSpec
 
@@ -38,7 +37,6 @@ class DecoderLayer(nn.Module):
         x: Float[Tensor, "n d"],
         position: Float[Tensor, "n d"],
         rows: Rows,
-        live: Bool[Tensor, "b q"],
         around: Surroundings,
         memory: Memory | None,
     ) -> Float[Tensor, "n d"]:
@@ -46,23 +44,20 @@ class DecoderLayer(nn.Module):
         x = self.neighbours(x + position, rows) - position
         x = self.lanes(x + position, rows, around) - position
         if memory is not None:
-            x = x + self._read(self.norm_memory(x) + position, rows, live, around, memory)
+            x = x + self._read(self.norm_memory(x) + position, rows, around, memory)
         out: Tensor = x + self.dropout(self.ffn(self.norm_ffn(x)))
         return out
 
-    def _read(
-        self, query: Tensor, rows: Rows, live: Tensor, around: Surroundings, memory: Memory
-    ) -> Tensor:
-        pose = pad_rows(rows.pose, live)
+    def _read(self, query: Tensor, rows: Rows, around: Surroundings, memory: Memory) -> Tensor:
+        pose = rows.packing.pad(rows.pose)
         read = self.memory(
-            pad_rows(query, live),
+            rows.packing.pad(query),
             reference_points(pose[..., :2], around.grid, len(memory.levels)),
             memory.flat(),
             memory.shapes,
             heading=pose[..., 2],
         )
-        out: Tensor = read[live]
-        return out
+        return rows.packing.pack(read)
 
 
 class Decoder(nn.Module):
@@ -78,25 +73,23 @@ class Decoder(nn.Module):
         content: Float[Tensor, "n d"],
         position: Float[Tensor, "n d"],
         rows: Rows,
-        live: Bool[Tensor, "b q"],
         around: Surroundings,
         memory: Memory | None,
     ) -> Float[Tensor, "n d"]:
         """Decoded queries, packed as ``rows``."""
-        return self.every(content, position, rows, live, around, memory)[-1]
+        return self.every(content, position, rows, around, memory)[-1]
 
     def every(
         self,
         content: Float[Tensor, "n d"],
         position: Float[Tensor, "n d"],
         rows: Rows,
-        live: Bool[Tensor, "b q"],
         around: Surroundings,
         memory: Memory | None,
     ) -> list[Float[Tensor, "n d"]]:
         """The queries as they are after each layer, the last one included."""
         x, outputs = content, []
         for layer in self.layers:
-            x = layer(x, position, rows, live, around, memory)
+            x = layer(x, position, rows, around, memory)
             outputs.append(self.norm(x))
         return outputs

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model import se2
@@ -19,7 +18,7 @@ from forecast.model.detr.mask_head import FpnMaskHead
 from forecast.model.heads import RESIDUAL_SCALE, DotMaskHead, MotionHead
 from forecast.model.memory import Memory, MemoryEncoder
 from forecast.model.painter import Refiner, paint
-from forecast.model.queries import QueryInteraction, pad_rows
+from forecast.model.queries import QueryInteraction
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.model.tracker import Tracker
 from forecast.model.warp import sample_at, warp_by_agents
@@ -141,7 +140,7 @@ class Forecaster(nn.Module):
         content = self.seed(torch.cat((story, _bounded(twist), self._traits(agents)), -1))
         if self.crop is not None:
             rows = self._rows(agents, agents.pose, twist)
-            content = content + pad_rows(self.crop(rows, around), agents.live)
+            content = content + agents.packing.pad(self.crop(rows, around))
         change = last_change(agents)
         return ForecastState(
             0, agents, around, memory, observed, agents.pose, twist, change, content
@@ -154,31 +153,32 @@ class Forecaster(nn.Module):
 
     def advance(self, state: ForecastState) -> tuple[ForecastState, SlotStep]:
         """One step of the queries: warp, decode, move, and make the next step's queries."""
-        agents, live = state.agents, state.agents.live
+        agents = state.agents
+        pack, pad = agents.packing.pack, agents.packing.pad
         rows = self._rows(agents, state.pose, state.twist)
         position = self._position(state, rows)
         memory = self._warp(state)
-        output = self.decoder(state.content[live], position, rows, live, state.around, memory)
+        output = self.decoder(pack(state.content), position, rows, state.around, memory)
         motion = self.motion(output)
-        twist = motion.applied(rows.twist, state.change[live])
+        twist = motion.applied(rows.twist, pack(state.change))
         if state.lead >= self.learned_horizon:
             twist = twist * twist.new_tensor(STRAIGHT_ON)
         # Whoever is forecast to stand still stands exactly still, and starts without a push.
         moves = (motion.moving > 0)[:, None]
-        twist = pad_rows(twist * moves, live)
-        change = (twist - state.twist) * pad_rows(moves, live)
-        padded = pad_rows(output, live)
-        updated, content = self._next_queries(state, padded, pad_rows(position, live))
+        twist = pad(twist * moves)
+        change = (twist - state.twist) * pad(moves)
+        padded = pad(output)
+        updated, content = self._next_queries(state, padded, pad(position))
         pose = se2.compose(state.pose, se2.exp(twist))
         slots = SlotStep(
             lead=state.lead + 1,
             agents=agents,
             pose=pose,
             before=state.pose,
-            moving=pad_rows(motion.moving, live),
-            existence=pad_rows(motion.existence, live),
+            moving=pad(motion.moving),
+            existence=pad(motion.existence),
             # An observed mask is drawn as it was.
-            size=agents.size * pad_rows(motion.spread * agents.boxed, live).exp(),
+            size=agents.size * pad(motion.spread * agents.boxed).exp(),
             output=padded,
         )
         moved = replace(
@@ -194,14 +194,14 @@ class Forecaster(nn.Module):
 
     def _position(self, state: ForecastState, rows: Rows) -> Float[Tensor, "n d"]:
         """Position part of the live queries: their motion and where they have come to."""
-        live = state.agents.live
-        come = relative(se2.between(rows.pose, state.agents.pose[live]))
-        change = state.change[live] / rows.twist.new_tensor(RESIDUAL_SCALE)
+        pack = state.agents.packing.pack
+        come = relative(se2.between(rows.pose, pack(state.agents.pose)))
+        change = pack(state.change) / rows.twist.new_tensor(RESIDUAL_SCALE)
         # Accelerations seen in masks are mostly noise, those of boxes are not.
         boxed = torch.full_like(change[:, :1], float(state.agents.boxed))
         features = (_bounded(rows.twist), come, rows.traits, change, boxed)
         position: Tensor = self.kinematics(torch.cat(features, -1))
-        return position if state.position is None else position + state.position[live]
+        return position if state.position is None else position + pack(state.position)
 
     def _next_queries(
         self, state: ForecastState, output: Float[Tensor, "b a d"], position: Float[Tensor, "b a d"]
@@ -298,11 +298,11 @@ class Forecaster(nn.Module):
         return replace(state.memory, levels=levels)
 
     def _rows(self, agents: Agents, pose: Tensor, twist: Tensor) -> Rows:
-        live = agents.live
-        return Rows(live.nonzero()[:, 0], pose[live], twist[live], self._traits(agents)[live])
+        pack = agents.packing.pack
+        return Rows(agents.packing, pack(pose), pack(twist), pack(self._traits(agents)))
 
     def _traits(self, agents: Agents) -> Float[Tensor, "b a k"]:
-        one_hot = functional.one_hot(agents.label, len(self.inputs.classes) + 1)[..., 1:]
+        one_hot = _one_hot(agents.label, len(self.inputs.classes))
         size = agents.size / agents.size.new_tensor([5.0, 2.0])
         return torch.cat((one_hot.to(size.dtype), size.log1p()), -1)
 
@@ -315,7 +315,7 @@ class Forecaster(nn.Module):
 
     def _frame(self, history: BEVSequence, frame: int) -> Float[Tensor, "b c h w"]:
         classes = len(self.inputs.classes)
-        one_hot = functional.one_hot(history.semantic[:, frame].long(), classes + 1)[..., 1:]
+        one_hot = _one_hot(history.semantic[:, frame], classes)
         parts: list[Tensor] = [one_hot.permute(0, 3, 1, 2).float()]
         parts += _map_parts(history, len(self.inputs.map_layers))
         if history.bev is not None and self.inputs.bev_channels:
@@ -335,6 +335,11 @@ def _map_parts(history: BEVSequence, layers: int) -> list[Tensor]:
     if history.map is not None:
         return [history.map.float()]
     return [torch.zeros(history.batch, layers, *history.grid.shape, device=history.semantic.device)]
+
+
+def _one_hot(label: Int[Tensor, "*n"], classes: int) -> Bool[Tensor, "*n k"]:
+    """Which class each label is; 0 is none. Torch's own looks at labels, and a GPU has to wait."""
+    return label[..., None] == torch.arange(1, classes + 1, device=label.device)
 
 
 def _bounded(twist: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:

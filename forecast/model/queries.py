@@ -6,7 +6,6 @@ kinematic state, as in MOTRv2; the update of MOTR itself is there as an option o
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -61,9 +60,3 @@ class QueryInteraction(nn.Module):
 
 def _feed_forward(dim: int, ffn: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dim, ffn), nn.ReLU(), nn.Linear(ffn, dim))
-
-
-def pad_rows(rows: Float[Tensor, "n d"], live: Bool[Tensor, "b q"]) -> Float[Tensor, "b q d"]:
-    """Packed rows back in their slots; empty slots are zero."""
-    padded = rows.new_zeros(*live.shape, *rows.shape[1:])
-    return torch.index_put(padded, (live,), rows)

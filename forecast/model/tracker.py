@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -24,7 +25,8 @@ from forecast.model import se2
 from forecast.model.context import Rows, Surroundings
 from forecast.model.decoder import Decoder
 from forecast.model.memory import Memory
-from forecast.model.queries import QueryInteraction, pad_rows
+from forecast.model.packing import Packing
+from forecast.model.queries import QueryInteraction
 from forecast.model.spec import ForecasterSpec
 from forecast.model.tracks import (
     Decide,
@@ -63,6 +65,11 @@ class _Asked:
     known: Float[Tensor, "b q"]
     traits: Float[Tensor, "b q c"]
     content: Float[Tensor, "b q d"]
+
+    @cached_property
+    def packing(self) -> Packing:
+        """Where the live ones are."""
+        return Packing.of(self.live)
 
     @staticmethod
     def join(kinds: Sequence[_Asked]) -> _Asked:
@@ -156,18 +163,18 @@ class Tracker(nn.Module):
         if extra is not None:
             kinds.append(self._told(extra))
         asked = _Asked.join(kinds)
-        live, pose = asked.live, asked.pose
-        pixels = sample_at(memory.pixels, pose[:, :, None, :2], around.grid).squeeze(-1)
+        pack = asked.packing.pack
+        pixels = sample_at(memory.pixels, asked.pose[:, :, None, :2], around.grid).squeeze(-1)
         content = asked.content + self.look(pixels.transpose(1, 2))
         position = self._positions(asked, tracks)
         rows = Rows(
-            live.nonzero()[:, 0],
-            pose[live],
-            torch.zeros_like(pose[live]),
-            asked.traits[live],
-            asked.group[live] if extra is not None else None,
+            asked.packing,
+            pack(asked.pose),
+            pack(torch.zeros_like(asked.pose)),
+            pack(asked.traits),
+            pack(asked.group) if extra is not None else None,
         )
-        layers = self.decoder.every(content[live], position[live], rows, live, around, memory)
+        layers = self.decoder.every(pack(content), pack(position), rows, around, memory)
         *earlier, last = [
             self._answers(frame, heat, asked, output)
             for output in (layers if self.training else layers[-1:])
@@ -177,7 +184,7 @@ class Tracker(nn.Module):
         queries = replace(
             queries.part(mine), denoised=queries.part(others) if extra is not None else None
         )
-        output = pad_rows(layers[-1], live)
+        output = asked.packing.pad(layers[-1])
         return queries, _Carried(output[:, mine], content[:, mine], position[:, mine])
 
     def _candidates(self, heat: Tensor, grid: BEVGrid) -> _Asked:
@@ -238,7 +245,7 @@ class Tracker(nn.Module):
 
     def _answers(self, frame: int, heat: Tensor, asked: _Asked, output: Tensor) -> FrameQueries:
         """Class and box of every query after one decoder layer."""
-        pose, size = self._boxes(asked.pose, pad_rows(self.box(output), asked.live))
+        pose, size = self._boxes(asked.pose, asked.packing.pad(self.box(output)))
         return FrameQueries(
             frame=frame,
             heat=heat,
@@ -248,7 +255,7 @@ class Tracker(nn.Module):
             missed=asked.missed,
             pose=pose,
             size=size,
-            score=pad_rows(self.classify(output), asked.live),
+            score=asked.packing.pad(self.classify(output)),
         )
 
     def _boxes(self, reference: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from forecast.grid import BEVGrid
 from forecast.model.agents import observe
 from forecast.model.baselines import Baseline
 from forecast.model.context import Rows, Surroundings, crop
+from forecast.model.packing import Packing
 from forecast.rollout import rollout
 from forecast.training.losses import future_of
 from forecast.types import BEVSequence, StepForecast
@@ -19,6 +20,12 @@ from tests.support import GRID, Mover
 
 def blind(batch: BEVSequence) -> BEVSequence:
     return replace(batch, track_state=None, track_class=None)
+
+
+def one_row() -> Rows:
+    """An agent at the ego's place, looking ahead."""
+    packing = Packing.of(torch.ones(1, 1, dtype=torch.bool))
+    return Rows(packing, torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 1))
 
 
 def test_a_heading_is_told_by_the_frames_that_show_the_agent() -> None:
@@ -57,7 +64,7 @@ def test_the_crop_is_registered_where_pooling_does_not_divide_the_grid() -> None
     grid = BEVGrid(-15.0, 15.0, -15.0, 15.0, 0.15)  # 200 cells, pooled by 7
     raster = torch.zeros(1, 1, *grid.shape)
     raster[0, 0, 95:105, 180:190] = 1.0  # a patch centred on x = 12.75, y = 0
-    rows = Rows(torch.tensor([0]), torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 1))
+    rows = one_row()
     seen = crop(rows, Surroundings(raster, None, grid))[0, 0]
     ahead = (torch.arange(32) + 0.5) * 1.5 - 12.0
     centre = (seen.sum(0) * ahead).sum() / seen.sum()
@@ -66,7 +73,7 @@ def test_the_crop_is_registered_where_pooling_does_not_divide_the_grid() -> None
 
 def test_a_grid_smaller_than_a_crop_cell_can_be_read() -> None:
     grid = BEVGrid(0.0, 0.6, 0.0, 0.3, 0.15)
-    rows = Rows(torch.tensor([0]), torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 1))
+    rows = one_row()
     assert crop(rows, Surroundings(torch.ones(1, 2, *grid.shape), None, grid)).shape[1] == 2
 
 

@@ -17,6 +17,7 @@ from forecast.model.context import (
     crop,
     nearest_points,
 )
+from forecast.model.packing import Packing
 from forecast.model.warp import sample_at
 
 GRID = BEVGrid(-30.0, 34.0, -20.0, 20.0, 0.5)
@@ -26,7 +27,10 @@ def rows_of(sequence: list[int]) -> Rows:
     torch.manual_seed(0)
     count = len(sequence)
     pose = torch.randn(count, 3) * torch.tensor([20.0, 12.0, 2.0])
-    return Rows(torch.tensor(sequence).long(), pose, torch.randn(count, 3), torch.zeros(count, 5))
+    live = torch.zeros(max(sequence, default=0) + 1, max(count, 1), dtype=torch.bool)
+    for slot, number in enumerate(sequence):
+        live[number, slot] = True
+    return Rows(Packing.of(live), pose, torch.randn(count, 3), torch.zeros(count, 5))
 
 
 def test_crops_are_those_of_one_row_after_the_other() -> None:
