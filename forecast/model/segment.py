@@ -35,30 +35,33 @@ def segment(
         The id of the track that each occupied cell belongs to; 0 where no track is near. A cell
         belongs to tracks of its own class only.
     """
-    labels = torch.zeros_like(semantic, dtype=torch.long)
-    kind = torch.where(tracks.ids > 0, tracks.score.argmax(-1) + 1, 0)
-    x = torch.as_tensor(grid.x_m, dtype=torch.float32, device=semantic.device)
-    y = torch.as_tensor(grid.y_m, dtype=torch.float32, device=semantic.device)
+    # Components are found on the CPU: all that it takes is brought there at once.
+    kind = torch.where(tracks.ids > 0, tracks.score.argmax(-1) + 1, 0).cpu()
+    ids, seen, occupied = tracks.ids.cpu(), tracks.seen.cpu(), semantic.cpu()
+    past = tracks.past.detach().cpu()
+    size = tracks.size.detach().clamp(min=2 * grid.resolution_m).cpu()
+    labels = torch.zeros_like(occupied, dtype=torch.long)
+    x, y = (torch.as_tensor(axis, dtype=torch.float32) for axis in (grid.x_m, grid.y_m))
     for index, frame in torch.cartesian_prod(*map(torch.arange, semantic.shape[:2])).tolist():
-        cells = semantic[index, frame]
+        cells = occupied[index, frame]
         row, column = cells.nonzero(as_tuple=True)
         # Missed by the tracker since its birth, an agent may still be there in the raster.
-        here = tracks.seen[index, :, : frame + 1].any(-1) & (kind[index] > 0)
+        here = seen[index, :, : frame + 1].any(-1) & (kind[index] > 0)
         if not len(row) or not here.any():
             continue
         share = _share(
             torch.stack((x[column], y[row]), -1),
-            tracks.past[index, here, frame].detach(),
-            tracks.size[index, here].detach().clamp(min=2 * grid.resolution_m),
+            past[index, here, frame],
+            size[index, here],
         )
         other = cells[row, column][:, None] != kind[index, here]
         best, owner = share.masked_fill(other, torch.inf).min(1)
         claimed = torch.where(best <= 1.0, owner, -1)
-        part = torch.as_tensor(components_of(cells.cpu().numpy())[0], device=cells.device)
+        part = torch.as_tensor(components_of(cells.numpy())[0])
         labels[index, frame, row, column] = torch.where(
-            _in_one_part(claimed, part[row, column]), tracks.ids[index, here][owner], 0
+            _in_one_part(claimed, part[row, column]), ids[index, here][owner], 0
         )
-    return _flood(labels, semantic)
+    return _flood(labels.to(semantic.device), semantic)
 
 
 def _in_one_part(claimed: Int[Tensor, "n"], part: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:

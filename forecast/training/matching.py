@@ -101,36 +101,35 @@ class TruthAssignment:
             ids = carried_on(queries, truth, self.state[:, :, frame], self.rules, self.dice)
         return Decision(ids, ids != 0)
 
+    @torch.no_grad()
     def _answers(self, queries: FrameQueries, kept: Int[Tensor, "b q"]) -> Int[Tensor, "b q"]:
         """The truth of every query after one decoder layer, given that of the tracks."""
-        visible = self.visible[:, :, queries.frame]
         free = torch.arange(kept.shape[1], device=kept.device) < queries.candidates
         if self.rules.match_inserted:
             free = free | (queries.ids < 0)
-        free = free & queries.live
-        truth = kept.clone()
-        for index in range(len(kept)):
-            known = torch.zeros_like(visible[index])
-            known[kept[index][kept[index] > 0] - 1] = True
-            new = (visible[index] & ~known).nonzero().squeeze(1)
-            mine = free[index].nonzero().squeeze(1)
-            rows, columns = self._match(queries, index, mine, new)
-            truth[index, mine[rows]] = new[columns] + 1
-        return truth
-
-    @torch.no_grad()
-    def _match(
-        self, queries: FrameQueries, index: int, free: Int[Tensor, "q"], new: Int[Tensor, "m"]
-    ) -> tuple[Tensor, Tensor]:
-        """Free queries and new truths that belong together, by least total cost."""
-        distance = torch.cdist(
-            queries.pose[index, free, :2].float(), self.state[index, new, queries.frame, :2]
+        taken = torch.zeros_like(self.visible[:, :, 0])
+        taken = functional.pad(taken, (1, 0)).scatter(1, kept.clamp(min=0), True)[:, 1:]
+        new = self.visible[:, :, queries.frame] & ~taken
+        distance = self._distance(queries)
+        chance = torch.sigmoid(queries.score).gather(
+            2, (self.label - 1).clamp(min=0)[:, None].expand(distance.shape)
         )
-        chance = torch.sigmoid(queries.score[index, free])[:, self.label[index, new] - 1]
         cost = CENTRE_COST_PER_M * distance - CLASS_COST * chance
-        rows, columns = least_cost(cost)
-        near = distance[rows, columns] < REACH_M
-        return rows[near], columns[near]
+        # Pairs are found on the CPU: all that it takes is brought there at once.
+        near, truth = (distance < REACH_M).cpu(), kept.cpu().clone()
+        cost, free, new = cost.cpu(), (free & queries.live).cpu(), new.cpu()
+        for index in range(len(truth)):
+            mine, fresh = (which[index].nonzero().squeeze(1) for which in (free, new))
+            rows, columns = least_cost(cost[index, mine][:, fresh])
+            rows, columns = mine[rows], fresh[columns]
+            close = near[index, rows, columns]
+            truth[index, rows[close]] = columns[close] + 1
+        return truth.to(kept.device)
+
+    def _distance(self, queries: FrameQueries) -> Float[Tensor, "b q n"]:
+        """From every query to every truth, metres; not a number where it is not there."""
+        truth = self.state[:, None, :, queries.frame, :2]
+        return torch.linalg.vector_norm(queries.pose[:, :, None, :2].float() - truth, dim=-1)
 
 
 def least_cost(cost: Float[Tensor, "q m"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:
