@@ -128,8 +128,8 @@ class TruthAssignment:
 
     def _distance(self, queries: FrameQueries) -> Float[Tensor, "b q n"]:
         """From every query to every truth, metres; not a number where it is not there."""
-        truth = self.state[:, None, :, queries.frame, :2]
-        return torch.linalg.vector_norm(queries.pose[:, :, None, :2].float() - truth, dim=-1)
+        gap = queries.pose[:, :, None, :2].float() - self.state[:, None, :, queries.frame, :2]
+        return torch.hypot(gap[..., 0], gap[..., 1])
 
 
 def least_cost(cost: Float[Tensor, "q m"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:

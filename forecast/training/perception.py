@@ -8,6 +8,7 @@ by the number of its truths and of its tracks that have none any more; focal los
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
@@ -16,6 +17,8 @@ from forecast.grid import BEVGrid
 from forecast.training.matching import Assigned, TruthAssignment
 
 ALPHA, GAMMA = 0.25, 2.0
+# Further from its centre a bump is less than 1e-7.
+BUMP_CELLS = 6
 
 
 def perception_loss(assignment: TruthAssignment) -> dict[str, Tensor]:
@@ -65,18 +68,32 @@ def _answer_loss(assigned: Assigned, assignment: TruthAssignment) -> dict[str, T
 
 
 def _heat_loss(heat: Tensor, state: Tensor, visible: Tensor, grid: BEVGrid) -> Tensor:
-    column = (state[..., 0] - grid.x_min_m) / grid.resolution_m - 0.5
-    row = (state[..., 1] - grid.y_min_m) / grid.resolution_m - 0.5
-    y = torch.arange(heat.shape[-2], device=heat.device)
-    x = torch.arange(heat.shape[-1], device=heat.device)
-    target = torch.zeros_like(heat)
-    # One agent at a time keeps this at the size of the grid; nearest centre cell is exactly 1.
-    for sample, track in visible.nonzero().tolist():
-        u, v = column[sample, track].round(), row[sample, track].round()
-        bump = torch.exp(-((y - v) ** 2)[:, None] / 2 - ((x - u) ** 2)[None] / 2)
-        target[sample] = torch.maximum(target[sample], bump)
+    target = _bumps(heat, state, visible, grid)
     chance = torch.sigmoid(heat)
     peak = target > 0.999
     hit = functional.logsigmoid(heat) * (1 - chance) ** 2
     miss = functional.logsigmoid(-heat) * chance**2 * (1 - target) ** 4
     return -torch.where(peak, hit, miss).sum()
+
+
+def _bumps(
+    heat: Float[Tensor, "b h w"],
+    state: Float[Tensor, "b n 5"],
+    visible: Bool[Tensor, "b n"],
+    grid: BEVGrid,
+) -> Float[Tensor, "b h w"]:
+    """A bump of height 1 at the cell of each visible agent; the highest where they meet."""
+    height, width = heat.shape[1:]
+    row, column = (
+        ((state[..., axis] - low) / grid.resolution_m - 0.5).nan_to_num().round().long()
+        for axis, low in ((1, grid.y_min_m), (0, grid.x_min_m))
+    )
+    near = torch.arange(-BUMP_CELLS, BUMP_CELLS + 1, device=heat.device)
+    bump = torch.exp(-(near.square()[:, None] + near.square()) / 2).to(heat.dtype)
+    rows, columns = row[..., None, None] + near[:, None], column[..., None, None] + near
+    there = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    there = there & visible[..., None, None]
+    # What is not there goes to any cell, as nothing.
+    place = torch.where(there, rows * width + columns, 0).flatten(1)
+    target = torch.zeros_like(heat).flatten(1)
+    return target.scatter_reduce(1, place, (bump * there).flatten(1), "amax").view_as(heat)
