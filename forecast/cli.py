@@ -15,6 +15,7 @@ import typer
 
 from forecast import __version__
 from forecast.cli_doctor import doctor
+from forecast.cli_inspect import inspect_app
 from forecast.errors import ConfigError, ForecastError
 from forecast.options import InputMode, Question, check_counts
 
@@ -28,8 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help answers in half the time
 )
-inspect_app = typer.Typer(no_args_is_help=True, help="Say what a model or a file holds.")
 app.add_typer(inspect_app, name="inspect")
+app.command()(doctor)
 
 
 def main() -> None:
@@ -179,14 +180,18 @@ def prepare(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Option(help="YAML of settings, such as configs/small.yaml.")],
+    config: Annotated[
+        str,
+        typer.Option(help="YAML such as configs/small.yaml; `inspect config` lists all settings."),
+    ],
     data: Annotated[
         list[str], typer.Option(help="Sequence store to learn from; repeat it for several.")
     ],
     output: Annotated[str, typer.Option(help="Directory of the run: checkpoints and logs.")],
     val: Annotated[str | None, typer.Option(help="Sequence store to validate on.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
 ) -> None:
@@ -323,73 +328,6 @@ def evaluate(
         typer.echo(json.dumps(scores.to_json(), indent=2))
     else:
         console.print_scores(scores)
-
-
-@inspect_app.command("model")
-def inspect_model(
-    config: Annotated[
-        str, typer.Argument(help="Configuration, checkpoint or folder of a run.", metavar="CONFIG")
-    ],
-    size: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            help="Size of a frame, e.g. 3x800x1204.",
-            show_default="800x1204 for detectors, 200x200 for forecasters",
-        ),
-    ] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option("--vary", metavar="KEY=A,B", help="Put variants side by side; repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """Say what a model is made of: each stage's shape, parameters and cost."""
-    from forecast import anatomy, console
-
-    found = anatomy.describe_model(config, size, vary or [])
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
-    else:
-        console.print_anatomy(found)
-
-
-@inspect_app.command("store")
-def inspect_store(
-    store: Annotated[str, typer.Argument(help="Sequence store or forecast store.")],
-    forecast: Annotated[
-        str | None, typer.Option(help="Forecast store made from STORE, drawn beside the truth.")
-    ] = None,
-    sequence: Annotated[
-        int | None,
-        typer.Option(help="Which to draw.", show_default="0; twelve of them in the page"),
-    ] = None,
-    png: Annotated[str | None, typer.Option(help="Picture to write.")] = None,
-    gif: Annotated[str | None, typer.Option(help="Animation to write.")] = None,
-    html: Annotated[
-        str | None, typer.Option(help="Page to write: slide through time, switch layers.")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there already.")
-    ] = False,
-) -> None:
-    """Say what a sequence store or forecast store holds, and draw it."""
-    from forecast import console, inspection
-
-    if png or gif or html:
-        from forecast import page
-
-        page.draw_store(
-            page.Drawing(store, forecast, sequence, png=png, gif=gif, html=html), overwrite
-        )
-    elif forecast is not None or sequence is not None:
-        raise ConfigError("--png, --gif or --html", "none of them", "name a file to draw to")
-    console.print_facts(inspection.describe_store(store))
-    for written in filter(None, (png, gif, html)):
-        typer.echo(f"wrote {written}")
-
-
-app.command()(doctor)
 
 
 if __name__ == "__main__":
