@@ -167,7 +167,14 @@ def _untrained(config: Config, inputs: Inputs) -> Forecaster:
 
 
 class _ProgressBar(RichProgressBar):
-    """Without the loggers' version, which is no number."""
+    """On stderr, with epochs counted from 1, without the loggers' version, which is no number."""
+
+    def __init__(self) -> None:
+        super().__init__(console_kwargs={"stderr": True})
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        text = f"epoch {current_epoch + 1} of {self.trainer.max_epochs}"
+        return text.ljust(len(self.validation_description))  # both bars begin at the same column
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
         metrics: dict[str, Any] = super().get_metrics(trainer, module)
