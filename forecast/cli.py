@@ -149,6 +149,9 @@ def prepare(
         str | None, typer.Option(help="A Dask cluster to use instead, e.g. tcp://host:8786.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there already.")
+    ] = False,
 ) -> None:
     """Turn recordings into a sequence store."""
     from data_tools.options import PrepareOptions, parse_pair
@@ -172,10 +175,11 @@ def prepare(
         workers=os.cpu_count() or 1 if workers is None else workers,
         scheduler=scheduler,
         resume=resume,
+        overwrite=overwrite,
     )
     with console.progress("preparing") as progress:
         report = run(source, inputs, output, chosen, progress)
-    console.print_prepare_report(report, output, source)
+    console.print_prepare_report(report, output)
 
 
 @app.command()

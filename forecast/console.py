@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from shlex import quote
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -137,37 +136,22 @@ def _size(shape: Sequence[int] | None) -> str:
     return "None" if shape is None else " x ".join(map(str, shape))
 
 
-def print_prepare_report(report: PrepareReport, output: str, source: str = "") -> None:
-    """What `forecast prepare` made, what it left out and why.
-
-    Args:
-        report: What came of it.
-        output: Where the store is.
-        source: Kind of recording; labels of a user's own ``tracks`` that nobody knows get a hint.
-    """
+def print_prepare_report(report: PrepareReport, output: str) -> None:
+    """What `forecast prepare` made, what it left out and why, and what can be done about it."""
     rate = report.sequences / max(report.seconds, 1e-9)
     print(
         f"{output}: {report.sequences} sequences from {report.scenes} scenes"
         f" in {report.seconds:.1f} s ({rate:.1f} sequences/s)"
     )
     for reason, count in report.notes.items():
-        print(f"  {reason}: {count}{_label_hint(source, reason)}")
+        hint = report.hints.get(reason)
+        print(f"  {reason}: {count}" + (f"; {hint}" if hint else ""))
     if report.skipped:
         print(f"skipped {len(report.skipped)} inputs:")
     for name, reason in report.skipped[:MOST_SKIPPED]:
         print(f"  {name}: {reason}")
     if (more := len(report.skipped) - MOST_SKIPPED) > 0:
         print(f"  and {more} more")
-
-
-def _label_hint(source: str, reason: str) -> str:
-    """How agents of an unknown label are kept; blank for every other note."""
-    from data_tools.classes import is_known
-
-    label = reason.removeprefix("agents ").removesuffix(", left out")
-    if source != "tracks" or reason != f"agents {label}, left out" or is_known(source, label):
-        return ""
-    return f"; to keep them, add --map-class {quote(f'{label}=CLASS')}"
 
 
 def print_checkup(checkup: Checkup) -> None:
