@@ -200,10 +200,11 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
 ) -> None:
     """Train a forecaster."""
-    from forecast.config import load_config, refuse_detector
+    from forecast.config import load_config
+    from forecast.training.checks import check_run
 
-    settings = load_config(config, set_ or [])  # refuse bad settings before torch is loaded
-    refuse_detector(settings)
+    settings = load_config(config, set_ or [])
+    check_run(settings, data, val, output, resume)  # before torch is loaded
     from forecast import workflows
 
     workflows.train(settings, data, val, output, resume)
@@ -259,9 +260,9 @@ def rollout(
     check_counts(horizon=horizon, limit=limit, batch_size=batch_size, workers=workers)
     if profile and (workers > 1 or scheduler is not None):
         raise ConfigError("--profile of one process", "several", "leave out the others")
-    from forecast import console, profiling, workflows
+    from forecast.request import RolloutRequest
 
-    request = workflows.RolloutRequest(
+    request = RolloutRequest(
         data=data,
         model=model,
         output=output,
@@ -278,6 +279,9 @@ def rollout(
         scheduler=scheduler,
         resume=resume,
     )
+    request.check()  # before torch is loaded
+    from forecast import console, profiling, workflows
+
     with console.progress("sequences") as progress, profiling.watched(profile) as stages:
         summary = workflows.rollout_to_store(request, progress, console.print_remark)
     console.print_rollout_summary(summary)
@@ -308,11 +312,11 @@ def evaluate(
         raise ConfigError("--by alone, or --drift with its --against", "others", "drop one")
     if workers > 1 and (by or drift):
         raise ConfigError("--workers, or --by or --drift", "both", "drop one of them")
-    from forecast import console, workflows
+    from forecast import assessment, console
 
     if drift:
         with console.progress("scoring") as progress:
-            found = workflows.measure_drift(forecast, data, against or (), progress)
+            found = assessment.measure_drift(forecast, data, against or (), progress)
         if as_json:
             typer.echo(json.dumps(found.to_json(), indent=2))
         else:
@@ -320,14 +324,14 @@ def evaluate(
         return
     if by:
         with console.progress("taking errors apart") as progress:
-            rows = workflows.break_down(forecast, data, by, progress)
+            rows = assessment.break_down(forecast, data, by, progress)
         if as_json:
             typer.echo(json.dumps([row.to_json() for row in rows], indent=2))
         else:
             console.print_breakdown(rows)
         return
     with console.progress("scoring") as progress:
-        scores = workflows.evaluate(forecast, data, progress, workers)
+        scores = assessment.evaluate(forecast, data, progress, workers)
     if as_json:
         typer.echo(json.dumps(scores.to_json(), indent=2))
     else:

@@ -153,12 +153,11 @@ def _place(where: str, path: str | None, keys: Sequence[str]) -> str:
 
 def _refuse_unknown(settings: dict[str, Any], path: str | None, keys: Sequence[str]) -> None:
     """Pydantic ignores unknown keys of standard dataclasses; a typing error must not pass."""
-    unknown = sorted(set(settings) - set(Config.model_fields))
-    if unknown:
+    if strange := sorted(set(settings) - set(Config.model_fields)):
         raise ConfigError(
             f"keys among {', '.join(Config.model_fields)}",
-            ", ".join(unknown),
-            f"correct the key in {_place(unknown[0], path, keys)}",
+            ", ".join(strange),
+            f"correct the key in {_place(strange[0], path, keys)}",
         )
     parts: dict[str, type[Any]] = {
         "model": ForecasterSpec,

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from forecast.errors import ConfigError, DataError
 from forecast.grid import BEVGrid
-from forecast.model.baselines import BASELINES, Baseline, Components
+from forecast.model.baselines import Baseline, Components
 from forecast.model.detecting import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.heads import RESIDUAL_SCALE
 from forecast.model.mirrored import Mirrored
+from forecast.model.spec import BASELINES
 from forecast.rollout import StepModel, rollout, teacher_forced
 from forecast.types import BEVSequence, StepForecast, map_tensors
 from tests.sequences import TRAFFIC, forecaster, sequences

@@ -1,0 +1,52 @@
+"""What `forecast evaluate` does; none of it needs torch, which takes long to load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from forecast import breakdown, drift
+from forecast.breakdown import Row
+from forecast.drift import Drift
+from forecast.evaluation import score_stores
+from forecast.identity import unchanged
+from forecast.scores import Scores
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate(
+    forecast: str, data: str, progress: Progress | None = None, workers: int = 1
+) -> Scores:
+    """Scores a forecast store against the truth; see ``forecast.evaluation.score_stores``."""
+    with unchanged(forecast, data):
+        return score_stores(forecast, data, progress, workers)
+
+
+def break_down(
+    forecast: str, data: str, questions: Sequence[str], progress: Progress | None = None
+) -> list[Row]:
+    """Errors on moving agents by group; see ``forecast.breakdown.break_down``."""
+    chosen = [name for name in breakdown.QUESTIONS if name in questions]
+    with unchanged(forecast, data):
+        return breakdown.break_down(forecast, data, chosen, _counted(progress))
+
+
+def measure_drift(
+    forecast: str, data: str, against: Sequence[str] = (), progress: Progress | None = None
+) -> Drift:
+    """Scores lead by lead, and the gain over others; see ``forecast.drift.measure_drift``."""
+    with unchanged(forecast, data, *against):
+        return drift.measure_drift(forecast, data, against, _counted(progress))
+
+
+def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:
+    """Tells a progress bar how many of some sequences are done."""
+
+    def counted(sequences: Iterable[int]) -> Iterator[int]:
+        indices = list(sequences)
+        for done, index in enumerate(indices, start=1):
+            yield index
+            if progress is not None:
+                progress(done, len(indices))
+
+    return counted
