@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from rich.console import Console
 from torch import Tensor
 
 from forecast.checkpoint import save_checkpoint
@@ -162,16 +164,29 @@ def _untrained(config: Config, inputs: Inputs) -> Forecaster:
 
 
 class _ProgressBar(RichProgressBar):
-    """On stderr, with epochs counted from 1, without the loggers' version, which is no number."""
+    """On stderr, with epochs counted from 1; where that is no terminal, a line for each epoch."""
 
     def __init__(self) -> None:
         super().__init__(console_kwargs={"stderr": True})
+        if not Console(stderr=True).is_terminal:
+            self.disable()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self.is_disabled and trainer.is_global_zero:
+            found = self.get_metrics(trainer, pl_module).items()
+            metrics = ", ".join(f"{name} {float(value):.3g}" for name, value in found)
+            print(f"{self._epoch(trainer.current_epoch)}: {metrics}", file=sys.stderr)
 
     def _get_train_description(self, current_epoch: int) -> str:
-        text = f"epoch {current_epoch + 1} of {self.trainer.max_epochs}"
-        return text.ljust(len(self.validation_description))  # both bars begin at the same column
+        # Both bars begin at the same column.
+        return self._epoch(current_epoch).ljust(len(self.validation_description))
+
+    def _epoch(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1} of {self.trainer.max_epochs}"
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
+        """Without the loggers' version, which is no number."""
         metrics: dict[str, Any] = super().get_metrics(trainer, module)
         return {name: value for name, value in metrics.items() if name != "v_num"}
 
