@@ -226,7 +226,13 @@ def rollout(
         ),
     ] = None,
     output: Annotated[str, typer.Option(help="Forecast store to write.")] = "forecast.zarr",
-    gif: Annotated[str, typer.Option(help="Animation to write; '' for none.")] = "forecast.gif",
+    gif: Annotated[
+        str,
+        typer.Option(
+            help="Animation to write: three sequences in real time, truth left, forecast right,"
+            " a colour per id; '' for none."
+        ),
+    ] = "forecast.gif",
     input_mode: Annotated[
         InputMode, typer.Option("--input", help="Whether the history comes with tracked ids.")
     ] = InputMode.tracked,
@@ -280,11 +286,13 @@ def rollout(
         resume=resume,
     )
     request.check()  # before torch is loaded
-    from forecast import console, profiling, workflows
+    from forecast import console, profiling, score_tables, workflows
 
     with console.progress("sequences") as progress, profiling.watched(profile) as stages:
         summary = workflows.rollout_to_store(request, progress, console.print_remark)
     console.print_rollout_summary(summary)
+    if summary.scores:
+        score_tables.print_comparison(summary.scores)
     console.print_stage_times(stages)
 
 
@@ -312,7 +320,7 @@ def evaluate(
         raise ConfigError("--by alone, or --drift with its --against", "others", "drop one")
     if workers > 1 and (by or drift):
         raise ConfigError("--workers, or --by or --drift", "both", "drop one of them")
-    from forecast import assessment, console
+    from forecast import assessment, console, score_tables
 
     if drift:
         with console.progress("scoring") as progress:
@@ -320,7 +328,7 @@ def evaluate(
         if as_json:
             typer.echo(json.dumps(found.to_json(), indent=2))
         else:
-            console.print_drift(found)
+            score_tables.print_drift(found)
         return
     if by:
         with console.progress("taking errors apart") as progress:
@@ -328,14 +336,14 @@ def evaluate(
         if as_json:
             typer.echo(json.dumps([row.to_json() for row in rows], indent=2))
         else:
-            console.print_breakdown(rows)
+            score_tables.print_breakdown(rows)
         return
     with console.progress("scoring") as progress:
         scores = assessment.evaluate(forecast, data, progress, workers)
     if as_json:
         typer.echo(json.dumps(scores.to_json(), indent=2))
     else:
-        console.print_scores(scores)
+        score_tables.print_scores(scores)
 
 
 if __name__ == "__main__":
