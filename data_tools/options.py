@@ -36,6 +36,7 @@ class PrepareOptions:
         scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; it and
             the output must be within reach of all its workers.
         resume: Whether to go on with an interrupted run of the same inputs and options.
+        overwrite: Whether a store that is there is replaced, once its successor is complete.
 
     Raises:
         ConfigError: A number is out of its range, a class is named twice or not among those drawn,
@@ -57,6 +58,7 @@ class PrepareOptions:
     workers: int = 1
     scheduler: str | None = None
     resume: bool = False
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         for name in ("history", "horizon", "stride", "phases", "workers"):

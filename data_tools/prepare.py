@@ -14,18 +14,20 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
+from shlex import quote
 from typing import Any
 
 import forecast
 from data_tools import dense, windows
-from data_tools.classes import class_of
+from data_tools.classes import class_of, is_known
 from data_tools.options import PrepareOptions
 from data_tools.protocols import PROTOCOLS
 from data_tools.scene import DenseScene, Scene
 from data_tools.sources import Source, source
 from data_tools.stage import Record, Stage
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
-from forecast.errors import DataError
+from forecast.errors import ConfigError, DataError
+from forecast.files import filesystem, is_within
 from forecast.parallel import Spread, spread
 from forecast.schema import MAP_LAYERS, SequenceMeta
 
@@ -43,6 +45,7 @@ class PrepareReport:
         scenes: Scenes that gave at least one.
         skipped: Inputs that gave none, each with the reason.
         notes: What was repaired or left out in the others, by reason.
+        hints: What can be done about some of these, by the same reason.
         seconds: Time that the run took; a resumed one counts from its resumption.
     """
 
@@ -50,6 +53,7 @@ class PrepareReport:
     scenes: int
     skipped: list[tuple[str, str]]
     notes: dict[str, int]
+    hints: dict[str, str]
     seconds: float
 
 
@@ -71,14 +75,17 @@ def prepare(
             one more for each shard of the store, whose number the scenes decide.
 
     Raises:
-        ConfigError: There is no such source.
+        ConfigError: There is no such source, or what is read would be replaced.
         DataError: An input is missing, the output exists or cannot be written, the interrupted
             run to be resumed was another one, or no scene gave a sequence.
     """
     began = time.perf_counter()
     origin = source(source_name, dict(options.settings))
+    stage = Stage(output, options.overwrite)
+    if not options.resume:
+        stage.refuse_existing()  # before the inputs are searched
     units = origin.find(inputs)
-    stage = Stage(output)
+    _refuse_replacing_inputs(output, inputs, units, options.overwrite)
     try:
         stage.begin(_plan(origin, units, options), options.resume)
         with spread(min(options.workers, len(units)), options.scheduler) as run:
@@ -94,13 +101,40 @@ def prepare(
             f"{error} for {output}",
             "free space or choose another place; --resume goes on from what is done",
         ) from error
-    return _report(records, options, began)
+    return _report(origin, records, options, began)
+
+
+def _refuse_replacing_inputs(
+    output: str, inputs: Sequence[str], units: Sequence[str], overwrite: bool
+) -> None:
+    """Refuses an output in whose place, or in whose stage, lies what is read.
+
+    What is replaced does not lie in a folder that is read either: sources read more of it than
+    their units name.
+
+    Raises:
+        ConfigError: It would be replaced.
+    """
+    stage = f"{output.rstrip('/')}.partial"
+    system, target = filesystem(output)
+    replaced = [output] if overwrite and system.exists(target) else []
+    replaced += [stage] if system.exists(filesystem(stage)[1]) else []
+    read = {text.removeprefix("@") for text in inputs} if replaced else set()
+    read |= {unit.partition("#")[0] for unit in units} if replaced else set()
+    for path in replaced:
+        for held in sorted(read):
+            if is_within(held, path) or (path == output and is_within(path, held)):
+                raise ConfigError(
+                    "--output apart from what is read",
+                    f"{path}, where {held} is",
+                    "choose another place; --overwrite does not replace it",
+                )
 
 
 def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict[str, Any]:
     """All that the result depends on."""
     chosen = asdict(options)
-    for name in ("workers", "scheduler", "resume"):
+    for name in ("workers", "scheduler", "resume", "overwrite"):
         del chosen[name]
     return {"source": origin.name, "units": units, "version": forecast.__version__, **chosen}
 
@@ -180,7 +214,14 @@ def _draw(
     tracks = windows.usable_tracks(scene, options.classes, named)
     notes += Counter(tracks.notes)
     # Room for one track at least: readers find the variable even where no one was seen.
-    about = Record(unit, scene.name, tracks=1, has_map=bool(scene.map), notes=dict(notes))
+    about = Record(
+        unit,
+        scene.name,
+        tracks=1,
+        has_map=bool(scene.map),
+        notes=dict(notes),
+        unwanted=sorted(tracks.unwanted),
+    )
     return windows.sequences(scene, tracks, options), about
 
 
@@ -263,7 +304,19 @@ def _notes(records: Sequence[Record], options: PrepareOptions) -> dict[str, int]
     return dict(sorted(notes.items()))
 
 
-def _report(records: Sequence[Record], options: PrepareOptions, began: float) -> PrepareReport:
+def _hints(origin: Source, records: Sequence[Record]) -> dict[str, str]:
+    """How agents of a user's own labels, which nobody knows, are kept."""
+    unwanted = {label for record in records for label in record.unwanted}
+    return {
+        windows.left_out_note(label): f"to keep them, add --map-class {quote(f'{label}=CLASS')}"
+        for label in unwanted
+        if origin.name == "tracks" and not is_known(origin.name, label)
+    }
+
+
+def _report(
+    origin: Source, records: Sequence[Record], options: PrepareOptions, began: float
+) -> PrepareReport:
     """Sums the records up.
 
     Raises:
@@ -281,5 +334,6 @@ def _report(records: Sequence[Record], options: PrepareOptions, began: float) ->
         scenes=len(records) - len(skipped),
         skipped=skipped,
         notes=_notes(records, options),
+        hints=_hints(origin, records),
         seconds=time.perf_counter() - began,
     )

@@ -27,6 +27,7 @@ class Record:
         has_map: Whether the scene has a map.
         channels: Names of its further channels.
         notes: What was repaired or left out, by reason.
+        unwanted: The source's labels that are of no class wanted.
         skipped: Why it gave nothing, or empty.
     """
 
@@ -38,6 +39,7 @@ class Record:
     has_map: bool = False
     channels: list[str] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
+    unwanted: list[str] = field(default_factory=list)
     skipped: str = ""
 
     def to_json(self) -> dict[str, Any]:

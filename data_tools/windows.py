@@ -64,12 +64,14 @@ class Tracks:
         label: ``(N,)`` class, from 1.
         hidden: ``(N, T)`` whether hardly visible; False where the source does not say.
         notes: What was kept, by the source's labels, and what was left out, by reason.
+        unwanted: The source's labels that are of no class wanted.
     """
 
     state: Array
     label: NDArray[np.uint8]
     hidden: NDArray[np.bool_]
     notes: dict[str, int]
+    unwanted: frozenset[str] = frozenset()
 
 
 def usable_tracks(
@@ -94,14 +96,20 @@ def usable_tracks(
     drawable = placed & (scene.state[..., 3:].min(axis=-1) > 0)
     kept: NDArray[np.bool_] = (label > 0) & drawable.any(axis=1)
     notes = Counter(
-        f"agents {native}, kept as {names[native]}" if keep else f"agents {native}, left out"
+        f"agents {native}, kept as {names[native]}" if keep else left_out_note(native)
         for native, keep in zip(scene.track_class, kept, strict=True)
     )
     bad = given & ~drawable & (label > 0)[:, None]
     notes["boxes without a finite pose or size"] = int(bad.sum())
     state = np.where(drawable[..., None], scene.state, np.nan)
     hidden = np.zeros(given.shape, bool) if scene.hidden is None else scene.hidden
-    return Tracks(state[kept], label[kept], hidden[kept], notes)
+    unwanted = frozenset(native for native, name in names.items() if name.lower() not in number)
+    return Tracks(state[kept], label[kept], hidden[kept], notes, unwanted)
+
+
+def left_out_note(native: str) -> str:
+    """What is noted of agents of a label that are not drawn."""
+    return f"agents {native}, left out"
 
 
 def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator[Sequence]:

@@ -15,6 +15,7 @@ import typer
 
 from forecast import __version__
 from forecast.cli_doctor import doctor
+from forecast.cli_inspect import inspect_app
 from forecast.errors import ConfigError, ForecastError
 from forecast.options import InputMode, Question, check_counts
 
@@ -28,8 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help answers in half the time
 )
-inspect_app = typer.Typer(no_args_is_help=True, help="Say what a model or a file holds.")
 app.add_typer(inspect_app, name="inspect")
+app.command()(doctor)
 
 
 def main() -> None:
@@ -148,6 +149,9 @@ def prepare(
         str | None, typer.Option(help="A Dask cluster to use instead, e.g. tcp://host:8786.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there already.")
+    ] = False,
 ) -> None:
     """Turn recordings into a sequence store."""
     from data_tools.options import PrepareOptions, parse_pair
@@ -171,30 +175,36 @@ def prepare(
         workers=os.cpu_count() or 1 if workers is None else workers,
         scheduler=scheduler,
         resume=resume,
+        overwrite=overwrite,
     )
     with console.progress("preparing") as progress:
         report = run(source, inputs, output, chosen, progress)
-    console.print_prepare_report(report, output, source)
+    console.print_prepare_report(report, output)
 
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Option(help="YAML of settings, such as configs/small.yaml.")],
+    config: Annotated[
+        str,
+        typer.Option(help="YAML such as configs/small.yaml; `inspect config` lists all settings."),
+    ],
     data: Annotated[
         list[str], typer.Option(help="Sequence store to learn from; repeat it for several.")
     ],
     output: Annotated[str, typer.Option(help="Directory of the run: checkpoints and logs.")],
     val: Annotated[str | None, typer.Option(help="Sequence store to validate on.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
 ) -> None:
     """Train a forecaster."""
-    from forecast.config import load_config, refuse_detector
+    from forecast.config import load_config
+    from forecast.training.checks import check_run
 
-    settings = load_config(config, set_ or [])  # refuse bad settings before torch is loaded
-    refuse_detector(settings)
+    settings = load_config(config, set_ or [])
+    check_run(settings, data, val, output, resume)  # before torch is loaded
     from forecast import workflows
 
     workflows.train(settings, data, val, output, resume)
@@ -216,7 +226,13 @@ def rollout(
         ),
     ] = None,
     output: Annotated[str, typer.Option(help="Forecast store to write.")] = "forecast.zarr",
-    gif: Annotated[str, typer.Option(help="Animation to write; '' for none.")] = "forecast.gif",
+    gif: Annotated[
+        str,
+        typer.Option(
+            help="Animation to write: three sequences in real time, truth left, forecast right,"
+            " a colour per id; '' for none."
+        ),
+    ] = "forecast.gif",
     input_mode: Annotated[
         InputMode, typer.Option("--input", help="Whether the history comes with tracked ids.")
     ] = InputMode.tracked,
@@ -250,9 +266,9 @@ def rollout(
     check_counts(horizon=horizon, limit=limit, batch_size=batch_size, workers=workers)
     if profile and (workers > 1 or scheduler is not None):
         raise ConfigError("--profile of one process", "several", "leave out the others")
-    from forecast import console, profiling, workflows
+    from forecast.request import RolloutRequest
 
-    request = workflows.RolloutRequest(
+    request = RolloutRequest(
         data=data,
         model=model,
         output=output,
@@ -269,9 +285,14 @@ def rollout(
         scheduler=scheduler,
         resume=resume,
     )
+    request.check()  # before torch is loaded
+    from forecast import console, profiling, score_tables, workflows
+
     with console.progress("sequences") as progress, profiling.watched(profile) as stages:
         summary = workflows.rollout_to_store(request, progress, console.print_remark)
     console.print_rollout_summary(summary)
+    if summary.scores:
+        score_tables.print_comparison(summary.scores)
     console.print_stage_times(stages)
 
 
@@ -299,97 +320,30 @@ def evaluate(
         raise ConfigError("--by alone, or --drift with its --against", "others", "drop one")
     if workers > 1 and (by or drift):
         raise ConfigError("--workers, or --by or --drift", "both", "drop one of them")
-    from forecast import console, scoring
+    from forecast import assessment, console, score_tables
 
     if drift:
         with console.progress("scoring") as progress:
-            found = scoring.measure_drift(forecast, data, against or (), progress)
+            found = assessment.measure_drift(forecast, data, against or (), progress)
         if as_json:
             typer.echo(json.dumps(found.to_json(), indent=2))
         else:
-            console.print_drift(found)
+            score_tables.print_drift(found)
         return
     if by:
         with console.progress("taking errors apart") as progress:
-            rows = scoring.break_down(forecast, data, by, progress)
+            rows = assessment.break_down(forecast, data, by, progress)
         if as_json:
             typer.echo(json.dumps([row.to_json() for row in rows], indent=2))
         else:
-            console.print_breakdown(rows)
+            score_tables.print_breakdown(rows)
         return
     with console.progress("scoring") as progress:
-        scores = scoring.evaluate(forecast, data, progress, workers)
+        scores = assessment.evaluate(forecast, data, progress, workers)
     if as_json:
         typer.echo(json.dumps(scores.to_json(), indent=2))
     else:
-        console.print_scores(scores)
-
-
-@inspect_app.command("model")
-def inspect_model(
-    config: Annotated[
-        str, typer.Argument(help="Configuration, checkpoint or folder of a run.", metavar="CONFIG")
-    ],
-    size: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            help="Size of a frame, e.g. 3x800x1204.",
-            show_default="800x1204 for detectors, 200x200 for forecasters",
-        ),
-    ] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option("--vary", metavar="KEY=A,B", help="Put variants side by side; repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """Say what a model is made of: each stage's shape, parameters and cost."""
-    from forecast import anatomy, console
-
-    found = anatomy.describe_model(config, size, vary or [])
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
-    else:
-        console.print_anatomy(found)
-
-
-@inspect_app.command("store")
-def inspect_store(
-    store: Annotated[str, typer.Argument(help="Sequence store or forecast store.")],
-    forecast: Annotated[
-        str | None, typer.Option(help="Forecast store made from STORE, drawn beside the truth.")
-    ] = None,
-    sequence: Annotated[
-        int | None,
-        typer.Option(help="Which to draw.", show_default="0; twelve of them in the page"),
-    ] = None,
-    png: Annotated[str | None, typer.Option(help="Picture to write.")] = None,
-    gif: Annotated[str | None, typer.Option(help="Animation to write.")] = None,
-    html: Annotated[
-        str | None, typer.Option(help="Page to write: slide through time, switch layers.")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there already.")
-    ] = False,
-) -> None:
-    """Say what a sequence store or forecast store holds, and draw it."""
-    from forecast import console, inspection
-
-    if png or gif or html:
-        from forecast import page
-
-        page.draw_store(
-            page.Drawing(store, forecast, sequence, png=png, gif=gif, html=html), overwrite
-        )
-    elif forecast is not None or sequence is not None:
-        raise ConfigError("--png, --gif or --html", "none of them", "name a file to draw to")
-    console.print_facts(inspection.describe_store(store))
-    for written in filter(None, (png, gif, html)):
-        typer.echo(f"wrote {written}")
-
-
-app.command()(doctor)
+        score_tables.print_scores(scores)
 
 
 if __name__ == "__main__":

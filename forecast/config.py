@@ -28,11 +28,12 @@ class Config(BaseModel):
         augmentation: Variations of the data.
         optimisation: Optimizer and schedule.
         loading: Batches.
-        seed: Of weights, order and augmentation.
+        seed: Where the random numbers of weights, order and augmentation begin.
         ema_decay: Decay of the averaged weights that are validated and shared; 0 = none.
-        precision: Lightning's precision flag, "32-true" or "bf16-mixed".
-        accelerator: Lightning's flag.
-        devices: Lightning's flag; more than one trains with DDP.
+        precision: Of the arithmetic; bf16-mixed halves the memory of activations on GPUs that have
+            bfloat16.
+        accelerator: What to train on; auto takes the fastest that is there.
+        devices: How many of these; more than one trains with a process each (DDP).
         steps_per_epoch: Ends an epoch early, for stores too large to be seen whole; None = never.
         save_every_steps: Steps between checkpoints to resume from.
         initial: A checkpoint to start from (fine-tuning): a path, "packaged", or None.
@@ -152,6 +153,12 @@ def _place(where: str, path: str | None, keys: Sequence[str]) -> str:
 
 def _refuse_unknown(settings: dict[str, Any], path: str | None, keys: Sequence[str]) -> None:
     """Pydantic ignores unknown keys of standard dataclasses; a typing error must not pass."""
+    if strange := sorted(set(settings) - set(Config.model_fields)):
+        raise ConfigError(
+            f"keys among {', '.join(Config.model_fields)}",
+            ", ".join(strange),
+            f"correct the key in {_place(strange[0], path, keys)}",
+        )
     parts: dict[str, type[Any]] = {
         "model": ForecasterSpec,
         "detector": DetectorSpec,

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from shlex import quote
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -16,17 +14,13 @@ from rich.table import Table
 if TYPE_CHECKING:
     from data_tools.prepare import PrepareReport
     from forecast.anatomy import Anatomy, Variant
-    from forecast.breakdown import Row
-    from forecast.drift import Drift, Gain, Point
     from forecast.model.costs import Stage
     from forecast.profiling import StageTime
-    from forecast.scores import ClassScores, Scores
     from forecast.trust.checkup import Checkup
     from forecast.trust.clip import Finding
     from forecast.trust.leak import LeakReport
     from forecast.workflows import RolloutSummary
 
-MOST_LEADS = 6  # columns of a table that a terminal has room for
 MEASURES = ("parameters", "multiply-adds", "activations")
 MOST_FINDINGS = 8  # lines about one check; the rest is counted
 MOST_SKIPPED = 20  # lines about inputs left out; the rest is counted
@@ -67,13 +61,13 @@ def print_facts(facts: Mapping[str, str]) -> None:
     table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(name, value)
-    _print(table)
+    print_table(table)
 
 
 def print_anatomy(anatomy: Anatomy) -> None:
     """A network's stages; with variants, these side by side, a star where they differ."""
     print(f"{anatomy.kind} of {anatomy.source}, input {_size(anatomy.own.input)}")
-    _print(_variant_table(anatomy.variants) if anatomy.variants else _stage_table(anatomy.own))
+    print_table(_variant_table(anatomy.variants) if anatomy.variants else _stage_table(anatomy.own))
     print(anatomy.remark)
 
 
@@ -137,37 +131,22 @@ def _size(shape: Sequence[int] | None) -> str:
     return "None" if shape is None else " x ".join(map(str, shape))
 
 
-def print_prepare_report(report: PrepareReport, output: str, source: str = "") -> None:
-    """What `forecast prepare` made, what it left out and why.
-
-    Args:
-        report: What came of it.
-        output: Where the store is.
-        source: Kind of recording; labels of a user's own ``tracks`` that nobody knows get a hint.
-    """
+def print_prepare_report(report: PrepareReport, output: str) -> None:
+    """What `forecast prepare` made, what it left out and why, and what can be done about it."""
     rate = report.sequences / max(report.seconds, 1e-9)
     print(
         f"{output}: {report.sequences} sequences from {report.scenes} scenes"
         f" in {report.seconds:.1f} s ({rate:.1f} sequences/s)"
     )
     for reason, count in report.notes.items():
-        print(f"  {reason}: {count}{_label_hint(source, reason)}")
+        hint = report.hints.get(reason)
+        print(f"  {reason}: {count}" + (f"; {hint}" if hint else ""))
     if report.skipped:
         print(f"skipped {len(report.skipped)} inputs:")
     for name, reason in report.skipped[:MOST_SKIPPED]:
         print(f"  {name}: {reason}")
     if (more := len(report.skipped) - MOST_SKIPPED) > 0:
         print(f"  and {more} more")
-
-
-def _label_hint(source: str, reason: str) -> str:
-    """How agents of an unknown label are kept; blank for every other note."""
-    from data_tools.classes import is_known
-
-    label = reason.removeprefix("agents ").removesuffix(", left out")
-    if source != "tracks" or reason != f"agents {label}, left out" or is_known(source, label):
-        return ""
-    return f"; to keep them, add --map-class {quote(f'{label}=CLASS')}"
 
 
 def print_checkup(checkup: Checkup) -> None:
@@ -203,7 +182,7 @@ def _print_findings(findings: Sequence[Finding]) -> None:
 
 
 def print_rollout_summary(summary: RolloutSummary) -> None:
-    """Where the forecast is, how long it took, and how it compares with the baselines."""
+    """Where the forecast is and how long it took."""
     rate = summary.sequences / max(summary.seconds, 1e-9)
     print(
         f"{summary.sequences} sequences in {summary.seconds:.1f} s of work ({rate:.1f} per second)"
@@ -211,8 +190,6 @@ def print_rollout_summary(summary: RolloutSummary) -> None:
     print(f"forecast: {summary.output}")
     if summary.gif is not None:
         print(f"picture:  {summary.gif}")
-    if summary.scores:
-        print_comparison(summary.scores)
 
 
 def print_stage_times(stages: Sequence[StageTime]) -> None:
@@ -226,182 +203,11 @@ def print_stage_times(stages: Sequence[StageTime]) -> None:
     for one in stages:
         table.add_row(one.stage, f"{one.seconds:.3f}", f"{one.share:.1%}", str(one.calls or ""))
     table.add_row("total", f"{sum(one.seconds for one in stages):.3f}", style="bold")
-    _print(table)
+    print_table(table)
 
 
-def print_scores(scores: Scores) -> None:
-    """One forecaster: each score with its interval, a column per class."""
-    if scores.model:
-        print(f"forecast of {scores.model}")
-    print_scope(scores)
-    found = {name: one for name, one in scores.classes.items() if one.counts["cells"]}
-    table = Table(box=None, pad_edge=False)
-    table.add_column("score")
-    for name in found:
-        table.add_column(name, justify="right", no_wrap=True)
-    for score in next(iter(scores.classes.values())).interval:
-        table.add_row(_label(score), *(_with_interval(one, score) for one in found.values()))
-    for lead in range(scores.horizon):
-        cells = (_number(one.iou_by_lead[lead]) for one in found.values())
-        table.add_row(f"IoU at lead {lead + 1}", *cells)
-    _print(table)
-
-
-def print_breakdown(rows: Sequence[Row]) -> None:
-    """Errors on moving agents, a table for each question."""
-    for protocol in dict.fromkeys(row.protocol for row in rows):
-        print(f"moving agents, protocol {protocol}")
-    for question in dict.fromkeys(row.question for row in rows):
-        table = Table(box=None, pad_edge=False)
-        table.add_column(question, no_wrap=True)
-        for header in ("agents x leads", "forecast", "along", "aside", "displacement", "found"):
-            table.add_column(header, justify="right")
-        for row in rows:
-            if row.question == question:
-                metres = (_number(x, " m") for x in (row.along, row.aside, row.displacement))
-                counts = str(row.entries), str(row.forecast)
-                table.add_row(row.group, *counts, *metres, _number(row.found))
-        _print(table)
-
-
-def print_drift(drift: Drift) -> None:
-    """The curve of the first class that has truth, and its gain over each reference."""
-    print_scope(drift.scores)
-    found = [name for name, one in drift.scores.classes.items() if one.counts["cells"]]
-    for name in found[:1]:
-        curve = drift.curves[name]
-        print(f"{name}: {drift.scores.model}")
-        _print(_curve_table(curve))
-        for path, model in drift.references.items():
-            print(f"{name}: gain over {model} ({path})")
-            _print(_gain_table(path, curve))
-    if found[1:]:
-        print(f"{', '.join(found[1:])}: with --json")
-
-
-def _curve_table(curve: Sequence[Point]) -> Table:
-    headers = ["IoU", "VPQ", "VPQ moving", "agents", "drawn", "matched", "Brier"]
-    table = _titled_table("", "lead", headers)
-    for point in curve:
-        scores = (_number(score) for score in (point.iou, point.vpq, point.vpq_moving))
-        fates = (_number(share) for share in (point.drawn, point.matched, point.brier))
-        table.add_row(str(point.lead), *scores, str(point.agents), *fates)
-    return table
-
-
-def _gain_table(path: str, curve: Sequence[Point]) -> Table:
-    """The last column names the scores that are below, with ? where the interval includes 0."""
-    from forecast.drift import GAINS
-
-    table = _titled_table("", "lead", [*map(_label, GAINS), "below in"])
-    for point in curve:
-        gains = point.gains[path]
-        below = [
-            _label(score) + ("" if gain.sure else "?")
-            for score, gain in gains.items()
-            if gain.below
-        ]
-        cells = (_gain_text(gains.get(score)) for score in GAINS)
-        table.add_row(str(point.lead), *cells, ", ".join(below))
-    return table
-
-
-def _gain_text(gain: Gain | None) -> str:
-    if gain is None or gain.interval is None:
-        return "-" if gain is None else f"{gain.difference:+.3f}"
-    return f"{gain.difference:+.3f} [{gain.interval[0]:+.3f}, {gain.interval[1]:+.3f}]"
-
-
-def print_comparison(scores: Mapping[str, Scores]) -> None:
-    """Several forecasters of the same sequences: two tables per class, a line per forecaster."""
-    any_scores = next(iter(scores.values()))
-    print_scope(any_scores)
-    for name, one in any_scores.classes.items():
-        if one.counts["cells"]:
-            rows = {forecaster: every.classes[name] for forecaster, every in scores.items()}
-            _print(_summary_table(name, rows))
-            _print(_lead_table(rows, any_scores))
-
-
-def print_scope(scores: Scores) -> None:
-    """What was scored, and by which labels.
-
-    A line more where the forecast has more leads than the truth, or was made from other labels.
-    """
-    from forecast.schema import protocol_text
-
-    drawn, made_from = protocol_text(scores.protocol), protocol_text(scores.forecast_protocol)
-    scope = f"{scores.sequences} sequences from {scores.scenes} scenes, {scores.horizon} leads"
-    print(f"{scope}, protocol {drawn}" if scores.protocol else scope)
-    if (leads := scores.forecast_horizon or 0) > scores.horizon:
-        print(
-            f"{leads} leads forecast, {scores.horizon} have truth;"
-            f" prepare with --horizon {leads} to score all"
-        )
-    if scores.forecast_protocol and made_from != drawn:
-        print(f"the forecast is of a store of another protocol, {made_from}")
-
-
-def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
-    """Scores over all leads; skill is of VPQ moving, from constant turn (0) to the ceiling (1)."""
-    from forecast.scores import skill
-
-    reference, best = (
-        rows[row].vpq_moving if row in rows else None for row in ("constant-turn", "ceiling")
-    )
-    headers = ["IoU", "VPQ", "VPQ moving", "ADE moving", "skill"]
-    table = _titled_table(name, "forecaster", headers)
-    for forecaster, one in rows.items():
-        table.add_row(
-            forecaster,
-            _number(one.iou),
-            _number(one.vpq),
-            _with_interval(one, "vpq_moving"),
-            _number(one.ade_moving, " m"),
-            _number(skill(one.vpq_moving, reference, best)),
-        )
-    return table
-
-
-def _lead_table(rows: Mapping[str, ClassScores], scores: Scores) -> Table:
-    last = scores.horizon - 1
-    leads = np.unique(np.linspace(0, last, min(last + 1, MOST_LEADS)).round().astype(int)).tolist()
-    times = [
-        f"lead {lead + 1}" if scores.dt_s is None else f"+{(lead + 1) * scores.dt_s:g} s"
-        for lead in leads
-    ]
-    table = _titled_table("", "IoU at", times)
-    for forecaster, one in rows.items():
-        table.add_row(forecaster, *(_number(one.iou_by_lead[lead]) for lead in leads))
-    return table
-
-
-def _titled_table(title: str, first: str, headers: list[str]) -> Table:
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
-    table.add_column(first, no_wrap=True)
-    for header in headers:
-        table.add_column(header, justify="right", no_wrap=True)
-    return table
-
-
-def _with_interval(scores: ClassScores, name: str) -> str:
-    text = _number(getattr(scores, name))
-    interval = scores.interval[name]
-    return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"
-
-
-def _number(value: float | None, unit: str = "") -> str:
-    return "-" if value is None else f"{value:.3f}{unit}"
-
-
-def _label(score: str) -> str:
-    metres = ", m" if score.startswith(("ade", "fde")) else ""
-    quality, _, which = score.partition("_")
-    name = {"iou": "IoU"}.get(quality, quality.upper())
-    return f"{name} {which}".strip() + metres
-
-
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal."""
     # A pipe has no width of its own: tables must not be folded into it.
     console = Console()
     if not console.is_terminal:

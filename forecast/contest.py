@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from forecast.metrics import Forecast, Truth, ceiling
-from forecast.model.baselines import BASELINES, COMPONENTS, Baseline, Components
+from forecast.model.baselines import Baseline, Components
+from forecast.model.spec import BASELINES, COMPONENTS
 from forecast.rollout import StepModel, rollout
 from forecast.schema import SequenceMeta
 from forecast.scores import Accumulator, Scores

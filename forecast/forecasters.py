@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from forecast.checkpoint import Checkpoint, load_checkpoint
 from forecast.data.reader import SequenceReader
-from forecast.errors import CheckpointError, ConfigError, DataError
-from forecast.model.baselines import BASELINES, COMPONENTS, Baseline, Components
+from forecast.errors import ConfigError, DataError
+from forecast.model.baselines import Baseline, Components
 from forecast.model.detecting import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
+from forecast.model.spec import BASELINES, COMPONENTS
+from forecast.request import PACKAGED, InputMode, check_model, packaged
 from forecast.rollout import StepModel
 from forecast.types import BEVSequence, StepForecast
 
 Model = StepModel[Any, StepForecast]
-InputMode = Literal["tracked", "detected"]
-NOT_LEARNED = (*BASELINES, COMPONENTS)
-PACKAGED = "packaged"  # names the checkpoint that comes along
 
 
 def load_model(
@@ -46,24 +43,14 @@ def load_model(
         ConfigError: The model cannot read this kind of input.
         DataError: The store does not offer what the model was trained on.
     """
+    check_model(name, input_mode, mirror)
     classes = len(reader.meta.classes)
-    if mirror and (input_mode == "detected" or name in NOT_LEARNED):
-        raise ConfigError("--mirror with a learned model and tracked input", "others", "drop it")
     if name == COMPONENTS:
-        if input_mode == "tracked":
-            raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
         return Components(classes), {"model": COMPONENTS}
     for baseline in BASELINES:
         if name == baseline:
-            if input_mode == "detected":
-                raise ConfigError(
-                    f"a learned model or {COMPONENTS} for detected input",
-                    name,
-                    "use --input tracked",
-                )
             return Baseline(baseline, classes), {"model": name}
     name = name or PACKAGED
-    _refuse_unknown(name)
     checkpoint = named_checkpoint(name)
     _check_fit(checkpoint, reader)
     forecaster = checkpoint.model.to(device)
@@ -86,21 +73,6 @@ def named_checkpoint(name: str) -> Checkpoint:
         CheckpointError: It is missing or damaged.
     """
     return load_checkpoint(packaged("model.safetensors") if name == PACKAGED else name)
-
-
-def _refuse_unknown(name: str) -> None:
-    """Refuses a word that is no file, as a baseline's name that is not written rightly.
-
-    Raises:
-        CheckpointError: It is neither a baseline nor a path that is there.
-    """
-    if name == PACKAGED or name.endswith(".safetensors") or Path(name).exists():
-        return
-    raise CheckpointError(
-        f"a *.safetensors file, a run's folder, or one of {', '.join((PACKAGED, *NOT_LEARNED))}",
-        repr(name),
-        "correct --model",
-    )
 
 
 def _reading(forecaster: Forecaster, input_mode: InputMode, mirror: bool) -> Model:
@@ -127,18 +99,6 @@ class _WithLayers:
 
     def step(self, state: Any) -> tuple[Any, StepForecast]:
         return self.model.step(state)
-
-
-def packaged(name: str) -> str:
-    """Path of a file that comes with the program.
-
-    Raises:
-        DataError: This installation lacks it.
-    """
-    path = files("forecast") / "packaged" / name
-    if not (path.is_file() or path.is_dir()):
-        raise DataError(f"the packaged {name}", "none", "install bev-forecast anew")
-    return str(path)
 
 
 def choose_device(name: str) -> torch.device:

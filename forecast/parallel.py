@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,6 +30,12 @@ UNWATCHED = {
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "5s",
 }
+# Whose log is Dask's inner life; what goes wrong there reaches us as an exception.
+_LOGGERS = (
+    *("distributed", "distributed.client", "distributed.gc"),
+    *("tornado", "tornado.application", "asyncio"),
+)
+_UNHEARD = {f"{_ENVIRONMENT}.DASK_LOGGING": repr(dict.fromkeys(_LOGGERS, "critical"))}
 _THREADS = tuple(f"{_ENVIRONMENT}.{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS"))
 
 
@@ -47,7 +55,7 @@ def spread(workers: int, scheduler: str | None, threads: int = 1) -> Iterator[Sp
     if workers == 1 and scheduler is None:
         yield map
         return
-    with _client(workers, scheduler, threads) as client:
+    with _unheard(), _client(workers, scheduler, threads) as client:
 
         def on_client(
             function: Callable[[_Task], _Result], tasks: Iterable[_Task]
@@ -111,6 +119,24 @@ def in_order(results: Iterable[tuple[int, _Result]]) -> Iterator[_Result]:
 
 
 @contextmanager
+def _unheard() -> Iterator[None]:
+    """Keeps Dask's log off the terminal, unless the user wants to see everything."""
+    if os.environ.get("FORECAST_DEBUG"):
+        yield
+        return
+    import distributed  # noqa: F401 - it sets the levels when it is loaded
+
+    levels = {logger: logger.level for logger in map(logging.getLogger, _LOGGERS)}
+    try:
+        for logger in levels:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
+@contextmanager
 def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Any]:
     import dask
     import distributed
@@ -119,8 +145,9 @@ def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Any]:
     local: Any = partial(distributed.LocalCluster, threads_per_worker=1, dashboard_address=":0")
     connect: Any = distributed.Client
     if scheduler is None:
+        heard = {} if os.environ.get("FORECAST_DEBUG") else _UNHEARD
         with (
-            dask.config.set(KEEP_MEMORY | UNWATCHED | dict.fromkeys(_THREADS, threads)),
+            dask.config.set(KEEP_MEMORY | UNWATCHED | heard | dict.fromkeys(_THREADS, threads)),
             local(n_workers=workers) as cluster,
             connect(cluster) as client,
         ):

@@ -56,11 +56,17 @@ class Stage:
                 else.
         """
         plan_path, text = f"{self.root}/plan.json", json.dumps(plan, indent=1)
-        resumed = resume and self.system.exists(plan_path)
+        resumed = resume and self.interrupted
         if resumed:
             self._check(json.loads(text), plan_path)
+        elif resume and self.overwrite and is_there(self.system, self.final):
+            raise DataError(
+                "an interrupted run for --resume with --overwrite",
+                f"none beside {self.output}, which is complete",
+                "leave out --overwrite to keep it, or --resume to make it anew",
+            )
         if not (resumed and self.published):
-            self._refuse_existing()
+            self.refuse_existing()
             remove(self.system, self._marker)  # of an attempt that failed
         if resumed:
             self._sweep()
@@ -84,6 +90,19 @@ class Stage:
             if not self._records():
                 self.discard()
             raise
+
+    def refuse_existing(self) -> None:
+        """Refuses to replace what is there; callers with slow work before :meth:`begin` ask first.
+
+        Raises:
+            DataError: The output exists and is not to be replaced.
+        """
+        if self.overwrite or not is_there(self.system, self.final):
+            return
+        remedy = "choose another name or remove it"
+        if self.overwrite is not None:
+            remedy = "choose another or --overwrite"
+        raise DataError("a new output", f"{self.output}, which exists", remedy)
 
     def keep(self, index: int, record: Mapping[str, Any]) -> None:
         """Marks a unit as done; what its record speaks of must be there."""
@@ -119,7 +138,7 @@ class Stage:
         Raises:
             DataError: Meanwhile something else took it, and is not to be replaced.
         """
-        self._refuse_existing()
+        self.refuse_existing()
         self._sweep()
         write_whole(self.system, self._marker, b"{}")
         publish(self.system, f"{self.root}/store", self.final)
@@ -149,14 +168,6 @@ class Stage:
                 f"others ({', '.join(changed)}) than in {plan_path}",
                 "repeat them, or leave --resume out to start anew",
             )
-
-    def _refuse_existing(self) -> None:
-        if self.overwrite or not is_there(self.system, self.final):
-            return
-        remedy = "choose another name or remove it"
-        if self.overwrite is not None:
-            remedy = "choose another or --overwrite"
-        raise DataError("a new output", f"{self.output}, which exists", remedy)
 
     def _records(self) -> set[str]:
         """Paths of the records that are complete."""

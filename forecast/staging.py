@@ -85,6 +85,23 @@ def refuse_existing(path: str) -> None:
             raise DataError("a new path", f"{path}, which exists", "choose another or --overwrite")
 
 
+def refuse_unwritable(path: str) -> None:
+    """Refuses a place on a local disk in which nothing can be made, before long work for it.
+
+    Raises:
+        DataError: The nearest folder that is there is a file, or is not to be written to.
+    """
+    system, target = filesystem(path)
+    if not is_local(system):
+        return
+    folder = Path(target).parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        what = "which cannot be written to" if folder.is_dir() else "which is no folder"
+        raise DataError(f"to write {path}", f"{folder}, {what}", "choose another place")
+
+
 @contextmanager
 def refusing_os_errors(path: str) -> Iterator[None]:
     """Turns what the operating system says while ``path`` is written into a one-line DataError."""

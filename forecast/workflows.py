@@ -1,7 +1,4 @@
-"""What the commands do, from top to bottom: train and roll out to a store.
-
-``forecast.scoring`` follows, apart because it needs no torch.
-"""
+"""What the commands do, from top to bottom: train, roll out to a store, evaluate."""
 
 from __future__ import annotations
 
@@ -12,79 +9,43 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from forecast import __version__
+from forecast.assessment import break_down, evaluate, measure_drift
 from forecast.config import Config
 from forecast.contest import Contest
 from forecast.data.reader import SequenceReader, collate
-from forecast.errors import ConfigError, DataError
+from forecast.errors import DataError
 from forecast.evaluation import name_of
-from forecast.files import is_within
-from forecast.forecasters import (
-    NOT_LEARNED,
-    PACKAGED,
-    InputMode,
-    choose_device,
-    load_model,
-    packaged,
-)
+from forecast.forecasters import choose_device, load_model
 from forecast.model.baselines import COMPONENT_SLOTS
 from forecast.output import ForecastWriter, create_store
 from forecast.parallel import Once, Spread, spread
+from forecast.request import RolloutRequest, packaged
 from forecast.rollout import rollout, teacher_forced
 from forecast.schema import open_forecast_store, open_sequence_store
 from forecast.scores import Scores
 from forecast.stage import Stage
-from forecast.staging import refuse_existing, refusing_os_errors
+from forecast.staging import refusing_os_errors
 from forecast.types import BEVSequence, StepForecast
+
+__all__ = [
+    "RolloutRequest",
+    "RolloutSummary",
+    "break_down",
+    "evaluate",
+    "measure_drift",
+    "packaged",
+    "rollout_to_store",
+    "train",
+]
 
 Progress = Callable[[int, int], None]
 GIF_SEQUENCES = 3
 ANEW = "an unfinished run was there and is started anew; --resume would have gone on with it"
-
-
-@dataclass(frozen=True)
-class RolloutRequest:
-    """What to forecast, with what, and where to.
-
-    Attributes:
-        data: Sequence store; None = the packaged sample.
-        model: Baseline's name or checkpoint; None = the packaged checkpoint.
-        output: Forecast store to write.
-        gif: Animation to write, or None.
-        horizon: Leads.
-        input_mode: Whether the history's ids are read.
-        mirror: Whether the forecast is averaged with that of the mirrored scene.
-        teacher_forced: Whether every lead starts from the true frames before it.
-        limit: Only the first so many sequences.
-        batch_size: Sequences at a time.
-        device: "auto" or torch's name of a device.
-        overwrite: Whether existing outputs are replaced.
-        workers: Processes; 1 works in this one.
-        scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; data,
-            model and output must be within reach of all its workers.
-        resume: Whether to go on with an interrupted run of the same request.
-    """
-
-    data: str | None = None
-    model: str | None = None
-    output: str = "forecast.zarr"
-    gif: str | None = None
-    horizon: int = 6
-    input_mode: InputMode = "tracked"
-    mirror: bool = False
-    teacher_forced: bool = False
-    limit: int | None = None
-    batch_size: int = 8
-    device: str = "auto"
-    overwrite: bool = False
-    workers: int = 1
-    scheduler: str | None = None
-    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,9 +94,7 @@ def rollout_to_store(
         ForecastError: An input cannot be read or does not fit, the output cannot be written or
             would replace what is read, or the interrupted run to be resumed was another one.
     """
-    _refuse_replacing_inputs(request)
-    if request.gif is not None and not request.overwrite:
-        refuse_existing(request.gif)
+    request.check()
     opened = Once(partial(_Work, request))
     work, stage = opened.get(), Stage(request.output, request.overwrite)
     with refusing_os_errors(request.output):
@@ -161,37 +120,6 @@ def rollout_to_store(
     return RolloutSummary(request.output, request.gif, work.count, seconds, scores)
 
 
-def _refuse_replacing_inputs(request: RolloutRequest) -> None:
-    """Refuses outputs in whose place, or in whose stage, lies what is read, --overwrite or not.
-
-    Nothing is written into the data either; a run's folder, though, may well get its forecasts.
-
-    Raises:
-        ConfigError: An output is one of the inputs, holds one, or lies in the data.
-    """
-    data = request.data or packaged("sample.zarr")
-    kept = [data]
-    model = request.model or PACKAGED
-    if model not in (PACKAGED, *NOT_LEARNED):
-        weights = Path(model)
-        weights = weights / "model.safetensors" if weights.is_dir() else weights
-        kept += [str(weights), str(weights.with_suffix(".json"))]
-    stage = f"{request.output.rstrip('/')}.partial"
-    written = [("--output", request.output), ("--output", stage)]
-    if request.gif is not None:
-        written.append(("--gif", request.gif))
-        if is_within(request.output, request.gif):
-            raise ConfigError("a --gif beside --output", request.gif, "choose another")
-    for option, path in written:
-        for held in kept:
-            if is_within(held, path) or (held == data and is_within(path, data)):
-                raise ConfigError(
-                    f"{option} apart from what is read",
-                    f"{path}, where {held} is",
-                    "choose another place; --overwrite does not replace it",
-                )
-
-
 def _crew(request: RolloutRequest, batches: int) -> AbstractContextManager[Spread]:
     """The processes; what this one may use of the machine is divided among local ones."""
     workers = max(min(request.workers, batches), 1)
@@ -215,12 +143,6 @@ class _Work:
 
     def __init__(self, request: RolloutRequest) -> None:
         self.request = request
-        if request.teacher_forced and request.input_mode == "detected":
-            raise ConfigError(
-                "tracked input for --teacher-forced, so that ids persist from lead to lead",
-                "detected input",
-                "leave one of them out",
-            )
         self.reader = SequenceReader(request.data or packaged("sample.zarr"))
         self.device = choose_device(request.device)
         self.model, self.about = load_model(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -14,12 +13,9 @@ from forecast.model import se2
 from forecast.model.agents import Agents, last_change, last_twist, observe
 from forecast.model.components import link_components
 from forecast.model.painter import paint
+from forecast.model.spec import BaselineName
 from forecast.types import BEVSequence, StepForecast
 
-BaselineName = Literal["persistence", "constant-velocity", "constant-turn", "constant-acceleration"]
-BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
-# For rasters without ids.
-COMPONENTS = "components-cv"
 COMPONENT_SLOTS = 1024
 
 

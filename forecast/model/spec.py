@@ -11,6 +11,9 @@ BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 BackendName = Literal["auto", "torch", "native", "mmcv"]
 AttentionName = Literal["deformable", "dense"]
 MaskHeadName = Literal["dot", "fpn"]
+BaselineName = Literal["persistence", "constant-velocity", "constant-turn", "constant-acceleration"]
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
+COMPONENTS = "components-cv"  # for rasters without ids
 
 
 @dataclass(frozen=True)

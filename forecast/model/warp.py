@@ -1,4 +1,4 @@
-"""Moves rasters and feature pyramids from frame to frame, exactly, in metres.
+"""Moves feature pyramids with the agents from frame to frame, exactly, in metres.
 
 Kornia does the sampling; what is here is the geometry: pixel coordinates of a grid whose cells
 need not be square in number, at any level of a pyramid.
@@ -44,25 +44,6 @@ def sample_at(
     x = (source[..., 0] - grid.x_min_m) / (grid.x_max_m - grid.x_min_m) * width - 0.5
     y = (source[..., 1] - grid.y_min_m) / (grid.y_max_m - grid.y_min_m) * height - 0.5
     return remap(features, x, y, mode=mode, padding_mode="zeros", align_corners=True)
-
-
-def warp_by_pose(
-    features: Float[Tensor, "b c h w"],
-    pose: Float[Tensor, "b 3"],
-    grid: BEVGrid,
-    mode: str = "bilinear",
-) -> Float[Tensor, "b c h w"]:
-    """A frame seen from elsewhere.
-
-    Args:
-        features: Features in the old frame.
-        pose: The old frame's pose in the new one (so static content moves by it).
-        grid: The grid of both frames.
-        mode: "bilinear", or "nearest" for labels.
-    """
-    centres = cell_centres(tuple(features.shape[-2:]), grid, features)  # type: ignore[arg-type]
-    source = se2.unapply(pose[:, None, None], centres[None].expand(len(pose), -1, -1, -1))
-    return sample_at(features, source, grid, mode)
 
 
 def warp_by_agents(

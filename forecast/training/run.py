@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -12,23 +13,22 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from rich.console import Console
 from torch import Tensor
 
 from forecast.checkpoint import save_checkpoint
-from forecast.config import Config, refuse_detector
+from forecast.config import Config
 from forecast.data.module import SequenceData
-from forecast.data.reader import SequenceReader
-from forecast.errors import CheckpointError, ConfigError, DataError, TrainingError
+from forecast.errors import CheckpointError, ConfigError, TrainingError
 from forecast.forecasters import named_checkpoint
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
-from forecast.schema import protocol_text
+from forecast.training.checks import RESUME_FILE, check_run
 from forecast.training.module import LOG_EVERY_STEPS, ForecastTraining
 from forecast.training.state import KeepState, Recount, SameSettings, StateFile
 from forecast.training.watch import Watch
 from forecast.weights import load_backbone
 
-RESUME_FILE = "last.ckpt"
 # What Lightning tells its programmers, not our users.
 LIGHTNING_ADVICE = (
     ".*does not have many workers",
@@ -66,9 +66,9 @@ def run_training(
         TrainingError: The loss or its gradient became non-finite. What was learned before is
             written as if training had ended there.
     """
-    refuse_detector(config)
-    folder = _local_folder(output)
-    state = _state_file(folder, resume)
+    check_run(config, data, val, output, resume)
+    folder = Path(output)
+    state = folder / RESUME_FILE if resume and (folder / RESUME_FILE).is_file() else None
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
@@ -80,7 +80,6 @@ def run_training(
         config.seed,
         raster_frames=max(stage.past(config.model.history) for stage in config.curriculum),
     )
-    _check_stores(batches, config)
     training = ForecastTraining(
         _model(config, batches),
         config.curriculum,
@@ -131,8 +130,6 @@ def _model(config: Config, batches: SequenceData) -> Forecaster:
     inputs = Inputs(first.meta.classes, _map_layers(batches), first.bev_channels)
     if config.initial is None:
         return _untrained(config, inputs)
-    if config.backbone_weights is not None:
-        raise ConfigError("initial or backbone_weights", "both", "leave one of them out")
     named = config.initial
     model = named_checkpoint(named).model
     if not inputs.map_layers:  # a map that nobody has is empty
@@ -167,9 +164,29 @@ def _untrained(config: Config, inputs: Inputs) -> Forecaster:
 
 
 class _ProgressBar(RichProgressBar):
-    """Without the loggers' version, which is no number."""
+    """On stderr, with epochs counted from 1; where that is no terminal, a line for each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__(console_kwargs={"stderr": True})
+        if not Console(stderr=True).is_terminal:
+            self.disable()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self.is_disabled and trainer.is_global_zero:
+            found = self.get_metrics(trainer, pl_module).items()
+            metrics = ", ".join(f"{name} {float(value):.3g}" for name, value in found)
+            print(f"{self._epoch(trainer.current_epoch)}: {metrics}", file=sys.stderr)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        # Both bars begin at the same column.
+        return self._epoch(current_epoch).ljust(len(self.validation_description))
+
+    def _epoch(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1} of {self.trainer.max_epochs}"
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
+        """Without the loggers' version, which is no number."""
         metrics: dict[str, Any] = super().get_metrics(trainer, module)
         return {name: value for name, value in metrics.items() if name != "v_num"}
 
@@ -248,84 +265,6 @@ def _steps_per_epoch(batches: SequenceData, config: Config) -> int:
     return min(steps, config.steps_per_epoch or steps)
 
 
-def _local_folder(output: str) -> Path:
-    if "://" in output:
-        raise ConfigError(
-            "a folder on a local disk for --output", output, "train there, then copy the folder"
-        )
-    folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError("a folder for --output", f"the file {folder}", "choose another name")
-    return folder
-
-
-def _state_file(folder: Path, resume: bool) -> str | None:
-    state = folder / RESUME_FILE
-    if resume:
-        return str(state) if state.is_file() else None
-    if state.exists() or (folder / "model.safetensors").exists():
-        raise ConfigError(
-            "a new folder for --output",
-            f"{folder}, which holds a run",
-            "add --resume to go on with it, or choose another folder",
-        )
-    return None
-
-
-def _check_stores(batches: SequenceData, config: Config) -> None:
-    if not config.model.memory and any(stage.detected for stage in config.curriculum):
-        raise ConfigError(
-            "model.memory: true where stages hide the ids",
-            "model.memory: false and a stage with detected above 0",
-            "set model.memory: true, or detected: 0 in the curriculum",
-        )
-    if config.curriculum[-1].interval != 1:
-        raise ConfigError(
-            "a last stage with interval 1, whose step is the store's",
-            f"interval {config.curriculum[-1].interval}",
-            "end the curriculum with a stage of interval 1",
-        )
-    readers = (*batches.train, *([batches.val] if batches.val is not None else []))
-    for reader in readers:
-        history = config.model.history
-        # Beyond the store's present; an interval moves a stage's own present further on.
-        longest = max(stage.frames(history) for stage in config.curriculum) - history
-        if reader.meta.history != config.model.history or reader.meta.horizon < longest:
-            raise DataError(
-                f"history {config.model.history} and a horizon of at least {longest}",
-                f"{reader.meta.history} and {reader.meta.horizon} in {reader.path}",
-                "prepare the store anew, or change model.history or the curriculum's horizons and"
-                " intervals",
-            )
-        if not {"track_state", "track_class"} <= set(reader.variables):
-            raise DataError(
-                "a store with track_state and track_class to learn motion from",
-                f"{', '.join(reader.variables)} in {reader.path}",
-                "prepare it from a source with tracks",
-            )
-    for reader in batches.train:
-        if not len(reader):
-            raise DataError("at least one sequence", f"none in {reader.path}", "prepare more data")
-    for reader in readers:
-        _check_alike(readers[0], _map_layers(batches), reader)
-
-
 def _map_layers(batches: SequenceData) -> tuple[str, ...]:
     """Those of the training stores that have a map."""
     return next((reader.map_layers for reader in batches.train if reader.map_layers), ())
-
-
-def _check_alike(first: SequenceReader, layers: tuple[str, ...], other: SequenceReader) -> None:
-    for what, wanted, found in (
-        ("classes", first.meta.classes, other.meta.classes),
-        ("map layers (or no map)", layers, other.map_layers or layers),
-        ("bev channels", first.bev_channels, other.bev_channels),
-        ("dt_s", first.meta.dt_s, other.meta.dt_s),
-        ("protocol", protocol_text(first.meta.protocol), protocol_text(other.meta.protocol)),
-    ):
-        if wanted != found:
-            raise DataError(
-                f"{what} {wanted or 'none'} in all stores",
-                f"{found or 'none'} in {other.path}",
-                "prepare them with the same options",
-            )

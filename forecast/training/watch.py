@@ -49,7 +49,7 @@ class Watch(pl.Callback):
         epoch, index = divmod(step, int(trainer.num_training_batches))
         return TrainingError(
             f"a finite {what}",
-            f"{float(value)} at step {step} (epoch {epoch}),"
+            f"{float(value)} at step {step} (epoch {epoch + 1} of {trainer.max_epochs}),"
             f" {name_batch(self.batches, epoch, index)}",
             "lower optimisation.learning_rate, or look for what is extreme in these sequences"
             " (`forecast doctor STORE`); what was learned before is kept in --output",

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from forecast.data.reader import SequenceReader, collate
 from forecast.errors import ConfigError
-from forecast.forecasters import InputMode, Model, choose_device, load_model, packaged
+from forecast.forecasters import Model, choose_device, load_model
+from forecast.request import InputMode, packaged
 from forecast.rollout import rollout
 from forecast.trust.clip import Finding
 from forecast.types import BEVSequence, StepForecast

@@ -8,7 +8,7 @@ import torch
 
 from data_tools import warp
 from forecast.grid import BEVGrid
-from forecast.model.warp import warp_by_pose
+from tests.warps import seen_from
 
 GRID = BEVGrid(-8.0, 24.0, -6.0, 10.0, 1.0)  # 16 x 32, neither square nor centred
 POSES = [(0.0, 0.0, 0.0), (1.3, -0.7, 0.4), (-5.2, 3.1, -2.2), (0.3, 0.2, np.pi / 2), (99, 0, 0)]
@@ -23,7 +23,7 @@ def test_labels_and_channels_are_moved_as_by_the_models_warp(pose):
         (labels[None], warp.nearest, "nearest"),
         (channels, warp.bilinear, "bilinear"),
     ):
-        there = warp_by_pose(
+        there = seen_from(
             torch.from_numpy(raster.astype(np.float64))[None],
             torch.tensor([pose], dtype=torch.float64),
             GRID,

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from forecast.grid import BEVGrid
 from forecast.model import se2
-from forecast.model.warp import cell_centres, sample_at, warp_by_agents, warp_by_pose
+from forecast.model.warp import cell_centres, sample_at, warp_by_agents
+from tests.warps import seen_from
 
 WIDE = BEVGrid(-8.0, 24.0, -6.0, 10.0, 1.0)  # 16 x 32, neither square nor centred
 
@@ -15,7 +16,7 @@ WIDE = BEVGrid(-8.0, 24.0, -6.0, 10.0, 1.0)  # 16 x 32, neither square nor centr
 @given(st.integers(-5, 5), st.integers(-5, 5))
 def test_a_shift_by_whole_cells_moves_every_label_exactly(dx: int, dy: int) -> None:
     labels = torch.randint(1, 99, (1, 1, *WIDE.shape)).float()
-    moved = warp_by_pose(labels, torch.tensor([[dx, dy, 0.0]]), WIDE, mode="nearest")
+    moved = seen_from(labels, torch.tensor([[dx, dy, 0.0]]), WIDE, mode="nearest")
     for row in range(16):
         for column in range(32):
             source = row - dy, column - dx
@@ -28,7 +29,7 @@ def test_a_quarter_turn_on_a_grid_that_is_not_square() -> None:
     grid = BEVGrid(-12.0, 12.0, -8.0, 8.0, 1.0)
     image = torch.zeros(1, 1, *grid.shape)
     image[0, 0, 8 + 2, 12 + 5] = 1.0  # centre x = 5.5, y = 2.5
-    turned = warp_by_pose(image, torch.tensor([[0.0, 0.0, math.pi / 2]]), grid)
+    turned = seen_from(image, torch.tensor([[0.0, 0.0, math.pi / 2]]), grid)
     assert turned[0, 0, 8 + 5, 12 - 3] == pytest.approx(1.0, abs=1e-4)  # x = -2.5, y = 5.5
     assert turned.sum() == pytest.approx(1.0, abs=1e-3)
 
@@ -38,7 +39,7 @@ def test_a_warp_agrees_with_an_analytic_field_on_every_level(stride: int) -> Non
     pose = torch.tensor([[1.3, -0.7, 0.4]], dtype=torch.float64)
     centres = cell_centres((16 // stride, 32 // stride), WIDE, pose)
     field = (2 * centres[..., 0] - 3 * centres[..., 1])[None, None]  # linear: bilinear is exact
-    warped = warp_by_pose(field, pose, WIDE)
+    warped = seen_from(field, pose, WIDE)
     source = se2.unapply(pose[:, None, None], centres[None])
     expected = 2 * source[..., 0] - 3 * source[..., 1]
     inside = (

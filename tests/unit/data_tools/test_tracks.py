@@ -196,7 +196,7 @@ def test_the_report_says_how_agents_of_an_unknown_label_are_kept(tmp_path, capsy
     kinds = [drive("a", kind="my cat", y=4.0), drive("b", kind="pedestrian", y=8.0)]
     table, output = written(tmp_path, drive(), *kinds), str(tmp_path / "out.zarr")
     options = PrepareOptions(classes=("vehicle",), history=3, horizon=6, workers=1)
-    print_prepare_report(prepare("tracks", [table], output, options), output, "tracks")
+    print_prepare_report(prepare("tracks", [table], output, options), output)
     lines = capsys.readouterr().out.splitlines()
     hint = "; to keep them, add --map-class 'my cat=CLASS'"
     assert f"  agents my cat, left out: 1{hint}" in lines

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forecast.console import print_drift
 from forecast.drift import Fate, count_fates, measure_drift
 from forecast.metrics import Forecast, Truth
 from forecast.output import ForecastWriter, create_store
 from forecast.schema import open_sequence_store
+from forecast.score_tables import print_drift
 from forecast.types import StepForecast
 from tests.support import Mover, forecast_store, perfect_steps, sequence_store
 

@@ -16,7 +16,7 @@ from forecast.data.reader import SequenceReader
 from forecast.data.settings import Loading
 from forecast.errors import DataError
 from forecast.identity import StoreIdentity, unchanged
-from forecast.scoring import break_down, evaluate
+from forecast.assessment import break_down, evaluate
 from forecast.training.run import run_training
 from tests.support import Mover, forecast_store, sequence_store
 from tests.unit.forecast.test_training import QUICK

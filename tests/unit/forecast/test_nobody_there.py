@@ -13,7 +13,7 @@ from forecast.checkpoint import load_checkpoint
 from forecast.config import Config
 from forecast.data.settings import Augmentation, Loading
 from forecast.grid import BEVGrid
-from forecast.scoring import break_down, evaluate
+from forecast.assessment import break_down, evaluate
 from forecast.training.run import run_training
 from forecast.training.settings import Optimisation, Stage, TrackRules
 from forecast.workflows import RolloutRequest, rollout_to_store

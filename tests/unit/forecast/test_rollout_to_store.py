@@ -13,7 +13,7 @@ import torch
 from forecast.checkpoint import save_checkpoint
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.evaluation import score_stores
-from forecast.forecasters import NOT_LEARNED, PACKAGED
+from forecast.request import NOT_LEARNED, PACKAGED
 from forecast.schema import open_forecast_store
 from forecast.workflows import ANEW, RolloutRequest, rollout_to_store
 from tests.sequences import forecaster

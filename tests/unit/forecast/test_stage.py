@@ -218,3 +218,11 @@ def test_what_a_killed_worker_left_unfinished_is_not_published(tmp_path: Path) -
     (Path(stage.root) / "store/c.0.0.0.1a2b.partial").write_bytes(b"half a chu")
     stage.publish()
     assert content(tmp_path / "o.zarr") == {"zarr.json": b"new"}
+
+
+def test_a_complete_output_is_not_overwritten_where_nothing_can_be_resumed(tmp_path: Path) -> None:
+    output = tmp_path / "o.zarr"
+    output.mkdir()
+    with pytest.raises(DataError, match=r"none beside .*, which is complete; leave out"):
+        Stage(str(output), overwrite=True).begin(PLAN, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]

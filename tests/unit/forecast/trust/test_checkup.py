@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from forecast import cli, cli_doctor
 from forecast.errors import DataError
-from forecast.forecasters import packaged
+from forecast.request import packaged
 from forecast.schema import SequenceMeta, open_sequence_store
 from forecast.trust import places
 from forecast.trust.checkup import CHECKS, MAP_CHECK, OVERLAP_CHECK, Checkup, examine_store

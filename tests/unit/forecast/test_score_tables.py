@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from forecast.console import print_comparison, print_scores
+from forecast.breakdown import Row
 from forecast.evaluation import read_truths
 from forecast.metrics import Forecast, ceiling
 from forecast.schema import SequenceMeta
+from forecast.score_tables import print_breakdown, print_comparison, print_scores
 from forecast.scores import Accumulator, Scores
 from tests.support import GRID, Mover, sequence_dataset
 
@@ -65,3 +66,22 @@ def test_a_score_that_is_undefined_is_a_dash(
     vehicle = replace(scores.classes["vehicle"], ade=None)
     print_scores(replace(scores, classes={**scores.classes, "vehicle": vehicle}))
     assert re.search(r"ADE, m +-", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("column", ["skill", "ceiling", "VPQ moving, ADE moving", "[low, high]"])
+def test_columns_that_do_not_explain_themselves_are_explained_below_the_comparison(
+    column: str, compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_comparison(compared)
+    *_, below = capsys.readouterr().out.partition("IoU at")
+    assert f"\n{column}: " in below
+
+
+def test_the_columns_of_a_breakdown_are_explained_once(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [Row(name, "a", 3, 2, 0.5, 0.1, 0.6, 0.5, "exact") for name in ("lead", "speed")]
+    print_breakdown(rows)
+    out = capsys.readouterr().out
+    assert out.count("along, aside: ") == 1
+    assert "found: share of masks" in out
+    print_breakdown([])
+    assert not capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What `forecast evaluate` does, without torch: scores, errors by group, and drift."""
+"""What `forecast evaluate` does; none of it needs torch, which takes long to load."""
 
 from __future__ import annotations
 

@@ -1,0 +1,157 @@
+"""What a rollout is asked for, and what is wrong with that before anything slow is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from forecast.errors import CheckpointError, ConfigError, DataError
+from forecast.files import is_within
+from forecast.model.spec import BASELINES, COMPONENTS
+from forecast.schema import open_sequence_store
+from forecast.stage import Stage
+from forecast.staging import refuse_existing, refuse_unwritable
+
+InputMode = Literal["tracked", "detected"]
+NOT_LEARNED = (*BASELINES, COMPONENTS)
+PACKAGED = "packaged"  # names the checkpoint that comes along
+
+
+@dataclass(frozen=True)
+class RolloutRequest:
+    """What to forecast, with what, and where to.
+
+    Attributes:
+        data: Sequence store; None = the packaged sample.
+        model: Baseline's name or checkpoint; None = the packaged checkpoint.
+        output: Forecast store to write.
+        gif: Animation to write, or None.
+        horizon: Leads.
+        input_mode: Whether the history's ids are read.
+        mirror: Whether the forecast is averaged with that of the mirrored scene.
+        teacher_forced: Whether every lead starts from the true frames before it.
+        limit: Only the first so many sequences.
+        batch_size: Sequences at a time.
+        device: "auto" or torch's name of a device.
+        overwrite: Whether existing outputs are replaced.
+        workers: Processes; 1 works in this one.
+        scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; data,
+            model and output must be within reach of all its workers.
+        resume: Whether to go on with an interrupted run of the same request.
+    """
+
+    data: str | None = None
+    model: str | None = None
+    output: str = "forecast.zarr"
+    gif: str | None = None
+    horizon: int = 6
+    input_mode: InputMode = "tracked"
+    mirror: bool = False
+    teacher_forced: bool = False
+    limit: int | None = None
+    batch_size: int = 8
+    device: str = "auto"
+    overwrite: bool = False
+    workers: int = 1
+    scheduler: str | None = None
+    resume: bool = False
+
+    def check(self) -> None:
+        """Refuses what needs no model to be found wrong: quick, and without torch.
+
+        Raises:
+            ForecastError: Options exclude each other, the data or the model are not there, or an
+                output would replace something or cannot be written.
+        """
+        _refuse_replacing_inputs(self)
+        if self.gif is not None and not self.gif.lower().endswith(".gif"):
+            raise ConfigError("a --gif that ends in .gif", self.gif, "rename it, or '' for none")
+        if self.teacher_forced and self.input_mode == "detected":
+            raise ConfigError(
+                "tracked input for --teacher-forced, so that ids persist from lead to lead",
+                "detected input",
+                "leave one of them out",
+            )
+        check_model(self.model, self.input_mode, self.mirror)
+        if not self.resume:
+            Stage(self.output, self.overwrite).refuse_existing()
+        if self.gif is not None and not self.overwrite:
+            refuse_existing(self.gif)
+        for path in filter(None, (self.output, self.gif)):
+            refuse_unwritable(path)
+        open_sequence_store(self.data or packaged("sample.zarr"))
+
+
+def check_model(name: str | None, input_mode: InputMode = "tracked", mirror: bool = False) -> None:
+    """Refuses a model that is not there, or cannot read this kind of input.
+
+    Args:
+        name: Baseline's name or checkpoint; None = the packaged checkpoint.
+        input_mode: Whether the history's ids are read.
+        mirror: Whether the forecast is averaged with that of the mirrored scene.
+
+    Raises:
+        CheckpointError: It is neither a baseline nor a path that is there.
+        ConfigError: It cannot be asked for this.
+    """
+    if mirror and (input_mode == "detected" or name in NOT_LEARNED):
+        raise ConfigError("--mirror with a learned model and tracked input", "others", "drop it")
+    if name == COMPONENTS and input_mode == "tracked":
+        raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
+    if name in BASELINES and input_mode == "detected":
+        wanted = f"a learned model or {COMPONENTS} for detected input"
+        raise ConfigError(wanted, str(name), "use --input tracked")
+    if not (name in (None, PACKAGED, *NOT_LEARNED) or is_checkpoint(str(name))):
+        known = ", ".join((PACKAGED, *NOT_LEARNED))
+        wanted = f"a *.safetensors file, a run's folder, or one of {known}"
+        raise CheckpointError(wanted, repr(name), "correct --model")
+
+
+def is_checkpoint(path: str) -> bool:
+    """Whether there is a file at a path, or a run's folder with weights in it."""
+    return Path(path).is_file() or (Path(path) / "model.safetensors").is_file()
+
+
+def _refuse_replacing_inputs(request: RolloutRequest) -> None:
+    """Refuses outputs in whose place, or in whose stage, lies what is read, --overwrite or not.
+
+    Nothing is written into the data either; a run's folder, though, may well get its forecasts.
+
+    Raises:
+        ConfigError: An output is one of the inputs, holds one, or lies in the data.
+    """
+    data = request.data or packaged("sample.zarr")
+    kept = [data]
+    model = request.model or PACKAGED
+    if model not in (PACKAGED, *NOT_LEARNED):
+        weights = Path(model)
+        weights = weights / "model.safetensors" if weights.is_dir() else weights
+        kept += [str(weights), str(weights.with_suffix(".json"))]
+    stage = f"{request.output.rstrip('/')}.partial"
+    written = [("--output", request.output), ("--output", stage)]
+    if request.gif is not None:
+        written.append(("--gif", request.gif))
+        if is_within(request.output, request.gif):
+            raise ConfigError("a --gif beside --output", request.gif, "choose another")
+    for option, path in written:
+        for held in kept:
+            if is_within(held, path) or (held == data and is_within(path, data)):
+                raise ConfigError(
+                    f"{option} apart from what is read",
+                    f"{path}, where {held} is",
+                    "choose another place; --overwrite does not replace it",
+                )
+
+
+def packaged(name: str) -> str:
+    """Path of a file that comes with the program.
+
+    Raises:
+        DataError: This installation lacks it.
+    """
+    path = files("forecast") / "packaged" / name
+    if not (path.is_file() or path.is_dir()):
+        raise DataError(f"the packaged {name}", "none", "install bev-forecast anew")
+    return str(path)

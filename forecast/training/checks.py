@@ -1,0 +1,152 @@
+"""What is wrong with a training run before anything slow is loaded: settings, folder, stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from forecast.config import Config, refuse_detector
+from forecast.errors import CheckpointError, ConfigError, DataError
+from forecast.request import PACKAGED, is_checkpoint
+from forecast.schema import SequenceMeta, open_sequence_store, protocol_text
+
+RESUME_FILE = "last.ckpt"
+
+
+def check_run(
+    config: Config, data: Sequence[str], val: str | None, output: str, resume: bool
+) -> None:
+    """Refuses what needs no network to be found wrong: quick, and without torch.
+
+    Args:
+        config: What to train and how.
+        data: Training sequence stores.
+        val: Validation sequence store, or None.
+        output: The run's folder.
+        resume: Whether to go on with what is there.
+
+    Raises:
+        ConfigError: The folder is a URL, or holds a run already and ``resume`` is off, or there is
+            no training for what is configured.
+        CheckpointError: What to start from is not there.
+        DataError: A store is unreadable or does not fit.
+    """
+    refuse_detector(config)
+    _check_folder(output, resume)
+    _check_curriculum(config)
+    _check_start(config)
+    train = [_Facts.of(path) for path in data]
+    every = train if val is None else [*train, _Facts.of(val)]
+    for store in every:
+        _check_fit(store, config)
+    for store in train:
+        if not store.sequences:
+            raise DataError("at least one sequence", f"none in {store.path}", "prepare more data")
+    layers = next((store.map_layers for store in train if store.map_layers), ())
+    for store in every:
+        _check_alike(every[0], layers, store)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a sequence store says of itself."""
+
+    path: str
+    meta: SequenceMeta
+    sequences: int
+    variables: frozenset[str]
+    map_layers: tuple[str, ...]
+    bev_channels: int
+
+    @classmethod
+    def of(cls, path: str) -> _Facts:
+        dataset, meta = open_sequence_store(path)
+        return cls(
+            path,
+            meta,
+            int(dataset.sizes["sequence"]),
+            frozenset(map(str, dataset.variables)),
+            meta.map_layers if "map" in dataset else (),
+            int(dataset.sizes.get("channel", 0)),
+        )
+
+
+def _check_folder(output: str, resume: bool) -> None:
+    if "://" in output:
+        raise ConfigError(
+            "a folder on a local disk for --output", output, "train there, then copy the folder"
+        )
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError("a folder for --output", f"the file {folder}", "choose another name")
+    if not resume and any((folder / name).exists() for name in (RESUME_FILE, "model.safetensors")):
+        raise ConfigError(
+            "a new folder for --output",
+            f"{folder}, which holds a run",
+            "add --resume to go on with it, or choose another folder",
+        )
+
+
+def _check_curriculum(config: Config) -> None:
+    if not config.model.memory and any(stage.detected for stage in config.curriculum):
+        raise ConfigError(
+            "model.memory: true where stages hide the ids",
+            "model.memory: false and a stage with detected above 0",
+            "set model.memory: true, or detected: 0 in the curriculum",
+        )
+    if config.curriculum[-1].interval != 1:
+        raise ConfigError(
+            "a last stage with interval 1, whose step is the store's",
+            f"interval {config.curriculum[-1].interval}",
+            "end the curriculum with a stage of interval 1",
+        )
+
+
+def _check_start(config: Config) -> None:
+    """What the weights begin as is there, as far as its path tells."""
+    if config.initial is not None and config.backbone_weights is not None:
+        raise ConfigError("initial or backbone_weights", "both", "leave one of them out")
+    if config.initial not in (None, PACKAGED) and not is_checkpoint(str(config.initial)):
+        raise CheckpointError(
+            f"a *.safetensors file, a run's folder or {PACKAGED} for `initial`",
+            repr(config.initial),
+            "correct it",
+        )
+
+
+def _check_fit(store: _Facts, config: Config) -> None:
+    """The store has the frames and tracks that the curriculum learns from."""
+    history, meta = config.model.history, store.meta
+    # Beyond the store's present; an interval moves a stage's own present further on.
+    longest = max(stage.frames(history) for stage in config.curriculum) - history
+    if meta.history != history or meta.horizon < longest:
+        raise DataError(
+            f"history {history} and a horizon of at least {longest}",
+            f"{meta.history} and {meta.horizon} in {store.path}",
+            "prepare the store anew, or change model.history or the curriculum's horizons and"
+            " intervals",
+        )
+    if not {"track_state", "track_class"} <= store.variables:
+        raise DataError(
+            "a store with track_state and track_class to learn motion from",
+            f"{', '.join(sorted(store.variables))} in {store.path}",
+            "prepare it from a source with tracks",
+        )
+
+
+def _check_alike(first: _Facts, layers: tuple[str, ...], other: _Facts) -> None:
+    """Two stores show the same; one of them may have no map."""
+    for what, wanted, found in (
+        ("classes", first.meta.classes, other.meta.classes),
+        ("map layers (or no map)", layers, other.map_layers or layers),
+        ("bev channels", first.bev_channels, other.bev_channels),
+        ("dt_s", first.meta.dt_s, other.meta.dt_s),
+        ("protocol", protocol_text(first.meta.protocol), protocol_text(other.meta.protocol)),
+    ):
+        if wanted != found:
+            raise DataError(
+                f"{what} {wanted or 'none'} in all stores",
+                f"{found or 'none'} in {other.path}",
+                "prepare them with the same options",
+            )

@@ -1,0 +1,39 @@
+"""`forecast evaluate` on bad input: one line and exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.refusals import Refused
+from tests.support import Mover, forecast_store, sequence_store
+
+
+def test_evaluate_refuses_a_sequence_store_as_a_forecast(refused: Refused, store: Path) -> None:
+    assert "bev-forecast/1" in refused("evaluate", str(store), "--data", str(store))
+
+
+def test_evaluate_refuses_a_missing_forecast(refused: Refused, store: Path) -> None:
+    assert "none.zarr" in refused("evaluate", "none.zarr", "--data", str(store))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--by", "lead", "--drift"), ("--against", "b.zarr"), ("--by", "lead", "--against", "b.zarr")],
+)
+def test_evaluate_refuses_questions_that_exclude_each_other(
+    arguments: tuple[str, ...], refused: Refused
+) -> None:
+    assert "--drift" in refused("evaluate", "a.zarr", "--data", "d.zarr", *arguments)
+
+
+def test_evaluate_refuses_to_compare_forecasts_of_others(
+    refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    others = sequence_store(tmp_path / "others.zarr", [[Mover(0, 0)]], first=7)
+    ours, theirs = (
+        forecast_store(tmp_path / f"{n}.zarr", s) for n, s in ((1, str(store)), (2, others))
+    )
+    line = refused("evaluate", ours, "--data", str(store), "--drift", "--against", theirs)
+    assert f"others in {theirs}" in line

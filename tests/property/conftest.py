@@ -1,0 +1,12 @@
+"""Each kind of model in turn."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rollouts import MODELS, Model
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> Model:
+    return MODELS[request.param]()
