@@ -12,11 +12,11 @@ import fsspec
 import pytest
 import xarray as xr
 
+from forecast.assessment import break_down, evaluate
 from forecast.data.reader import SequenceReader
 from forecast.data.settings import Loading
 from forecast.errors import DataError
 from forecast.identity import StoreIdentity, unchanged
-from forecast.assessment import break_down, evaluate
 from forecast.training.run import run_training
 from tests.support import Mover, forecast_store, sequence_store
 from tests.unit.forecast.test_training import QUICK

@@ -9,11 +9,11 @@ from typing import Literal
 import pytest
 
 from data_tools.prepare import PrepareOptions, prepare
+from forecast.assessment import break_down, evaluate
 from forecast.checkpoint import load_checkpoint
 from forecast.config import Config
 from forecast.data.settings import Augmentation, Loading
 from forecast.grid import BEVGrid
-from forecast.assessment import break_down, evaluate
 from forecast.training.run import run_training
 from forecast.training.settings import Optimisation, Stage, TrackRules
 from forecast.workflows import RolloutRequest, rollout_to_store
