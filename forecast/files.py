@@ -51,11 +51,20 @@ def make_folder(system: Any, path: str) -> None:
     Raises:
         DataError: There is no such bucket.
     """
-    if not BUCKETS & _protocols(system):
+    if BUCKETS & _protocols(system):
+        refuse_missing_bucket(system, path)
+    else:
         system.makedirs(path, exist_ok=True)
-        return
+
+
+def refuse_missing_bucket(system: Any, path: str) -> None:
+    """Refuses a path in a bucket that is not there; other filesystems have none.
+
+    Raises:
+        DataError: There is no such bucket.
+    """
     bucket = path.split("/")[0]
-    if not system.exists(bucket):
+    if BUCKETS & _protocols(system) and not system.exists(bucket):
         raise DataError(
             "a bucket that is there to write to",
             f"{bucket}, which is not, or not for these credentials",

@@ -35,7 +35,6 @@ _LOGGERS = (
     *("distributed", "distributed.client", "distributed.gc"),
     *("tornado", "tornado.application", "asyncio"),
 )
-_UNHEARD = {f"{_ENVIRONMENT}.DASK_LOGGING": repr(dict.fromkeys(_LOGGERS, "critical"))}
 _THREADS = tuple(f"{_ENVIRONMENT}.{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS"))
 
 
@@ -127,11 +126,16 @@ def _unheard() -> Iterator[None]:
     import distributed  # noqa: F401 - it sets the levels when it is loaded
 
     levels = {logger: logger.level for logger in map(logging.getLogger, _LOGGERS)}
+    before = os.environ.get("DASK_LOGGING")
     try:
+        os.environ["DASK_LOGGING"] = repr(dict.fromkeys(_LOGGERS, "critical"))  # of local workers
         for logger in levels:
             logger.setLevel(logging.CRITICAL)
         yield
     finally:
+        del os.environ["DASK_LOGGING"]
+        if before is not None:
+            os.environ["DASK_LOGGING"] = before
         for logger, level in levels.items():
             logger.setLevel(level)
 
@@ -145,9 +149,8 @@ def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Any]:
     local: Any = partial(distributed.LocalCluster, threads_per_worker=1, dashboard_address=":0")
     connect: Any = distributed.Client
     if scheduler is None:
-        heard = {} if os.environ.get("FORECAST_DEBUG") else _UNHEARD
         with (
-            dask.config.set(KEEP_MEMORY | UNWATCHED | heard | dict.fromkeys(_THREADS, threads)),
+            dask.config.set(KEEP_MEMORY | UNWATCHED | dict.fromkeys(_THREADS, threads)),
             local(n_workers=workers) as cluster,
             connect(cluster) as client,
         ):

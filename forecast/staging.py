@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from forecast.errors import DataError, reason_of
-from forecast.files import filesystem, is_local, make_folder
+from forecast.files import filesystem, is_local, make_folder, refuse_missing_bucket
 
 ROOT_METADATA = "zarr.json"
 FLUSHES = 16  # files at a time: the disk writes the journal once for all of them
@@ -86,13 +86,15 @@ def refuse_existing(path: str) -> None:
 
 
 def refuse_unwritable(path: str) -> None:
-    """Refuses a place on a local disk in which nothing can be made, before long work for it.
+    """Refuses a place in which nothing can be made, before long work for it.
 
     Raises:
-        DataError: The nearest folder that is there is a file, or is not to be written to.
+        DataError: There is no such bucket; on a local disk, the nearest of its folders that is
+            there is a file or not to be written to.
     """
     system, target = filesystem(path)
     if not is_local(system):
+        refuse_missing_bucket(system, target)
         return
     folder = Path(target).parent
     while not folder.exists() and folder != folder.parent:

@@ -145,7 +145,7 @@ def test_a_mistyped_bucket_is_refused_and_never_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = set(bucket.find("traffic"))
-    done = CliRunner().invoke(cli.app, [*command, "s3://trafic/o"])
+    done = CliRunner().invoke(cli.app, [*command, "s3://trafic/o.gif"])
     assert isinstance(done.exception, DataError)
     assert "trafic, which is not" in str(done.exception)
     assert bucket.ls("") == ["traffic"]

@@ -188,7 +188,7 @@ def test_an_output_that_exists_is_left_alone(tmp_path, files):
     out.mkdir()
     (out / "precious").write_text("mine")
     for resume in (False, True):
-        with pytest.raises(DataError, match="choose another name"):
+        with pytest.raises(DataError, match="choose another or --overwrite"):
             prepare("waymo-json", files, str(out), PrepareOptions(grid=GRID, resume=resume))
     assert content(out) == {"precious": b"mine"}
 

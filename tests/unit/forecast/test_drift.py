@@ -86,8 +86,11 @@ def test_what_is_below_a_reference_is_said_with_its_interval(
     print_drift(found)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert f"vehicle: gain over perfect ({perfect})" in lines
-    assert lines[-1].startswith("6 -")
-    assert lines[-1].endswith("] IoU, VPQ, VPQ moving?")
+    *_, row, meaning, below = lines
+    assert row.startswith("6 -")
+    assert row.endswith("] IoU, VPQ, VPQ moving?")
+    assert meaning.startswith("score minus theirs")
+    assert below.startswith("below in: ")
     above = measure_drift(perfect, data, [lossy]).curves["vehicle"][-1].gains[lossy]
     assert above["iou"].difference == -last.difference
 

@@ -42,10 +42,17 @@ def test_the_log_of_dask_is_heard_only_in_debugging(debug: str, lines: int) -> N
         assert not done.stderr
 
 
-def test_loggers_are_as_before_when_the_work_is_done() -> None:
-    import distributed  # noqa: F401 - it sets them up
+@pytest.mark.parametrize("own", [None, "{}"])
+def test_all_is_as_before_when_the_work_is_done(
+    own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import distributed  # noqa: F401 - it sets its loggers up
 
+    monkeypatch.delenv("DASK_LOGGING", raising=False)
+    if own is not None:
+        monkeypatch.setenv("DASK_LOGGING", own)
     before = logging.getLogger("distributed").level
     with spread(2, None) as run:
         assert list(run(str, [1])) == ["1"]
     assert logging.getLogger("distributed").level == before
+    assert os.environ.get("DASK_LOGGING") == own
