@@ -23,13 +23,14 @@ from data_tools.classes import class_of, is_known
 from data_tools.options import PrepareOptions
 from data_tools.protocols import PROTOCOLS
 from data_tools.scene import DenseScene, Scene
-from data_tools.sources import Source, source
+from data_tools.sources import Source, places, source
 from data_tools.stage import Record, Stage
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
-from forecast.errors import ConfigError, DataError
-from forecast.files import filesystem, is_within
+from forecast.errors import DataError
+from forecast.files import filesystem
 from forecast.parallel import Spread, spread
 from forecast.schema import MAP_LAYERS, SequenceMeta
+from forecast.staging import refuse_replacing
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
 
@@ -119,16 +120,13 @@ def _refuse_replacing_inputs(
     system, target = filesystem(output)
     replaced = [output] if overwrite and system.exists(target) else []
     replaced += [stage] if system.exists(filesystem(stage)[1]) else []
-    read = {text.removeprefix("@") for text in inputs} if replaced else set()
-    read |= {unit.partition("#")[0] for unit in units} if replaced else set()
+    if not replaced:
+        return
+    # A unit may be part of a file or folder: PLACE#PART.
+    parts = {place for unit in units for place in (unit, unit.rpartition("#")[0]) if place}
+    read = sorted(parts.union(places(inputs)))
     for path in replaced:
-        for held in sorted(read):
-            if is_within(held, path) or (path == output and is_within(path, held)):
-                raise ConfigError(
-                    "--output apart from what is read",
-                    f"{path}, where {held} is",
-                    "choose another place; --overwrite does not replace it",
-                )
+        refuse_replacing("--output", path, read, around=read if path == output else ())
 
 
 def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict[str, Any]:

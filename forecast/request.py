@@ -12,7 +12,7 @@ from forecast.files import is_within
 from forecast.model.spec import BASELINES, COMPONENTS
 from forecast.schema import open_sequence_store
 from forecast.stage import Stage
-from forecast.staging import refuse_existing, refuse_unwritable
+from forecast.staging import refuse_existing, refuse_replacing, refuse_unwritable
 
 InputMode = Literal["tracked", "detected"]
 NOT_LEARNED = (*BASELINES, COMPONENTS)
@@ -97,7 +97,8 @@ def check_model(name: str | None, input_mode: InputMode = "tracked", mirror: boo
         ConfigError: It cannot be asked for this.
     """
     if mirror and (input_mode == "detected" or name in NOT_LEARNED):
-        raise ConfigError("--mirror with a learned model and tracked input", "others", "drop it")
+        got = f"{name or PACKAGED} and {input_mode} input"
+        raise ConfigError("--mirror with a learned model and tracked input", got, "drop it")
     if name == COMPONENTS and input_mode == "tracked":
         raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
     if name in BASELINES and input_mode == "detected":
@@ -136,13 +137,7 @@ def _refuse_replacing_inputs(request: RolloutRequest) -> None:
         if is_within(request.output, request.gif):
             raise ConfigError("a --gif beside --output", request.gif, "choose another")
     for option, path in written:
-        for held in kept:
-            if is_within(held, path) or (held == data and is_within(path, data)):
-                raise ConfigError(
-                    f"{option} apart from what is read",
-                    f"{path}, where {held} is",
-                    "choose another place; --overwrite does not replace it",
-                )
+        refuse_replacing(option, path, kept, around=[data])
 
 
 def packaged(name: str) -> str:

@@ -19,7 +19,7 @@ from forecast.config import Config
 from forecast.training.settings import Stage
 
 WIDTH = 88  # of a line with its explanation
-HEAD = "What `forecast train --config` takes; what is left out keeps its default."
+HEAD = "What is left out keeps its default."
 
 
 def annotated_yaml(config: Config) -> str:

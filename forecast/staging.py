@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from forecast.errors import DataError, reason_of
-from forecast.files import filesystem, is_local, make_folder, refuse_missing_bucket
+from forecast.errors import ConfigError, DataError, reason_of
+from forecast.files import (
+    filesystem,
+    is_local,
+    is_within,
+    make_folder,
+    refuse_missing_bucket,
+)
 
 ROOT_METADATA = "zarr.json"
 FLUSHES = 16  # files at a time: the disk writes the journal once for all of them
@@ -102,6 +109,28 @@ def refuse_unwritable(path: str) -> None:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         what = "which cannot be written to" if folder.is_dir() else "which is no folder"
         raise DataError(f"to write {path}", f"{folder}, {what}", "choose another place")
+
+
+def refuse_replacing(option: str, path: str, read: Iterable[str], around: Iterable[str]) -> None:
+    """Refuses a place to write to in which lies what is read, whatever ``--overwrite`` says.
+
+    Args:
+        option: The place's own, for the message.
+        path: The place.
+        read: What may not lie in it.
+        around: What it may not lie in.
+
+    Raises:
+        ConfigError: It does.
+    """
+    inside = (held for held in read if is_within(held, path))
+    held = next(chain(inside, (held for held in around if is_within(path, held))), None)
+    if held is not None:
+        raise ConfigError(
+            f"{option} apart from what is read",
+            f"{path}, where {held} is",
+            "choose another place; --overwrite does not replace it",
+        )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import dataclasses
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from glob import has_magic
 from typing import Any, Literal, Protocol, get_args
 
 import fsspec
@@ -198,6 +199,21 @@ def decimate(time_s: NDArray[np.float64], dt_s: float, where: str) -> slice:
     if every < 0.99 or abs(every - round(every)) > 0.02 * round(every):
         raise DataError(f"a step that divides {dt_s:g} s", f"{step:g} s in {where}", remedy)
     return slice(None, None, round(every))
+
+
+def places(inputs: Sequence[str]) -> list[str]:
+    """Every file and folder that inputs name: themselves, their lists and what is in these, globs.
+
+    Raises:
+        DataError: A list cannot be read.
+    """
+    named = [text.removeprefix("@") for text in inputs]
+    for text in _expand_lists(inputs):
+        system, path = filesystem(text)
+        found = system.glob(path) if has_magic(path) else [path]
+        prefix, _, _ = text.partition("://")
+        named += [text, *(f"{prefix}://{place}" if "://" in text else place for place in found)]
+    return named
 
 
 def _expand_lists(inputs: Sequence[str]) -> list[str]:

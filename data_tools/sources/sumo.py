@@ -95,7 +95,7 @@ class Sumo:
             folder = Path(name)
             network = build_network(folder, int(unit), rng)
             begin_s = round(float(rng.uniform(35.0, 60.0)), 1)
-            end_s = begin_s + LEAD_IN_S + self.window_s
+            end_s = begin_s + LEAD_IN_S + time_s[-1]
             bodies = write_demand(network, folder / "demand.rou.xml", end_s, rng)
             front = _simulate(folder, unit, begin_s, end_s)
         users = _road_users(front, bodies)

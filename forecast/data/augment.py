@@ -16,7 +16,7 @@ ROUND = 1.5
 
 
 def augment(sequence: BEVSequence, how: Augmentation, history: int, dice: Generator) -> BEVSequence:
-    """A varied batch; noise touches only the frames that a model may see."""
+    """A varied batch; noise touches only what a model may see, turns in place all that follows."""
     if _toss(how.mirror, dice):
         sequence = sequence.mirror()
     if how.scale > 0:

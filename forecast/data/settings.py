@@ -47,7 +47,7 @@ class Augmentation:
             noises: a tracker sees some better than others. 0 = all alike.
         round_heading_rad: Standard deviation by which the heading of agents that are about as long
             as wide differs from their course, in all frames alike, and as much again from frame to
-            frame: nobody can tell where a pedestrian's box looks.
+            frame: nobody can tell where a pedestrian's box looks. Not drawn in rasters.
     """
 
     mirror: float = 0.5

@@ -10,6 +10,7 @@ from forecast.config import Config, refuse_detector
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.request import PACKAGED, is_checkpoint
 from forecast.schema import SequenceMeta, open_sequence_store, protocol_text
+from forecast.staging import refuse_unwritable
 
 RESUME_FILE = "last.ckpt"
 
@@ -80,6 +81,7 @@ def _check_folder(output: str, resume: bool) -> None:
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise ConfigError("a folder for --output", f"the file {folder}", "choose another name")
+    refuse_unwritable(str(folder / RESUME_FILE))
     if not resume and any((folder / name).exists() for name in (RESUME_FILE, "model.safetensors")):
         raise ConfigError(
             "a new folder for --output",
@@ -107,6 +109,15 @@ def _check_start(config: Config) -> None:
     """What the weights begin as is there, as far as its path tells."""
     if config.initial is not None and config.backbone_weights is not None:
         raise ConfigError("initial or backbone_weights", "both", "leave one of them out")
+    weights = config.backbone_weights
+    if weights is not None and not config.model.memory:
+        raise ConfigError(
+            "backbone_weights for a model that reads the raster",
+            "model.memory: false",
+            "leave out backbone_weights or set model.memory: true",
+        )
+    if weights is not None and not Path(weights).is_file():
+        raise ConfigError("a file for backbone_weights", repr(weights), "correct it")
     if config.initial not in (None, PACKAGED) and not is_checkpoint(str(config.initial)):
         raise CheckpointError(
             f"a *.safetensors file, a run's folder or {PACKAGED} for `initial`",

@@ -18,7 +18,7 @@ from forecast.training.matching import Assigned, TruthAssignment
 
 ALPHA, GAMMA = 0.25, 2.0
 # Further from its centre a bump is less than 1e-7.
-BUMP_CELLS = 6
+BUMP_CELLS = 5
 
 
 def perception_loss(assignment: TruthAssignment) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from forecast.checkpoint import save_checkpoint
 from forecast.config import Config
 from forecast.data.module import SequenceData
-from forecast.errors import CheckpointError, ConfigError, TrainingError
+from forecast.errors import CheckpointError, TrainingError
 from forecast.forecasters import named_checkpoint
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
@@ -153,12 +153,7 @@ def _model(config: Config, batches: SequenceData) -> Forecaster:
 def _untrained(config: Config, inputs: Inputs) -> Forecaster:
     model = Forecaster(config.model, inputs)
     if config.backbone_weights is not None:
-        if model.encode is None:
-            raise ConfigError(
-                "backbone_weights for a model that reads the raster",
-                "model.memory: false",
-                "leave out backbone_weights or set model.memory: true",
-            )
+        assert model.encode is not None  # checked before
         load_backbone(model.encode.backbone, Path(config.backbone_weights))
     return model
 

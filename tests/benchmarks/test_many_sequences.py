@@ -108,9 +108,11 @@ def test_a_long_evaluation_killed_midway_leaves_no_process_and_the_same_scores(
     quarter = (time.perf_counter() - began) / 8  # of what two workers take
     with subprocess.Popen([*scoring, "--workers=2"], stdout=subprocess.DEVNULL) as process:
         parent = psutil.Process(process.pid)
-        while len(workers := parent.children(recursive=True)) < 2:
+        while len(parent.children(recursive=True)) < 2:
+            assert process.poll() is None
             time.sleep(0.1)
         time.sleep(quarter)
+        workers = parent.children(recursive=True)
         assert process.poll() is None
         process.kill()
     assert not psutil.wait_procs(workers, timeout=60)[1]

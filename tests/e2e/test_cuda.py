@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from forecast.checkpoint import load_checkpoint
@@ -40,6 +41,13 @@ def roll_out(output: Path, device: str, *options: str) -> Path:
     return output
 
 
+def share_alike(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Of the cells that somebody has in either label map, the share that the same has in both."""
+    either = (first > 0) | (second > 0)
+    assert either.any()
+    return float((first == second)[either].mean())
+
+
 @pytest.mark.parametrize(
     "options",
     [(), ("--input", "detected"), ("--mirror",), ("--model", "constant-turn")],
@@ -50,9 +58,7 @@ def test_a_rollout_is_that_of_the_cpu(tmp_path: Path, options: tuple[str, ...]) 
         open_forecast_store(str(roll_out(tmp_path / f"{device}.zarr", device, *options)))
         for device in ("cpu", "cuda")
     )
-    same = cpu["instance"].values == cuda["instance"].values
-    assert cpu["instance"].values.any()
-    assert same.mean() > 0.9995
+    assert share_alike(cpu["instance"].values, cuda["instance"].values) > 0.99
     gap = np.abs(cpu["occupancy"].values.astype(float) - cuda["occupancy"].values)
     assert gap.mean() < 1e-4
     if "detected" not in options:  # whose slots may be numbered otherwise where scores tie
@@ -108,7 +114,7 @@ def test_workers_share_a_gpu(tmp_path: Path) -> None:
     one = roll_out(tmp_path / "one.zarr", "cuda", "--batch-size", "2")
     two = roll_out(tmp_path / "two.zarr", "cuda", "--batch-size", "2", "--workers", "2")
     first, second = (open_forecast_store(str(store))["instance"].values for store in (one, two))
-    assert (first == second).mean() > 0.9999
+    assert share_alike(first, second) > 0.99
 
 
 def test_the_doctor_names_the_gpu() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,9 @@ def test_an_interrupted_run_keeps_the_old_store_and_can_be_resumed(
         (["in"], "in/0.json"),
         (["in/*.json"], "in/1.json"),
         (["in/0.json", "@list.txt"], "list.txt"),
+        (["i*"], "in/notes"),
+        (["@folders.txt"], "in/notes"),
+        (["take*"], "take#3"),
     ],
 )
 def test_what_is_read_is_never_replaced(
@@ -86,6 +90,9 @@ def test_what_is_read_is_never_replaced(
 ) -> None:
     monkeypatch.chdir(folder.parent)
     Path("list.txt").write_text("in/1.json\n")
+    Path("folders.txt").write_text("in\n")
+    Path("in/notes").write_text("of the driver")
+    shutil.copytree("in", "take#3")
     before = content(folder.parent)
     with pytest.raises(ConfigError, match="--output apart from what is read"):
         prepare("waymo-json", inputs, output, OVERWRITE)

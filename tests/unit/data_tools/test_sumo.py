@@ -76,9 +76,10 @@ def test_a_window_that_nobody_can_simulate_is_refused(window):
         source("sumo", {"window_s": window})
 
 
-def test_a_scene_may_be_longer():
-    longer = Sumo(window_s=20.0).read(str(SEEDS[0]), 0.5)
-    assert longer.time_s[-1] == pytest.approx(20.0)
+@pytest.mark.parametrize(("window", "last"), [(20.0, 20.0), (15.15, 15.0)])
+def test_a_scene_may_be_longer_and_ends_with_a_whole_step(window, last):
+    longer = Sumo(window_s=window).read(str(SEEDS[0]), 0.5)
+    assert longer.time_s[-1] == pytest.approx(last)
     assert np.isfinite(longer.ego_pose).all()
 
 

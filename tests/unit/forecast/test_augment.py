@@ -29,7 +29,7 @@ def test_the_mirror_image_of_a_forecast_is_the_forecast_of_the_mirror_image() ->
     torch.testing.assert_close(ours.pose[live], (theirs.pose * signs)[live], atol=1e-4, rtol=0)
 
 
-def test_augmentation_leaves_the_truth_alone() -> None:
+def test_noise_leaves_the_truth_alone() -> None:
     batch = sequences(TRAFFIC)
     assert batch.track_state is not None
     how = Augmentation(mirror=0.0, position_noise_m=1.0, drop_lanes=1.0, drop_map=1.0)
