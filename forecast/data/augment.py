@@ -11,12 +11,9 @@ from forecast.data.settings import Augmentation
 from forecast.grid import BEVGrid
 from forecast.types import BEVSequence
 
-# Longer than so many times its width, an agent has a heading that anybody sees.
-ROUND = 1.5
-
 
 def augment(sequence: BEVSequence, how: Augmentation, history: int, dice: Generator) -> BEVSequence:
-    """A varied batch; noise touches only what a model may see, turns in place all that follows."""
+    """A varied batch; noise touches only the frames that a model may see."""
     if _toss(how.mirror, dice):
         sequence = sequence.mirror()
     if how.scale > 0:
@@ -50,28 +47,12 @@ def _noise(state: Tensor, how: Augmentation, history: int, dice: Generator) -> T
     past = state[:, :, :history]
     shift = torch.randn(past[..., :2].shape, generator=dice).to(device)
     turn = torch.randn(past[..., 2].shape, generator=dice).to(device)
-    # Nothing is drawn for what is off, so that other draws stay what they were.
-    if how.noise_spread > 0:
-        share = torch.randn(state.shape[:2], generator=dice).mul(how.noise_spread).exp().to(device)
-        shift, turn = shift * share[..., None, None], turn * share[..., None]
     past[..., :2] += how.position_noise_m * shift
     past[..., 2] += how.heading_noise_rad * turn
-    if how.round_heading_rad > 0:
-        _look_aside(state, how.round_heading_rad, history, dice)
     if history > 1:
         hidden = torch.rand(state.shape[:2], generator=dice).to(device) < how.drop_past
         past[:, :, 0] = torch.where(hidden[..., None], torch.nan, past[:, :, 0])
     return state
-
-
-def _look_aside(state: Tensor, by_rad: float, history: int, dice: Generator) -> None:
-    """Turns agents that are about as long as wide, in place: for good, and from frame to frame."""
-    length, width = state[..., 3], state[..., 4]
-    is_round = length < ROUND * width
-    for_good = torch.randn(*state.shape[:2], 1, generator=dice).to(state.device)
-    jitter = torch.randn(*state.shape[:2], history, generator=dice).to(state.device)
-    state[..., 2] += by_rad * for_good * is_round
-    state[:, :, :history, 2] += by_rad * jitter * is_round[:, :, :history]
 
 
 def _toss(probability: float, dice: Generator) -> bool:

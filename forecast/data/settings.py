@@ -43,11 +43,6 @@ class Augmentation:
             drive faster on wider streets.
         masks_only: Probability that the history of a batch comes as masks with ids, without boxes:
             what a forecaster of rasters or of detected input sees.
-        noise_spread: Standard deviation of the logarithm of each agent's own share of the two
-            noises: a tracker sees some better than others. 0 = all alike.
-        round_heading_rad: Standard deviation by which the heading of agents that are about as long
-            as wide differs from their course, in all frames alike, and as much again from frame to
-            frame: nobody can tell where a pedestrian's box looks. Not drawn in rasters.
     """
 
     mirror: float = 0.5
@@ -58,5 +53,3 @@ class Augmentation:
     drop_past: float = 0.05
     scale: float = 0.0
     masks_only: float = 0.0
-    noise_spread: float = 0.0
-    round_heading_rad: float = 0.0
