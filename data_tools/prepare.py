@@ -47,6 +47,7 @@ class PrepareReport:
         skipped: Inputs that gave none, each with the reason.
         notes: What was repaired or left out in the others, by reason.
         hints: What can be done about some of these, by the same reason.
+        all_left_out: Whether the recordings have agents but the store has none.
         seconds: Time that the run took; a resumed one counts from its resumption.
     """
 
@@ -55,6 +56,7 @@ class PrepareReport:
     skipped: list[tuple[str, str]]
     notes: dict[str, int]
     hints: dict[str, str]
+    all_left_out: bool
     seconds: float
 
 
@@ -218,6 +220,7 @@ def _draw(
         tracks=1,
         has_map=bool(scene.map),
         notes=dict(notes),
+        kept=len(tracks.label),
         unwanted=sorted(tracks.unwanted),
     )
     return windows.sequences(scene, tracks, options), about
@@ -333,5 +336,6 @@ def _report(
         skipped=skipped,
         notes=_notes(records, options),
         hints=_hints(origin, records),
+        all_left_out=any(r.unwanted for r in records) and not any(r.kept for r in records),
         seconds=time.perf_counter() - began,
     )

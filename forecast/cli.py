@@ -316,8 +316,10 @@ def evaluate(
 ) -> None:
     """Score a forecast store against the truth."""
     check_counts(workers=workers)
-    if (by and drift) or (against and not drift):
-        raise ConfigError("--by alone, or --drift with its --against", "others", "drop one")
+    if by and drift:
+        raise ConfigError("--by or --drift", "both", "drop one of them")
+    if against and not drift:
+        raise ConfigError("--against with --drift", "it alone", "add --drift")
     if workers > 1 and (by or drift):
         raise ConfigError("--workers, or --by or --drift", "both", "drop one of them")
     from forecast import assessment, console, score_tables

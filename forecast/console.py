@@ -141,6 +141,8 @@ def print_prepare_report(report: PrepareReport, output: str) -> None:
     for reason, count in report.notes.items():
         hint = report.hints.get(reason)
         print(f"  {reason}: {count}" + (f"; {hint}" if hint else ""))
+    if report.all_left_out:
+        print("  there is no agent in the store: nothing can be learned from it, or scored")
     if report.skipped:
         print(f"skipped {len(report.skipped)} inputs:")
     for name, reason in report.skipped[:MOST_SKIPPED]:

@@ -66,6 +66,7 @@ class RolloutRequest:
                 output would replace something or cannot be written.
         """
         _refuse_replacing_inputs(self)
+        open_sequence_store(self.data or packaged("sample.zarr"))
         if self.gif is not None and not self.gif.lower().endswith(".gif"):
             raise ConfigError("a --gif that ends in .gif", self.gif, "rename it, or '' for none")
         if self.teacher_forced and self.input_mode == "detected":
@@ -81,7 +82,6 @@ class RolloutRequest:
             refuse_existing(self.gif)
         for path in filter(None, (self.output, self.gif)):
             refuse_unwritable(path)
-        open_sequence_store(self.data or packaged("sample.zarr"))
 
 
 def check_model(name: str | None, input_mode: InputMode = "tracked", mirror: bool = False) -> None:

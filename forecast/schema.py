@@ -198,7 +198,9 @@ def open_store(path: str) -> xr.Dataset:
     try:
         dataset: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=None)
     except Exception as error:  # damaged metadata make zarr raise whatever there is
-        raise DataError("a zarr store", f"{path} ({reason_of(error)})", "check the path") from error
+        table = path.endswith((".csv", ".parquet", ".pq"))
+        remedy = "make one of it with `forecast prepare tracks`" if table else "check the path"
+        raise DataError("a zarr store", f"{path} ({reason_of(error)})", remedy) from error
     return dataset
 
 

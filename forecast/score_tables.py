@@ -130,6 +130,9 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
     """Several forecasters of the same sequences: two tables per class, a line per forecaster."""
     any_scores = next(iter(scores.values()))
     print_scope(any_scores)
+    if not any(one.counts["cells"] for one in any_scores.classes.values()):
+        print("no agent of any class in these leads: nothing to score")
+        return
     for name, one in any_scores.classes.items():
         if one.counts["cells"]:
             rows = {forecaster: every.classes[name] for forecaster, every in scores.items()}

@@ -16,6 +16,8 @@ from pandas.api import types
 from forecast.errors import DataError, reason_of
 from forecast.files import filesystem
 
+MOST_NAMED = 12  # of the columns that were found, in an error
+
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 TEXT = ("scene", "track_id", "class")
 NUMBERS = ("time_s", "x_m", "y_m")
@@ -81,8 +83,10 @@ def _load(path: str, _version: str) -> pd.DataFrame:
     """Reads a table; ``_version`` makes a changed file a new one."""
     if path.endswith((".parquet", ".pq")):
         table = pd.read_parquet(path)
+        found = list(table.columns)
         table = table[[name for name in table.columns if name in COLUMNS]]
     else:
+        found = list(pd.read_csv(path, nrows=0).columns)
         # As text first: what is no number is then quoted as it stands in the file.
         table = pd.read_csv(
             path, dtype=str, keep_default_na=False, na_values=[""], usecols=COLUMNS.__contains__
@@ -91,8 +95,8 @@ def _load(path: str, _version: str) -> pd.DataFrame:
     if missing:
         raise DataError(
             f"the columns {', '.join(REQUIRED)}",
-            f"no {', '.join(missing)} in {path}",
-            "add them or rename yours",
+            f"no {', '.join(missing)} in {path}, but {', '.join(map(repr, found[:MOST_NAMED]))}",
+            "add them or rename yours, separated by commas",
         )
     if table.empty:
         raise DataError("rows", f"none in {path}", "leave it out")

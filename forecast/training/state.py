@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +112,28 @@ class SameSettings(pl.Callback):
         Raises:
             CheckpointError: A setting differs that changes what is learned.
         """
-        named = {*state_dict, *self.settings}
-        other = sorted(k for k in named if state_dict.get(k) != self.settings.get(k))
+        then, now = _flat(state_dict), _flat(self.settings)
+        other = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
         if other:
             raise CheckpointError(
-                f"the interrupted run's {', '.join(other)}:"
-                f" {', '.join(str(state_dict.get(k)) for k in other)}",
-                ", ".join(str(self.settings.get(k)) for k in other),
-                "repeat them to resume, or start a run of its own",
+                f"the settings of the run in this folder: {_listed(then, other)}",
+                _listed(now, other),
+                "repeat its --config and --set to resume; to go on with others, start a run of its"
+                " own with --set initial=RUN",
             )
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings by the names that ``--set`` knows them by."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        key = f"{above}{name}"
+        flat |= _flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _listed(settings: Mapping[str, Any], keys: Iterable[str]) -> str:
+    return ", ".join(f"{key}={json.dumps(settings.get(key))}" for key in keys)
 
 
 class Recount(pl.Callback):

@@ -14,6 +14,7 @@ from data_tools import prepare as module
 from data_tools import store
 from data_tools.prepare import PrepareOptions, prepare
 from data_tools.store import Piece, part_counts, shards
+from forecast.console import print_prepare_report
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.parallel import worker_deaths_told
@@ -278,11 +279,13 @@ def test_a_source_without_a_map_makes_a_store_without_one(tmp_path):
     assert "map_point" not in dataset
 
 
-def test_a_store_without_any_agent_is_valid(tmp_path):
+def test_a_store_without_any_agent_is_valid_but_said_to_be(tmp_path, capsys):
     path = write(tmp_path / "a.json", scenario([agent(Mover(0, 0))]))
     options = PrepareOptions(grid=GRID, classes=("tram",))
     report = prepare("waymo-json", [path], str(tmp_path / "out.zarr"), options)
     assert report.notes["agents vehicle, left out"] == 1
+    print_prepare_report(report, "out.zarr")
+    assert "there is no agent in the store" in capsys.readouterr().out
     dataset, _ = open_sequence_store(str(tmp_path / "out.zarr"))
     assert not dataset["instance"].any()
     assert dataset["track_state"].isnull().all()

@@ -201,6 +201,7 @@ def test_the_report_says_how_agents_of_an_unknown_label_are_kept(tmp_path, capsy
     hint = "; to keep them, add --map-class 'my cat=CLASS'"
     assert f"  agents my cat, left out: 1{hint}" in lines
     assert "  agents pedestrian, left out: 1" in lines
+    assert not any("no agent in the store" in line for line in lines)
 
 
 def test_a_flickering_class_is_settled_by_its_majority(tmp_path):

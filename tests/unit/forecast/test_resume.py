@@ -81,9 +81,12 @@ def test_a_run_is_not_resumed_on_other_batches(
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"seed": 7}, "seed: 0; got 7"),
-        ({"steps_per_epoch": 1}, "steps_per_epoch: None; got 1"),
-        ({"optimisation": Optimisation(warmup_steps=3)}, "optimisation: .*warmup_steps': 2"),
+        ({"seed": 7}, ": seed=0; got seed=7;"),
+        ({"steps_per_epoch": 1}, ": steps_per_epoch=null; got steps_per_epoch=1;"),
+        (
+            {"optimisation": Optimisation(warmup_steps=3, dropout=0.2)},
+            ": optimisation.warmup_steps=2; got optimisation.warmup_steps=3;",
+        ),
     ],
 )
 def test_a_run_is_not_resumed_with_other_settings(

@@ -41,6 +41,12 @@ def test_comparison_gives_intervals_and_skill(
     assert "IoU at +0.5 s +1 s +1.5 s +2 s +2.5 s +3 s" in lines
 
 
+def test_where_nobody_is_nothing_is_said_to_be_scored(capsys: pytest.CaptureFixture[str]) -> None:
+    meta = SequenceMeta.from_attrs(sequence_dataset([[]]).attrs, "memory")
+    print_comparison({"mine": Accumulator(meta.classes, 6, GRID).scores()})
+    assert "nothing to score" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("leads", "said"), [(12, True), (6, False), (3, False)])
 def test_leads_without_truth_are_said_to_be_left_out(
     compared: dict[str, Scores], leads: int, said: bool, capsys: pytest.CaptureFixture[str]
