@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,9 +53,10 @@ def _is_mask(index: object) -> bool:
     return isinstance(index, Tensor) and index.dtype == torch.bool
 
 
-def test_steps_of_the_queries_never_wait_for_the_device() -> None:
+@pytest.mark.parametrize("memory", [False, True])
+def test_steps_of_the_queries_never_wait_for_the_device(memory: bool) -> None:
     model = forecaster()
-    model.read_memory = False
+    model.read_memory = memory
     state = model.start(sequences(TRAFFIC).crop(0, 3))
     state, _ = model.advance(state)
     with Waits() as waits:
