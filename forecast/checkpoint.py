@@ -21,7 +21,7 @@ from forecast import __version__
 from forecast.errors import CheckpointError, ConfigError, reason_of
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs
-from forecast.note import SCHEMA, read_note, sealed
+from forecast.note import SCHEMA, is_checkpoint, read_note, sealed, weights_of
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,13 @@ def _silent(model: Forecaster) -> dict[str, Tensor]:
 
 
 def _weights(path: Path) -> Path:
-    weights = path / "model.safetensors" if path.is_dir() else path
-    if weights.suffix != ".safetensors" or not weights.is_file():
+    if not is_checkpoint(path):
         raise CheckpointError(
             "a *.safetensors file, or a run's folder with model.safetensors",
             str(path),
             "check --model",
         )
-    return weights
+    return weights_of(path)
 
 
 def _spec(settings: dict[str, Any]) -> ForecasterSpec:

@@ -21,6 +21,17 @@ UNSEALED = "bev-forecaster/2"  # the same without the seal; written before there
 SEAL = "json_sha256"
 
 
+def weights_of(path: Path) -> Path:
+    """The file of weights that a path names: itself, or that of a run's folder."""
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path names weights that are there."""
+    weights = weights_of(path)
+    return weights.suffix == ".safetensors" and weights.is_file()
+
+
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content as JSON gives it back, with the hash of all of it under ``json_sha256``."""
     plain = {name: value for name, value in content.items() if name != SEAL}

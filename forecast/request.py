@@ -10,6 +10,7 @@ from typing import Literal
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.files import is_within
 from forecast.model.spec import BASELINES, COMPONENTS
+from forecast.note import is_checkpoint, weights_of
 from forecast.schema import open_sequence_store
 from forecast.stage import Stage
 from forecast.staging import refuse_existing, refuse_replacing, refuse_unwritable
@@ -104,15 +105,10 @@ def check_model(name: str | None, input_mode: InputMode = "tracked", mirror: boo
     if name in BASELINES and input_mode == "detected":
         wanted = f"a learned model or {COMPONENTS} for detected input"
         raise ConfigError(wanted, str(name), "use --input tracked")
-    if not (name in (None, PACKAGED, *NOT_LEARNED) or is_checkpoint(str(name))):
+    if not (name in (None, PACKAGED, *NOT_LEARNED) or is_checkpoint(Path(str(name)))):
         known = ", ".join((PACKAGED, *NOT_LEARNED))
         wanted = f"a *.safetensors file, a run's folder, or one of {known}"
         raise CheckpointError(wanted, repr(name), "correct --model")
-
-
-def is_checkpoint(path: str) -> bool:
-    """Whether there is a file at a path, or a run's folder with weights in it."""
-    return Path(path).is_file() or (Path(path) / "model.safetensors").is_file()
 
 
 def _refuse_replacing_inputs(request: RolloutRequest) -> None:
@@ -127,8 +123,7 @@ def _refuse_replacing_inputs(request: RolloutRequest) -> None:
     kept = [data]
     model = request.model or PACKAGED
     if model not in (PACKAGED, *NOT_LEARNED):
-        weights = Path(model)
-        weights = weights / "model.safetensors" if weights.is_dir() else weights
+        weights = weights_of(Path(model))
         kept += [str(weights), str(weights.with_suffix(".json"))]
     stage = f"{request.output.rstrip('/')}.partial"
     written = [("--output", request.output), ("--output", stage)]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from forecast.config import Config, refuse_detector
 from forecast.errors import CheckpointError, ConfigError, DataError
-from forecast.request import PACKAGED, is_checkpoint
+from forecast.note import is_checkpoint
+from forecast.request import PACKAGED
 from forecast.schema import SequenceMeta, open_sequence_store, protocol_text
 from forecast.staging import refuse_unwritable
 
@@ -118,7 +119,7 @@ def _check_start(config: Config) -> None:
         )
     if weights is not None and not Path(weights).is_file():
         raise ConfigError("a file for backbone_weights", repr(weights), "correct it")
-    if config.initial not in (None, PACKAGED) and not is_checkpoint(str(config.initial)):
+    if config.initial not in (None, PACKAGED) and not is_checkpoint(Path(str(config.initial))):
         raise CheckpointError(
             f"a *.safetensors file, a run's folder or {PACKAGED} for `initial`",
             repr(config.initial),

@@ -57,6 +57,7 @@ TRAIN = f"train --config {CONFIG} --data s.zarr --output new"
         ("rollout --data s.zarr --output new.zarr --model m.safetensors", "m.safetensors"),
         ("rollout --data s.zarr --output new.zarr --model constnt-turn", "constant-turn"),
         ("rollout --data s.zarr --output new.zarr --model past.zarr", "past.zarr"),
+        ("rollout --data s.zarr --output new.zarr --model there.gif", "a *.safetensors file"),
         ("rollout --input detected --model constant-turn --output new.zarr", "--input tracked"),
         ("evaluate none.zarr --data s.zarr", "none.zarr"),
         ("evaluate f.zarr --data past.zarr", "horizon 0"),
