@@ -52,7 +52,7 @@ class Sumo:
     name: str = "sumo"
     position_noise_m: float = 0.015
     yaw_noise_rad: float = 0.003
-    wander_m: float = 0.35
+    wander_m: float = 0.25
     look_rad: float = 0.06
     window_s: float = 15.0
 

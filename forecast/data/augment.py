@@ -47,8 +47,8 @@ def _noise(state: Tensor, how: Augmentation, history: int, dice: Generator) -> T
     past = state[:, :, :history]
     shift = torch.randn(past[..., :2].shape, generator=dice).to(device)
     turn = torch.randn(past[..., 2].shape, generator=dice).to(device)
-    # One tracker is exact where another trembles: who always sees the same noise mistrusts both.
-    level = float(torch.rand((), generator=dice))
+    # Most trackers are exact, some tremble: who always sees the same noise mistrusts all of them.
+    level = float(torch.rand((), generator=dice)) ** 2
     past[..., :2] += level * how.position_noise_m * shift
     past[..., 2] += level * how.heading_noise_rad * turn
     if history > 1:
