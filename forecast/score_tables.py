@@ -24,6 +24,8 @@ VPQ moving, ADE moving: of agents that get more than 2 m away"""
 COMPARED = """\
 skill: of VPQ moving, 0 = constant turn rate, 1 = ceiling
 ceiling: perfect motion of all agents visible at present"""
+MARK = " *"
+READS_IDS = "* reads ids and boxes of the history, which detected input goes without"
 BROKEN_DOWN = """\
 forecast: how many of them have a forecast pose
 along, aside: mean distance from the truth along its heading and across it
@@ -40,7 +42,7 @@ below in: scores that are lower, with ? where the interval includes 0"""
 def print_scores(scores: Scores) -> None:
     """One forecaster: each score with its interval, a column per class."""
     if scores.model:
-        print(f"forecast of {scores.model}")
+        print(f"forecast of {_entrant(scores)}")
     print_scope(scores)
     found = {name: one for name, one in scores.classes.items() if one.counts["cells"]}
     table = Table(box=None, pad_edge=False)
@@ -81,7 +83,7 @@ def print_drift(drift: Drift) -> None:
     found = [name for name, one in drift.scores.classes.items() if one.counts["cells"]]
     for name in found[:1]:
         curve = drift.curves[name]
-        print(f"{name}: {drift.scores.model}")
+        print(f"{name}: {_entrant(drift.scores)}")
         print_table(_curve_table(curve))
         print(CURVE)
         for path, model in drift.references.items():
@@ -129,6 +131,7 @@ def _gain_text(gain: Gain | None) -> str:
 def print_comparison(scores: Mapping[str, Scores]) -> None:
     """Several forecasters of the same sequences: two tables per class, a line per forecaster."""
     any_scores = next(iter(scores.values()))
+    scores = _marked(scores, any_scores.input)
     print_scope(any_scores)
     if not any(one.counts["cells"] for one in any_scores.classes.values()):
         print("no agent of any class in these leads: nothing to score")
@@ -140,6 +143,21 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
             print_table(_lead_table(rows, any_scores))
     print(SCORES)
     print(COMPARED)
+    if any(forecaster.endswith(MARK) for forecaster in scores):
+        print(READS_IDS)
+
+
+def _entrant(scores: Scores) -> str:
+    return f"{scores.model}, detected input" if scores.input == "detected" else scores.model
+
+
+def _marked(scores: Mapping[str, Scores], read: str) -> dict[str, Scores]:
+    """With a mark at those that know more than the forecast, which ``read`` detected input."""
+    more = read == "detected"
+    return {
+        name + MARK if more and one.input == "tracked" else name: one
+        for name, one in scores.items()
+    }
 
 
 def print_scope(scores: Scores) -> None:
@@ -165,9 +183,8 @@ def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
     """Scores over all leads; skill is of VPQ moving, from constant turn (0) to the ceiling (1)."""
     from forecast.scores import skill
 
-    reference, best = (
-        rows[row].vpq_moving if row in rows else None for row in ("constant-turn", "ceiling")
-    )
+    plain = {forecaster.removesuffix(MARK): one.vpq_moving for forecaster, one in rows.items()}
+    reference, best = plain.get("constant-turn"), plain.get("ceiling")
     headers = ["IoU", "VPQ", "VPQ moving", "ADE moving", "skill"]
     table = _titled_table(name, "forecaster", headers)
     for forecaster, one in rows.items():

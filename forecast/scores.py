@@ -64,6 +64,7 @@ class Scores:
     """What `forecast evaluate` prints: scores per class and what they were computed from.
 
     ``protocol`` is that of the truth, ``forecast_protocol`` that of the store which was rolled out.
+    ``input`` is what the forecaster read: "tracked", or "detected" where ids and boxes were hidden.
     """
 
     classes: dict[str, ClassScores]
@@ -73,6 +74,7 @@ class Scores:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     forecast_protocol: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
+    input: str = ""
     data: str = ""
     dt_s: float | None = None
     forecast_horizon: int | None = None
