@@ -16,6 +16,7 @@ from forecast.metrics import Forecast, Sum, Truth, count
 DRAWS = 1000
 SEED = 0
 CONFIDENCE = 0.95
+LEAST_WAY = 0.05  # over a shorter one, skill would be what chance makes of hundredths
 
 Interval = tuple[float, float] | None
 
@@ -237,8 +238,11 @@ def percentile_interval(draws: NDArray[np.float64] | None) -> Interval:
 
 
 def skill(score: float | None, reference: float | None, best: float | None) -> float | None:
-    """How much of the way from the reference (constant turn) to the ceiling a score has gone."""
-    if score is None or reference is None or best is None or best == reference:
+    """How much of the way from the reference (constant turn) to the ceiling a score has gone.
+
+    None where a score is missing or the way is shorter than :data:`LEAST_WAY`.
+    """
+    if score is None or reference is None or best is None or best - reference < LEAST_WAY:
         return None
     return (score - reference) / (best - reference)
 
