@@ -207,8 +207,10 @@ def train(
     check_run(settings, data, val, output, resume)  # before torch is loaded
     from forecast import workflows
 
-    workflows.train(settings, data, val, output, resume)
-    typer.echo(f"{output}: trained; forecast with `forecast rollout --model {output}`")
+    done = workflows.train(settings, data, val, output, resume)
+    new = done.steps > done.begun
+    what = "trained" if new else f"had been trained already, all of its {done.steps} steps"
+    typer.echo(f"{output}: {what}; forecast with `forecast rollout --model {output}`")
 
 
 @app.command()

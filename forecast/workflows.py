@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -31,6 +31,9 @@ from forecast.scores import Scores
 from forecast.stage import Stage
 from forecast.staging import refusing_os_errors
 from forecast.types import BEVSequence, StepForecast
+
+if TYPE_CHECKING:
+    from forecast.training.run import Trained
 
 __all__ = [
     "RolloutRequest",
@@ -68,11 +71,13 @@ class RolloutSummary:
     scores: Mapping[str, Scores] = field(default_factory=dict)
 
 
-def train(config: Config, data: Sequence[str], val: str | None, output: str, resume: bool) -> None:
+def train(
+    config: Config, data: Sequence[str], val: str | None, output: str, resume: bool
+) -> Trained:
     """Trains a forecaster; see ``forecast.training.run.run_training``."""
     from forecast.training.run import run_training  # Lightning takes seconds to import
 
-    run_training(config, data, val, output, resume)
+    return run_training(config, data, val, output, resume)
 
 
 def rollout_to_store(

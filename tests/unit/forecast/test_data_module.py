@@ -102,8 +102,8 @@ def test_stores_of_different_grids_train_together(tmp_path: Path) -> None:
         sequence_store(tmp_path / "large.zarr", scenes),
         sequence_store(tmp_path / "small.zarr", scenes[:2], grid=grid),
     ]
-    path = run_training(CONFIG, stores, stores[1], str(tmp_path / "run"), resume=False)
-    assert load_checkpoint(path).training["sequences"] == 6
+    trained = run_training(CONFIG, stores, stores[1], str(tmp_path / "run"), resume=False)
+    assert load_checkpoint(trained.weights).training["sequences"] == 6
 
 
 def test_rasters_of_the_future_may_stay_on_disk_but_its_poses_do_not(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from forecast.checkpoint import load_checkpoint
+from forecast.cli import app
 from forecast.config import Config
 from forecast.data.module import BatchOrder
 from forecast.data.settings import Loading
@@ -74,8 +76,10 @@ def test_a_run_is_not_resumed_on_other_batches(
         interrupt_at(patch, 2)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=False)
+    before = sorted((tmp_path / "run").rglob("*"))
     with pytest.raises(CheckpointError, match="batch size"):
         run_training(CONFIG, [store, store], None, str(tmp_path / "run"), resume=True)
+    assert sorted((tmp_path / "run").rglob("*")) == before, "a refusal leaves nothing"
 
 
 @pytest.mark.parametrize(
@@ -101,8 +105,10 @@ def test_a_run_is_not_resumed_with_other_settings(
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=False)
     other = CONFIG.model_copy(update=change)
+    before = sorted((tmp_path / "run").rglob("*"))
     with pytest.raises(CheckpointError, match=named):
         run_training(other, [store], None, str(tmp_path / "run"), resume=True)
+    assert sorted((tmp_path / "run").rglob("*")) == before, "a refusal leaves nothing"
     again = CONFIG.model_copy(update={"loading": Loading(batch_size=2, workers=1)})
     run_training(again, [store], None, str(tmp_path / "run"), resume=True)
 
@@ -140,6 +146,20 @@ def test_a_finished_run_that_is_resumed_keeps_its_averaged_weights(
     before = load_checkpoint(tmp_path / "run").hash
     run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=True)
     assert load_checkpoint(tmp_path / "run").hash == before
+
+
+def test_a_finished_run_that_is_resumed_says_so_and_gets_no_further_logs(
+    store: str, tmp_path: Path
+) -> None:
+    config, output = tmp_path / "config.yaml", tmp_path / "run"
+    config.write_text(CONFIG.model_dump_json())
+    command = f"train --config {config} --data {store} --val {store} --output {output}"
+    first = CliRunner().invoke(app, command.split())
+    before = sorted(output.rglob("*"))
+    again = CliRunner().invoke(app, [*command.split(), "--resume"])
+    assert f"{output}: trained; " in first.output
+    assert f"{output}: had been trained already, all of its 6 steps; " in again.output
+    assert sorted(output.rglob("*")) == before
 
 
 def test_the_optimizer_lists_its_parameters_in_the_model_s_order() -> None:

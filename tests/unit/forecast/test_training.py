@@ -232,7 +232,8 @@ def test_a_backbone_may_start_from_weights_of_its_own(store: str, tmp_path: Path
             "optimisation": Optimisation(learning_rate=0.0, weight_decay=0.0),
         }
     )
-    trained = weights(run_training(frozen, [store], None, str(tmp_path / "run"), resume=False))
+    run_training(frozen, [store], None, str(tmp_path / "run"), resume=False)
+    trained = weights(tmp_path / "run")
     key = "layer1.0.conv1.weight"
     assert torch.equal(trained[f"encode.backbone.extract.{key}"], published[key])
     blind = frozen.model_copy(update={"model": QUICK.model})
