@@ -30,7 +30,6 @@ LIGHTNING_ADVICE = (
     ".*exists and is not empty",
     ".*LeafSpec",
     ".*Total length of .* across ranks is zero",
-    ".*smaller than the logging interval",
     ".*`weights_only`",
     ".*find_unused_parameters=True was specified",
     ".*lr_scheduler.step",
@@ -86,7 +85,8 @@ def make_trainer(
         callbacks=callbacks,
         plugins=[StateFile()],
         logger=loggers(folder),
-        log_every_n_steps=LOG_EVERY_STEPS,
+        # An epoch shorter than that logs its last step.
+        log_every_n_steps=min(LOG_EVERY_STEPS, steps_per_epoch(config, batches)),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_model_summary=False,

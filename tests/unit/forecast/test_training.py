@@ -66,8 +66,9 @@ def test_a_run_leaves_weights_logs_and_a_state_to_resume(store: str, tmp_path: P
     assert (tmp_path / "run" / "last.ckpt").is_file()
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     with open(tmp_path / "run" / "csv" / "metrics.csv", encoding="utf-8") as file:
-        logged = [row for row in csv.DictReader(file) if row["val_ade_ratio"]]
-    assert len(logged) == 2
+        rows = list(csv.DictReader(file))
+    assert len([row for row in rows if row["val_ade_ratio"]]) == 2
+    assert [row["step"] for row in rows if row["loss"]] == ["3", "7"], "each epoch's last"
 
 
 @pytest.mark.parametrize("step", [1, 3, 6])
