@@ -53,15 +53,17 @@ def print_scores(scores: Scores) -> None:
         table.add_row(_label(score), *(_with_interval(one, score) for one in found.values()))
     for lead in range(scores.horizon):
         cells = (_number(one.iou_by_lead[lead]) for one in found.values())
-        table.add_row(f"IoU at lead {lead + 1}", *cells)
+        table.add_row(f"IoU at {_when(lead, scores)}", *cells)
     print_table(table)
     print(SCORES)
 
 
 def print_breakdown(rows: Sequence[Row]) -> None:
     """Errors on moving agents, a table for each question."""
+    pooled = any(row.question != "class" for row in rows)
+    whose = " of all classes together (--by class: apart)" if pooled else ""
     for protocol in dict.fromkeys(row.protocol for row in rows):
-        print(f"moving agents, protocol {protocol}")
+        print(f"moving agents{whose}, protocol {protocol}")
     for question in dict.fromkeys(row.question for row in rows):
         table = Table(box=None, pad_edge=False)
         table.add_column(question, no_wrap=True)
@@ -202,14 +204,14 @@ def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
 def _lead_table(rows: Mapping[str, ClassScores], scores: Scores) -> Table:
     last = scores.horizon - 1
     leads = np.unique(np.linspace(0, last, min(last + 1, MOST_LEADS)).round().astype(int)).tolist()
-    times = [
-        f"lead {lead + 1}" if scores.dt_s is None else f"+{(lead + 1) * scores.dt_s:g} s"
-        for lead in leads
-    ]
-    table = _titled_table("", "IoU at", times)
+    table = _titled_table("", "IoU at", [_when(lead, scores) for lead in leads])
     for forecaster, one in rows.items():
         table.add_row(forecaster, *(_number(one.iou_by_lead[lead]) for lead in leads))
     return table
+
+
+def _when(lead: int, scores: Scores) -> str:
+    return f"lead {lead + 1}" if scores.dt_s is None else f"+{(lead + 1) * scores.dt_s:g} s"
 
 
 def _titled_table(title: str, first: str, headers: list[str]) -> Table:

@@ -89,8 +89,23 @@ def test_the_columns_of_a_breakdown_are_explained_once(capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert out.count("along, aside: ") == 1
     assert "found: share of masks" in out
+    assert out.startswith("moving agents of all classes together (--by class: apart), protocol")
     print_breakdown([])
     assert not capsys.readouterr().out
+
+
+def test_a_breakdown_by_class_does_not_say_that_classes_are_together(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_breakdown([Row("class", "vehicle", 3, 2, 0.5, 0.1, 0.6, 0.5, "exact")])
+    assert capsys.readouterr().out.startswith("moving agents, protocol exact\n")
+
+
+def test_every_table_names_leads_by_their_time(
+    compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_scores(compared["mine"])
+    assert re.findall(r"IoU at (\S+ \S+)", capsys.readouterr().out)[:2] == ["+0.5 s", "+1 s"]
 
 
 def test_who_reads_ids_beside_a_forecast_that_may_not_is_marked(
