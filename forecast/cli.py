@@ -178,7 +178,7 @@ def prepare(
         overwrite=overwrite,
     )
     with console.progress("preparing") as progress:
-        report = run(source, inputs, output, chosen, progress)
+        report = run(source, inputs, output, chosen, progress, console.print_remark)
     console.print_prepare_report(report, output)
 
 

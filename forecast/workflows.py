@@ -28,7 +28,7 @@ from forecast.request import RolloutRequest, packaged
 from forecast.rollout import rollout, teacher_forced
 from forecast.schema import open_forecast_store, open_sequence_store
 from forecast.scores import Scores
-from forecast.stage import Stage
+from forecast.stage import ANEW, Stage
 from forecast.staging import refusing_os_errors
 from forecast.types import BEVSequence, StepForecast
 
@@ -48,7 +48,6 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 GIF_SEQUENCES = 3
-ANEW = "an unfinished run was there and is started anew; --resume would have gone on with it"
 
 
 @dataclass(frozen=True)

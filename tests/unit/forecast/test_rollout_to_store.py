@@ -15,7 +15,8 @@ from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.evaluation import score_stores
 from forecast.request import NOT_LEARNED, PACKAGED
 from forecast.schema import open_forecast_store
-from forecast.workflows import ANEW, RolloutRequest, rollout_to_store
+from forecast.stage import ANEW
+from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.sequences import forecaster
 from tests.support import Mover, content, sequence_store
 
