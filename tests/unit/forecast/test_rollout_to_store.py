@@ -156,6 +156,12 @@ def test_without_resume_everything_is_done_again(request_: RolloutRequest) -> No
     assert told == [(2, 5), (4, 5), (5, 5)]
 
 
+@pytest.mark.parametrize("count", ["horizon", "limit", "batch_size", "workers"])
+def test_a_count_below_one_is_refused_from_python_too(request_: RolloutRequest, count: str) -> None:
+    with pytest.raises(ConfigError, match=f"--{count.replace('_', '-')} of at least 1; got 0"):
+        rollout_to_store(replace(request_, **{count: 0}))
+
+
 def test_an_unfinished_run_is_not_thrown_away_in_silence(request_: RolloutRequest) -> None:
     said: list[str] = []
     interrupt(request_, after=2)
