@@ -13,7 +13,6 @@ from torch import Tensor
 from torchvision.models import resnet18
 
 from forecast.checkpoint import load_checkpoint
-from forecast.config import Config
 from forecast.data.settings import Augmentation, Loading
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.training import module
@@ -22,15 +21,7 @@ from forecast.training.run import run_training
 from forecast.training.settings import Optimisation, Stage, TrackRules
 from tests.sequences import SMALL, forecaster, sequences
 from tests.support import Mover, sequence_store
-
-QUICK = Config(
-    model=replace(SMALL, memory=False),
-    curriculum=(Stage(1, 1, memory=False), Stage(1, 2, memory=False)),
-    optimisation=Optimisation(warmup_steps=2),
-    loading=Loading(batch_size=2, workers=0),
-    save_every_steps=1,
-    accelerator="cpu",
-)
+from tests.trainings import QUICK, interrupt_at
 
 
 @pytest.fixture
@@ -44,18 +35,6 @@ def store(tmp_path: Path) -> str:
 
 def weights(path: Path) -> dict[str, Tensor]:
     return dict(load_checkpoint(path).model.state_dict())
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Ends the process's training abruptly after some step."""
-    original = ForecastTraining.training_step
-
-    def training_step(self: ForecastTraining, batch: Any, index: int) -> Tensor:
-        if self.global_step == step:
-            raise KeyboardInterrupt
-        return original(self, batch, index)
-
-    monkeypatch.setattr(ForecastTraining, "training_step", training_step)
 
 
 def test_a_run_leaves_weights_logs_and_a_state_to_resume(store: str, tmp_path: Path) -> None:
