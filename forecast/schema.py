@@ -15,6 +15,7 @@ from typing import Any
 
 import xarray as xr
 
+from forecast.chunks import quickly
 from forecast.errors import DataError, reason_of
 from forecast.grid import BEVGrid
 
@@ -199,7 +200,8 @@ def open_store(path: str) -> xr.Dataset:
         DataError: It is missing or not zarr.
     """
     try:
-        dataset: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+        with quickly(path):
+            dataset: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=None)
     except Exception as error:  # damaged metadata make zarr raise whatever there is
         table = path.endswith((".csv", ".parquet", ".pq"))
         remedy = "make one of it with `forecast prepare tracks`" if table else "check the path"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from data_tools.scene import Scene
 from data_tools.sources import decimate
@@ -39,15 +40,20 @@ class Sumo:
     """Scenes simulated by SUMO.
 
     Args:
-        position_noise_m: Slowly varying error of moving agents' positions, as a tracker makes;
-            standard deviation, metres.
+        position_noise_m: Error of moving agents' positions, as a tracker makes; standard deviation,
+            metres. Scenes have trackers of their own: from a fifth of it to twice as much, from
+            trembling to slowly varying.
         yaw_noise_rad: The same for yaw.
+        wander_m: How far walkers stray from SUMO's straight lines; standard deviation, metres.
+        look_rad: How far they look aside of where they go; standard deviation, radians.
         window_s: Length of a scene, seconds. A longer one is cheaper than two, but less varied.
     """
 
     name: str = "sumo"
     position_noise_m: float = 0.015
     yaw_noise_rad: float = 0.003
+    wander_m: float = 0.35
+    look_rad: float = 0.06
     window_s: float = 15.0
 
     def __post_init__(self) -> None:
@@ -98,11 +104,12 @@ class Sumo:
             end_s = begin_s + LEAD_IN_S + time_s[-1]
             bodies = write_demand(network, folder / "demand.rou.xml", end_s, rng)
             front = _simulate(folder, unit, begin_s, end_s)
-        users = _road_users(front, bodies)
+        users = _road_users(_wandering(front, bodies, self.wander_m, rng), bodies)
         smooth = _moves_smoothly(users.pose)
         driving = users.only(smooth)
         ego = driving.pose[_choose_ego(driving, unit, rng)]
-        users = driving.disturbed(self, rng).joined(_parked(network, frames, rng))
+        users = driving.looking(self.look_rad, rng).disturbed(self, rng)
+        users = users.joined(_parked(network, frames, rng))
         return Scene(
             name=f"sumo-{int(unit):06d}",
             time_s=time_s[keep],
@@ -133,15 +140,25 @@ class _Users:
         pose = np.concatenate([self.pose, other.pose])
         return _Users(self.names + other.names, self.bodies + other.bodies, pose)
 
+    def looking(self, aside_rad: float, rng: np.random.Generator) -> _Users:
+        """With walkers that look about; how much, and for how long, is each one's own."""
+        pose = self.pose.copy()
+        for index in [i for i, body in enumerate(self.bodies) if body.kind == "pedestrian"]:
+            forget_s = np.exp(rng.uniform(np.log(0.5), np.log(20.0)))
+            aside = _drift(pose.shape[1], forget_s, rng)
+            pose[index, :, 2] += aside_rad * _own_share(rng) * aside
+        return replace(self, pose=pose)
+
     def disturbed(self, by: Sumo, rng: np.random.Generator) -> _Users:
         """With a tracker's error; those that hardly move are seen for long and have less of it."""
-        error = rng.normal(0.0, 1.0, self.pose.shape)
-        keep = 0.9  # over 0.1 s: an error is forgotten within a second
-        for step in range(1, self.pose.shape[1]):
-            error[:, step] = keep * error[:, step - 1] + np.sqrt(1 - keep**2) * error[:, step]
+        forget_s = np.exp(rng.uniform(np.log(0.05), np.log(2.0)))
+        quality = np.exp(rng.uniform(np.log(0.2), np.log(2.0)))
+        people, frames, _ = self.pose.shape
+        drifts = [[_drift(frames, forget_s, rng) for _ in range(3)] for _ in range(people)]
+        error = np.array(drifts).reshape(people, 3, frames).swapaxes(1, 2)
         extent = np.nanmax(self.pose, axis=1) - np.nanmin(self.pose, axis=1)
         share = np.minimum(1.0, np.linalg.norm(extent[:, :2], axis=1) / 5.0)
-        scale = np.array([by.position_noise_m, by.position_noise_m, by.yaw_noise_rad])
+        scale = quality * np.array([by.position_noise_m, by.position_noise_m, by.yaw_noise_rad])
         return replace(self, pose=self.pose + share[:, None, None] * scale * error)
 
     def state(self) -> Array:
@@ -159,6 +176,50 @@ def _road_users(front: dict[str, Array], bodies: dict[str, Body]) -> _Users:
     pose = pose[:, round(LEAD_IN_S / STEP_S) :]
     there: NDArray[np.bool_] = np.any(np.isfinite(pose[..., 0]), axis=1)
     return _Users(names, seen, pose).only(there)
+
+
+def _wandering(
+    front: dict[str, Array], bodies: dict[str, Body], stray_m: float, rng: np.random.Generator
+) -> dict[str, Array]:
+    """The same paths, with walkers who stray: SUMO's keep to straight lines at an even pace.
+
+    Whoever stands strays a tenth as far.
+    """
+    strayed = dict(front)
+    for name in [name for name in front if bodies[name].kind == "pedestrian"]:
+        path = front[name].copy()
+        steps = np.linalg.norm(np.diff(path[:, :2], axis=0), axis=-1)
+        pace = steps[np.isfinite(steps)].mean() / STEP_S if np.isfinite(steps).any() else 0.0
+        far_m = stray_m * np.clip(pace, 0.1, 1.0) * _own_share(rng)
+        forget_s = rng.uniform(1.2, 2.0)
+        for axis in range(2):
+            path[:, axis] += far_m * _drift(len(path), forget_s, rng, smooth=3)
+        strayed[name] = path
+    return strayed
+
+
+def _own_share(rng: np.random.Generator) -> float:
+    """How much of something somebody has: half to twice as much as others, mostly."""
+    return float(np.exp(rng.normal(0.0, 0.6)))
+
+
+def _drift(frames: int, forget_s: float, rng: np.random.Generator, smooth: int = 1) -> Array:
+    """A random walk ``(T,)`` of variance 1 that forgets where it was within ``forget_s``.
+
+    Args:
+        frames: T.
+        forget_s: Time constant, seconds.
+        rng: Draws it.
+        smooth: How often it is averaged over the past: 2 has a speed at every moment, 3 turns
+            smoothly as well.
+    """
+    keep = np.exp(-STEP_S / forget_s)
+    settle = round(10 * forget_s / STEP_S) + 1
+    walk, impulse = rng.normal(size=settle + frames), np.eye(1, settle + frames)[0]
+    for _ in range(smooth):
+        walk, impulse = (lfilter([1.0], [1.0, -keep], one) for one in (walk, impulse))
+    drift: Array = walk[settle:] / np.linalg.norm(impulse)
+    return drift
 
 
 def _parked(network: Network, frames: int, rng: np.random.Generator) -> _Users:

@@ -46,8 +46,12 @@ ROAD_CLASSES = (
     RoadClass(lanes=2, speed_kmh=60.0, priority=4, parking=0.4),
     RoadClass(lanes=3, speed_kmh=70.0, priority=5, parking=0.2),
     RoadClass(lanes=3, speed_kmh=80.0, priority=6, parking=0.0),
+    RoadClass(lanes=3, speed_kmh=100.0, priority=7, parking=0.0),
 )
-CLASS_SHARE = (0.2, 0.25, 0.2, 0.15, 0.12, 0.08)
+CLASS_SHARE = (0.2, 0.25, 0.2, 0.15, 0.12, 0.08, 0.0)
+# Where junctions lie further apart than this, traffic is fast.
+LONG_ROAD_M = 250.0
+LONG_ROAD_SHARE = (0.0, 0.05, 0.1, 0.15, 0.25, 0.25, 0.2)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def run_tool(name: str, arguments: list[str]) -> None:
 
 
 def build_network(folder: Path, seed: int, rng: np.random.Generator) -> Network:
-    """Makes a random network of about 400 m x 400 m.
+    """Makes a random network of about 400 m x 400 m, or up to 1.8 km along its fast roads.
 
     Args:
         folder: Where the files go.
@@ -147,8 +151,15 @@ def build_network(folder: Path, seed: int, rng: np.random.Generator) -> Network:
 
 
 def _layout(rng: np.random.Generator) -> list[str]:
-    kind = rng.choice(["grid", "spider", "rand"], p=[0.5, 0.2, 0.3])
+    kind = rng.choice(["grid", "spider", "rand", "avenue"], p=[0.35, 0.12, 0.23, 0.3])
     spacing = float(rng.uniform(90.0, 210.0))
+    if kind == "avenue":
+        along = f"{rng.uniform(300.0, 600.0):.1f}"
+        return [
+            *("--grid", "--grid.x-number", "2", "--grid.y-number", str(rng.integers(1, 3))),
+            *("--grid.x-length", along, "--grid.y-length", f"{spacing:.1f}"),
+            *("--grid.x-attach-length", along, "--grid.y-attach-length", f"{spacing:.1f}"),
+        ]
     if kind == "grid":
         jitter = f"normc(0,{spacing * 0.12:.1f},{-spacing * 0.25:.1f},{spacing * 0.25:.1f})"
         return [
@@ -239,7 +250,7 @@ class _Plan:
                 del edge.attrib["type"]
                 edge.attrib |= {"numLanes": "1", "speed": "8.0", "priority": "9"}
                 continue
-            road = classes.setdefault(_street(start, end), self._draw_class())
+            road = classes.setdefault(_street(start, end), self._draw_class(start, end))
             edge.set("numLanes", str(road.lanes))
             edge.set("speed", f"{road.speed_kmh / 3.6:.2f}")
             edge.set("priority", str(road.priority))
@@ -251,8 +262,10 @@ class _Plan:
                 strip = {"index": "0", "disallow": "all", "width": str(PARKING_WIDTH_M)}
                 ET.SubElement(edge, "lane", strip)
 
-    def _draw_class(self) -> RoadClass:
-        return ROAD_CLASSES[int(self.rng.choice(len(ROAD_CLASSES), p=CLASS_SHARE))]
+    def _draw_class(self, start: str, end: str) -> RoadClass:
+        long = np.linalg.norm(self.place(end) - self.place(start)) > LONG_ROAD_M
+        share = LONG_ROAD_SHARE if long else CLASS_SHARE
+        return ROAD_CLASSES[int(self.rng.choice(len(ROAD_CLASSES), p=share))]
 
     def _bend(self, edge: ET.Element, bulge: float) -> None:
         start, end = self.place(edge.attrib["from"]), self.place(edge.attrib["to"])

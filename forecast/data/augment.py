@@ -47,8 +47,10 @@ def _noise(state: Tensor, how: Augmentation, history: int, dice: Generator) -> T
     past = state[:, :, :history]
     shift = torch.randn(past[..., :2].shape, generator=dice).to(device)
     turn = torch.randn(past[..., 2].shape, generator=dice).to(device)
-    past[..., :2] += how.position_noise_m * shift
-    past[..., 2] += how.heading_noise_rad * turn
+    # One tracker is exact where another trembles: who always sees the same noise mistrusts both.
+    level = float(torch.rand((), generator=dice))
+    past[..., :2] += level * how.position_noise_m * shift
+    past[..., 2] += level * how.heading_noise_rad * turn
     if history > 1:
         hidden = torch.rand(state.shape[:2], generator=dice).to(device) < how.drop_past
         past[:, :, 0] = torch.where(hidden[..., None], torch.nan, past[:, :, 0])

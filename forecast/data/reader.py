@@ -11,6 +11,7 @@ import zarr
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from forecast.chunks import quickly
 from forecast.errors import DataError
 from forecast.identity import StoreIdentity
 from forecast.schema import SEQUENCE_VARIABLES, open_sequence_store
@@ -107,7 +108,8 @@ class SequenceReader(Dataset[BEVSequence]):
     def _read(self, name: str, index: int) -> np.ndarray[Any, Any]:
         try:
             if name not in self._arrays:
-                self._arrays[name] = zarr.open_array(self.path, path=name, mode="r")
+                with quickly(self.path):
+                    self._arrays[name] = zarr.open_array(self.path, path=name, mode="r")
             values = np.asarray(self._arrays[name][index])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise DataError(

@@ -34,8 +34,9 @@ class Augmentation:
 
     Attributes:
         mirror: Probability of swapping left and right.
-        position_noise_m: Standard deviation added to each observed position.
-        heading_noise_rad: The same for headings.
+        position_noise_m: Largest standard deviation added to each observed position; every batch
+            draws its own level, from none to this, as every tracker has its own.
+        heading_noise_rad: The same for headings, at the same level.
         drop_lanes: Probability of hiding the lane points of a batch.
         drop_map: Probability of hiding the map raster of a batch.
         drop_past: Probability of hiding the oldest frame of a track.

@@ -1,6 +1,7 @@
 """Simulated traffic: what a seed gives, and that it moves as traffic does."""
 
 import subprocess
+import xml.etree.ElementTree as ET
 from functools import cache
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import shapely
 
 from data_tools.scene import Scene
 from data_tools.sources import source
-from data_tools.sources.sumo import Sumo, centre_poses
+from data_tools.sources.sumo import Sumo, _drift, centre_poses
 from data_tools.sources.sumo_demand import Body
-from data_tools.sources.sumo_network import run_tool
+from data_tools.sources.sumo_network import _layout, build_network, run_tool
 from forecast.errors import ConfigError, DataError
 
 pytest.importorskip("sumo", reason="the extra `sumo` is not installed")
@@ -184,3 +185,47 @@ def test_a_failing_simulator_says_why(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(DataError, match="no message"):
         Sumo().read("2", 0.5)
+
+
+def test_only_walkers_stray_and_look_about_and_they_do_so_smoothly():
+    exact = {"position_noise_m": 0.0, "yaw_noise_rad": 0.0}
+    straight = Sumo(wander_m=0.0, look_rad=0.0, **exact).read("21", 0.5)
+    strayed = Sumo(wander_m=0.4, look_rad=0.1, **exact).read("21", 0.5)
+    walks = np.array(straight.track_class) == "pedestrian"
+    np.testing.assert_array_equal(strayed.state[~walks], straight.state[~walks])
+    away = (strayed.state - straight.state)[walks]
+    assert 0.1 < np.sqrt(np.nanmean(away[..., :2] ** 2)) < 1.0
+    bends = np.diff(strayed.state[walks, :, :2], 2, axis=1)
+    assert np.nanmedian(np.linalg.norm(bends, axis=-1)) < 0.1  # half a second each
+    steps = np.diff(strayed.state[walks, :, :2], axis=1)
+    course = np.arctan2(steps[..., 1], steps[..., 0])
+    aside = angle_between(course, strayed.state[walks, 1:, 2])
+    assert 0.03 < np.nanmedian(aside[np.linalg.norm(steps, axis=-1) > 0.3]) < 0.3
+
+
+# Matern covariance after one time constant: exp(-1) times 1, or 1 + 1 + 1 / 3.
+@pytest.mark.parametrize(("smooth", "kept"), [(1, 0.368), (3, 0.858)])
+def test_a_drift_has_variance_one_and_forgets_in_time(smooth, kept):
+    rng = np.random.default_rng(0)
+    walks = np.array([_drift(200, 1.5, rng, smooth) for _ in range(2000)])
+    assert walks.std() == pytest.approx(1.0, abs=0.03)
+    after = (walks[:, :-15] * walks[:, 15:]).mean()
+    late = (walks[:, :-120] * walks[:, 120:]).mean()
+    assert after == pytest.approx(kept, abs=0.03)
+    assert abs(late) < 0.05
+    bend = np.abs(np.diff(walks, 2, axis=1)).mean()
+    assert (bend < 0.01) == (smooth == 3)
+
+
+def test_where_junctions_are_far_apart_traffic_may_be_fast(tmp_path):
+    far = next(s for s in range(99) if "--grid.x-attach-length" in _layout(seeded(s)))
+    network = build_network(tmp_path, far, seeded(far))
+    lanes = [lane for edge in ET.parse(network.path).getroot() for lane in edge.iter("lane")]
+    lanes = [lane for lane in lanes if lane.get("disallow") != "all" and not lane.get("allow")]
+    long = [float(one.attrib["speed"]) for one in lanes if float(one.attrib["length"]) > 300.0]
+    assert long
+    assert min(long) * 3.6 > 45.0
+
+
+def seeded(seed):
+    return np.random.default_rng(seed)

@@ -38,6 +38,23 @@ def test_noise_leaves_the_truth_alone() -> None:
     assert not torch.equal(varied.track_state[0, 0, 2], batch.track_state[0, 0, 2])
 
 
+def test_every_batch_has_a_tracker_of_its_own_up_to_the_noise_that_was_set() -> None:
+    batch = sequences(TRAFFIC)
+    how = Augmentation(0.0, 0.2, 0.0, 0.0, 0.0, 0.0)
+    dice = torch.Generator().manual_seed(0)
+    errors = []
+    for _ in range(200):
+        varied = augment(batch, how, 3, dice)
+        assert varied.track_state is not None
+        assert batch.track_state is not None
+        shift = (varied.track_state - batch.track_state)[:, :, :3, :2]
+        errors.append(float(shift[torch.isfinite(shift)].std()))
+    levels = torch.tensor(errors)
+    assert levels.min() < 0.03
+    assert levels.max() > 0.15
+    assert 0.07 < levels.mean() < 0.13
+
+
 def test_a_scaled_scene_drives_as_the_scene_did_only_larger() -> None:
     batch = sequences(TRAFFIC)
     model = Baseline("constant-turn", 3)
