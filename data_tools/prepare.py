@@ -30,6 +30,7 @@ from forecast.errors import DataError
 from forecast.files import filesystem
 from forecast.parallel import Spread, spread
 from forecast.schema import MAP_LAYERS, SequenceMeta
+from forecast.stage import ANEW
 from forecast.staging import refuse_replacing
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
@@ -66,6 +67,7 @@ def prepare(
     output: str,
     options: PrepareOptions,
     progress: Progress | None = None,
+    remark: Callable[[str], None] | None = None,
 ) -> PrepareReport:
     """Turns recordings into a sequence store.
 
@@ -76,6 +78,7 @@ def prepare(
         options: See :class:`PrepareOptions`.
         progress: Told after each step how many are done, and of how many: a step a scene, then
             one more for each shard of the store, whose number the scenes decide.
+        remark: Told in one line that an interrupted run was there and is not gone on with.
 
     Raises:
         ConfigError: There is no such source, or what is read would be replaced.
@@ -90,7 +93,10 @@ def prepare(
     units = origin.find(inputs)
     _refuse_replacing_inputs(output, inputs, units, options.overwrite)
     try:
+        anew = stage.interrupted and not options.resume
         stage.begin(_plan(origin, units, options), options.resume)
+        if anew and remark is not None:
+            remark(ANEW)
         with spread(min(options.workers, len(units)), options.scheduler) as run:
             _stage_units(run, stage, origin, units, options, progress)
             records = stage.records(units)

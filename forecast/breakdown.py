@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from forecast.errors import DataError
-from forecast.evaluation import open_pair
+from forecast.evaluation import input_of, open_pair
 from forecast.metrics import FOUND_IOU, MOVING_DISTANCE_M, iou_by_id
 from forecast.schema import SequenceMeta, protocol_text, refusing_damage
 
@@ -97,10 +97,10 @@ def break_down(
         DataError: A store cannot be read, the two do not belong together, or they share no ids.
     """
     forecast, data, meta = open_pair(forecast_path, data_path)
-    if "track_state" not in data or forecast.attrs.get("input", "tracked") != "tracked":
+    if "track_state" not in data or input_of(forecast.attrs) != "tracked":
         raise DataError(
             "a forecast of tracked input, and truth with track_state",
-            f"{forecast.attrs.get('input', 'tracked')} input in {forecast_path}, and"
+            f"{input_of(forecast.attrs)} input in {forecast_path}, and"
             f" {'track_state' if 'track_state' in data else 'none'} in {data_path}",
             "roll out with --input tracked, or leave --by out",
         )

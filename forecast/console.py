@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MEASURES = ("parameters", "multiply-adds", "activations")
 MOST_FINDINGS = 8  # lines about one check; the rest is counted
-MOST_SKIPPED = 20  # lines about inputs left out; the rest is counted
+MOST_SKIPPED = 20  # lines about scenes left out; the rest is counted
 
 
 @contextmanager
@@ -132,10 +132,14 @@ def _size(shape: Sequence[int] | None) -> str:
 
 
 def print_prepare_report(report: PrepareReport, output: str) -> None:
-    """What `forecast prepare` made, what it left out and why, and what can be done about it."""
-    rate = report.sequences / max(report.seconds, 1e-9)
+    """What `forecast prepare` made, what it left out and why, and what can be done about it.
+
+    Whole scenes that are left out are a warning, which a redirected stdout does not hide.
+    """
+    rate, lost = report.sequences / max(report.seconds, 1e-9), len(report.skipped)
+    scenes = f"{report.scenes} of {report.scenes + lost}" if lost else str(report.scenes)
     print(
-        f"{output}: {report.sequences} sequences from {report.scenes} scenes"
+        f"{output}: {report.sequences} sequences from {scenes} scenes"
         f" in {report.seconds:.1f} s ({rate:.1f} sequences/s)"
     )
     for reason, count in report.notes.items():
@@ -143,12 +147,12 @@ def print_prepare_report(report: PrepareReport, output: str) -> None:
         print(f"  {reason}: {count}" + (f"; {hint}" if hint else ""))
     if report.all_left_out:
         print("  there is no agent in the store: nothing can be learned from it, or scored")
-    if report.skipped:
-        print(f"skipped {len(report.skipped)} inputs:")
+    if lost:
+        print_remark(f"warning: {lost} {'scene is' if lost == 1 else 'scenes are'} left out:")
     for name, reason in report.skipped[:MOST_SKIPPED]:
-        print(f"  {name}: {reason}")
-    if (more := len(report.skipped) - MOST_SKIPPED) > 0:
-        print(f"  and {more} more")
+        print_remark(f"  {name}: {reason}")
+    if (more := lost - MOST_SKIPPED) > 0:
+        print_remark(f"  and {more} more")
 
 
 def print_checkup(checkup: Checkup) -> None:

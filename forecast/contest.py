@@ -89,11 +89,18 @@ class Contest:
             shown: self.accumulators[name].scores(
                 protocol=self.meta.protocol,
                 model=shown,
+                input=self._input(name),
                 dt_s=self.meta.dt_s,
                 forecast_horizon=self.forecast_horizon,
             )
             for name, shown in names.items()
         }
+
+    def _input(self, name: str) -> str:
+        """What an entrant reads; the ceiling reads no history."""
+        if name == "forecast":
+            return "tracked" if self.tracked else "detected"
+        return {"ceiling": "", COMPONENTS: "detected"}.get(name, "tracked")
 
     def _truth(self, batch: BEVSequence, index: int, scene: str) -> Truth:
         state, label = batch.track_state, batch.track_class

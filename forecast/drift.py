@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.evaluation import name_of, open_pair, provenance, read_forecasts, read_truths
+from forecast.evaluation import (
+    input_of,
+    name_of,
+    open_pair,
+    provenance,
+    read_forecasts,
+    read_truths,
+)
 from forecast.metrics import FOUND_IOU, Forecast, Overlap, Truth, iou_by_id
 from forecast.scores import Accumulator, Interval, Scores, gain
 
@@ -147,8 +154,14 @@ def measure_drift(
     return Drift(
         scores,
         {name: _curve(scores, k, fates[k], gains) for k, name in enumerate(meta.classes)},
-        {path: name_of(store.attrs) for path, store in others.items()},
+        {path: _reference(store.attrs, scores.input) for path, store in others.items()},
     )
+
+
+def _reference(attrs: Mapping[Any, Any], own: str) -> str:
+    """The model of another store, with what it read where that is not what our ``own`` read."""
+    name, read = name_of(attrs), input_of(attrs)
+    return name if read == own else f"{name}, {read} input"
 
 
 def count_fates(truth: Truth, forecast: Forecast, classes: int) -> NDArray[np.float64]:

@@ -64,6 +64,7 @@ def provenance(
         "protocol": meta.protocol,
         "forecast_protocol": forecast.attrs.get("protocol", {}),
         "model": name_of(forecast.attrs),
+        "input": input_of(forecast.attrs),
         "data": data_path,
         "dt_s": meta.dt_s,
         "forecast_horizon": forecast.sizes["lead"],
@@ -75,6 +76,11 @@ def name_of(attrs: Mapping[Any, Any]) -> str:
     """The model behind a forecast store; what was shown the truth on the way bears that in it."""
     name, how = str(attrs.get("model", "")), attrs.get("rollout", "free-running")
     return name if how == "free-running" else f"{name}, {how}"
+
+
+def input_of(attrs: Mapping[Any, Any]) -> str:
+    """What the model behind a forecast store read of the history: "tracked" or "detected"."""
+    return str(attrs.get("input", "tracked"))
 
 
 class _Pair:
@@ -155,7 +161,7 @@ def read_forecasts(
         DataError: A chunk is damaged.
     """
     # Tracks compare only where the forecast speaks of the truth's ids.
-    tracked = forecast.attrs.get("input", "tracked") == "tracked"
+    tracked = input_of(forecast.attrs) == "tracked"
     names = ("semantic", "instance", *(("pose", "existence") if tracked else ()))
     for block in in_blocks(sequences, meta, horizon):
         part = forecast.isel(sequence=slice(block.start, block.stop), lead=slice(horizon))

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
+
+import typer
 
 from forecast.errors import ConfigError
+
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+Scheduler = Annotated[
+    str | None, typer.Option(help="A Dask cluster to use instead, e.g. tcp://host:8786.")
+]
 
 
 class InputMode(StrEnum):

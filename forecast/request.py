@@ -11,6 +11,7 @@ from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.files import is_within
 from forecast.model.spec import BASELINES, COMPONENTS
 from forecast.note import is_checkpoint, weights_of
+from forecast.options import check_counts
 from forecast.schema import open_sequence_store
 from forecast.stage import Stage
 from forecast.staging import refuse_existing, refuse_replacing, refuse_unwritable
@@ -63,9 +64,15 @@ class RolloutRequest:
         """Refuses what needs no model to be found wrong: quick, and without torch.
 
         Raises:
-            ForecastError: Options exclude each other, the data or the model are not there, or an
-                output would replace something or cannot be written.
+            ForecastError: A count is below one, options exclude each other, the data or the model
+                are not there, or an output would replace something or cannot be written.
         """
+        check_counts(
+            horizon=self.horizon,
+            limit=self.limit,
+            batch_size=self.batch_size,
+            workers=self.workers,
+        )
         _refuse_replacing_inputs(self)
         open_sequence_store(self.data or packaged("sample.zarr"))
         if self.gif is not None and not self.gif.lower().endswith(".gif"):

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import xarray as xr
@@ -159,6 +159,9 @@ def open_sequence_store(path: str) -> tuple[xr.Dataset, SequenceMeta]:
     Args:
         path: Local path or fsspec URL.
 
+    Returns:
+        The store and its attributes; without a map it has no map layers, whatever they name.
+
     Raises:
         DataError: It is missing, not zarr, of another schema or lacks a variable.
     """
@@ -174,7 +177,7 @@ def open_sequence_store(path: str) -> tuple[xr.Dataset, SequenceMeta]:
             "make the store anew with `forecast prepare`",
         )
     _load_provenance(dataset, path)
-    return dataset, meta
+    return dataset, meta if "map" in dataset else replace(meta, map_layers=())
 
 
 def open_forecast_store(path: str) -> xr.Dataset:

@@ -22,8 +22,10 @@ SCORES = """\
 [low, high]: 95 % interval over scenes
 VPQ moving, ADE moving: of agents that get more than 2 m away"""
 COMPARED = """\
-skill: of VPQ moving, 0 = constant turn rate, 1 = ceiling
+skill: of VPQ moving, 0 = constant turn rate, 1 = ceiling, - if within 0.05
 ceiling: perfect motion of all agents visible at present"""
+MARK = " *"
+READS_IDS = "* reads ids and boxes of the history, which detected input goes without"
 BROKEN_DOWN = """\
 forecast: how many of them have a forecast pose
 along, aside: mean distance from the truth along its heading and across it
@@ -40,7 +42,7 @@ below in: scores that are lower, with ? where the interval includes 0"""
 def print_scores(scores: Scores) -> None:
     """One forecaster: each score with its interval, a column per class."""
     if scores.model:
-        print(f"forecast of {scores.model}")
+        print(f"forecast of {_entrant(scores)}")
     print_scope(scores)
     found = {name: one for name, one in scores.classes.items() if one.counts["cells"]}
     table = Table(box=None, pad_edge=False)
@@ -51,15 +53,17 @@ def print_scores(scores: Scores) -> None:
         table.add_row(_label(score), *(_with_interval(one, score) for one in found.values()))
     for lead in range(scores.horizon):
         cells = (_number(one.iou_by_lead[lead]) for one in found.values())
-        table.add_row(f"IoU at lead {lead + 1}", *cells)
+        table.add_row(f"IoU at {_when(lead, scores)}", *cells)
     print_table(table)
     print(SCORES)
 
 
 def print_breakdown(rows: Sequence[Row]) -> None:
     """Errors on moving agents, a table for each question."""
+    pooled = any(row.question != "class" for row in rows)
+    whose = " of all classes together (--by class: apart)" if pooled else ""
     for protocol in dict.fromkeys(row.protocol for row in rows):
-        print(f"moving agents, protocol {protocol}")
+        print(f"moving agents{whose}, protocol {protocol}")
     for question in dict.fromkeys(row.question for row in rows):
         table = Table(box=None, pad_edge=False)
         table.add_column(question, no_wrap=True)
@@ -81,7 +85,7 @@ def print_drift(drift: Drift) -> None:
     found = [name for name, one in drift.scores.classes.items() if one.counts["cells"]]
     for name in found[:1]:
         curve = drift.curves[name]
-        print(f"{name}: {drift.scores.model}")
+        print(f"{name}: {_entrant(drift.scores)}")
         print_table(_curve_table(curve))
         print(CURVE)
         for path, model in drift.references.items():
@@ -129,6 +133,7 @@ def _gain_text(gain: Gain | None) -> str:
 def print_comparison(scores: Mapping[str, Scores]) -> None:
     """Several forecasters of the same sequences: two tables per class, a line per forecaster."""
     any_scores = next(iter(scores.values()))
+    scores = _marked(scores, any_scores.input)
     print_scope(any_scores)
     if not any(one.counts["cells"] for one in any_scores.classes.values()):
         print("no agent of any class in these leads: nothing to score")
@@ -140,6 +145,21 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
             print_table(_lead_table(rows, any_scores))
     print(SCORES)
     print(COMPARED)
+    if any(forecaster.endswith(MARK) for forecaster in scores):
+        print(READS_IDS)
+
+
+def _entrant(scores: Scores) -> str:
+    return f"{scores.model}, detected input" if scores.input == "detected" else scores.model
+
+
+def _marked(scores: Mapping[str, Scores], read: str) -> dict[str, Scores]:
+    """With a mark at those that know more than the forecast, which ``read`` detected input."""
+    more = read == "detected"
+    return {
+        name + MARK if more and one.input == "tracked" else name: one
+        for name, one in scores.items()
+    }
 
 
 def print_scope(scores: Scores) -> None:
@@ -165,9 +185,8 @@ def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
     """Scores over all leads; skill is of VPQ moving, from constant turn (0) to the ceiling (1)."""
     from forecast.scores import skill
 
-    reference, best = (
-        rows[row].vpq_moving if row in rows else None for row in ("constant-turn", "ceiling")
-    )
+    plain = {forecaster.removesuffix(MARK): one.vpq_moving for forecaster, one in rows.items()}
+    reference, best = plain.get("constant-turn"), plain.get("ceiling")
     headers = ["IoU", "VPQ", "VPQ moving", "ADE moving", "skill"]
     table = _titled_table(name, "forecaster", headers)
     for forecaster, one in rows.items():
@@ -185,14 +204,14 @@ def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
 def _lead_table(rows: Mapping[str, ClassScores], scores: Scores) -> Table:
     last = scores.horizon - 1
     leads = np.unique(np.linspace(0, last, min(last + 1, MOST_LEADS)).round().astype(int)).tolist()
-    times = [
-        f"lead {lead + 1}" if scores.dt_s is None else f"+{(lead + 1) * scores.dt_s:g} s"
-        for lead in leads
-    ]
-    table = _titled_table("", "IoU at", times)
+    table = _titled_table("", "IoU at", [_when(lead, scores) for lead in leads])
     for forecaster, one in rows.items():
         table.add_row(forecaster, *(_number(one.iou_by_lead[lead]) for lead in leads))
     return table
+
+
+def _when(lead: int, scores: Scores) -> str:
+    return f"lead {lead + 1}" if scores.dt_s is None else f"+{(lead + 1) * scores.dt_s:g} s"
 
 
 def _titled_table(title: str, first: str, headers: list[str]) -> Table:

@@ -16,6 +16,7 @@ from forecast.metrics import Forecast, Sum, Truth, count
 DRAWS = 1000
 SEED = 0
 CONFIDENCE = 0.95
+LEAST_WAY = 0.05  # over a shorter one, skill would be what chance makes of hundredths
 
 Interval = tuple[float, float] | None
 
@@ -64,6 +65,7 @@ class Scores:
     """What `forecast evaluate` prints: scores per class and what they were computed from.
 
     ``protocol`` is that of the truth, ``forecast_protocol`` that of the store which was rolled out.
+    ``input`` is what the forecaster read: "tracked", or "detected" where ids and boxes were hidden.
     """
 
     classes: dict[str, ClassScores]
@@ -73,6 +75,7 @@ class Scores:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     forecast_protocol: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
+    input: str = ""
     data: str = ""
     dt_s: float | None = None
     forecast_horizon: int | None = None
@@ -235,8 +238,11 @@ def percentile_interval(draws: NDArray[np.float64] | None) -> Interval:
 
 
 def skill(score: float | None, reference: float | None, best: float | None) -> float | None:
-    """How much of the way from the reference (constant turn) to the ceiling a score has gone."""
-    if score is None or reference is None or best is None or best == reference:
+    """How much of the way from the reference (constant turn) to the ceiling a score has gone.
+
+    None where a score is missing or the way is shorter than :data:`LEAST_WAY`.
+    """
+    if score is None or reference is None or best is None or best - reference < LEAST_WAY:
         return None
     return (score - reference) / (best - reference)
 

@@ -16,6 +16,8 @@ from forecast.errors import DataError
 from forecast.files import filesystem, is_local, make_folder, write_whole
 from forecast.staging import is_there, publish, remove
 
+ANEW = "an unfinished run was there and is started anew; --resume would have gone on with it"
+
 
 class Stage:
     """The place beside the output where a run keeps what it has so far. Picklable.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,9 +28,12 @@ from forecast.request import RolloutRequest, packaged
 from forecast.rollout import rollout, teacher_forced
 from forecast.schema import open_forecast_store, open_sequence_store
 from forecast.scores import Scores
-from forecast.stage import Stage
+from forecast.stage import ANEW, Stage
 from forecast.staging import refusing_os_errors
 from forecast.types import BEVSequence, StepForecast
+
+if TYPE_CHECKING:
+    from forecast.training.run import Trained
 
 __all__ = [
     "RolloutRequest",
@@ -45,7 +48,6 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 GIF_SEQUENCES = 3
-ANEW = "an unfinished run was there and is started anew; --resume would have gone on with it"
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,13 @@ class RolloutSummary:
     scores: Mapping[str, Scores] = field(default_factory=dict)
 
 
-def train(config: Config, data: Sequence[str], val: str | None, output: str, resume: bool) -> None:
+def train(
+    config: Config, data: Sequence[str], val: str | None, output: str, resume: bool
+) -> Trained:
     """Trains a forecaster; see ``forecast.training.run.run_training``."""
     from forecast.training.run import run_training  # Lightning takes seconds to import
 
-    run_training(config, data, val, output, resume)
+    return run_training(config, data, val, output, resume)
 
 
 def rollout_to_store(

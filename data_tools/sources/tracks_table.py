@@ -26,6 +26,8 @@ REQUIRED = (*TEXT, *NUMBERS)
 COLUMNS = (*REQUIRED, *OPTIONAL_NUMBERS, "is_ego")
 # Four turns on end are no recording's heading, but most tables in degrees pass them.
 MAX_YAW_RAD = 8 * np.pi
+# Nobody is followed in steps as long; clocks in milliseconds give such.
+MAX_STEP_S = 10.0
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
@@ -151,10 +153,17 @@ def _check_ranges(table: pd.DataFrame, path: str) -> None:
 
 
 def _check_times(table: pd.DataFrame, path: str) -> None:
-    """Within a track every time is later than that of the row before it."""
+    """Within a track every time is later than that of the row before it, by seconds at most."""
     step = table.groupby("track_id", sort=False)["time_s"].diff()
     _refuse(step == 0, "each time of a track once", table, "time_s", path)
     _refuse(step < 0, "times that ascend within a track", table, "time_s", path)
+    usual = float(step.median())
+    if usual > MAX_STEP_S:
+        raise DataError(
+            f"time_s in seconds, those of a track at most {MAX_STEP_S:g} apart",
+            f"{usual:g} from one to the next in scene {table['scene'].iloc[0]!r} of {path}",
+            "divide time_s by 1000 if these are milliseconds, by 1e6 if microseconds",
+        )
 
 
 def _refuse(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+import xarray as xr
 
 from forecast.config import Config, refuse_detector
 from forecast.errors import CheckpointError, ConfigError, DataError
@@ -38,40 +40,24 @@ def check_run(
     _check_folder(output, resume)
     _check_curriculum(config)
     _check_start(config)
-    train = [_Facts.of(path) for path in data]
-    every = train if val is None else [*train, _Facts.of(val)]
+    train = [_Store(path, *open_sequence_store(path)) for path in data]
+    every = train if val is None else [*train, _Store(val, *open_sequence_store(val))]
     for store in every:
         _check_fit(store, config)
     for store in train:
-        if not store.sequences:
+        if not store.data.sizes["sequence"]:
             raise DataError("at least one sequence", f"none in {store.path}", "prepare more data")
-    layers = next((store.map_layers for store in train if store.map_layers), ())
+    layers = next((store.meta.map_layers for store in train if store.meta.map_layers), ())
     for store in every:
         _check_alike(every[0], layers, store)
 
 
-@dataclass(frozen=True)
-class _Facts:
-    """What a sequence store says of itself."""
+class _Store(NamedTuple):
+    """A sequence store that is open, with its path for messages."""
 
     path: str
+    data: xr.Dataset
     meta: SequenceMeta
-    sequences: int
-    variables: frozenset[str]
-    map_layers: tuple[str, ...]
-    bev_channels: int
-
-    @classmethod
-    def of(cls, path: str) -> _Facts:
-        dataset, meta = open_sequence_store(path)
-        return cls(
-            path,
-            meta,
-            int(dataset.sizes["sequence"]),
-            frozenset(map(str, dataset.variables)),
-            meta.map_layers if "map" in dataset else (),
-            int(dataset.sizes.get("channel", 0)),
-        )
 
 
 def _check_folder(output: str, resume: bool) -> None:
@@ -127,7 +113,7 @@ def _check_start(config: Config) -> None:
         )
 
 
-def _check_fit(store: _Facts, config: Config) -> None:
+def _check_fit(store: _Store, config: Config) -> None:
     """The store has the frames and tracks that the curriculum learns from."""
     history, meta = config.model.history, store.meta
     # Beyond the store's present; an interval moves a stage's own present further on.
@@ -139,20 +125,21 @@ def _check_fit(store: _Facts, config: Config) -> None:
             "prepare the store anew, or change model.history or the curriculum's horizons and"
             " intervals",
         )
-    if not {"track_state", "track_class"} <= store.variables:
+    variables = set(map(str, store.data.variables))
+    if not {"track_state", "track_class"} <= variables:
         raise DataError(
             "a store with track_state and track_class to learn motion from",
-            f"{', '.join(sorted(store.variables))} in {store.path}",
+            f"{', '.join(sorted(variables))} in {store.path}",
             "prepare it from a source with tracks",
         )
 
 
-def _check_alike(first: _Facts, layers: tuple[str, ...], other: _Facts) -> None:
+def _check_alike(first: _Store, layers: tuple[str, ...], other: _Store) -> None:
     """Two stores show the same; one of them may have no map."""
     for what, wanted, found in (
         ("classes", first.meta.classes, other.meta.classes),
-        ("map layers (or no map)", layers, other.map_layers or layers),
-        ("bev channels", first.bev_channels, other.bev_channels),
+        ("map layers (or no map)", layers, other.meta.map_layers or layers),
+        ("bev channels", *(one.data.sizes.get("channel", 0) for one in (first, other))),
         ("dt_s", first.meta.dt_s, other.meta.dt_s),
         ("protocol", protocol_text(first.meta.protocol), protocol_text(other.meta.protocol)),
     ):

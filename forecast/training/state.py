@@ -142,14 +142,20 @@ class Recount(pl.Callback):
     A state is saved within a step, after it, before a validation or after one, and Lightning's own
     counts are then of as many kinds, some of which it goes on from one too high or too low. The
     steps taken and the place in the data (:class:`forecast.data.module.SequenceData`) never are.
+
+    Attributes:
+        begun: Steps that had been taken when the run was resumed.
     """
+
+    begun = 0
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Puts right what Lightning is about to load."""
         loop, place = checkpoint["loops"]["fit_loop"], checkpoint[SequenceData.__qualname__]
-        step, epoch, batch = checkpoint["global_step"], place["epoch"], place["skip"]
+        self.begun = step = int(checkpoint["global_step"])
+        epoch, batch = place["epoch"], place["skip"]
         begun = epoch + (batch > 0)
         for count in loop["epoch_progress"].values():
             count |= {"ready": begun, "started": begun, "processed": epoch, "completed": epoch}

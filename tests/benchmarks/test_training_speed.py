@@ -63,7 +63,7 @@ class Loop(pl.Callback):
 
 def loop(folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool) -> Loop:
     """A short training run as `forecast train` makes it."""
-    watch, make = Loop(), run._trainer
+    watch, make = Loop(), run.make_trainer
 
     def trainer(*arguments: Any) -> pl.Trainer:
         made = make(*arguments)
@@ -82,7 +82,7 @@ def loop(folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool) -> Loop:
     ]
     copies = -(-STEPS // max(1, len(SequenceReader(store())) // BATCH))
     with monkeypatch.context() as patched:
-        patched.setattr(run, "_trainer", trainer)
+        patched.setattr(run, "make_trainer", trainer)
         run.run_training(load_config(None, settings), [store()] * copies, None, str(folder), False)
     return watch
 

@@ -20,7 +20,7 @@ from forecast.training.run import run_training
 from forecast.training.settings import Stage
 from tests.sequences import SMALL
 from tests.support import Mover, sequence_store
-from tests.unit.forecast.test_training import interrupt_at
+from tests.trainings import interrupt_at
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 SEQUENCES = "6"

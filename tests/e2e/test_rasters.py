@@ -38,10 +38,13 @@ def test_rasters_are_prepared_forecast_and_scored(tmp_path: Path, ids: bool) -> 
     run("prepare", "rasters", recording, "--output", store, grid, "--workers", "1")
     assert "warped" in run("inspect", "store", store)
     run("doctor", store)
-    run("rollout", "--input", "detected", "--data", store, "--output", out, "--gif", "")
+    table = run("rollout", "--input", "detected", "--data", store, "--output", out, "--gif", "")
+    assert "\nconstant-turn * " in table, "it may read more than the forecast"
+    assert "\ncomponents-cv  " in table, "it reads rasters, too"
     assert open_forecast_store(out)["instance"].any()
     scores = json.loads(run("evaluate", out, "--data", store, "--json"))
     vehicles = scores["classes"]["vehicle"]
+    assert scores["input"] == "detected"
     assert vehicles["iou"] > 0.3
     assert (vehicles["counts"]["segments"] > 0) == ids
     if ids:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from forecast import cli
 from forecast.errors import DataError
-from forecast.schema import MAP_LAYERS
+from forecast.schema import MAP_LAYERS, open_sequence_store
 from tests.support import Mover, sequence_dataset
 
 CONFIG = """
@@ -40,6 +41,13 @@ def stores(tmp_path: Path) -> dict[str, str]:
         "bare": write(tmp_path / "bare.zarr", (), named=False),
         "named": write(tmp_path / "named.zarr", ()),
     }
+
+
+def test_a_store_without_map_has_no_layers_whatever_it_names(stores: dict[str, str]) -> None:
+    assert open_sequence_store(stores["mapped"])[1].map_layers == MAP_LAYERS
+    assert open_sequence_store(stores["named"])[1].map_layers == ()
+    shown = CliRunner().invoke(cli.app, ["inspect", "store", stores["named"]]).output
+    assert re.search("map layers +none", shown)
 
 
 def train(folder: Path, data: list[str], val: str) -> Result:

@@ -8,14 +8,17 @@ import torch
 
 from data_tools import warp
 from forecast.grid import BEVGrid
-from tests.warps import seen_from
+from forecast.model import se2
+from forecast.model.warp import cell_centres, sample_at
 
 GRID = BEVGrid(-8.0, 24.0, -6.0, 10.0, 1.0)  # 16 x 32, neither square nor centred
 POSES = [(0.0, 0.0, 0.0), (1.3, -0.7, 0.4), (-5.2, 3.1, -2.2), (0.3, 0.2, np.pi / 2), (99, 0, 0)]
 
 
 @pytest.mark.parametrize("pose", POSES)
-def test_labels_and_channels_are_moved_as_by_the_models_warp(pose):
+def test_labels_and_channels_are_moved_as_the_model_samples(pose):
+    at = torch.tensor([pose], dtype=torch.float64)
+    points = se2.unapply(at[:, None, None], cell_centres(GRID.shape, GRID, at)[None])
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 9, GRID.shape).astype(np.uint8)
     channels = rng.normal(size=(3, *GRID.shape)).astype(np.float32)
@@ -23,12 +26,7 @@ def test_labels_and_channels_are_moved_as_by_the_models_warp(pose):
         (labels[None], warp.nearest, "nearest"),
         (channels, warp.bilinear, "bilinear"),
     ):
-        there = seen_from(
-            torch.from_numpy(raster.astype(np.float64))[None],
-            torch.tensor([pose], dtype=torch.float64),
-            GRID,
-            mode,
-        )
+        there = sample_at(torch.from_numpy(raster.astype(np.float64))[None], points, GRID, mode)
         moved = ours(raster, np.array(pose), GRID, GRID)
         assert moved.dtype == raster.dtype
         np.testing.assert_allclose(moved, there[0], atol=1e-5)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -19,6 +20,7 @@ from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.parallel import worker_deaths_told
 from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol, open_sequence_store
+from forecast.stage import ANEW
 from tests.scenarios import agent, crossing, road, scenario, write
 from tests.support import Mover, content
 
@@ -133,6 +135,31 @@ def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypat
     assert told == [(4, 5), (5, 5), (6, 7), (7, 7)]
     assert (report.sequences, len(report.skipped)) == (44, 1)
     assert content(out) == content(tmp_path / "whole.zarr")
+
+
+def test_an_unfinished_run_is_not_thrown_away_in_silence(tmp_path, files):
+    out, said = str(tmp_path / "out.zarr"), []
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare("waymo-json", files, out, OPTIONS, stop, said.append)
+    assert not said
+    prepare("waymo-json", files, out, OPTIONS, remark=said.append)
+    assert said == [ANEW]
+    prepare("waymo-json", files, out, replace(OPTIONS, overwrite=True), remark=said.append)
+    assert said == [ANEW], "nothing unfinished was there"
+
+
+def test_scenes_that_are_left_out_are_a_warning_with_their_reason(tmp_path, files, capsys):
+    out = str(tmp_path / "out.zarr")
+    print_prepare_report(prepare("waymo-json", files, out, OPTIONS), out)
+    shown = capsys.readouterr()
+    assert f"{out}: 44 sequences from 4 of 5 scenes in" in shown.out
+    first, second = shown.err.splitlines()
+    assert first == "warning: 1 scene is left out:"
+    assert f"{files[0]}/2.json: expected a JSON scenario" in second
 
 
 def test_a_run_killed_while_tidying_up_is_only_tidied_up(tmp_path, files, monkeypatch):

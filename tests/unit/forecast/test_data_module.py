@@ -16,7 +16,7 @@ from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.training.run import run_training
 from tests.support import Mover, sequence_dataset, sequence_store
-from tests.unit.forecast.test_resume import CONFIG
+from tests.trainings import STAGED
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -26,8 +26,8 @@ def test_a_sequence_that_cannot_be_read_ends_training_in_one_line(
     data = sequence_dataset([[Mover(0.0, 0.0)], [Mover(1.0, 0.0)]])
     data["ego_pose"][1] = float("nan")
     data.to_zarr(tmp_path / "data.zarr", zarr_format=3, consolidated=False)
-    loading = CONFIG.loading.__class__(batch_size=2, workers=workers)
-    config = CONFIG.model_copy(update={"loading": loading})
+    loading = STAGED.loading.__class__(batch_size=2, workers=workers)
+    config = STAGED.model_copy(update={"loading": loading})
     with pytest.raises(DataError, match="finite ego poses; got NaN in sequence 1"):
         run_training(config, [str(tmp_path / "data.zarr")], None, str(tmp_path / "run"), False)
 
@@ -36,7 +36,7 @@ def test_an_empty_store_teaches_nothing(tmp_path: Path) -> None:
     empty = sequence_dataset([[Mover(0.0, 0.0)]]).isel(sequence=slice(0))
     empty.to_zarr(tmp_path / "empty.zarr", zarr_format=3, consolidated=False)
     with pytest.raises(DataError, match="at least one sequence"):
-        run_training(CONFIG, [str(tmp_path / "empty.zarr")], None, str(tmp_path / "run"), False)
+        run_training(STAGED, [str(tmp_path / "empty.zarr")], None, str(tmp_path / "run"), False)
 
 
 def test_validation_on_other_map_layers_is_refused(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_validation_on_other_map_layers_is_refused(tmp_path: Path) -> None:
     other.attrs["map_layers"] = other.attrs["map_layers"][:2]
     other.to_zarr(tmp_path / "val.zarr", zarr_format=3, consolidated=False)
     with pytest.raises(DataError, match="map layers"):
-        run_training(CONFIG, [store], str(tmp_path / "val.zarr"), str(tmp_path / "run"), False)
+        run_training(STAGED, [store], str(tmp_path / "val.zarr"), str(tmp_path / "run"), False)
 
 
 def test_stores_of_different_protocols_do_not_teach_one_model(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_stores_of_different_protocols_do_not_teach_one_model(tmp_path: Path) ->
     other.to_zarr(tmp_path / "other.zarr", zarr_format=3, consolidated=False)
     both = [store, str(tmp_path / "other.zarr")]
     with pytest.raises(DataError, match=r"protocol exact \(.* in all stores; got fiery \(11fb"):
-        run_training(CONFIG, both, None, str(tmp_path / "run"), False)
+        run_training(STAGED, both, None, str(tmp_path / "run"), False)
 
 
 def test_every_process_draws_its_own_share_of_an_epoch() -> None:
@@ -102,8 +102,8 @@ def test_stores_of_different_grids_train_together(tmp_path: Path) -> None:
         sequence_store(tmp_path / "large.zarr", scenes),
         sequence_store(tmp_path / "small.zarr", scenes[:2], grid=grid),
     ]
-    path = run_training(CONFIG, stores, stores[1], str(tmp_path / "run"), resume=False)
-    assert load_checkpoint(path).training["sequences"] == 6
+    trained = run_training(STAGED, stores, stores[1], str(tmp_path / "run"), resume=False)
+    assert load_checkpoint(trained.weights).training["sequences"] == 6
 
 
 def test_rasters_of_the_future_may_stay_on_disk_but_its_poses_do_not(tmp_path: Path) -> None:

@@ -128,6 +128,14 @@ def test_nobodys_fate_is_known_where_ids_are_not_those_of_the_truth(
     assert (point.drawn, point.matched, point.brier) == (None,) * 3
 
 
+def test_a_reference_that_read_something_else_says_what(
+    data: str, lossy: str, tmp_path: Path
+) -> None:
+    path = forecast_store(tmp_path / "detected.zarr", data, input="detected")
+    assert measure_drift(lossy, data, [path]).references == {path: "perfect, detected input"}
+    assert measure_drift(path, data, [lossy]).references == {lossy: "lossy, tracked input"}
+
+
 def test_brier_is_the_squared_error_of_existence_of_who_is_visible_at_present() -> None:
     """Id 1 stays, id 2 leaves, id 3 is a pedestrian, id 4 comes later and does not count."""
     present, later = np.array([[1, 1, 2, 3, 0]]), np.array([[1, 1, 0, 3, 4]])

@@ -19,7 +19,7 @@ from forecast.training.run import run_training
 from forecast.training.state import StateFile
 from forecast.types import BEVSequence
 from tests.support import Mover, sequence_store
-from tests.unit.forecast.test_training import QUICK
+from tests.trainings import QUICK
 
 RARELY = QUICK.model_copy(update={"save_every_steps": 1000})
 

@@ -19,7 +19,7 @@ from forecast.errors import DataError
 from forecast.identity import StoreIdentity, unchanged
 from forecast.training.run import run_training
 from tests.support import Mover, forecast_store, sequence_store
-from tests.unit.forecast.test_training import QUICK
+from tests.trainings import QUICK
 
 SCENES = [[Mover(-4.0, 0.0, speed=4.0)], [Mover(4.0, 2.0)]]
 

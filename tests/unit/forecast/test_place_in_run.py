@@ -14,7 +14,7 @@ from forecast.training.module import ForecastTraining
 from forecast.training.run import run_training
 from forecast.types import BEVSequence
 from tests.support import Mover, sequence_store
-from tests.unit.forecast.test_training import QUICK
+from tests.trainings import QUICK
 
 EPOCH, STEPS = 4, 8  # batches; the second epoch's stage rolls out two leads
 Place = tuple[int, int, int, int, int]

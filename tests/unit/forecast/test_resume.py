@@ -7,27 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from forecast.checkpoint import load_checkpoint
-from forecast.config import Config
+from forecast.cli import app
 from forecast.data.module import BatchOrder
 from forecast.data.settings import Loading
 from forecast.errors import CheckpointError
 from forecast.training.module import ForecastTraining
 from forecast.training.run import run_training
 from forecast.training.settings import Optimisation, Stage
-from tests.sequences import SMALL
 from tests.support import Mover, sequence_store
-from tests.unit.forecast.test_training import interrupt_at
-
-CONFIG = Config(
-    model=SMALL,
-    curriculum=(Stage(1, 1, memory=False), Stage(1, 1, detected=0.5)),
-    optimisation=Optimisation(warmup_steps=2, dropout=0.2),
-    loading=Loading(batch_size=2, workers=0),
-    save_every_steps=1,
-    accelerator="cpu",
-)
+from tests.trainings import STAGED, interrupt_at
 
 
 @pytest.fixture
@@ -40,12 +31,12 @@ def store(tmp_path: Path) -> str:
 def test_stages_with_and_without_the_raster_resume_bit_for_bit(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    run_training(CONFIG, [store], None, str(tmp_path / "whole"), resume=False)
+    run_training(STAGED, [store], None, str(tmp_path / "whole"), resume=False)
     with monkeypatch.context() as patch:
         interrupt_at(patch, step)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run_training(CONFIG, [store], None, str(tmp_path / "parts"), resume=False)
-    run_training(CONFIG, [store], None, str(tmp_path / "parts"), resume=True)
+            run_training(STAGED, [store], None, str(tmp_path / "parts"), resume=False)
+    run_training(STAGED, [store], None, str(tmp_path / "parts"), resume=True)
     whole, parts = (
         load_checkpoint(tmp_path / name).model.state_dict() for name in ("whole", "parts")
     )
@@ -57,7 +48,7 @@ def test_stages_with_and_without_the_raster_resume_bit_for_bit(
 def test_workers_that_read_ahead_resume_in_the_order_of_the_interrupted_epoch(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    config = CONFIG.model_copy(update={"loading": Loading(batch_size=2, workers=1)})
+    config = STAGED.model_copy(update={"loading": Loading(batch_size=2, workers=1)})
     run_training(config, [store], store, str(tmp_path / "whole"), resume=False)
     with monkeypatch.context() as patch:
         interrupt_at(patch, step)
@@ -73,9 +64,11 @@ def test_a_run_is_not_resumed_on_other_batches(
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=False)
+            run_training(STAGED, [store], None, str(tmp_path / "run"), resume=False)
+    before = sorted((tmp_path / "run").rglob("*"))
     with pytest.raises(CheckpointError, match="batch size"):
-        run_training(CONFIG, [store, store], None, str(tmp_path / "run"), resume=True)
+        run_training(STAGED, [store, store], None, str(tmp_path / "run"), resume=True)
+    assert sorted((tmp_path / "run").rglob("*")) == before, "a refusal leaves nothing"
 
 
 @pytest.mark.parametrize(
@@ -99,18 +92,20 @@ def test_a_run_is_not_resumed_with_other_settings(
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=False)
-    other = CONFIG.model_copy(update=change)
+            run_training(STAGED, [store], None, str(tmp_path / "run"), resume=False)
+    other = STAGED.model_copy(update=change)
+    before = sorted((tmp_path / "run").rglob("*"))
     with pytest.raises(CheckpointError, match=named):
         run_training(other, [store], None, str(tmp_path / "run"), resume=True)
-    again = CONFIG.model_copy(update={"loading": Loading(batch_size=2, workers=1)})
+    assert sorted((tmp_path / "run").rglob("*")) == before, "a refusal leaves nothing"
+    again = STAGED.model_copy(update={"loading": Loading(batch_size=2, workers=1)})
     run_training(again, [store], None, str(tmp_path / "run"), resume=True)
 
 
 def test_a_run_resumed_after_its_last_step_reads_what_its_last_stage_read(
     store: str, tmp_path: Path
 ) -> None:
-    config = CONFIG.model_copy(update={"curriculum": (Stage(1, 1, memory=False),)})
+    config = STAGED.model_copy(update={"curriculum": (Stage(1, 1, memory=False),)})
     for resume in (False, True):
         run_training(config, [store], None, str(tmp_path / "run"), resume=resume)
         assert load_checkpoint(tmp_path / "run").model.read_memory is False
@@ -128,7 +123,7 @@ def test_every_epoch_has_an_order_of_its_own(
         return iter(batches)
 
     monkeypatch.setattr(BatchOrder, "__iter__", spy)
-    run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=False)
+    run_training(STAGED, [store], None, str(tmp_path / "run"), resume=False)
     assert len(drawn) == 2
     assert drawn[0] != drawn[1]
 
@@ -136,10 +131,24 @@ def test_every_epoch_has_an_order_of_its_own(
 def test_a_finished_run_that_is_resumed_keeps_its_averaged_weights(
     store: str, tmp_path: Path
 ) -> None:
-    run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=False)
+    run_training(STAGED, [store], None, str(tmp_path / "run"), resume=False)
     before = load_checkpoint(tmp_path / "run").hash
-    run_training(CONFIG, [store], None, str(tmp_path / "run"), resume=True)
+    run_training(STAGED, [store], None, str(tmp_path / "run"), resume=True)
     assert load_checkpoint(tmp_path / "run").hash == before
+
+
+def test_a_finished_run_that_is_resumed_says_so_and_gets_no_further_logs(
+    store: str, tmp_path: Path
+) -> None:
+    config, output = tmp_path / "config.yaml", tmp_path / "run"
+    config.write_text(STAGED.model_dump_json())
+    command = f"train --config {config} --data {store} --val {store} --output {output}"
+    first = CliRunner().invoke(app, command.split())
+    before = sorted(output.rglob("*"))
+    again = CliRunner().invoke(app, [*command.split(), "--resume"])
+    assert f"{output}: trained; " in first.output
+    assert f"{output}: had been trained already, all of its 6 steps; " in again.output
+    assert sorted(output.rglob("*")) == before
 
 
 def test_the_optimizer_lists_its_parameters_in_the_model_s_order() -> None:
@@ -148,7 +157,7 @@ def test_the_optimizer_lists_its_parameters_in_the_model_s_order() -> None:
 
     model = forecaster(trained=False)
     training = ForecastTraining(
-        model, CONFIG.curriculum, CONFIG.loss, CONFIG.augmentation, CONFIG.optimisation, 1, 0
+        model, STAGED.curriculum, STAGED.loss, STAGED.augmentation, STAGED.optimisation, 1, 0
     )
     made = training.configure_optimizers()
     assert isinstance(made, dict)

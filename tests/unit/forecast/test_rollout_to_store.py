@@ -15,7 +15,8 @@ from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.evaluation import score_stores
 from forecast.request import NOT_LEARNED, PACKAGED
 from forecast.schema import open_forecast_store
-from forecast.workflows import ANEW, RolloutRequest, rollout_to_store
+from forecast.stage import ANEW
+from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.sequences import forecaster
 from tests.support import Mover, content, sequence_store
 
@@ -153,6 +154,12 @@ def test_without_resume_everything_is_done_again(request_: RolloutRequest) -> No
     told: list[tuple[int, int]] = []
     rollout_to_store(request_, lambda *done: told.append(done))
     assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+@pytest.mark.parametrize("count", ["horizon", "limit", "batch_size", "workers"])
+def test_a_count_below_one_is_refused_from_python_too(request_: RolloutRequest, count: str) -> None:
+    with pytest.raises(ConfigError, match=f"--{count.replace('_', '-')} of at least 1; got 0"):
+        rollout_to_store(replace(request_, **{count: 0}))
 
 
 def test_an_unfinished_run_is_not_thrown_away_in_silence(request_: RolloutRequest) -> None:

@@ -89,5 +89,47 @@ def test_the_columns_of_a_breakdown_are_explained_once(capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert out.count("along, aside: ") == 1
     assert "found: share of masks" in out
+    assert out.startswith("moving agents of all classes together (--by class: apart), protocol")
     print_breakdown([])
     assert not capsys.readouterr().out
+
+
+def test_a_breakdown_by_class_does_not_say_that_classes_are_together(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_breakdown([Row("class", "vehicle", 3, 2, 0.5, 0.1, 0.6, 0.5, "exact")])
+    assert capsys.readouterr().out.startswith("moving agents, protocol exact\n")
+
+
+def test_every_table_names_leads_by_their_time(
+    compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_scores(compared["mine"])
+    assert re.findall(r"IoU at (\S+ \S+)", capsys.readouterr().out)[:2] == ["+0.5 s", "+1 s"]
+
+
+def test_who_reads_ids_beside_a_forecast_that_may_not_is_marked(
+    compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = {"mine": "detected", "constant-turn": "tracked", "ceiling": ""}
+    hidden = {name: replace(one, input=read[name]) for name, one in compared.items()}
+    print_comparison(hidden)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "mine 1.000 1.000 1.000 [1.000, 1.000] 0.000 m 1.000" in lines, "skill is still known"
+    assert sum(line.startswith("constant-turn * 0.000") for line in lines) == 2
+    assert not any(line.startswith("ceiling *") for line in lines)
+    assert lines[-1].startswith("* reads ids and boxes")
+
+
+def test_nobody_is_marked_where_all_read_ids(
+    compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_comparison({name: replace(one, input="tracked") for name, one in compared.items()})
+    assert "*" not in capsys.readouterr().out
+
+
+def test_scores_of_detected_input_say_so(
+    compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_scores(replace(compared["mine"], model="mine", input="detected"))
+    assert "forecast of mine, detected input" in capsys.readouterr().out.splitlines()

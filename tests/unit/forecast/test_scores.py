@@ -143,6 +143,12 @@ def test_skill_is_the_share_of_the_way_to_the_ceiling() -> None:
     assert skill(0.5, 0.5, 0.5) is None
 
 
+def test_where_constant_turn_leaves_next_to_nothing_to_gain_there_is_no_skill() -> None:
+    assert skill(0.1, 0.9999, 1.0) is None
+    assert skill(0.1, 1.0, 0.9999) is None, "nor where it is above the ceiling"
+    assert skill(0.94, 0.94, 1.0) == 0.0
+
+
 def test_gain_pairs_the_draws_of_both_forecasters() -> None:
     better, worse = accumulated(ceiling), accumulated(persistence)
     difference, interval = gain(better, worse, "iou")["vehicle"]

@@ -13,7 +13,6 @@ from torch import Tensor
 from torchvision.models import resnet18
 
 from forecast.checkpoint import load_checkpoint
-from forecast.config import Config
 from forecast.data.settings import Augmentation, Loading
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.training import module
@@ -22,15 +21,7 @@ from forecast.training.run import run_training
 from forecast.training.settings import Optimisation, Stage, TrackRules
 from tests.sequences import SMALL, forecaster, sequences
 from tests.support import Mover, sequence_store
-
-QUICK = Config(
-    model=replace(SMALL, memory=False),
-    curriculum=(Stage(1, 1, memory=False), Stage(1, 2, memory=False)),
-    optimisation=Optimisation(warmup_steps=2),
-    loading=Loading(batch_size=2, workers=0),
-    save_every_steps=1,
-    accelerator="cpu",
-)
+from tests.trainings import QUICK, interrupt_at
 
 
 @pytest.fixture
@@ -46,18 +37,6 @@ def weights(path: Path) -> dict[str, Tensor]:
     return dict(load_checkpoint(path).model.state_dict())
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Ends the process's training abruptly after some step."""
-    original = ForecastTraining.training_step
-
-    def training_step(self: ForecastTraining, batch: Any, index: int) -> Tensor:
-        if self.global_step == step:
-            raise KeyboardInterrupt
-        return original(self, batch, index)
-
-    monkeypatch.setattr(ForecastTraining, "training_step", training_step)
-
-
 def test_a_run_leaves_weights_logs_and_a_state_to_resume(store: str, tmp_path: Path) -> None:
     run_training(QUICK, [store], store, str(tmp_path / "run"), resume=False)
     checkpoint = load_checkpoint(tmp_path / "run")
@@ -66,8 +45,9 @@ def test_a_run_leaves_weights_logs_and_a_state_to_resume(store: str, tmp_path: P
     assert (tmp_path / "run" / "last.ckpt").is_file()
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     with open(tmp_path / "run" / "csv" / "metrics.csv", encoding="utf-8") as file:
-        logged = [row for row in csv.DictReader(file) if row["val_ade_ratio"]]
-    assert len(logged) == 2
+        rows = list(csv.DictReader(file))
+    assert len([row for row in rows if row["val_ade_ratio"]]) == 2
+    assert [row["step"] for row in rows if row["loss"]] == ["3", "7"], "each epoch's last"
 
 
 @pytest.mark.parametrize("step", [1, 3, 6])
@@ -232,7 +212,8 @@ def test_a_backbone_may_start_from_weights_of_its_own(store: str, tmp_path: Path
             "optimisation": Optimisation(learning_rate=0.0, weight_decay=0.0),
         }
     )
-    trained = weights(run_training(frozen, [store], None, str(tmp_path / "run"), resume=False))
+    run_training(frozen, [store], None, str(tmp_path / "run"), resume=False)
+    trained = weights(tmp_path / "run")
     key = "layer1.0.conv1.weight"
     assert torch.equal(trained[f"encode.backbone.extract.{key}"], published[key])
     blind = frozen.model_copy(update={"model": QUICK.model})
