@@ -26,6 +26,7 @@ from forecast.types import BEVSequence
 
 # The loggers write every so many steps.
 LOG_EVERY_STEPS = 10
+LEAST_ERROR_M = 0.05  # of constant turn rate, to be compared with
 
 
 class Unpainted:
@@ -114,7 +115,9 @@ class ForecastTraining(pl.LightningModule):
         parts = self._losses(batch, self.stage.horizon, dice, detected)
         loss = torch.stack(tuple(parts.values())).sum()
         self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
-        if (self.global_step + 1) % LOG_EVERY_STEPS == 0:  # at others nobody would read them
+        # At other steps nobody would read them.
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.global_step + 1) % every == 0:
             for name, part in parts.items():
                 self.log(f"loss_{name}", part.detach(), batch_size=batch.batch)
         return loss
@@ -191,13 +194,15 @@ class ForecastTraining(pl.LightningModule):
         self._sums = torch.zeros(3)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs mean displacement over leads, and its ratio to constant turn rate's."""
+        """Logs mean displacement over leads, and its ratio to constant turn rate's if that errs."""
         model, baseline, count = self.trainer.strategy.reduce(
             self._sums.to(self.device), reduce_op="sum"
         ).tolist()
+        # Of traffic that the baseline forecasts to the centimetre, a ratio would tell nothing.
+        compared = baseline > LEAST_ERROR_M * count
         if count > 0:
-            self.log("val_ade_moving", model / count, rank_zero_only=True)
-        if baseline > 0:  # traffic that the baseline forecasts without any error has no ratio
+            self.log("val_ade_moving", model / count, prog_bar=not compared, rank_zero_only=True)
+        if compared:
             self.log("val_ade_ratio", model / baseline, prog_bar=True, rank_zero_only=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

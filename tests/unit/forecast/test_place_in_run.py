@@ -73,7 +73,7 @@ def validated(run: Path) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     for path in sorted(run.glob("csv*/metrics.csv")):
         with path.open(encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("val_ade_ratio")]
+            rows = [row for row in csv.DictReader(file) if row.get("val_ade_moving")]
         found += [(int(row["epoch"]), int(row["step"])) for row in rows]
     return found
 

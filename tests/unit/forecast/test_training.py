@@ -20,7 +20,7 @@ from forecast.training.module import ForecastTraining, _per_agent
 from forecast.training.run import run_training
 from forecast.training.settings import Optimisation, Stage, TrackRules
 from tests.sequences import SMALL, forecaster, sequences
-from tests.support import Mover, sequence_store
+from tests.support import Mover, sequence_dataset, sequence_store
 from tests.trainings import QUICK, interrupt_at
 
 
@@ -46,8 +46,23 @@ def test_a_run_leaves_weights_logs_and_a_state_to_resume(store: str, tmp_path: P
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     with open(tmp_path / "run" / "csv" / "metrics.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len([row for row in rows if row["val_ade_ratio"]]) == 2
+    assert len([row for row in rows if row["val_ade_moving"]]) == 2
     assert [row["step"] for row in rows if row["loss"]] == ["3", "7"], "each epoch's last"
+    assert any(name.startswith("loss_") for name in rows[0])
+
+
+@pytest.mark.parametrize("jolt_m", [0.0, 1.0])
+def test_there_is_no_ratio_to_a_baseline_that_does_not_err(
+    store: str, tmp_path: Path, jolt_m: float
+) -> None:
+    data = sequence_dataset([[Mover(-8.0, 1.0, 0.0, 4.0, 0.2)]])
+    data["track_state"][..., 4:, 0] += jolt_m  # agents of a constant turn, but for that
+    data.to_zarr(tmp_path / "val.zarr", zarr_format=3, consolidated=False)
+    run_training(QUICK, [store], str(tmp_path / "val.zarr"), str(tmp_path / "run"), resume=False)
+    with open(tmp_path / "run" / "csv" / "metrics.csv", encoding="utf-8") as file:
+        columns = csv.DictReader(file).fieldnames or ()
+    assert "val_ade_moving" in columns
+    assert ("val_ade_ratio" in columns) == (jolt_m > 0)
 
 
 @pytest.mark.parametrize("step", [1, 3, 6])
