@@ -44,7 +44,7 @@ class SequenceReader(Dataset[BEVSequence]):
         self.path, self.raster_frames = path, raster_frames
         self.identity = StoreIdentity.of(path)
         dataset, self.meta = open_sequence_store(path)
-        self.map_layers = self.meta.map_layers if "map" in dataset else ()
+        self.map_layers = self.meta.map_layers
         there = set(dataset.variables) - (set() if self.map_layers else {"map"})
         self.variables = tuple(name for name in _TENSORS if name in there)
         if "track_state" in dataset and "track_class" not in dataset:
