@@ -44,7 +44,7 @@ class Sumo:
             metres. Scenes have trackers of their own: from a fifth of it to twice as much, from
             trembling to slowly varying.
         yaw_noise_rad: The same for yaw.
-        wander_m: How far walkers stray from SUMO's straight lines; standard deviation, metres.
+        wander_m_s: How fast walkers stray from SUMO's straight lines; standard deviation, m/s.
         look_rad: How far they look aside of where they go; standard deviation, radians.
         window_s: Length of a scene, seconds. A longer one is cheaper than two, but less varied.
     """
@@ -52,7 +52,7 @@ class Sumo:
     name: str = "sumo"
     position_noise_m: float = 0.015
     yaw_noise_rad: float = 0.003
-    wander_m: float = 0.25
+    wander_m_s: float = 0.2
     look_rad: float = 0.06
     window_s: float = 15.0
 
@@ -104,7 +104,7 @@ class Sumo:
             end_s = begin_s + LEAD_IN_S + time_s[-1]
             bodies = write_demand(network, folder / "demand.rou.xml", end_s, rng)
             front = _simulate(folder, unit, begin_s, end_s)
-        users = _road_users(_wandering(front, bodies, self.wander_m, rng), bodies)
+        users = _road_users(_wandering(front, bodies, self.wander_m_s, rng), bodies)
         smooth = _moves_smoothly(users.pose)
         driving = users.only(smooth)
         ego = driving.pose[_choose_ego(driving, unit, rng)]
@@ -179,21 +179,22 @@ def _road_users(front: dict[str, Array], bodies: dict[str, Body]) -> _Users:
 
 
 def _wandering(
-    front: dict[str, Array], bodies: dict[str, Body], stray_m: float, rng: np.random.Generator
+    front: dict[str, Array], bodies: dict[str, Body], stray_m_s: float, rng: np.random.Generator
 ) -> dict[str, Array]:
     """The same paths, with walkers who stray: SUMO's keep to straight lines at an even pace.
 
-    Whoever stands strays a tenth as far.
+    Nothing draws them back: else a forecaster would learn to expect it. Whoever stands strays a
+    tenth as far.
     """
     strayed = dict(front)
     for name in [name for name in front if bodies[name].kind == "pedestrian"]:
         path = front[name].copy()
         steps = np.linalg.norm(np.diff(path[:, :2], axis=0), axis=-1)
         pace = steps[np.isfinite(steps)].mean() / STEP_S if np.isfinite(steps).any() else 0.0
-        far_m = stray_m * np.clip(pace, 0.1, 1.0) * _own_share(rng)
-        forget_s = rng.uniform(1.2, 2.0)
+        far_m = stray_m_s * STEP_S * np.clip(pace, 0.1, 1.0) * _own_share(rng)
+        forget_s = rng.uniform(1.5, 3.0)
         for axis in range(2):
-            path[:, axis] += far_m * _drift(len(path), forget_s, rng, smooth=3)
+            path[:, axis] += far_m * np.cumsum(_drift(len(path), forget_s, rng, smooth=2))
         strayed[name] = path
     return strayed
 
@@ -210,8 +211,7 @@ def _drift(frames: int, forget_s: float, rng: np.random.Generator, smooth: int =
         frames: T.
         forget_s: Time constant, seconds.
         rng: Draws it.
-        smooth: How often it is averaged over the past: 2 has a speed at every moment, 3 turns
-            smoothly as well.
+        smooth: How often it is averaged over the past; from 2 on it has a slope at every moment.
     """
     keep = np.exp(-STEP_S / forget_s)
     settle = round(10 * forget_s / STEP_S) + 1

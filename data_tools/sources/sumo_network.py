@@ -52,6 +52,8 @@ CLASS_SHARE = (0.2, 0.25, 0.2, 0.15, 0.12, 0.08, 0.0)
 # Where junctions lie further apart than this, traffic is fast.
 LONG_ROAD_M = 250.0
 LONG_ROAD_SHARE = (0.0, 0.05, 0.1, 0.15, 0.25, 0.25, 0.2)
+# Share of networks without a single signal: whoever follows the larger road need never stop.
+FLOWING = 0.4
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def run_tool(name: str, arguments: list[str]) -> None:
 
 
 def build_network(folder: Path, seed: int, rng: np.random.Generator) -> Network:
-    """Makes a random network of about 400 m x 400 m, or up to 1.8 km along its fast roads.
+    """Makes a random network of about 400 m x 400 m, or up to 2.4 km along its fast roads.
 
     Args:
         folder: Where the files go.
@@ -127,7 +129,8 @@ def build_network(folder: Path, seed: int, rng: np.random.Generator) -> Network:
     walkable = bool(rng.random() < 0.75)
     plan = _Plan(nodes, edges, walkable, rng)
     plan.add_roundabouts(share=float(rng.choice([0.0, 0.0, 0.15, 0.4])))
-    plan.control_junctions(signals=float(rng.choice([0.0, 0.5, 0.8, 1.0])))
+    flowing = bool(rng.random() < FLOWING)
+    plan.control_junctions(0.0 if flowing else float(rng.choice([0.0, 0.5, 0.8, 1.0])), flowing)
     plan.dress_roads(curved=float(rng.choice([0.0, 0.3, 0.8])))
     ET.ElementTree(nodes).write(folder / "city.nod.xml")
     ET.ElementTree(edges).write(folder / "city.edg.xml")
@@ -154,9 +157,10 @@ def _layout(rng: np.random.Generator) -> list[str]:
     kind = rng.choice(["grid", "spider", "rand", "avenue"], p=[0.35, 0.12, 0.23, 0.3])
     spacing = float(rng.uniform(90.0, 210.0))
     if kind == "avenue":
-        along = f"{rng.uniform(300.0, 600.0):.1f}"
+        along = f"{rng.uniform(300.0, 800.0):.1f}"
+        columns, rows = (str(count) for count in rng.integers(1, 3, 2))
         return [
-            *("--grid", "--grid.x-number", "2", "--grid.y-number", str(rng.integers(1, 3))),
+            *("--grid", "--grid.x-number", columns, "--grid.y-number", rows),
             *("--grid.x-length", along, "--grid.y-length", f"{spacing:.1f}"),
             *("--grid.x-attach-length", along, "--grid.y-attach-length", f"{spacing:.1f}"),
         ]
@@ -228,10 +232,13 @@ class _Plan:
             ring |= {"id": f"ring.{node}.{arm}", "spreadType": "center", "type": "ring"}
             ET.SubElement(self.edges, "edge", ring)
 
-    def control_junctions(self, signals: float) -> None:
-        """Gives a share of the crossings signals, the others a right-of-way rule."""
+    def control_junctions(self, signals: float, flowing: bool) -> None:
+        """Gives a share of the crossings signals, the others a right-of-way rule.
+
+        Where traffic is flowing, whoever follows the larger road need not stop.
+        """
         rules = ["priority", "allway_stop", "right_before_left"]
-        rule = str(self.rng.choice(rules, p=[0.6, 0.2, 0.2]))
+        rule = "priority" if flowing else str(self.rng.choice(rules, p=[0.6, 0.2, 0.2]))
         for node in self.nodes.iter("node"):
             if len(self.neighbours(node.attrib["id"])) < 3 or "." in node.attrib["id"]:
                 node.set("type", "priority")

@@ -189,12 +189,12 @@ def test_a_failing_simulator_says_why(monkeypatch, tmp_path: Path):
 
 def test_only_walkers_stray_and_look_about_and_they_do_so_smoothly():
     exact = {"position_noise_m": 0.0, "yaw_noise_rad": 0.0}
-    straight = Sumo(wander_m=0.0, look_rad=0.0, **exact).read("21", 0.5)
-    strayed = Sumo(wander_m=0.4, look_rad=0.1, **exact).read("21", 0.5)
+    straight = Sumo(wander_m_s=0.0, look_rad=0.0, **exact).read("21", 0.5)
+    strayed = Sumo(wander_m_s=0.15, look_rad=0.1, **exact).read("21", 0.5)
     walks = np.array(straight.track_class) == "pedestrian"
     np.testing.assert_array_equal(strayed.state[~walks], straight.state[~walks])
     away = (strayed.state - straight.state)[walks]
-    assert 0.1 < np.sqrt(np.nanmean(away[..., :2] ** 2)) < 1.0
+    assert 0.1 < np.sqrt(np.nanmean(away[..., :2] ** 2)) < 3.0
     bends = np.diff(strayed.state[walks, :, :2], 2, axis=1)
     assert np.nanmedian(np.linalg.norm(bends, axis=-1)) < 0.1  # half a second each
     steps = np.diff(strayed.state[walks, :, :2], axis=1)
@@ -225,6 +225,22 @@ def test_where_junctions_are_far_apart_traffic_may_be_fast(tmp_path):
     long = [float(one.attrib["speed"]) for one in lanes if float(one.attrib["length"]) > 300.0]
     assert long
     assert min(long) * 3.6 > 45.0
+
+
+def test_where_traffic_flows_nobody_waits_for_signals(tmp_path, monkeypatch):
+    kinds = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr("data_tools.sources.sumo_network.FLOWING", share)
+        for seed in range(4):
+            folder = tmp_path / f"{share} {seed}"
+            folder.mkdir()
+            network = ET.parse(build_network(folder, seed, seeded(seed)).path).getroot()
+            kinds.setdefault(share, set()).update(
+                one.get("type") for one in network.iter("junction")
+            )
+    assert kinds[0.0] >= {"traffic_light", "priority"}
+    assert "priority" in kinds[1.0]
+    assert not kinds[1.0] & {"traffic_light", "allway_stop", "right_before_left"}
 
 
 def seeded(seed):
