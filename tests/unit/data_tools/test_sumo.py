@@ -11,7 +11,7 @@ import shapely
 
 from data_tools.scene import Scene
 from data_tools.sources import source
-from data_tools.sources.sumo import Sumo, _drift, centre_poses
+from data_tools.sources.sumo import Sumo, _drift, _look_ahead, centre_poses
 from data_tools.sources.sumo_demand import Body
 from data_tools.sources.sumo_network import _layout, build_network, run_tool
 from forecast.errors import ConfigError, DataError
@@ -201,6 +201,22 @@ def test_only_walkers_stray_and_look_about_and_they_do_so_smoothly():
     course = np.arctan2(steps[..., 1], steps[..., 0])
     aside = angle_between(course, strayed.state[walks, 1:, 2])
     assert 0.03 < np.nanmedian(aside[np.linalg.norm(steps, axis=-1) > 0.3]) < 0.3
+
+
+def test_walkers_look_where_they_will_go_before_they_go_there():
+    east, north = np.linspace(0.0, 5.0, 51), np.linspace(0.0, 5.0, 51)[1:]
+    corner = np.concatenate([np.stack([east, 0 * east], 1), np.stack([0 * north + 5, north], 1)])
+    path = np.column_stack([corner, np.full(len(corner), 9.0)])  # 1 m/s, the corner at 5 s
+    yaw = _look_ahead(path)
+    np.testing.assert_allclose(yaw[:40], 0.0, atol=1e-9)
+    assert (np.diff(yaw[40:51]) > 0).all()
+    np.testing.assert_allclose(yaw[50:], np.pi / 2, atol=1e-9)  # the last second's, too
+    waits = np.column_stack([np.zeros((30, 2)), np.full(30, 0.7)])
+    np.testing.assert_array_equal(_look_ahead(waits), waits[:, 2])
+    gone = path.copy()
+    gone[:20] = np.nan
+    assert np.isnan(_look_ahead(gone)[:20]).all()
+    np.testing.assert_allclose(_look_ahead(gone)[20:], yaw[20:])
 
 
 # Matern covariance after one time constant: exp(-1) times 1, or 1 + 1 + 1 / 3.
