@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from threading import Lock
 
 import zarr
 
-# One thread: what reads much does so in many processes.
+# What decoders say of a chunk that is cut off, garbled or empty.
+DAMAGE = (OSError, RuntimeError, ValueError, LookupError, EOFError, zlib.error, SystemError)
+# One thread: what reads much does so in many processes, some of them forked.
 _ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
+_LOCK = Lock()  # zarr's settings are the whole process's
 
 
 @contextmanager
@@ -16,13 +23,24 @@ def quickly(path: str) -> Iterator[None]:
     """Arrays that are opened in the block are read by ``zarrs`` if they are local.
 
     zarr's own pipeline plans every chunk anew in Python, which is two thirds of the time of reading
-    a sequence. ``zarrs`` does that in Rust, but not for what fsspec opens.
+    a sequence. ``zarrs`` does that in Rust, but not for what fsspec opens, nor for every data type:
+    of such arrays it leaves the reading to zarr.
 
     Source: https://github.com/zarrs/zarrs-python.
 
     Args:
         path: Local path or fsspec URL of the store.
     """
-    remote = "://" in path or "::" in path
-    with zarr.config.set({} if remote else _ZARRS):
+    if "://" in path or "::" in path:
         yield
+        return
+    _start_zarr()
+    with _LOCK, zarr.config.set(_ZARRS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Array is unsupported by ZarrsCodecPipeline")
+        yield
+
+
+@cache
+def _start_zarr() -> None:
+    """Lets zarr make its threads, as many as it likes, before the one thread above is set."""
+    zarr.open_group({}, mode="w")

@@ -15,7 +15,7 @@ from typing import Any
 
 import xarray as xr
 
-from forecast.chunks import quickly
+from forecast.chunks import DAMAGE, quickly
 from forecast.errors import DataError, reason_of
 from forecast.grid import BEVGrid
 
@@ -218,7 +218,7 @@ def refusing_damage(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
+    except DAMAGE as error:
         raise DataError(
             f"whole chunks in {path}", f"a damaged one ({reason_of(error)})", "make the store anew"
         ) from error

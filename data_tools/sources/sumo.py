@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 
 from data_tools.scene import Scene
@@ -46,8 +47,9 @@ class Sumo:
             metres. Scenes have trackers of their own: from a fifth of it to twice as much, from
             trembling to slowly varying.
         yaw_noise_rad: The same for yaw.
-        wander_m_s: How fast walkers stray from SUMO's straight lines; standard deviation, m/s.
-        look_rad: How far they look aside of where they will go; standard deviation, radians.
+        wander_m_s: How fast the median walker strays from SUMO's straight lines; standard deviation
+            along each axis, m/s.
+        look_rad: How far that one looks aside of where it will go; standard deviation, radians.
         window_s: Length of a scene, seconds. A longer one is cheaper than two, but less varied.
     """
 
@@ -62,6 +64,10 @@ class Sumo:
         if not 1.0 <= self.window_s <= MAX_WINDOW_S:
             wanted = f"window_s from 1 to {MAX_WINDOW_S:g} s"
             raise ConfigError(wanted, f"{self.window_s:g}", "correct --set")
+        errors = (self.position_noise_m, self.yaw_noise_rad, self.wander_m_s, self.look_rad)
+        if not all(0.0 <= error < np.inf for error in errors):
+            wanted = "position_noise_m, yaw_noise_rad, wander_m_s and look_rad of at least 0"
+            raise ConfigError(wanted, f"{errors}", "correct --set")
 
     def find(self, inputs: Sequence[str]) -> list[str]:
         """Seeds as units of work.
@@ -185,18 +191,18 @@ def _wandering(
 ) -> dict[str, Array]:
     """The same paths, with walkers who stray: SUMO's keep to straight lines at an even pace.
 
-    Nothing draws them back: else a forecaster would learn to expect it. Whoever stands strays a
-    tenth as far.
+    Nothing draws them back: else a forecaster would learn to expect it. They begin on the line, and
+    whoever stands stays.
     """
     strayed = dict(front)
     for name in [name for name in front if bodies[name].kind == "pedestrian"]:
         path = front[name].copy()
-        steps = np.linalg.norm(np.diff(path[:, :2], axis=0), axis=-1)
-        pace = steps[np.isfinite(steps)].mean() / STEP_S if np.isfinite(steps).any() else 0.0
-        far_m = stray_m_s * STEP_S * np.clip(pace, 0.1, 1.0) * _own_share(rng)
+        steps = np.linalg.norm(np.diff(path[:, :2], axis=0, prepend=np.nan), axis=-1)
+        pace = uniform_filter1d(np.nan_to_num(steps / STEP_S), round(1.0 / STEP_S))
+        far_m = stray_m_s * STEP_S * _own_share(rng) * np.clip(pace, 0.0, 1.0)
         forget_s = rng.uniform(1.5, 3.0)
         for axis in range(2):
-            path[:, axis] += far_m * np.cumsum(_drift(len(path), forget_s, rng, smooth=2))
+            path[:, axis] += np.cumsum(far_m * _drift(len(path), forget_s, rng, smooth=2))
         strayed[name] = path
     return strayed
 

@@ -49,10 +49,10 @@ ROAD_CLASSES = (
     RoadClass(lanes=3, speed_kmh=100.0, priority=7, parking=0.0),
 )
 CLASS_SHARE = (0.2, 0.25, 0.2, 0.15, 0.12, 0.08, 0.0)
-# Where junctions lie further apart than this, traffic is fast.
+# Where junctions lie further apart than this, traffic is mostly fast.
 LONG_ROAD_M = 250.0
 LONG_ROAD_SHARE = (0.0, 0.05, 0.1, 0.15, 0.25, 0.25, 0.2)
-# Share of networks without a single signal: whoever follows the larger road need never stop.
+# Share of networks made without signals, whose larger roads have the right of way.
 FLOWING = 0.4
 
 
@@ -235,7 +235,7 @@ class _Plan:
     def control_junctions(self, signals: float, flowing: bool) -> None:
         """Gives a share of the crossings signals, the others a right-of-way rule.
 
-        Where traffic is flowing, whoever follows the larger road need not stop.
+        Where traffic is flowing, the larger road has the right of way.
         """
         rules = ["priority", "allway_stop", "right_before_left"]
         rule = "priority" if flowing else str(self.rng.choice(rules, p=[0.6, 0.2, 0.2]))

@@ -162,7 +162,7 @@ def _check_times(table: pd.DataFrame, path: str) -> None:
         raise DataError(
             f"time_s in seconds, those of a track at most {MAX_STEP_S:g} apart",
             f"{usual:g} from one to the next in scene {table['scene'].iloc[0]!r} of {path}",
-            "divide time_s by 1000 if these are milliseconds, by 1e6 if microseconds",
+            "divide time_s by 1e3 (milliseconds), 1e6 (microseconds) or 1e9 (nanoseconds)",
         )
 
 

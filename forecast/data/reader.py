@@ -11,7 +11,7 @@ import zarr
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from forecast.chunks import quickly
+from forecast.chunks import DAMAGE, quickly
 from forecast.errors import DataError
 from forecast.identity import StoreIdentity
 from forecast.schema import SEQUENCE_VARIABLES, open_sequence_store
@@ -111,7 +111,7 @@ class SequenceReader(Dataset[BEVSequence]):
                 with quickly(self.path):
                     self._arrays[name] = zarr.open_array(self.path, path=name, mode="r")
             values = np.asarray(self._arrays[name][index])
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except DAMAGE as error:
             raise DataError(
                 f"a whole chunk of {name}",
                 f"a damaged one for sequence {index} of {self.path} ({type(error).__name__})",

@@ -1,12 +1,16 @@
 """How chunks are read: by another decoder, to the same values and with the same refusals."""
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
-from forecast.chunks import quickly
+from forecast.chunks import DAMAGE, quickly
+from forecast.schema import open_store
 
 ITEMS, EACH = 7, (5, 6)
 
@@ -52,5 +56,39 @@ def test_a_damaged_shard_is_refused_as_zarr_refuses_it(damage: str, tmp_path: Pa
     shard.write_bytes(content[:-9] if damage == "cut" else garbled)
     with quickly(str(tmp_path)):
         opened = zarr.open_array(str(tmp_path), mode="r")
-    with pytest.raises((OSError, RuntimeError, ValueError)):
+    with pytest.raises(DAMAGE):
         opened[0]
+
+
+def test_an_empty_chunk_without_a_shard_around_it_is_damage_too(tmp_path: Path) -> None:
+    made = zarr.create_array(tmp_path, shape=(4, 9), chunks=(1, 9), dtype="float64")
+    made[:] = 1.0
+    (tmp_path / "c/0/0").write_bytes(b"")
+    with quickly(str(tmp_path)):
+        opened = zarr.open_array(tmp_path, mode="r")
+    with pytest.raises(DAMAGE):
+        opened[0]
+
+
+def test_threads_that_open_stores_leave_the_settings_as_they_were(tmp_path: Path) -> None:
+    xr.Dataset({"v": ("i", np.arange(5))}).to_zarr(tmp_path / "s.zarr", consolidated=False)
+    before = zarr.config.get("codec_pipeline.path"), zarr.config.get("threading.max_workers")
+
+    def open_often(_: int) -> int:
+        return sum(int(open_store(str(tmp_path / "s.zarr")).v.sum()) for _ in range(5))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(open_often, range(8))) == [50] * 8
+    after = zarr.config.get("codec_pipeline.path"), zarr.config.get("threading.max_workers")
+    assert after == before
+
+
+def test_texts_that_the_decoder_does_not_know_are_read_without_a_warning(tmp_path: Path) -> None:
+    texts = np.array(["a", "bc"], dtype="U12")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr's own, that this type has no specification yet
+        xr.Dataset({"v": ("i", texts)}).to_zarr(tmp_path / "s.zarr", consolidated=False)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert open_store(str(tmp_path / "s.zarr")).v.values.tolist() == ["a", "bc"]
+    assert not [one for one in told if "ZarrsCodecPipeline" in str(one.message)]
