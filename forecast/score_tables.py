@@ -22,7 +22,7 @@ SCORES = """\
 [low, high]: 95 % interval over scenes
 VPQ moving, ADE moving: of agents that get more than 2 m away"""
 COMPARED = """\
-skill: of VPQ moving, 0 = constant turn rate, 1 = ceiling, -: these are within 0.05
+skill: of VPQ moving, 0 = constant turn rate, 1 = ceiling, - if closer than 0.05
 ceiling: perfect motion of all agents visible at present"""
 MARK = " *"
 READS_IDS = "* reads ids and boxes of the history, which detected input goes without"

@@ -235,7 +235,7 @@ def swapped(table: pd.DataFrame) -> pd.DataFrame:
         (pd.concat([drive(is_ego=1), drive("b", is_ego=1)]), "one ego a scene; got tracks b, car"),
         (pd.concat([drive(), drive().iloc[-1:]]), "each time of a track once; got 6.0 .* row 62"),
         (swapped(drive()), "times that ascend within a track; got 1.0 in column time_s, row 12"),
-        (drive(time_s=TIMES * 1e3), "in seconds.* got 100 from one .* if these are milliseconds"),
+        (drive(time_s=TIMES * 1e3), "in seconds.* got 100 from one .* 1e3 .milliseconds"),
         (drive(time_s=TIMES * 1e9), "in seconds.* got 1e\\+08 from one to the next"),
         (drive(time_s=[*TIMES[:30], *TIMES[30:] + 1e5]), "a day at most"),
     ],
