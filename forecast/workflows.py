@@ -73,7 +73,7 @@ class RolloutSummary:
 def train(
     config: Config, data: Sequence[str], val: str | None, output: str, resume: bool
 ) -> Trained:
-    """Trains a forecaster; see ``forecast.training.run.run_training``."""
+    """Trains a forecaster, or goes on; see ``forecast.training.run.run_training``."""
     from forecast.training.run import run_training  # Lightning takes seconds to import
 
     return run_training(config, data, val, output, resume)

@@ -51,6 +51,9 @@ def run_training(
         output: The run's folder, on a local disk.
         resume: Go on from the folder's last state, exactly; from the start if it has none yet.
 
+    Returns:
+        Where the weights are, and how many steps the run has and had before.
+
     Raises:
         ConfigError: The folder is a URL, or holds a run already and ``resume`` is off, or there is
             no training for what is configured.
