@@ -16,7 +16,7 @@ from forecast.errors import DataError
 from forecast.files import filesystem, is_local, make_folder, write_whole
 from forecast.staging import is_there, publish, remove
 
-ANEW = "an unfinished run was thrown away; the same command with --resume would have gone on with it"
+ANEW = "an unfinished run was thrown away; --resume would have gone on with it"
 
 
 class Stage:
