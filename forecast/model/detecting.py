@@ -10,8 +10,9 @@ from torch import Tensor
 from forecast.errors import ConfigError
 from forecast.model.agents import observe
 from forecast.model.birth import Birth
+from forecast.model.components import link_components
 from forecast.model.forecaster import Forecaster, ForecastState
-from forecast.model.segment import segment, with_rest
+from forecast.model.segment import segment
 from forecast.model.tracks import Decide, FrameQueries, Tracks
 from forecast.types import BEVSequence, StepForecast
 
@@ -59,7 +60,7 @@ class Detecting:
         instance = segment(history.semantic, tracks, history.grid)
         if rest:
             most = max(self.model.spec.slots - self.model.spec.queries, 0)
-            instance = with_rest(instance, history.semantic, history.grid, history.dt_s, most)
+            instance = link_components(history.semantic, history.grid, history.dt_s, most, instance)
         found = replace(history, instance=instance, track_state=None, track_class=None)
         agents = observe(found, self.model.spec.slots)
         memory = memories[-1] if self.model.read_memory else None

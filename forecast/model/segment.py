@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model import se2
-from forecast.model.components import components_of, link_components
+from forecast.model.components import components_of
 from forecast.model.tracks import Tracks
 
 # Cells that a label may flood beyond its box: the reach of a lorry whose box is too short.
@@ -76,22 +76,6 @@ def _in_one_part(claimed: Int[Tensor, "n"], part: Int[Tensor, "n"]) -> Bool[Tens
     most = most.scatter_reduce(0, pairs[:, 0] + 1, count, "amax")
     main: Tensor = (count == most[pairs[:, 0] + 1])[which]
     return (claimed >= 0) & main
-
-
-def with_rest(
-    labels: Int[Tensor, "b t h w"],
-    semantic: Int[Tensor, "b t h w"],
-    grid: BEVGrid,
-    dt_s: float,
-    most: int,
-) -> Int[Tensor, "b t h w"]:
-    """The label maps, and in them what no track covers: linked components under new ids.
-
-    A kind of agent that the tracker was never taught is there in the raster all the same.
-    """
-    linked = link_components(torch.where(labels == 0, semantic, 0), grid, dt_s, most)
-    used = labels.flatten(1).amax(1)[:, None, None, None]
-    return torch.where(linked > 0, linked + used, labels)
 
 
 def _share(

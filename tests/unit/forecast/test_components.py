@@ -70,6 +70,36 @@ def test_of_a_noisy_raster_the_largest_components_are_kept() -> None:
     assert (next(iter(rollout(Components(3, 5), noisy(semantic), 1))).ids > 0).sum() == 5
 
 
+def test_what_no_track_covers_gets_ids_after_those_of_the_tracks() -> None:
+    past = sequences(APART, history=3).crop(0, 3)
+    tracked = torch.where(past.instance == 2, 7, 0)
+    found = link_components(past.semantic, GRID, past.dt_s, 99, tracked)
+    assert torch.equal(found == 7, past.instance == 2)
+    assert set(found[past.instance != 2].unique().tolist()) == {0, 8, 9, 10}
+
+
+def test_where_tracks_cover_everything_nothing_changes() -> None:
+    past = sequences(APART, history=3).crop(0, 3)
+    found = link_components(past.semantic, GRID, past.dt_s, 99, past.instance)
+    assert torch.equal(found, past.instance)
+
+
+def test_a_track_that_begins_late_takes_over_whoever_was_where_it_comes_from() -> None:
+    past = sequences(APART, history=3).crop(0, 3)
+    tracked = past.instance.clone()
+    tracked[:, :2][tracked[:, :2] == 1] = 0  # not found before the present
+    tracked[:, 0][tracked[:, 0] == 2] = 9  # another track had it
+    found = link_components(past.semantic, GRID, past.dt_s, 99, tracked)
+    assert torch.equal(found, past.instance)
+
+
+def test_a_track_is_believed_whatever_lies_nearer() -> None:
+    past = sequences(APART, history=3).crop(0, 3)
+    swapped = past.instance.clone()
+    swapped[:, 2] = torch.tensor([0, 2, 1, 3, 4])[past.instance[:, 2]]
+    assert torch.equal(link_components(past.semantic, GRID, past.dt_s, 99, swapped), swapped)
+
+
 def noisy(semantic: Tensor) -> BEVSequence:
     return replace(sequences(APART, history=3).crop(0, 3), semantic=semantic)
 

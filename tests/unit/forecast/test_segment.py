@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from forecast.model.segment import _largest_beside, segment, with_rest
+from forecast.model.segment import _largest_beside, segment
 from forecast.model.tracks import Tracks
 from tests.sequences import sequences
 from tests.support import GRID, Mover
@@ -74,19 +74,6 @@ def test_before_its_birth_a_track_has_no_cell() -> None:
     found = segment(semantic, replace(tracks, seen=seen), GRID)
     assert not (found[:, :2] == 1).any()
     assert torch.equal(found[:, 2], instance[:, 2])
-
-
-def test_what_no_track_covers_gets_ids_of_its_own() -> None:
-    semantic, instance, tracks = perfect(CARS)
-    one = replace(tracks, ids=torch.tensor([[1, 0]]))
-    found = with_rest(segment(semantic, one, GRID), semantic, GRID, 0.5, 9)
-    assert torch.equal(found == 1, instance == 1)
-    assert set(found[instance == 2].tolist()) == {2}
-
-
-def test_where_tracks_cover_everything_nothing_is_added() -> None:
-    semantic, instance, _ = perfect(CARS)
-    assert torch.equal(with_rest(instance, semantic, GRID, 0.5, 9), instance)
 
 
 def test_nobody_gets_no_cell() -> None:
