@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import astuple, replace
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from forecast.data.settings import Augmentation
 from forecast.grid import BEVGrid
@@ -25,7 +27,45 @@ def augment(sequence: BEVSequence, how: Augmentation, history: int, dice: Genera
     if sequence.track_state is not None:
         noisy = _noise(sequence.track_state, how, history, dice)
         sequence = replace(sequence, track_state=noisy)
+        if history > 1:
+            sequence = hide(sequence, _first_seen(noisy, how, history, dice))
     return sequence
+
+
+def hide(sequence: BEVSequence, first: Int[Tensor, "b n"]) -> BEVSequence:
+    """The sequence without what is seen of each track before its first frame, in rasters too."""
+    state, frames = sequence.track_state, int(first.max()) if first.numel() else 0
+    assert state is not None
+    frame = torch.arange(frames, device=first.device)
+    hidden = frame[:, None] < first[:, None]
+    seen = torch.where(hidden.transpose(1, 2)[..., None], torch.nan, state[:, :, :frames])
+    # Column 0: a cell without an id is nobody's; nor is one whose id has no track.
+    gone = functional.pad(hidden, (1, 0))
+    raster = sequence.instance[:, :frames]
+    ids = raster.flatten(2).long()
+    cells = gone.gather(2, torch.where(ids < gone.shape[2], ids, 0)).view_as(raster)
+    return replace(
+        sequence,
+        track_state=torch.cat((seen, state[:, :, frames:]), 2),
+        instance=_without(sequence.instance, cells),
+        semantic=_without(sequence.semantic, cells),
+    )
+
+
+def _without(raster: Int[Tensor, "b t h w"], cells: Bool[Tensor, "b f h w"]) -> Tensor:
+    """A raster whose first frames are empty in some cells."""
+    frames = cells.shape[1]
+    return torch.cat((torch.where(cells, 0, raster[:, :frames]), raster[:, frames:]), 1)
+
+
+def _first_seen(state: Tensor, how: Augmentation, history: int, dice: Generator) -> Tensor:
+    """The frame in which each track is first seen."""
+    late = torch.rand(state.shape[:2], generator=dice) < how.drop_past
+    first = late.long()
+    if how.newcomers > 0:  # nothing is drawn for what is off
+        new = torch.rand(state.shape[:2], generator=dice) < how.newcomers
+        first = torch.where(new, history - 1, first)
+    return first.to(state.device)
 
 
 def scale(sequence: BEVSequence, factor: float) -> BEVSequence:
@@ -51,9 +91,6 @@ def _noise(state: Tensor, how: Augmentation, history: int, dice: Generator) -> T
     level = float(torch.rand((), generator=dice)) ** 2
     past[..., :2] += level * how.position_noise_m * shift
     past[..., 2] += level * how.heading_noise_rad * turn
-    if history > 1:
-        hidden = torch.rand(state.shape[:2], generator=dice).to(device) < how.drop_past
-        past[:, :, 0] = torch.where(hidden[..., None], torch.nan, past[:, :, 0])
     return state
 
 

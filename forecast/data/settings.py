@@ -40,6 +40,9 @@ class Augmentation:
         drop_lanes: Probability of hiding the lane points of a batch.
         drop_map: Probability of hiding the map raster of a batch.
         drop_past: Probability of hiding the oldest frame of a track.
+        newcomers: Probability of hiding all of a track before the present frame, as if its agent
+            had only now come into view. Most who do so are parked; in simulated traffic, where
+            nothing hides them, whoever appears drives.
         scale: Largest change of the scene's size, as a share: a larger scene has longer cars that
             drive faster on wider streets.
         masks_only: Probability that the history of a batch comes as masks with ids, without boxes:
@@ -52,5 +55,6 @@ class Augmentation:
     drop_lanes: float = 0.1
     drop_map: float = 0.1
     drop_past: float = 0.05
+    newcomers: float = 0.0
     scale: float = 0.0
     masks_only: float = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -68,3 +70,44 @@ def test_a_scaled_scene_drives_as_the_scene_did_only_larger() -> None:
     by = torch.tensor([factor, factor, 1.0])
     torch.testing.assert_close(ours.pose[live], (theirs.pose * by)[live], atol=1e-4, rtol=1e-4)
     assert torch.equal(ours.instance, theirs.instance)
+
+
+def test_a_newcomer_is_seen_at_the_present_only_in_tracks_and_rasters() -> None:
+    batch = sequences(TRAFFIC)
+    how = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, newcomers=0.5)
+    varied = augment(batch, how, 3, torch.Generator().manual_seed(0))
+    assert varied.track_state is not None
+    assert batch.track_state is not None
+    new = varied.track_state[:, :, :2].isnan().all(-1).all(-1)
+    assert new.any()
+    assert not new.all()
+    past = torch.where(new[..., None, None], torch.nan, batch.track_state[:, :, :2])
+    torch.testing.assert_close(varied.track_state[:, :, :2], past, equal_nan=True)
+    torch.testing.assert_close(
+        varied.track_state[:, :, 2:], batch.track_state[:, :, 2:], equal_nan=True
+    )
+    for index, row in enumerate(new):
+        hidden = torch.isin(batch.instance[index, :2], 1 + row.nonzero().squeeze(1))
+        assert torch.equal(
+            varied.instance[index, :2] > 0, (batch.instance[index, :2] > 0) & ~hidden
+        )
+        assert torch.equal(varied.semantic[index, :2] > 0, varied.instance[index, :2] > 0)
+    assert torch.equal(varied.instance[:, 2:], batch.instance[:, 2:])
+    assert torch.equal(varied.semantic[:, 2:], batch.semantic[:, 2:])
+
+
+def test_who_is_hidden_from_the_oldest_frame_is_not_in_its_rasters() -> None:
+    batch = sequences(TRAFFIC)
+    varied = augment(batch, Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 1.0), 3, torch.Generator())
+    assert not varied.instance[:, 0].any()
+    assert not varied.semantic[:, 0].any()
+    assert torch.equal(varied.instance[:, 1:], batch.instance[:, 1:])
+
+
+def test_cells_whose_id_has_no_track_stay() -> None:
+    batch = sequences(TRAFFIC)
+    assert batch.track_state is not None
+    few = replace(batch, track_state=batch.track_state[:, :1], track_class=batch.track_class[:, :1])
+    varied = augment(few, Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 1.0), 3, torch.Generator())
+    others = torch.where(batch.instance > 1, batch.instance, 0)
+    assert torch.equal(varied.instance[:, 0], others[:, 0])
