@@ -41,8 +41,8 @@ class Augmentation:
         drop_map: Probability of hiding the map raster of a batch.
         drop_past: Probability of hiding the oldest frame of a track.
         newcomers: Probability of hiding all of a track before the present frame, as if its agent
-            had only now come into view. Most who do so are parked; in simulated traffic, where
-            nothing hides them, whoever appears drives.
+            had only now come into view; a tenth of it for agents that move, as most who come into
+            view are parked. In simulated traffic nobody is hidden behind anything.
         scale: Largest change of the scene's size, as a share: a larger scene has longer cars that
             drive faster on wider streets.
         masks_only: Probability that the history of a batch comes as masks with ids, without boxes:

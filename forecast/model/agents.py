@@ -127,9 +127,7 @@ def _from_masks(history: BEVSequence) -> Agents:
     count = int(history.instance.max()) + 1 if history.instance.numel() else 1
     x, y, var, area = _moments(history.instance, history.grid, count)
     seen = area > 0
-    spread = torch.hypot(var[..., 0] - var[..., 1], 2 * var[..., 2])
-    both = torch.stack((var[..., 0] + var[..., 1] + spread, var[..., 0] + var[..., 1] - spread), -1)
-    size = (6 * both.clamp(min=0)).sqrt()
+    size = sides(var)
     yaw = _yaw_of_masks(x, y, var, size, seen, history.grid)
     here = seen[..., -1]
     ids = torch.arange(count, device=here.device).expand_as(here) * here
@@ -141,6 +139,13 @@ def _from_masks(history: BEVSequence) -> Agents:
         size=size[:, :, -1],
         boxed=False,
     )
+
+
+def sides(var: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 2"]:
+    """Length and width of a rectangle, from its variance xx, yy, xy."""
+    xx, yy, xy = var.unbind(-1)
+    spread = torch.hypot(xx - yy, 2 * xy)
+    return (6 * torch.stack((xx + yy + spread, xx + yy - spread), -1).clamp(min=0)).sqrt()
 
 
 def _yaw_of_masks(

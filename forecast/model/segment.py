@@ -2,7 +2,7 @@
 
 A tracker's boxes say who is where; the raster says exactly how far each agent reaches. Cells start
 from the box that they lie in, then each label floods what is connected to it, so that a box that
-is half a metre off still collects its whole agent.
+is half a metre off still collects its whole agent. What can only be one vehicle is not divided.
 """
 
 from __future__ import annotations
@@ -14,11 +14,18 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model import se2
+from forecast.model.agents import sides
 from forecast.model.components import components_of
 from forecast.model.tracks import Tracks
 
 # Cells that a label may flood beyond its box: the reach of a lorry whose box is too short.
 FLOOD_CELLS = 12
+# A component is one vehicle if it fills a rectangle to within this share ...
+RECTANGLE = 0.12
+# ... that is as long as cars are at least, and no wider than lorries. Two cars in a row have the
+# length of a lorry, but the width of a car.
+SHORTEST_M, WIDEST_M = 3.0, 3.3
+LORRY_LENGTH_M, LORRY_WIDTH_M = 6.5, 2.3
 
 
 def segment(
@@ -49,18 +56,15 @@ def segment(
         here = seen[index, :, : frame + 1].any(-1) & (kind[index] > 0)
         if not len(row) or not here.any():
             continue
-        share = _share(
-            torch.stack((x[column], y[row]), -1),
-            past[index, here, frame],
-            size[index, here],
-        )
+        points = torch.stack((x[column], y[row]), -1)
+        share = _share(points, past[index, here, frame], size[index, here])
         other = cells[row, column][:, None] != kind[index, here]
         best, owner = share.masked_fill(other, torch.inf).min(1)
         claimed = torch.where(best <= 1.0, owner, -1)
-        part = torch.as_tensor(components_of(cells.numpy())[0])
-        labels[index, frame, row, column] = torch.where(
-            _in_one_part(claimed, part[row, column]), ids[index, here][owner], 0
-        )
+        part = torch.as_tensor(components_of(cells.numpy())[0])[row, column]
+        claimed = torch.where(_in_one_part(claimed, part), claimed, -1)
+        claimed = _undivided(claimed, part, points, grid.resolution_m)
+        labels[index, frame, row, column] = functional.pad(ids[index, here], (1, 0))[claimed + 1]
     return _flood(labels.to(semantic.device), semantic)
 
 
@@ -76,6 +80,39 @@ def _in_one_part(claimed: Int[Tensor, "n"], part: Int[Tensor, "n"]) -> Bool[Tens
     most = most.scatter_reduce(0, pairs[:, 0] + 1, count, "amax")
     main: Tensor = (count == most[pairs[:, 0] + 1])[which]
     return (claimed >= 0) & main
+
+
+def _undivided(
+    claimed: Int[Tensor, "n"], part: Int[Tensor, "n"], points: Float[Tensor, "n 2"], cell_m: float
+) -> Int[Tensor, "n"]:
+    """The same claims, but a part that is one vehicle goes to the track that claims most of it.
+
+    A tracker that has seen few lorries takes a long one for several cars.
+    """
+    _, own = torch.unique(part, return_inverse=True)
+    claims = functional.one_hot(claimed + 1).float()
+    votes = claims.new_zeros(int(own.max()) + 1, claims.shape[1]).index_add(0, own, claims)
+    votes[:, 0] = 0  # of nobody
+    winner = votes.argmax(1) - 1
+    return torch.where(_vehicles(own, points, cell_m)[own], winner[own], claimed)
+
+
+def _vehicles(
+    part: Int[Tensor, "n"], points: Float[Tensor, "n 2"], cell_m: float
+) -> Bool[Tensor, "p"]:
+    """Which parts can only be one vehicle: rectangles of its length and width."""
+    count = torch.bincount(part)
+
+    def mean(values: Float[Tensor, "n k"]) -> Float[Tensor, "p k"]:
+        sums = values.new_zeros(len(count), values.shape[1]).index_add(0, part, values)
+        return sums / count[:, None]
+
+    x, y = (points - mean(points)[part]).unbind(-1)
+    cell = points.new_tensor([1.0, 1.0, 0.0]) * cell_m**2 / 12
+    length, width = sides(mean(torch.stack((x * x, y * y, x * y), -1)) + cell).unbind(-1)
+    full = (count * cell_m**2 / (length * width) - 1).abs() < RECTANGLE
+    lorry: Tensor = (length < LORRY_LENGTH_M) | (width > LORRY_WIDTH_M)
+    return full & lorry & (length > SHORTEST_M) & (width < WIDEST_M)
 
 
 def _share(

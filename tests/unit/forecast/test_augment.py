@@ -74,7 +74,7 @@ def test_a_scaled_scene_drives_as_the_scene_did_only_larger() -> None:
 
 def test_a_newcomer_is_seen_at_the_present_only_in_tracks_and_rasters() -> None:
     batch = sequences(TRAFFIC)
-    how = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, newcomers=0.5)
+    how = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, newcomers=0.8)
     varied = augment(batch, how, 3, torch.Generator().manual_seed(0))
     assert varied.track_state is not None
     assert batch.track_state is not None

@@ -48,6 +48,20 @@ def test_agents_that_touch_are_divided_by_their_boxes() -> None:
     assert torch.equal(segment(semantic, tracks, GRID), instance)
 
 
+def test_a_lorry_taken_for_two_cars_goes_to_the_track_that_covers_more_of_it() -> None:
+    lorry = ((Mover(0.0, 0.0, 0.3, 0.0, length=10.0, width=2.6),),)
+    semantic, instance, _ = perfect(lorry)
+    _, _, cars = perfect(((Mover(2.5, 0.8, 0.3, length=4.0), Mover(-2.0, -0.6, 0.3, length=5.0)),))
+    assert torch.equal(segment(semantic, cars, GRID), 2 * instance)
+
+
+def test_two_cars_in_a_row_stay_two() -> None:
+    semantic, instance, tracks = perfect(
+        ((Mover(2.5, 0.0, length=5.0), Mover(-2.5, 0.0, length=5.0)),)
+    )
+    assert torch.equal(segment(semantic, tracks, GRID), instance)
+
+
 def test_a_box_that_is_too_large_takes_no_neighbour_along() -> None:
     near = ((Mover(0.0, 0.0, 0.0, 0.0), Mover(0.0, 3.5, 0.0, 0.0)),)
     semantic, instance, tracks = perfect(near)
