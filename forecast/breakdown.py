@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from forecast.errors import DataError
 from forecast.evaluation import input_of, open_pair
-from forecast.metrics import FOUND_IOU, MOVING_DISTANCE_M, iou_by_id
+from forecast.metrics import FOUND_IOU, MOVING_DISTANCE_M, best_iou, iou_by_id
 from forecast.schema import SequenceMeta, protocol_text, refusing_damage
 
 Question = Literal["class", "lead", "speed", "manoeuvre", "seen", "distance"]
@@ -27,6 +27,8 @@ DISTANCES_M = (0.0, 15.0, 30.0, 45.0)
 STANDING_M_S = 0.5
 CHANGED_M_S = 2.0
 TURNED_RAD = np.radians(20.0)
+# Of agents that are first seen at the present: how fast they are is known to nobody.
+UNKNOWN = -1
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
@@ -39,7 +41,8 @@ class Errors:
         group: To which group of each question the entry belongs, ``{question: (n,)}``.
         along: Forecast ahead of (+) or behind (-) the truth, metres; NaN where none was made.
         aside: Forecast to the left (+) or right (-) of it, metres.
-        found: Whether forecast and true mask overlap by an IoU above one half.
+        found: Whether forecast and true mask overlap by an IoU above one half; of detected input,
+            whose ids are its own, whether any forecast mask does.
     """
 
     group: dict[Question, NDArray[Any]]
@@ -88,22 +91,20 @@ def break_down(
     """The errors of a forecast store on moving agents, by group.
 
     Args:
-        forecast_path: Forecast store of tracked input: its ids are those of the truth.
+        forecast_path: Forecast store. That of detected input shows what was found, not how far off
+            it lies: its ids are not those of the truth.
         data_path: The sequence store that holds what happened.
         questions: By what to group.
         progress: Wraps the range of sequences.
 
     Raises:
-        DataError: A store cannot be read, the two do not belong together, or they share no ids.
+        DataError: A store cannot be read, the two do not belong together, or the truth has no
+            tracks.
     """
     forecast, data, meta = open_pair(forecast_path, data_path)
-    if "track_state" not in data or input_of(forecast.attrs) != "tracked":
-        raise DataError(
-            "a forecast of tracked input, and truth with track_state",
-            f"{input_of(forecast.attrs)} input in {forecast_path}, and"
-            f" {'track_state' if 'track_state' in data else 'none'} in {data_path}",
-            "roll out with --input tracked, or leave --by out",
-        )
+    if "track_state" not in data:
+        raise DataError("truth with track_state", f"none in {data_path}", "leave --by out")
+    tracked = input_of(forecast.attrs) == "tracked"
     sequences: Iterable[int] = range(forecast.sizes["sequence"])
     found = []
     for index in progress(sequences) if progress else sequences:
@@ -111,18 +112,21 @@ def break_down(
             truth = data.isel(sequence=index).load()
         with refusing_damage(forecast_path):
             guess = forecast[["instance", "pose"]].isel(sequence=index).load()
-        found.append(errors_of(truth, guess, meta))
+        found.append(errors_of(truth, guess, meta, tracked))
     protocol = protocol_text(meta.protocol)
     return [row for question in questions for row in _rows(question, found, protocol)]
 
 
-def errors_of(truth: xr.Dataset, guess: xr.Dataset, meta: SequenceMeta) -> Errors:
-    """The errors of one sequence.
+def errors_of(
+    truth: xr.Dataset, guess: xr.Dataset, meta: SequenceMeta, tracked: bool = True
+) -> Errors:
+    """The errors of one sequence, on agents in view at the present.
 
     Args:
         truth: One sequence of a sequence store.
         guess: The same of a forecast store.
         meta: Of the sequence store.
+        tracked: Whether the forecast's ids are those of the truth.
     """
     leads = min(meta.horizon, guess.sizes["lead"])
     state = truth["track_state"].values[:, : meta.history + leads].astype(np.float64)
@@ -130,23 +134,26 @@ def errors_of(truth: xr.Dataset, guess: xr.Dataset, meta: SequenceMeta) -> Error
     shift = np.linalg.norm(future[..., :2] - present[:, None, :2], axis=-1)
     with np.errstate(invalid="ignore"):  # NaN is nowhere, and no further than anything
         moving = (shift > MOVING_DISTANCE_M).any(axis=1)
+    instance = truth["instance"].values[meta.history - 1 :]
+    moving &= np.isin(1 + np.arange(len(state)), instance[0])
     track, lead = np.nonzero(moving[:, None] & np.isfinite(shift))
     pose = _padded(guess["pose"].values, len(state))[lead, track]
+    if not tracked:
+        pose = np.full_like(pose, np.nan)
     error = pose[:, :2] - future[track, lead, :2]
     yaw = future[track, lead, 2]
     names = np.array(["", *meta.classes])
     group: dict[Question, NDArray[Any]] = {
         "class": names[truth["track_class"].values[track]],
         "lead": lead + 1,
-        "speed": np.digitize(_speed(state, meta)[track], SPEEDS_M_S[1:]),
+        "speed": _speed_group(state, meta)[track],
         "manoeuvre": _manoeuvre(state, meta)[track],
         "seen": np.isfinite(state[:, : meta.history, 0]).sum(axis=1)[track],
         "distance": np.digitize(np.linalg.norm(present[track, :2], axis=1), DISTANCES_M[1:]),
     }
-    true_masks = truth["instance"].values[meta.history :]
-    iou = np.stack(
-        [iou_by_id(true_masks[k], guess["instance"].values[k], len(state)) for k in range(leads)]
-    )
+    masks = guess["instance"].values
+    overlap = iou_by_id if tracked else best_iou
+    iou = np.stack([overlap(instance[1 + k], masks[k], len(state)) for k in range(leads)])
     return Errors(
         group=group,
         along=error[:, 0] * np.cos(yaw) + error[:, 1] * np.sin(yaw),
@@ -161,12 +168,13 @@ def _padded(pose: NDArray[Any], tracks: int) -> NDArray[np.float64]:
     return np.pad(pose, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan).astype(np.float64)
 
 
-def _speed(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[np.float64]:
-    """Metres per second in the last observed step; 0 for who was not seen then."""
+def _speed_group(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[np.int64]:
+    """Place of the speed in the last observed step among ``SPEEDS_M_S``."""
     if meta.history < 2:
-        return np.zeros(len(state))
+        return np.full(len(state), UNKNOWN)
     moved = state[:, meta.history - 1, :2] - state[:, meta.history - 2, :2]
-    return np.asarray(np.nan_to_num(np.linalg.norm(moved, axis=-1) / meta.dt_s))
+    speed = np.linalg.norm(moved, axis=-1) / meta.dt_s
+    return np.where(np.isnan(speed), UNKNOWN, np.digitize(speed, SPEEDS_M_S[1:]))
 
 
 def _manoeuvre(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[Any]:
@@ -181,16 +189,21 @@ def _manoeuvre(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[Any]:
         last, first = seen[-1], meta.history - 1
         turn = state[track, last, 2] - state[track, first, 2]
         turn = (turn + np.pi) % (2 * np.pi) - np.pi
-        before = np.nan_to_num(step[track, first - 1]) if first else 0.0
+        before = step[track, first - 1] if first else np.nan
         after = np.nan_to_num(step[track, last - 1])
         names.append(_name(turn, before, after))
     return np.array(names)
 
 
 def _name(turn: float, before: float, after: float) -> str:
-    """Turning counts first, then starting and stopping, then a change of speed (m/s)."""
+    """Turning counts first, then starting and stopping, then a change of speed (m/s).
+
+    Who was not seen before the present has no speed to start from or to change.
+    """
     if abs(turn) > TURNED_RAD:
         return "turns left" if turn > 0 else "turns right"
+    if np.isnan(before):
+        return "appears"
     if before < STANDING_M_S:
         return "starts"
     if after < STANDING_M_S:
@@ -232,6 +245,8 @@ def _mean(numbers: NDArray[np.float64]) -> float | None:
 
 
 def _label(question: Question, member: Any) -> str:
+    if question == "speed" and member == UNKNOWN:
+        return "not seen before"
     if question == "speed":
         return _range(SPEEDS_M_S, int(member), "m/s")
     if question == "distance":

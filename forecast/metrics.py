@@ -286,6 +286,21 @@ def iou_by_id(true: NDArray[Any], forecast: NDArray[Any], tracks: int) -> NDArra
     return shares[1:]
 
 
+def best_iou(true: NDArray[Any], forecast: NDArray[Any], tracks: int) -> NDArray[np.float64]:
+    """IoU of each track's mask (id - 1) with whichever forecast mask fits it best in one frame."""
+    most = int(forecast.max(initial=0)) + 1
+    pairs, both = np.unique(
+        true.ravel().astype(np.int64) * most + forecast.ravel(), return_counts=True
+    )
+    ids, others = np.divmod(pairs, most)
+    areas = np.bincount(true.ravel()), np.bincount(forecast.ravel())
+    known = (ids > 0) & (ids <= tracks) & (others > 0)
+    ids, others, both = ids[known], others[known], both[known]
+    best = np.zeros(tracks)
+    np.maximum.at(best, ids - 1, both / (areas[0][ids] + areas[1][others] - both))
+    return best
+
+
 def visible_ids(truth: Truth) -> NDArray[np.int64]:
     """Ids with a cell in the present frame."""
     ids = np.unique(truth.instance[0]).astype(np.int64)

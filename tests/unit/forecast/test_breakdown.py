@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecast.breakdown import QUESTIONS, break_down, errors_of
+from forecast.breakdown import QUESTIONS, UNKNOWN, break_down, errors_of
 from forecast.cli import Question
 from forecast.errors import DataError
 from forecast.schema import SequenceMeta
@@ -69,10 +70,45 @@ def test_every_question_covers_every_entry_once(tmp_path: Path) -> None:
     assert all(row.displacement == pytest.approx(0.0, abs=1e-3) for row in rows)
 
 
-def test_a_forecast_of_detected_input_is_refused(tmp_path: Path) -> None:
+def test_who_is_first_seen_at_the_present_is_not_taken_for_standing() -> None:
+    data, guess, meta = shifted(0.0, 0.0)
+    data["track_state"].values[0, : meta.history - 1] = np.nan
+    group = errors_of(data, guess, meta).group
+    assert set(group["manoeuvre"]) == {"appears", "turns left"}
+    assert set(group["speed"][:6]) == {UNKNOWN}
+    assert UNKNOWN not in group["speed"][6:]
+
+
+def test_who_is_out_of_view_at_the_present_counts_nowhere() -> None:
+    data, guess, meta = shifted(0.0, 0.0)
+    now = data["instance"].values[meta.history - 1]
+    now[now == 1] = 0
+    assert len(errors_of(data, guess, meta).along) == 6
+
+
+def test_of_detected_input_it_is_told_what_was_found_under_whichever_id() -> None:
+    data, guess, meta = shifted(0.0, 0.0)
+    guess["instance"].values[:] = np.array([0, 9, 2, 1])[guess["instance"].values]
+    errors = errors_of(data, guess, meta, tracked=False)
+    assert errors.found.all()
+    assert np.isnan(errors.along).all()
+    guess["instance"].values[:, :, : guess.sizes["x"] // 2] = 0
+    assert not errors_of(data, guess, meta, tracked=False).found.all()
+
+
+def test_a_forecast_of_detected_input_is_taken_apart_without_positions(tmp_path: Path) -> None:
     data = sequence_store(tmp_path / "data.zarr", [TRAFFIC])
-    with pytest.raises(DataError, match="--input tracked"):
-        break_down(forecast_store(tmp_path / "f.zarr", data, input="detected"), data)
+    rows = break_down(forecast_store(tmp_path / "f.zarr", data, input="detected"), data)
+    assert {(row.forecast, row.displacement, row.found) for row in rows} == {(0, None, 1.0)}
+
+
+def test_truth_without_tracks_is_refused(tmp_path: Path) -> None:
+    data = sequence_store(tmp_path / "data.zarr", [TRAFFIC])
+    forecast = forecast_store(tmp_path / "f.zarr", data)
+    for name in ("track_state", "track_class"):
+        shutil.rmtree(tmp_path / "data.zarr" / name)
+    with pytest.raises(DataError, match="track_state"):
+        break_down(forecast, data)
 
 
 def test_the_command_line_offers_every_question() -> None:
