@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from forecast.model.spec import Inputs
 from forecast.training.checks import RESUME_FILE, check_run
 from forecast.training.module import ForecastTraining
 from forecast.training.state import Recount
-from forecast.training.trainer import make_trainer, steps_per_epoch, without_advice
+from forecast.training.trainer import make_trainer, steps_per_epoch, without_advice, written
 from forecast.weights import load_backbone
 
 
@@ -72,6 +73,8 @@ def run_training(
     stopped: TrainingError | None = None
     with without_advice():
         trainer = make_trainer(config, folder, batches, recount)
+        if config.initial is not None and state is None and val is not None:
+            _validate_initial(trainer, training, batches, config.initial)
         try:
             # Lightning's own file holds optimizer and loop state as a pickle: this run's own.
             trainer.fit(training, batches, ckpt_path=state, weights_only=False)
@@ -86,6 +89,15 @@ def run_training(
     if stopped is not None:
         raise stopped
     return Trained(weights, trainer.global_step, recount.begun)
+
+
+def _validate_initial(
+    trainer: pl.Trainer, training: ForecastTraining, batches: SequenceData, name: str
+) -> None:
+    """Shows what the run begins with: an epoch that is no better has taught nothing."""
+    (found,) = trainer.validate(training, batches, verbose=False)
+    if found and trainer.is_global_zero:
+        print(f"{name}: {written(found)}", file=sys.stderr)
 
 
 def _batches(config: Config, data: Sequence[str], val: str | None) -> SequenceData:

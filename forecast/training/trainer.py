@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,11 @@ LIGHTNING_ADVICE = (
     ".*find_unused_parameters=True was specified",
     ".*lr_scheduler.step",
 )
+
+
+def written(metrics: Mapping[str, Any]) -> str:
+    """Metrics in a line."""
+    return ", ".join(f"{name} {float(value):.3g}" for name, value in metrics.items())
 
 
 @contextmanager
@@ -104,9 +109,8 @@ class _ProgressBar(RichProgressBar):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         if self.is_disabled and trainer.is_global_zero:
-            found = self.get_metrics(trainer, pl_module).items()
-            metrics = ", ".join(f"{name} {float(value):.3g}" for name, value in found)
-            print(f"{self._epoch(trainer.current_epoch)}: {metrics}", file=sys.stderr)
+            metrics = self.get_metrics(trainer, pl_module)
+            print(f"{self._epoch(trainer.current_epoch)}: {written(metrics)}", file=sys.stderr)
 
     def _get_train_description(self, current_epoch: int) -> str:
         # Both bars begin at the same column.

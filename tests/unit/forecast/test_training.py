@@ -210,6 +210,22 @@ def test_fine_tuning_starts_from_a_checkpoint(store: str, tmp_path: Path) -> Non
         torch.testing.assert_close(second[name], value)
 
 
+def test_fine_tuning_shows_what_it_has_to_improve_on(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = str(tmp_path / "first")
+    run_training(QUICK, [store], None, first, resume=False)
+    capsys.readouterr()
+    frozen = Optimisation(learning_rate=0.0, weight_decay=0.0)
+    tuned = QUICK.model_copy(update={"initial": first, "optimisation": frozen})
+    run_training(tuned, [store], store, str(tmp_path / "second"), resume=False)
+    begin, epoch, *_ = capsys.readouterr().err.splitlines()
+    name, before = begin.split(": ")
+    assert name == first
+    assert before.startswith("val_ade_")
+    assert before in epoch, "weights that nothing moves are as good as before"
+
+
 def test_fine_tuning_says_what_does_not_fit(store: str, tmp_path: Path) -> None:
     packaged = QUICK.model_copy(update={"initial": "packaged", "model": SMALL})
     with pytest.raises(CheckpointError, match=r"by dim, .*; set model\.dim="):
