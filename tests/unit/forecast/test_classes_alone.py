@@ -11,6 +11,8 @@ from forecast.errors import DataError
 from forecast.ids import BLOCK, lacks_ids
 from forecast.request import RolloutRequest
 from forecast.schema import SequenceMeta
+from forecast.score_tables import print_comparison, print_scores
+from forecast.workflows import rollout_to_store
 from tests.support import Mover, classes_alone, sequence_dataset, store_of_classes
 
 SCENES = (
@@ -57,3 +59,23 @@ def test_a_store_without_any_agent_may_be_rolled_out_either_way(tmp_path: Path) 
     data, output = store_of_classes(tmp_path / "s.zarr", [[], []]), str(tmp_path / "f.zarr")
     RolloutRequest(data=data, output=output).check()
     RolloutRequest(data=data, output=output, input_mode="detected").check()
+
+
+def test_only_what_needs_no_ids_is_scored_against_a_store_without_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = RolloutRequest(
+        data=store_of_classes(tmp_path / "s.zarr", SCENES),
+        model="components-cv",
+        output=str(tmp_path / "f.zarr"),
+        input_mode="detected",
+    )
+    scores = rollout_to_store(request).scores
+    assert list(scores) == ["components-cv"], "the others would have scored 0"
+    assert (scores["components-cv"].classes["vehicle"].iou or 0) > 0.3
+    print_comparison(scores)
+    print_scores(scores["components-cv"])
+    out = capsys.readouterr().out
+    assert out.count("-: not known, because the truth has no ids\n") == 2
+    assert "skill:" not in out
+    assert "ceiling:" not in out
