@@ -26,7 +26,7 @@ Gif = Annotated[
     str,
     typer.Option(
         help="Animation to write: three sequences in real time, truth left, forecast right,"
-        " a colour per id; '' for none."
+        " a colour per id, or per class where nothing has an id; '' for none."
     ),
 ]
 Input = Annotated[

@@ -77,7 +77,11 @@ class Contest:
             one.merge(counted[name])
 
     def results(self, model: str) -> dict[str, Scores]:
-        """Scores of the forecast under its model's name, the other baselines and the ceiling."""
+        """Scores of the forecast under its model's name, the other baselines and the ceiling.
+
+        Where the truth has no ids, left out are the ceiling, which is made of them, and, if the
+        forecast reads none, the baselines that do: both would seem to miss everything.
+        """
         if self.horizon < 1:
             return {}
         names: dict[str, str] = {
@@ -85,7 +89,7 @@ class Contest:
             **{name: name for name in self.baselines if name != model},
             "ceiling": "ceiling",
         }
-        return {
+        scores = {
             shown: self.accumulators[name].scores(
                 protocol=self.meta.protocol,
                 model=shown,
@@ -95,6 +99,10 @@ class Contest:
             )
             for name, shown in names.items()
         }
+        if scores[model].lack_ids:
+            read = self._input("forecast")
+            return {shown: one for shown, one in scores.items() if one.input == read}
+        return scores
 
     def _input(self, name: str) -> str:
         """What an entrant reads; the ceiling reads no history."""

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from forecast.grid import BEVGrid
+from forecast.ids import lacks_ids
 from forecast.metrics import MOVING_DISTANCE_M
 from forecast.schema import (
     FORECAST_SCHEMA,
@@ -23,7 +24,8 @@ from forecast.schema import (
 )
 
 Array = NDArray[np.float64]
-BLOCK = 256  # sequences read at a time
+BLOCK = 256  # sequences read at a time, of their tracks
+RASTERS = 32  # of their rasters
 
 
 def describe_store(path: str) -> dict[str, str]:
@@ -53,6 +55,7 @@ def _sequence_facts(dataset: xr.Dataset, meta: SequenceMeta) -> dict[str, str]:
         "time": f"{meta.history} frames of history and {meta.horizon} ahead, {meta.dt_s:g} s apart",
         "grid": _grid_text(meta.grid),
         "classes": _class_counts(dataset, meta.classes),
+        **_ids_fact(dataset, meta),
         **_motion_facts(dataset, meta),
         "map layers": ", ".join(meta.map_layers) or "none",
         "protocol": protocol_text(meta.protocol),
@@ -84,9 +87,32 @@ def _grid_text(grid: BEVGrid) -> str:
 
 def _class_counts(dataset: xr.Dataset, classes: tuple[str, ...]) -> str:
     if "track_class" not in dataset:
-        return ", ".join(classes)
+        return _cell_counts(dataset, classes)
     counts = np.bincount(dataset["track_class"].values.ravel(), minlength=len(classes) + 1)
     return ", ".join(f"{name} ({counts[k]} tracks)" for k, name in enumerate(classes, start=1))
+
+
+def _cell_counts(dataset: xr.Dataset, classes: tuple[str, ...]) -> str:
+    """Of masks alone: the frames in which each class is seen, and its cells in all of them."""
+    count = dataset.sizes["sequence"]
+    frames, cells = np.zeros((2, len(classes)), np.int64)
+    for start in range(0, count, RASTERS):
+        semantic = dataset["semantic"].isel(sequence=slice(start, start + RASTERS)).values
+        for k in range(len(classes)):
+            area = np.count_nonzero(semantic == k + 1, axis=(2, 3))
+            frames[k] += np.count_nonzero(area)
+            cells[k] += area.sum()
+    of = count * dataset.sizes["time"]
+    return ", ".join(
+        f"{name} ({cells[k]} cells in {frames[k]} of {of} frames)" for k, name in enumerate(classes)
+    )
+
+
+def _ids_fact(dataset: xr.Dataset, meta: SequenceMeta) -> dict[str, str]:
+    """Said only where ids are missing, as most stores have them."""
+    if not lacks_ids(dataset, meta):
+        return {}
+    return {"ids": "none: roll it out with --input detected"}
 
 
 def _motion_facts(dataset: xr.Dataset, meta: SequenceMeta) -> dict[str, str]:

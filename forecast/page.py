@@ -15,10 +15,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from forecast.colours import MAP_TONES, class_colour, id_colour
 from forecast.errors import DataError
 from forecast.evaluation import open_pair
 from forecast.metrics import mask_centres
-from forecast.render import MAP_TONES, View, id_colour, view_of, write_gif, write_png
+from forecast.render import View, view_of, write_gif, write_png
 from forecast.schema import (
     SequenceMeta,
     open_sequence_store,
@@ -153,6 +154,7 @@ def _header(path: str, meta: SequenceMeta, forecast: xr.Dataset | None) -> dict[
         "dt": meta.dt_s,
         "tones": MAP_TONES,
         "colours": [id_colour(id_) for id_ in range(COLOURS)],
+        "class_colours": [class_colour(label) for label in range(len(meta.classes) + 1)],
     }
 
 
@@ -162,13 +164,14 @@ def _sequence(
     view = view_of(data, meta, index, forecast)
     one = data.isel(sequence=index)
     ours = None if forecast is None else forecast.isel(sequence=index)
-    rasters, classes = one["instance"].values, ("", *meta.classes)
+    rasters, classes = np.concatenate([view.history, view.truth]), ("", *meta.classes)
     centres = _centres(view, rasters, one)
     seen = [_frame(r, s) for r, s in zip(rasters, one["semantic"].values, strict=True)]
     _describe(seen, centres, classes, meta.dt_s)
     ahead = [] if ours is None else _forecast_frames(view, ours, centres, classes, meta)
     return {
         "name": f"{index}: {view.scene}",
+        "classes": ["", *view.classes] if view.classes else [],
         "history": [frame["shown"] for frame in seen[: meta.history]],
         "truth": [frame["shown"] for frame in seen[meta.history :]],
         "forecast": ahead,
@@ -201,7 +204,12 @@ def _forecast_frames(
 
 
 def _centres(view: View, rasters: NDArray[Any], one: xr.Dataset) -> NDArray[Any]:
-    """``(N, T, 2)`` centre of each id, of its box where known, else of its mask; metres."""
+    """``(N, T, 2)`` centre of each id, of its box where known, else of its mask; metres.
+
+    Classes, which stand for agents that nobody told apart, have none.
+    """
+    if view.classes:
+        return np.empty((0, len(rasters), 2))
     if "track_state" in one:
         return np.asarray(one["track_state"].values[..., :2], np.float64)
     ids = np.arange(1, int(rasters.max(initial=0)) + 1)

@@ -5,7 +5,6 @@ Pictures turn forward up and left left: image rows run down x, columns run down 
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy import ndimage
 
+from forecast.colours import (
+    ACCENT,
+    FAINT,
+    GROUND,
+    INK,
+    MAP_TONES,
+    PAPER,
+    class_colour,
+    dim,
+    id_colour,
+)
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.metrics import mask_centres
@@ -31,21 +41,6 @@ FOOTER = 46
 RIM = 2  # cells around a mask, into which its smoothed edge may reach
 HOLD_S = 1.5  # how long the last frame stays
 
-PAPER = (22, 26, 33)
-GROUND = (31, 36, 45)
-INK = (226, 230, 236)
-FAINT = (128, 138, 152)
-ACCENT = (255, 200, 87)
-# Quiet tones of the map layers, drawn in this order.
-MAP_TONES = {
-    "drivable": (44, 51, 62),
-    "crosswalk": (66, 74, 88),
-    "lane_centre": (62, 71, 85),
-    "road_edge": (98, 109, 126),
-}
-
-Colour = tuple[int, int, int]
-
 
 @dataclass(frozen=True)
 class View:
@@ -54,13 +49,14 @@ class View:
     Attributes:
         grid: Of all rasters.
         dt_s: Seconds between frames.
-        history: ``(T, y, x)`` ids of the frames up to and including the present.
-        truth: ``(L, y, x)`` ids of the leads whose truth is known, perhaps none.
+        history: ``(T, y, x)`` ids of the frames up to and including the present, or classes.
+        truth: ``(L, y, x)`` ids of the leads whose truth is known, perhaps none; or classes.
         forecast: ``(M, y, x)`` forecast ids, perhaps of more leads.
         ego_pose: ``(T + L, 3)`` x, y, yaw in the present frame.
         map: Layer name -> ``(y, x)`` 0/1.
         model: Who forecast, for the panel's title.
         scene: What is seen, for the picture's title.
+        classes: Names of the classes, where history and truth show these for want of ids; else ().
     """
 
     grid: BEVGrid
@@ -72,6 +68,7 @@ class View:
     map: dict[str, NDArray[Any]]
     model: str = "forecast"
     scene: str = ""
+    classes: tuple[str, ...] = ()
 
     @property
     def frames(self) -> list[int]:
@@ -84,6 +81,8 @@ def view_of(
 ) -> View:
     """The view of one sequence of a store and, beside it, of its forecast store.
 
+    Agents that nobody has told apart are seen by their classes.
+
     Raises:
         DataError: There is no such sequence.
     """
@@ -92,20 +91,29 @@ def view_of(
             f"a sequence from 0 to {data.sizes['sequence'] - 1}", str(index), "choose another"
         )
     one = data.isel(sequence=index)
-    instance = one["instance"].values
+    seen, classes = _seen(one, meta)
     layers: Sequence[NDArray[Any]] = list(one["map"].values) if "map" in one else []
     ours = None if forecast is None else forecast.isel(sequence=index)
     return View(
         grid=meta.grid,
         dt_s=meta.dt_s,
-        history=instance[: meta.history],
-        truth=instance[meta.history :],
-        forecast=instance[:0] if ours is None else ours["instance"].values,
+        history=seen[: meta.history],
+        truth=seen[meta.history :],
+        forecast=seen[:0] if ours is None else ours["instance"].values,
         ego_pose=one["ego_pose"].values,
         map=dict(zip(meta.map_layers, layers, strict=False)),
         model="forecast" if ours is None else str(ours.attrs.get("model", "forecast")),
         scene=str(one["scene"].values),
+        classes=classes,
     )
+
+
+def _seen(one: xr.Dataset, meta: SequenceMeta) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """The ids in a sequence's frames and no names, or for want of ids the classes and theirs."""
+    instance, semantic = one["instance"].values, one["semantic"].values
+    if instance.any() or not semantic.any():
+        return instance, ()
+    return semantic, meta.classes
 
 
 def write_gif(path: str, views: Sequence[View], *, overwrite: bool = False) -> None:
@@ -162,22 +170,6 @@ def to_picture(raster: NDArray[Any]) -> NDArray[Any]:
     return raster.T[::-1, ::-1]
 
 
-def id_colour(id_: int) -> Colour:
-    """The colour of an instance id, the same wherever it is drawn; neighbours differ most."""
-    hue = (id_ * 0.61803398875) % 1.0  # the golden ratio never comes close to itself again
-    lightness = (0.60, 0.70, 0.54)[id_ % 3]
-    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.78)
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def _dim(id_: int) -> Colour:
-    """The id's colour for its trail, nearer to the ground."""
-    red, green, blue = (
-        (2 * part + tone) // 3 for part, tone in zip(id_colour(id_), GROUND, strict=True)
-    )
-    return red, green, blue
-
-
 class _Painter:
     """Draws the frames of one view; panels are painted large and shrunk, which smooths them."""
 
@@ -226,8 +218,11 @@ class _Painter:
         averaged away.
         """
         view = self.view
-        ids = np.unique(np.concatenate([view.history, view.truth, view.forecast]))
-        agents = [shade for id_ in ids[ids > 0].tolist() for shade in (id_colour(id_), _dim(id_))]
+        of_ids = [view.forecast] if view.classes else [view.history, view.truth, view.forecast]
+        ids = np.unique(np.concatenate(of_ids))
+        shades = [id_colour(id_) for id_ in ids[ids > 0].tolist()]
+        agents = [shade for one in shades for shade in (one, dim(one))]
+        agents += [class_colour(k) for k in range(1, len(view.classes) + 1)]
         ink = np.array([[PAPER, INK, FAINT, ACCENT, (255, 255, 255), *agents]], np.uint8)
         entries = _reduced(Image.fromarray(ink), 176) + _reduced(self.ground, 80)
         palette = Image.new("P", (1, 1))
@@ -264,19 +259,25 @@ class _Painter:
     def _panel_at(self, offset: int, leads: NDArray[Any], forecast: bool) -> Image.Image:
         """The map, the trails, the agents and the ego at one time, by truth or by forecast."""
         history, present = self.view.history, len(self.view.history) - 1
+        by_class = bool(self.view.classes) and not (forecast and offset > 0)
         canvas = self.ground.copy()
         if offset > len(leads):
             middle = canvas.width // 2, canvas.height // 2
             ImageDraw.Draw(canvas).text(middle, "not known yet", FAINT, _font(40), anchor="mm")
             return canvas.resize(self.panel, Image.Resampling.LANCZOS)
-        frames = np.concatenate([history, leads[: max(offset, 0)]])[: present + offset + 1]
-        self._trails(canvas, frames)
-        self._agents(canvas, frames[-1])
+        ahead = leads[: max(offset, 0)]
+        frames = np.concatenate([history, ahead])[: present + offset + 1]
+        if not by_class:
+            self._trails(canvas, ahead if self.view.classes else frames)
+        for value, mask, corner in self._masks(frames[-1]):
+            canvas.paste(class_colour(value) if by_class else id_colour(value), corner, mask)
         if forecast and 0 < offset <= len(self.view.truth):
             self._outlines(canvas, self.view.truth[offset - 1])
         # Where the ego will be is not the forecaster's to know: its present place is outlined.
         known = not forecast or offset <= 0
         self._ego(canvas, self.view.ego_pose[present + (offset if known else 0)], known)
+        if by_class:
+            self._legend(canvas)
         return canvas.resize(self.panel, Image.Resampling.LANCZOS)
 
     def _ground(self) -> Image.Image:
@@ -288,10 +289,6 @@ class _Painter:
                 colours[to_picture(self.view.map[layer]) != 0] = tone
         large = Image.fromarray(colours).resize(self.size, Image.Resampling.BICUBIC)
         return large.filter(ImageFilter.GaussianBlur(self.zoom / 3))
-
-    def _agents(self, canvas: Image.Image, instance: NDArray[Any]) -> None:
-        for id_, mask, corner in self._masks(instance):
-            canvas.paste(id_colour(id_), corner, mask)
 
     def _outlines(self, canvas: Image.Image, instance: NDArray[Any]) -> None:
         """A thin line around each true segment, to see by how much the forecast is off."""
@@ -305,7 +302,7 @@ class _Painter:
             canvas.paste(INK, (left, top), line)
 
     def _masks(self, instance: NDArray[Any]) -> list[tuple[int, Image.Image, tuple[int, int]]]:
-        """Each id's mask, enlarged with smooth edges, and its upper left corner."""
+        """Each id's or class's mask, enlarged with smooth edges, and its upper left corner."""
         picture = to_picture(instance)
         found = []
         for index, window in enumerate(ndimage.find_objects(picture)):
@@ -323,7 +320,7 @@ class _Painter:
         pen = ImageDraw.Draw(canvas)
         for id_, path in zip(ids.tolist(), centres, strict=True):
             points = [self._pixel(*point) for point in path if np.isfinite(point).all()]
-            pen.line(points, fill=_dim(id_), width=max(round(0.7 * self.zoom), 2), joint="curve")
+            pen.line(points, dim(id_colour(id_)), max(round(0.7 * self.zoom), 2), joint="curve")
 
     def _ego(self, canvas: Image.Image, pose: NDArray[Any], known: bool) -> None:
         """An arrow head along the ego's heading."""
@@ -337,6 +334,13 @@ class _Painter:
         ]
         fill = (255, 255, 255) if known else None
         ImageDraw.Draw(canvas).polygon(corners, fill, (255, 255, 255), width=2)
+
+    def _legend(self, canvas: Image.Image) -> None:
+        """The names of the classes in their colours, where these stand for agents."""
+        pen, line = ImageDraw.Draw(canvas), canvas.height // 30
+        for k, name in enumerate(self.view.classes, start=1):
+            corner = line // 2, canvas.height - (len(self.view.classes) - k + 0.5) * line
+            pen.text(corner, name, class_colour(k), _font(line), anchor="ls")
 
     def _pixel(self, x_m: float, y_m: float) -> tuple[float, float]:
         """Column and row of a point in the large panel."""

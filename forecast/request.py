@@ -9,10 +9,11 @@ from typing import Literal
 
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.files import is_within
+from forecast.ids import lacks_ids
 from forecast.model.spec import BASELINES, COMPONENTS
 from forecast.note import is_checkpoint, weights_of
 from forecast.options import check_counts
-from forecast.schema import open_sequence_store
+from forecast.schema import open_sequence_store, refusing_damage
 from forecast.stage import Stage
 from forecast.staging import refuse_existing, refuse_replacing, refuse_unwritable
 
@@ -65,7 +66,8 @@ class RolloutRequest:
 
         Raises:
             ForecastError: A count is below one, options exclude each other, the data or the model
-                are not there, or an output would replace something or cannot be written.
+                are not there, the data have no ids for tracked input, or an output would replace
+                something or cannot be written.
         """
         check_counts(
             horizon=self.horizon,
@@ -74,7 +76,7 @@ class RolloutRequest:
             workers=self.workers,
         )
         _refuse_replacing_inputs(self)
-        open_sequence_store(self.data or packaged("sample.zarr"))
+        self._check_data()
         if self.gif is not None and not self.gif.lower().endswith(".gif"):
             raise ConfigError("a --gif that ends in .gif", self.gif, "rename it, or '' for none")
         if self.teacher_forced and self.input_mode == "detected":
@@ -90,6 +92,18 @@ class RolloutRequest:
             refuse_existing(self.gif)
         for path in filter(None, (self.output, self.gif)):
             refuse_unwritable(path)
+
+    def _check_data(self) -> None:
+        """Refuses tracked input of agents without ids: the forecast would be empty."""
+        path = self.data or packaged("sample.zarr")
+        data, meta = open_sequence_store(path)
+        if self.input_mode == "detected":
+            return
+        with refusing_damage(path):
+            nobody_known = lacks_ids(data, meta)
+        if nobody_known:
+            got = f"classes without any id in {path}"
+            raise DataError("ids in the history for tracked input", got, "add --input detected")
 
 
 def check_model(name: str | None, input_mode: InputMode = "tracked", mirror: bool = False) -> None:

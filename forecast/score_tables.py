@@ -26,6 +26,8 @@ skill: of VPQ moving, 0 = constant turn rate, 1 = ceiling, - if closer than 0.05
 ceiling: perfect motion of all agents visible at present"""
 MARK = " *"
 READS_IDS = "* reads ids and boxes of the history, which detected input goes without"
+WITHOUT_IDS = "-: not known, because the truth has no ids"
+LEFT_OUT = "baselines that read ids are left out, and so is the ceiling"
 BROKEN_DOWN = """\
 forecast: how many of them have a forecast pose
 along, aside: mean distance from the truth along its heading and across it
@@ -56,6 +58,8 @@ def print_scores(scores: Scores) -> None:
         table.add_row(f"IoU at {_when(lead, scores)}", *cells)
     print_table(table)
     print(SCORES)
+    if scores.lack_ids:
+        print(WITHOUT_IDS)
 
 
 def print_breakdown(rows: Sequence[Row]) -> None:
@@ -88,6 +92,8 @@ def print_drift(drift: Drift) -> None:
         print(f"{name}: {_entrant(drift.scores)}")
         print_table(_curve_table(curve))
         print(CURVE)
+        if drift.scores.lack_ids:
+            print(WITHOUT_IDS)
         for path, model in drift.references.items():
             print(f"{name}: gain over {model} ({path})")
             print_table(_gain_table(path, curve))
@@ -143,6 +149,11 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
             rows = {forecaster: every.classes[name] for forecaster, every in scores.items()}
             print_table(_summary_table(name, rows))
             print_table(_lead_table(rows, any_scores))
+    if any_scores.lack_ids:
+        print(WITHOUT_IDS)
+        if any_scores.input == "detected":
+            print(LEFT_OUT)
+        return
     print(SCORES)
     print(COMPARED)
     if any(forecaster.endswith(MARK) for forecaster in scores):

@@ -81,6 +81,12 @@ class Scores:
     forecast_horizon: int | None = None
     data_sequences: int | None = None
 
+    @property
+    def lack_ids(self) -> bool:
+        """Whether the truth has cells but no ids: of all scores only IoU is known."""
+        counts = [one.counts for one in self.classes.values()]
+        return any(one["cells"] for one in counts) and not any(one["segments"] for one in counts)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; an undefined score is null."""
         protocols = {"protocol": self.protocol, "forecast_protocol": self.forecast_protocol}

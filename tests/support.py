@@ -125,6 +125,19 @@ def sequence_store(path: Path, scenes: Sequence[Sequence[Mover]], **options: Any
     return str(path)
 
 
+def classes_alone(data: xr.Dataset) -> xr.Dataset:
+    """What is left of sequences where nobody has told agents apart: no ids, no boxes."""
+    bare = data.drop_vars(["track_state", "track_class"])
+    return bare.assign(instance=xr.zeros_like(bare["instance"]))
+
+
+def store_of_classes(path: Path, scenes: Sequence[Sequence[Mover]], **options: Any) -> str:
+    """Writes :func:`sequence_dataset` without ids as zarr and returns its path."""
+    dataset = classes_alone(sequence_dataset(scenes, **options))
+    dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    return str(path)
+
+
 def perfect_steps(data: xr.Dataset, meta: SequenceMeta, index: int) -> Iterator[StepForecast]:
     """The truth of one sequence of a store, as if it had been forecast."""
     one = data.isel(sequence=[index])

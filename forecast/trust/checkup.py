@@ -28,6 +28,7 @@ CHECKS: dict[str, Check] = {
     "frames in the present frame": motion.world_stands_still,
 }
 """Name -> what must hold for every sequence."""
+OF_IDS = ("ids constant", "ids unique", "no teleports", "frames in the present frame")
 MAP_CHECK = "map under the traffic"
 OVERLAP_CHECK = "no overlap with the other store"
 
@@ -69,19 +70,20 @@ def examine_store(
     """
     findings: dict[str, list[Finding]] = {name: [] for name in CHECKS}
     votes: dict[tuple[int, str], NDArray[Any]] = {}
-    prints, count = places.Prints(), 0
+    prints, count, ids = places.Prints(), 0, False
     for index, scene, clip in _clips(path, progress):
         for name, check in CHECKS.items():
             found = (replace(one, sequence=index, scene=scene) for one in check(clip))
             findings[name] += found
         votes[index, scene] = places.vehicles_on_road(clip)
+        ids = ids or clip.has_ids
         if against is not None:
             prints.add(scene, clip)
         count += 1
     findings[MAP_CHECK] = list(places.map_fits_motion(votes))
     if against is not None:
         findings[OVERLAP_CHECK] = _overlap(prints, against, progress)
-    return Checkup(path, count, findings, _skipped(path, votes))
+    return Checkup(path, count, findings, _skipped(path, votes, ids))
 
 
 def _clips(path: str, progress: Progress | None) -> Iterator[tuple[int, str, Clip]]:
@@ -104,9 +106,9 @@ def _overlap(prints: places.Prints, against: str, progress: Progress | None) -> 
     return list(places.overlap(prints, other))
 
 
-def _skipped(path: str, votes: dict[tuple[int, str], NDArray[Any]]) -> dict[str, str]:
+def _skipped(path: str, votes: dict[tuple[int, str], NDArray[Any]], ids: bool) -> dict[str, str]:
     data, meta = open_sequence_store(path)
-    reasons = {}
+    reasons = {} if ids else dict.fromkeys(OF_IDS, "the store has no ids")
     if meta.protocol.get("name") != "exact":
         reasons["masks agree with boxes"] = "which its protocol does not promise"
     if "track_state" not in data:

@@ -77,6 +77,11 @@ class Clip:
     exact: bool = True
 
     @property
+    def has_ids(self) -> bool:
+        """Whether agents are told apart, by tracks or by ids in the rasters."""
+        return self.state is not None or bool(self.instance.any())
+
+    @property
     def centres(self) -> NDArray[Any]:
         """``(N, T, 2)`` centre of each id (row = id - 1): of its box, else of its mask."""
         if self.state is not None:

@@ -35,7 +35,7 @@ def ids_constant(clip: Clip) -> Iterator[Finding]:
     Rasters of classes alone, without any id or track, are whole too.
     """
     odd = int(((clip.semantic > 0) != (clip.instance > 0)).sum())
-    if odd and (clip.state is not None or clip.instance.any()):
+    if odd and clip.has_ids:
         yield Finding(f"{odd} cells have a class but no id, or an id but no class")
     codes = np.unique(clip.instance.astype(np.int64).ravel() * 256 + clip.semantic.ravel())
     pairs = np.stack([codes // 256, codes % 256], axis=1)

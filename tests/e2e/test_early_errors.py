@@ -10,7 +10,7 @@ import pytest
 
 from forecast import cli
 from tests.refusals import CONFIG
-from tests.support import Mover, forecast_store, sequence_store
+from tests.support import Mover, forecast_store, sequence_store, store_of_classes
 
 # Whatever imports torch fails, which is no error that a user can mend.
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from forecast.cli import main; main()"
@@ -18,10 +18,11 @@ WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from forecast.cli impo
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """A folder with a store, its forecast, a store without a future, and things in the way."""
+    """A folder with a store, its forecast, others without future or ids, things in the way."""
     store = sequence_store(tmp_path / "s.zarr", [[Mover(0, 0, speed=4)]])
     forecast_store(tmp_path / "f.zarr", store)
     sequence_store(tmp_path / "past.zarr", [[Mover(0, 0, speed=4)]], horizon=0)
+    store_of_classes(tmp_path / "classes.zarr", [[Mover(0, 0, speed=4)]])
     (tmp_path / "there.gif").write_bytes(b"")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.safetensors").write_bytes(b"")
@@ -58,6 +59,7 @@ TRAIN = f"train --config {CONFIG} --data s.zarr --output new"
         ("rollout --data s.zarr --output new.zarr --model constnt-turn", "constant-turn"),
         ("rollout --data s.zarr --output new.zarr --model past.zarr", "past.zarr"),
         ("rollout --data s.zarr --output new.zarr --model there.gif", "a *.safetensors file"),
+        ("rollout --data classes.zarr --output new.zarr --gif new.gif", "add --input detected"),
         ("rollout --input detected --model constant-turn --output new.zarr", "--input tracked"),
         ("evaluate none.zarr --data s.zarr", "none.zarr"),
         ("evaluate f.zarr --data past.zarr", "horizon 0"),

@@ -39,8 +39,11 @@ def test_rasters_are_prepared_forecast_and_scored(tmp_path: Path, ids: bool) -> 
     assert "warped" in run("inspect", "store", store)
     run("doctor", store)
     table = run("rollout", "--input", "detected", "--data", store, "--output", out, "--gif", "")
-    assert "\nconstant-turn * " in table, "it may read more than the forecast"
-    assert "\ncomponents-cv  " in table, "it reads rasters, too"
+    marked = "\nconstant-turn * " in table
+    assert marked == ids, "it reads more than the forecast, where there is more"
+    assert ("\nceiling" in table) == ids, "it is made of ids"
+    assert "\ncomponents-cv " in table, "it reads rasters, too"
+    assert ("because the truth has no ids" in table) != ids
     assert open_forecast_store(out)["instance"].any()
     scores = json.loads(run("evaluate", out, "--data", store, "--json"))
     vehicles = scores["classes"]["vehicle"]

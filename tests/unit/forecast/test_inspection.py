@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from forecast.inspection import describe_store
-from forecast.schema import FORECAST_VARIABLES
+from forecast.schema import FORECAST_VARIABLES, open_sequence_store
 from forecast.workflows import RolloutRequest, rollout_to_store
-from tests.support import Mover, sequence_store
+from tests.support import Mover, sequence_dataset, sequence_store, store_of_classes
 
 
 def test_a_sequence_store_is_described_by_its_grid_classes_and_variables(tmp_path: Path) -> None:
@@ -25,3 +25,24 @@ def test_a_forecast_store_is_described_by_its_model_and_all_its_variables(tmp_pa
     assert facts["model"] == "constant-turn"
     assert facts["leads"] == "2"
     assert set(FORECAST_VARIABLES) <= set(facts)
+
+
+def test_a_store_without_ids_says_so_and_what_its_rasters_show(tmp_path: Path) -> None:
+    scenes = [[Mover(0, 0), Mover(5, 0, label=2, length=1)], []]
+    store = store_of_classes(tmp_path / "s.zarr", scenes)
+    semantic = open_sequence_store(store)[0]["semantic"].values
+    vehicles, walkers = ((semantic == label).sum() for label in (1, 2))
+    facts = describe_store(store)
+    assert facts["ids"] == "none: roll it out with --input detected"
+    assert facts["classes"] == (
+        f"vehicle ({vehicles} cells in 9 of 18 frames), pedestrian ({walkers} cells in 9 of 18"
+        " frames), cyclist (0 cells in 0 of 18 frames)"
+    )
+
+
+def test_masks_with_ids_are_not_said_to_have_none(tmp_path: Path) -> None:
+    masks = sequence_dataset([[Mover(0, 0)]]).drop_vars(["track_state", "track_class"])
+    masks.to_zarr(tmp_path / "s.zarr", mode="w", zarr_format=3, consolidated=False)
+    facts = describe_store(str(tmp_path / "s.zarr"))
+    assert "ids" not in facts
+    assert facts["classes"].startswith("vehicle (")

@@ -18,7 +18,7 @@ from forecast import cli
 from forecast.errors import DataError
 from forecast.page import runs, write_page
 from forecast.schema import open_sequence_store
-from tests.support import GRID, Mover, forecast_store, sequence_store
+from tests.support import GRID, Mover, forecast_store, sequence_store, store_of_classes
 
 SCENES = (
     [Mover(0.0, 0.0, speed=4.0), Mover(8.0, 4.0, label=2, length=2.0)],
@@ -60,10 +60,24 @@ def test_the_page_holds_the_store_and_the_forecast(stores: tuple[str, str], tmp_
         ahead = [cells(frame["runs"]) for frame in one["forecast"]]
         assert np.array_equal(ahead, instance[index, meta.history :])
     first = found["sequences"][0]
+    assert first["classes"] == [], "it is shown by its ids"
     for frame in (first["history"][1], first["truth"][0], first["forecast"][2]):
         assert frame["agents"]["1"][:2] == ["vehicle", pytest.approx(4.0, abs=0.6)]
         assert frame["agents"]["2"][:2] == ["pedestrian", pytest.approx(0.0, abs=0.1)]
     assert first["history"][0]["agents"]["1"][1] is None  # nothing before tells its speed
+
+
+def test_a_store_without_ids_is_shown_by_its_classes(tmp_path: Path) -> None:
+    store = store_of_classes(tmp_path / "c.zarr", SCENES)
+    write_page(str(tmp_path / "p.html"), store)
+    found = content(tmp_path / "p.html")
+    semantic = open_sequence_store(store)[0]["semantic"].values
+    for index, one in enumerate(found["sequences"]):
+        seen = (*one["history"], *one["truth"])
+        assert np.array_equal([cells(frame["runs"]) for frame in seen], semantic[index])
+        assert not any(frame["agents"] for frame in seen), "a class is not an agent"
+        assert one["classes"] == ["", "vehicle", "pedestrian", "cyclist"]
+    assert len(found["class_colours"]) == 4
 
 
 def test_the_page_fetches_nothing(stores: tuple[str, str], tmp_path: Path) -> None:

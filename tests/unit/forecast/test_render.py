@@ -13,11 +13,19 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from forecast.colours import class_colour, id_colour
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from forecast.render import MARGIN, View, id_colour, to_picture, view_of, write_gif, write_png
+from forecast.render import MARGIN, View, to_picture, view_of, write_gif, write_png
 from forecast.schema import SequenceMeta, open_forecast_store, open_sequence_store
-from tests.support import GRID, Mover, forecast_store, sequence_dataset, sequence_store
+from tests.support import (
+    GRID,
+    Mover,
+    classes_alone,
+    forecast_store,
+    sequence_dataset,
+    sequence_store,
+)
 
 AHEAD_LEFT = Mover(12, 6, speed=3)
 
@@ -172,3 +180,48 @@ def test_a_failed_picture_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_writes_to_fsspec_urls() -> None:
     write_png("memory://pictures/f.png", view([]))
     assert fsspec.filesystem("memory").exists("/pictures/f.png")
+
+
+def view_of_classes() -> View:
+    """A vehicle ahead and a pedestrian behind whom nobody has told apart, forecast with ids."""
+    data = sequence_dataset([[Mover(8, 3, speed=2), Mover(-8, -5, label=2, length=3)]])
+    meta, ids = SequenceMeta.from_attrs(data.attrs, "memory"), data["instance"].values[0, 3:]
+    seen = view_of(classes_alone(data), meta, 0)
+    return replace(seen, forecast=np.where(ids > 0, ids + 6, 0), model="perfect")
+
+
+def test_agents_without_ids_are_drawn_by_class_where_they_are(tmp_path: Path) -> None:
+    write_gif(str(tmp_path / "f.gif"), [view_of_classes()])
+    for image in frames(tmp_path / "f.gif"):
+        observed = panels(image)[0][: -image.shape[0] // 4]  # without the legend
+        assert centre_of(observed, class_colour(1))[0] < centre_of(observed, class_colour(2))[0]
+
+
+def test_a_forecast_keeps_its_ids_beside_a_truth_of_classes(tmp_path: Path) -> None:
+    write_gif(str(tmp_path / "f.gif"), [view_of_classes()])
+    left, right = panels(frames(tmp_path / "f.gif")[-1])
+    vehicle, walker = (centre_of(right, id_colour(id_)) for id_ in (7, 8))
+    np.testing.assert_allclose(vehicle[0], centre_of(left[:-120], class_colour(1))[0], atol=0.1)
+    assert vehicle[0] < walker[0]
+
+
+def test_classes_leave_no_trails(tmp_path: Path) -> None:
+    # The middle of all vehicles is no place where one has been.
+    seen = replace(view_of_classes(), forecast=np.zeros((0, *GRID.shape), int))
+    write_png(str(tmp_path / "whole.png"), seen)
+    write_png(str(tmp_path / "end.png"), replace(seen, history=0 * seen.history))
+    with Image.open(tmp_path / "whole.png") as whole, Image.open(tmp_path / "end.png") as end:
+        now, leads = np.split(np.asarray(whole) != np.asarray(end), [whole.width // 4], axis=1)
+    assert now.any()
+    assert not leads.any(), "the past is seen in what came after it"
+
+
+def test_the_colour_of_a_class_is_no_id_s() -> None:
+    ids = np.array([id_colour(id_) for id_ in range(1, 250)])
+    for label in range(1, 9):
+        assert np.abs(ids - class_colour(label)).max(axis=-1).min() > 24
+
+
+def test_a_sequence_with_ids_or_with_nobody_is_not_drawn_by_class() -> None:
+    assert view([AHEAD_LEFT]).classes == ()
+    assert view([]).classes == ()

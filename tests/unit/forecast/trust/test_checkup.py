@@ -16,9 +16,16 @@ from forecast.errors import DataError
 from forecast.request import packaged
 from forecast.schema import SequenceMeta, open_sequence_store
 from forecast.trust import places
-from forecast.trust.checkup import CHECKS, MAP_CHECK, OVERLAP_CHECK, Checkup, examine_store
+from forecast.trust.checkup import (
+    CHECKS,
+    MAP_CHECK,
+    OF_IDS,
+    OVERLAP_CHECK,
+    Checkup,
+    examine_store,
+)
 from forecast.trust.clip import Clip, clip_of
-from tests.support import GRID, Mover, sequence_dataset, sequence_store
+from tests.support import GRID, Mover, classes_alone, sequence_dataset, sequence_store
 
 WAYMO = Path(__file__).parents[4] / "../shared/data/waymo_motion_json"
 TRAFFIC = (
@@ -302,6 +309,34 @@ def test_stores_without_tracks_say_what_was_not_examined(tmp_path: Path) -> None
     checkup = examine_store(str(tmp_path / "s.zarr"))
     assert checkup.healthy
     assert checkup.skipped["headings follow motion"] == "the store has no track_state"
+    assert not set(OF_IDS) & set(checkup.skipped), "its masks have ids"
+
+
+def test_what_needs_ids_is_not_called_fine_where_there_are_none(tmp_path: Path) -> None:
+    store = str(tmp_path / "s.zarr")
+    classes_alone(good()).to_zarr(store, mode="w", zarr_format=3, consolidated=False)
+    result = CliRunner().invoke(cli.app, ["doctor", store])
+    assert result.exit_code == 0, "a store of classes alone is whole"
+    for name in OF_IDS:
+        assert f"{name}: not examined, the store has no ids" in result.output
+    assert "ego poses consistent: fine" in result.output
+
+
+def test_a_wrong_class_is_found_in_a_store_without_ids() -> None:
+    data = classes_alone(good())
+    data["semantic"].values[0, :, 0, 0] = 9
+    assert set(findings(data)) == {"classes known"}
+
+
+def test_one_sequence_with_ids_is_examined_among_others_without(tmp_path: Path) -> None:
+    data = classes_alone(good())
+    data["instance"].values[1] = good()["instance"].values[1]
+    data["instance"].values[1, :, 0, 0] = 9
+    store = str(tmp_path / "s.zarr")
+    data.to_zarr(store, mode="w", zarr_format=3, consolidated=False)
+    checkup = examine_store(store)
+    assert [one.sequence for one in checkup.findings["ids constant"]] == [1]
+    assert not set(OF_IDS) & set(checkup.skipped)
 
 
 def test_only_exact_labels_are_held_to_their_boxes(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""The colours of the pictures and of the page: quiet ground, bright ids, pale classes."""
+
+from __future__ import annotations
+
+import colorsys
+
+Colour = tuple[int, int, int]
+
+PAPER = (22, 26, 33)
+GROUND = (31, 36, 45)
+INK = (226, 230, 236)
+FAINT = (128, 138, 152)
+ACCENT = (255, 200, 87)
+# Quiet tones of the map layers, drawn in this order.
+MAP_TONES = {
+    "drivable": (44, 51, 62),
+    "crosswalk": (66, 74, 88),
+    "lane_centre": (62, 71, 85),
+    "road_edge": (98, 109, 126),
+}
+
+
+def id_colour(id_: int) -> Colour:
+    """The colour of an instance id, the same wherever it is drawn; neighbours differ most."""
+    return _shade(id_, (0.60, 0.70, 0.54)[id_ % 3], 0.78)
+
+
+def class_colour(label: int) -> Colour:
+    """The colour of a class, drawn in place of ids that are not known: paler than any id's."""
+    return _shade(label, 0.74, 0.34)
+
+
+def dim(colour: Colour) -> Colour:
+    """A colour for a trail, nearer to the ground."""
+    red, green, blue = ((2 * part + tone) // 3 for part, tone in zip(colour, GROUND, strict=True))
+    return red, green, blue
+
+
+def _shade(number: int, lightness: float, saturation: float) -> Colour:
+    hue = (number * 0.61803398875) % 1.0  # the golden ratio never comes close to itself again
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, saturation)
+    return round(255 * red), round(255 * green), round(255 * blue)
