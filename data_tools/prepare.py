@@ -30,7 +30,6 @@ from forecast.errors import DataError
 from forecast.files import filesystem
 from forecast.parallel import Spread, spread
 from forecast.schema import MAP_LAYERS, SequenceMeta
-from forecast.stage import ANEW
 from forecast.staging import refuse_replacing
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
@@ -67,7 +66,6 @@ def prepare(
     output: str,
     options: PrepareOptions,
     progress: Progress | None = None,
-    remark: Callable[[str], None] | None = None,
 ) -> PrepareReport:
     """Turns recordings into a sequence store.
 
@@ -78,25 +76,23 @@ def prepare(
         options: See :class:`PrepareOptions`.
         progress: Told after each step how many are done, and of how many: a step a scene, then
             one more for each shard of the store, whose number the scenes decide.
-        remark: Told in one line that an interrupted run was there and is not gone on with.
 
     Raises:
         ConfigError: There is no such source, or what is read would be replaced.
-        DataError: An input is missing, the output exists or cannot be written, the interrupted
-            run to be resumed was another one, or no scene gave a sequence.
+        DataError: An input is missing, the output exists or cannot be written, an unfinished run
+            is there and not to be resumed, the one to be resumed was another, or no scene gave a
+            sequence.
     """
     began = time.perf_counter()
     origin = source(source_name, dict(options.settings))
     stage = Stage(output, options.overwrite)
     if not options.resume:
         stage.refuse_existing()  # before the inputs are searched
+        stage.refuse_unfinished()
     units = origin.find(inputs)
     _refuse_replacing_inputs(output, inputs, units, options.overwrite)
     try:
-        anew = stage.interrupted and not options.resume
         stage.begin(_plan(origin, units, options), options.resume)
-        if anew and remark is not None:
-            remark(ANEW)
         with spread(min(options.workers, len(units)), options.scheduler) as run:
             _stage_units(run, stage, origin, units, options, progress)
             records = stage.records(units)

@@ -92,5 +92,5 @@ def prepare(
         overwrite=overwrite,
     )
     with console.progress("preparing") as progress:
-        report = run(source, inputs, output, chosen, progress, console.print_remark)
+        report = run(source, inputs, output, chosen, progress)
     console.print_prepare_report(report, output)

@@ -20,7 +20,6 @@ from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.parallel import worker_deaths_told
 from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol, open_sequence_store
-from forecast.stage import ANEW
 from tests.scenarios import agent, crossing, road, scenario, write
 from tests.support import Mover, content
 
@@ -137,19 +136,22 @@ def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypat
     assert content(out) == content(tmp_path / "whole.zarr")
 
 
-def test_an_unfinished_run_is_not_thrown_away_in_silence(tmp_path, files):
-    out, said = str(tmp_path / "out.zarr"), []
+def test_an_unfinished_run_is_thrown_away_only_where_that_is_asked_for(tmp_path, files):
+    out = str(tmp_path / "out.zarr")
 
     def stop(done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare("waymo-json", files, out, OPTIONS, stop, said.append)
-    assert not said
-    prepare("waymo-json", files, out, OPTIONS, remark=said.append)
-    assert said == [ANEW]
-    prepare("waymo-json", files, out, replace(OPTIONS, overwrite=True), remark=said.append)
-    assert said == [ANEW], "nothing unfinished was there"
+        prepare("waymo-json", files, out, OPTIONS, stop)
+    before = content(tmp_path)
+    with pytest.raises(DataError, match=r"no unfinished run at .*out\.zarr; .* --overwrite"):
+        prepare("waymo-json", files, out, OPTIONS)
+    assert content(tmp_path) == before
+    told = []
+    anew = replace(OPTIONS, overwrite=True)
+    prepare("waymo-json", files, out, anew, lambda *done: told.append(done))
+    assert told[0] == (1, 5)
 
 
 def test_scenes_that_are_left_out_are_a_warning_with_their_reason(tmp_path, files, capsys):
@@ -208,7 +210,8 @@ def test_only_the_same_inputs_and_options_can_be_resumed(tmp_path, files):
     other = PrepareOptions(grid=GRID, stride=2, resume=True)
     with pytest.raises(DataError, match="options of the interrupted run"):
         prepare("waymo-json", files, out, other)
-    assert prepare("waymo-json", files, out, PrepareOptions(grid=GRID, stride=2)).sequences == 24
+    anew = PrepareOptions(grid=GRID, stride=2, overwrite=True)
+    assert prepare("waymo-json", files, out, anew).sequences == 24
 
 
 def test_an_output_that_exists_is_left_alone(tmp_path, files):
