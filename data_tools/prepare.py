@@ -11,17 +11,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
-from shlex import quote
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import forecast
 from data_tools import dense, windows
-from data_tools.classes import class_of, is_known
+from data_tools.classes import class_of
 from data_tools.options import PrepareOptions
 from data_tools.protocols import PROTOCOLS
+from data_tools.report import PrepareReport, notes, refuse_useless, summarise
 from data_tools.scene import DenseScene, Scene
 from data_tools.sources import Source, places, source
 from data_tools.stage import Record, Stage
@@ -30,35 +33,11 @@ from forecast.errors import DataError
 from forecast.files import filesystem
 from forecast.parallel import Spread, spread
 from forecast.schema import MAP_LAYERS, SequenceMeta
-from forecast.stage import ANEW
 from forecast.staging import refuse_replacing
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class PrepareReport:
-    """What came of a run.
-
-    Args:
-        sequences: Sequences in the store.
-        scenes: Scenes that gave at least one.
-        skipped: Inputs that gave none, each with the reason.
-        notes: What was repaired or left out in the others, by reason.
-        hints: What can be done about some of these, by the same reason.
-        all_left_out: Whether the recordings have agents but the store has none.
-        seconds: Time that the run took; a resumed one counts from its resumption.
-    """
-
-    sequences: int
-    scenes: int
-    skipped: list[tuple[str, str]]
-    notes: dict[str, int]
-    hints: dict[str, str]
-    all_left_out: bool
-    seconds: float
 
 
 def prepare(
@@ -67,7 +46,6 @@ def prepare(
     output: str,
     options: PrepareOptions,
     progress: Progress | None = None,
-    remark: Callable[[str], None] | None = None,
 ) -> PrepareReport:
     """Turns recordings into a sequence store.
 
@@ -78,29 +56,27 @@ def prepare(
         options: See :class:`PrepareOptions`.
         progress: Told after each step how many are done, and of how many: a step a scene, then
             one more for each shard of the store, whose number the scenes decide.
-        remark: Told in one line that an interrupted run was there and is not gone on with.
 
     Raises:
         ConfigError: There is no such source, or what is read would be replaced.
-        DataError: An input is missing, the output exists or cannot be written, the interrupted
-            run to be resumed was another one, or no scene gave a sequence.
+        DataError: An input is missing, the output exists or cannot be written, an unfinished run
+            is there and not to be resumed, the one to be resumed was another, or no scene gave a
+            sequence.
     """
     began = time.perf_counter()
     origin = source(source_name, dict(options.settings))
     stage = Stage(output, options.overwrite)
     if not options.resume:
         stage.refuse_existing()  # before the inputs are searched
+        stage.refuse_unfinished()
     units = origin.find(inputs)
     _refuse_replacing_inputs(output, inputs, units, options.overwrite)
     try:
-        anew = stage.interrupted and not options.resume
         stage.begin(_plan(origin, units, options), options.resume)
-        if anew and remark is not None:
-            remark(ANEW)
         with spread(min(options.workers, len(units)), options.scheduler) as run:
             _stage_units(run, stage, origin, units, options, progress)
-            records = stage.records(units)
-            if any(record.sequences for record in records) and not stage.published:
+            records = _usable(stage, origin, units, options)
+            if not stage.published:
                 _assemble(run, stage, origin, records, options, progress)
                 stage.publish()
         stage.discard()
@@ -110,7 +86,7 @@ def prepare(
             f"{error} for {output}",
             "free space or choose another place; --resume goes on from what is done",
         ) from error
-    return _report(origin, records, options, began)
+    return summarise(origin.name, records, options, time.perf_counter() - began)
 
 
 def _refuse_replacing_inputs(
@@ -187,6 +163,20 @@ def _stage_unit(
     stage.keep(index, record.to_json())
 
 
+def _usable(
+    stage: Stage, origin: Source, units: Sequence[str], options: PrepareOptions
+) -> list[Record]:
+    """The records of all units; nothing is left of a run that nothing can come of."""
+    records = stage.records(units)
+    try:
+        refuse_useless(origin.name, records, options)
+        _channels(records)
+    except DataError:
+        stage.discard()
+        raise
+    return records
+
+
 @contextmanager
 def _naming(unit: str) -> Iterator[None]:
     """Says of which unit it is what drawing a scene finds fault with."""
@@ -209,12 +199,15 @@ def _draw(
         if options.directions:
             raise DataError("lanes for --directions to draw", "rasters", "drop it")
         number, frames = dense.class_numbers(scene, options, named)
+        kept = number[1:]
         about = Record(
             unit,
             scene.name,
             has_map=scene.map is not None,
             channels=list(scene.channels),
             notes=dict(notes + Counter(frames)),
+            classes=_names(kept, options),
+            unwanted=[name for name, one in zip(scene.native, kept, strict=True) if not one],
         )
         return dense.sequences(scene, number, options), about
     tracks = windows.usable_tracks(scene, options.classes, named)
@@ -226,10 +219,14 @@ def _draw(
         tracks=1,
         has_map=bool(scene.map),
         notes=dict(notes),
-        kept=len(tracks.label),
+        classes=_names(tracks.label, options),
         unwanted=sorted(tracks.unwanted),
     )
     return windows.sequences(scene, tracks, options), about
+
+
+def _names(label: NDArray[np.uint8], options: PrepareOptions) -> list[str]:
+    return [name for k, name in enumerate(options.classes, start=1) if (label == k).any()]
 
 
 def _write_parts(
@@ -281,7 +278,7 @@ def _assemble(
         directions=options.directions and any(record.has_map for record in records),
     )
     meta = _meta(origin, records, layout, options)
-    further = {"notes": _notes(records, options), "centre": options.centre}
+    further = {"notes": notes(records, options), "centre": options.centre}
     create_store(stage.store_url, meta, layout, further)
     tasks = list(shards(stage.pieces(records)))
     filled = run(partial(write_shard, stage.store_url, stage.system), tasks)
@@ -302,46 +299,3 @@ def _channels(records: Sequence[Record]) -> tuple[str, ...]:
         raise DataError("the same channels in all scenes", "; ".join(found), "prepare them apart")
     (channels,) = units
     return channels
-
-
-def _notes(records: Sequence[Record], options: PrepareOptions) -> dict[str, int]:
-    notes = sum((Counter(record.notes) for record in records), Counter[str]())
-    if options.directions and not any(record.has_map for record in records):
-        notes["scenes without a map, so no --directions"] = sum(r.sequences > 0 for r in records)
-    return dict(sorted(notes.items()))
-
-
-def _hints(origin: Source, records: Sequence[Record]) -> dict[str, str]:
-    """How agents of a user's own labels, which nobody knows, are kept."""
-    unwanted = {label for record in records for label in record.unwanted}
-    return {
-        windows.left_out_note(label): f"to keep them, add --map-class {quote(f'{label}=CLASS')}"
-        for label in unwanted
-        if origin.name == "tracks" and not is_known(origin.name, label)
-    }
-
-
-def _report(
-    origin: Source, records: Sequence[Record], options: PrepareOptions, began: float
-) -> PrepareReport:
-    """Sums the records up.
-
-    Raises:
-        DataError: No unit gave a sequence.
-    """
-    skipped = [(record.unit, record.skipped) for record in records if record.skipped]
-    if len(skipped) == len(records):
-        raise DataError(
-            "at least one scene that can be read",
-            f"{len(skipped)} that cannot; the first: {skipped[0][1]}",
-            "correct the inputs",
-        )
-    return PrepareReport(
-        sequences=sum(record.sequences for record in records),
-        scenes=len(records) - len(skipped),
-        skipped=skipped,
-        notes=_notes(records, options),
-        hints=_hints(origin, records),
-        all_left_out=any(r.unwanted for r in records) and not any(r.kept for r in records),
-        seconds=time.perf_counter() - began,
-    )

@@ -27,7 +27,7 @@ class Record:
         has_map: Whether the scene has a map.
         channels: Names of its further channels.
         notes: What was repaired or left out, by reason.
-        kept: Agents of its scene that are of a class wanted.
+        classes: Those wanted that agents of its scene have.
         unwanted: The source's labels that are of no class wanted.
         skipped: Why it gave nothing, or empty.
     """
@@ -40,7 +40,7 @@ class Record:
     has_map: bool = False
     channels: list[str] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
-    kept: int = 0
+    classes: list[str] = field(default_factory=list)
     unwanted: list[str] = field(default_factory=list)
     skipped: str = ""
 

@@ -19,12 +19,14 @@ from forecast.cli_inspect import inspect_app
 from forecast.cli_prepare import prepare
 from forecast.cli_rollout import rollout
 from forecast.errors import ConfigError, ForecastError
+from forecast.interruption import InterruptibleGroup
 from forecast.options import Question, Resume, check_counts
 
 BAD_INPUT = 2  # the exit code of every error that a user can mend
 
 app = typer.Typer(
     name="forecast",
+    cls=InterruptibleGroup,
     help="Forecast the future bird's-eye view of traffic.",
     no_args_is_help=True,
     add_completion=False,

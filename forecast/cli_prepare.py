@@ -67,7 +67,11 @@ def prepare(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Turn recordings into a sequence store."""
+    """Turn recordings into a sequence store.
+
+    docs/sources.md lists the sources and their --set names; docs/data_format.md says what each of
+    them reads, such as the columns of tracks and the arrays of rasters.
+    """
     from data_tools.options import PrepareOptions, parse_pair
     from data_tools.prepare import prepare as run
     from forecast import console
@@ -92,5 +96,5 @@ def prepare(
         overwrite=overwrite,
     )
     with console.progress("preparing") as progress:
-        report = run(source, inputs, output, chosen, progress, console.print_remark)
+        report = run(source, inputs, output, chosen, progress)
     console.print_prepare_report(report, output)

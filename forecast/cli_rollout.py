@@ -96,7 +96,7 @@ def rollout(
     from forecast import console, profiling, score_tables, workflows
 
     with console.progress("sequences") as progress, profiling.watched(profile) as stages:
-        summary = workflows.rollout_to_store(request, progress, console.print_remark)
+        summary = workflows.rollout_to_store(request, progress)
     console.print_rollout_summary(summary)
     if summary.scores:
         score_tables.print_comparison(summary.scores)

@@ -118,7 +118,9 @@ def _read_yaml(path: str) -> dict[str, Any]:
             settings = yaml.safe_load(file)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = reason_of(error)
-        raise ConfigError("a YAML file", f"{path} ({reason})", "check --config") from error
+        raise ConfigError(
+            "a YAML file", f"{path} ({reason})", "check the path and what is there"
+        ) from error
     if not isinstance(settings, dict):
         raise ConfigError("a YAML mapping", f"{path} with {type(settings).__name__}", "correct it")
     return settings

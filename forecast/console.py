@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from forecast.wording import counted
+
 if TYPE_CHECKING:
     from data_tools.prepare import PrepareReport
     from forecast.anatomy import Anatomy, Variant
@@ -137,16 +139,18 @@ def print_prepare_report(report: PrepareReport, output: str) -> None:
     Whole scenes that are left out are a warning, which a redirected stdout does not hide.
     """
     rate, lost = report.sequences / max(report.seconds, 1e-9), len(report.skipped)
-    scenes = f"{report.scenes} of {report.scenes + lost}" if lost else str(report.scenes)
+    scenes = counted(report.scenes + lost, "scene")
     print(
-        f"{output}: {report.sequences} sequences from {scenes} scenes"
+        f"{output}: {counted(report.sequences, 'sequence')}"
+        f" from {f'{report.scenes} of {scenes}' if lost else scenes}"
         f" in {report.seconds:.1f} s ({rate:.1f} sequences/s)"
     )
     for reason, count in report.notes.items():
         hint = report.hints.get(reason)
         print(f"  {reason}: {count}" + (f"; {hint}" if hint else ""))
-    if report.all_left_out:
-        print("  there is no agent in the store: nothing can be learned from it, or scored")
+    if report.absent:
+        others = f"; left out are {', '.join(report.left_out)}" if report.left_out else ""
+        print_remark(f"warning: there is no agent of class {', '.join(report.absent)}{others}")
     if lost:
         print_remark(f"warning: {lost} {'scene is' if lost == 1 else 'scenes are'} left out:")
     for name, reason in report.skipped[:MOST_SKIPPED]:
@@ -157,10 +161,10 @@ def print_prepare_report(report: PrepareReport, output: str) -> None:
 
 def print_checkup(checkup: Checkup) -> None:
     """Each check of a store, and the findings of those that found something."""
-    print(f"{checkup.store}: {checkup.sequences} sequences examined")
+    print(f"{checkup.store}: {counted(checkup.sequences, 'sequence')} examined")
     for name, findings in checkup.findings.items():
         if findings:
-            print(f"  {name}: {len(findings)} {'finding' if len(findings) == 1 else 'findings'}")
+            print(f"  {name}: {counted(len(findings), 'finding')}")
         else:
             reason = checkup.skipped.get(name)
             print(f"  {name}: " + (f"not examined, {reason}" if reason else "fine"))
@@ -176,7 +180,7 @@ def print_leaks(report: LeakReport) -> None:
     for mode, findings in report.findings.items():
         verdict = "no leak" if not findings else f"leaks in {len(findings)}"
         joint = "in" if not findings else "of"
-        print(f"  {mode} input: {verdict} {joint} {report.sequences} sequences")
+        print(f"  {mode} input: {verdict} {joint} {counted(report.sequences, 'sequence')}")
         _print_findings(findings)
 
 
@@ -191,7 +195,8 @@ def print_rollout_summary(summary: RolloutSummary) -> None:
     """Where the forecast is and how long it took."""
     rate = summary.sequences / max(summary.seconds, 1e-9)
     print(
-        f"{summary.sequences} sequences in {summary.seconds:.1f} s of work ({rate:.1f} per second)"
+        f"{counted(summary.sequences, 'sequence')} in {summary.seconds:.1f} s of work"
+        f" ({rate:.1f} per second)"
     )
     print(f"forecast: {summary.output}")
     if summary.gif is not None:

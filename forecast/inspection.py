@@ -22,6 +22,7 @@ from forecast.schema import (
     protocol_text,
     refusing_damage,
 )
+from forecast.wording import counted
 
 Array = NDArray[np.float64]
 BLOCK = 256  # sequences read at a time, of their tracks
@@ -50,7 +51,7 @@ def describe_store(path: str) -> dict[str, str]:
 def _sequence_facts(dataset: xr.Dataset, meta: SequenceMeta) -> dict[str, str]:
     scenes = np.unique(dataset["scene"].values).size
     return {
-        "sequences": f"{dataset.sizes['sequence']} from {scenes} scenes",
+        "sequences": f"{dataset.sizes['sequence']} from {counted(scenes, 'scene')}",
         "source": meta.source,
         "time": f"{meta.history} frames of history and {meta.horizon} ahead, {meta.dt_s:g} s apart",
         "grid": _grid_text(meta.grid),
@@ -145,10 +146,11 @@ def _motion_text(moving: int, still: int, speed: Array) -> str:
     if moving + still == 0 or len(speed) == 0:
         return "none at present"
     middle, fast, top = np.quantile(speed, [0.5, 0.95, 1.0])
+    share = f"{moving / (moving + still):.0%} move" if moving else "none moves"
+    others = ", the others are still" if moving and still else ""
     return (
-        f"{moving + still} at present: {moving / (moving + still):.0%} move over"
-        f" {MOVING_DISTANCE_M:g} m, the others are still; speeds {middle:.1f} (median),"
-        f" {fast:.1f} (95 %), {top:.1f} m/s (fastest)"
+        f"{moving + still} at present: {share} over {MOVING_DISTANCE_M:g} m{others};"
+        f" speeds {middle:.1f} (median), {fast:.1f} (95 %), {top:.1f} m/s (fastest)"
     )
 
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 from weakref import finalize
 
 from forecast.errors import DataError, ForecastError
+from forecast.interruption import interrupting_us_alone
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -149,12 +150,11 @@ def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Any]:
     local: Any = partial(distributed.LocalCluster, threads_per_worker=1, dashboard_address=":0")
     connect: Any = distributed.Client
     if scheduler is None:
-        with (
-            dask.config.set(KEEP_MEMORY | UNWATCHED | dict.fromkeys(_THREADS, threads)),
-            local(n_workers=workers) as cluster,
-            connect(cluster) as client,
-        ):
-            yield client
+        with dask.config.set(KEEP_MEMORY | UNWATCHED | dict.fromkeys(_THREADS, threads)):
+            with interrupting_us_alone():
+                started = local(n_workers=workers)
+            with started as cluster, connect(cluster) as client:
+                yield client
         return
     try:
         client = connect(scheduler, timeout=10)

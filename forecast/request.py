@@ -87,7 +87,9 @@ class RolloutRequest:
             )
         check_model(self.model, self.input_mode, self.mirror)
         if not self.resume:
-            Stage(self.output, self.overwrite).refuse_existing()
+            stage = Stage(self.output, self.overwrite)
+            stage.refuse_existing()
+            stage.refuse_unfinished()
         if self.gif is not None and not self.overwrite:
             refuse_existing(self.gif)
         for path in filter(None, (self.output, self.gif)):

@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from forecast.console import print_table
+from forecast.wording import counted
 
 if TYPE_CHECKING:
     from forecast.breakdown import Row
@@ -181,7 +182,8 @@ def print_scope(scores: Scores) -> None:
     from forecast.schema import protocol_text
 
     drawn, made_from = protocol_text(scores.protocol), protocol_text(scores.forecast_protocol)
-    scope = f"{scores.sequences} sequences from {scores.scenes} scenes, {scores.horizon} leads"
+    sizes = counted(scores.sequences, "sequence"), counted(scores.scenes, "scene")
+    scope = f"{' from '.join(sizes)}, {counted(scores.horizon, 'lead')}"
     print(f"{scope}, protocol {drawn}" if scores.protocol else scope)
     if (leads := scores.forecast_horizon or 0) > scores.horizon:
         print(

@@ -16,8 +16,6 @@ from forecast.errors import DataError
 from forecast.files import filesystem, is_local, make_folder, write_whole
 from forecast.staging import is_there, publish, remove
 
-ANEW = "an unfinished run was thrown away; --resume would have gone on with it"
-
 
 class Stage:
     """The place beside the output where a run keeps what it has so far. Picklable.
@@ -47,15 +45,16 @@ class Stage:
     def begin(self, plan: Mapping[str, Any], resume: bool) -> None:
         """Starts anew, or checks that what is there belongs to the same plan.
 
-        What is refused changes nothing, and a start that fails leaves nothing.
+        What is refused changes nothing, and a start that fails leaves nothing. Work that an
+        unfinished run has done is thrown away only where the output may be overwritten.
 
         Args:
             plan: All that the result depends on, as JSON can hold it.
             resume: Whether to go on with what is there.
 
         Raises:
-            DataError: The output exists, its bucket does not, or what is to be resumed is something
-                else.
+            DataError: The output exists, its bucket does not, an unfinished run is there and not to
+                be resumed, or what is to be resumed is something else.
         """
         plan_path, text = f"{self.root}/plan.json", json.dumps(plan, indent=1)
         resumed = resume and self.interrupted
@@ -73,6 +72,7 @@ class Stage:
         if resumed:
             self._sweep()
             return
+        self.refuse_unfinished()
         self.discard()
         try:
             for folder in self.folders:
@@ -105,6 +105,20 @@ class Stage:
         if self.overwrite is not None:
             remedy = "choose another or --overwrite"
         raise DataError("a new output", f"{self.output}, which exists", remedy)
+
+    def refuse_unfinished(self) -> None:
+        """Refuses to throw away what an unfinished run has done; callers may ask first, as above.
+
+        Raises:
+            DataError: Such a run is there and is not to be overwritten.
+        """
+        if self.overwrite or not (self.interrupted and self._records()):
+            return
+        raise DataError(
+            f"no unfinished run at {self.output}",
+            f"one in {self.output}.partial",
+            "add --resume to go on with it or --overwrite to begin anew",
+        )
 
     def keep(self, index: int, record: Mapping[str, Any]) -> None:
         """Marks a unit as done; what its record speaks of must be there."""
@@ -168,7 +182,7 @@ class Stage:
             raise DataError(
                 "the inputs and options of the interrupted run",
                 f"others ({', '.join(changed)}) than in {plan_path}",
-                "repeat them, or leave --resume out to start anew",
+                "repeat them, or take --overwrite in place of --resume to begin anew",
             )
 
     def _records(self) -> set[str]:

@@ -28,7 +28,7 @@ from forecast.request import RolloutRequest, packaged
 from forecast.rollout import rollout, teacher_forced
 from forecast.schema import open_forecast_store, open_sequence_store
 from forecast.scores import Scores
-from forecast.stage import ANEW, Stage
+from forecast.stage import Stage
 from forecast.staging import refusing_os_errors
 from forecast.types import BEVSequence, StepForecast
 
@@ -79,11 +79,7 @@ def train(
     return run_training(config, data, val, output, resume)
 
 
-def rollout_to_store(
-    request: RolloutRequest,
-    progress: Progress | None = None,
-    remark: Callable[[str], None] | None = None,
-) -> RolloutSummary:
+def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) -> RolloutSummary:
     """Forecasts every sequence of a store, streamed to disk, and scores it where truth is known.
 
     The work is done batch by batch under ``OUTPUT.partial``, in this process or by several, and a
@@ -92,20 +88,16 @@ def rollout_to_store(
     Args:
         request: What to do.
         progress: Told (sequences done, sequences in all) after each batch.
-        remark: Told in one line that an interrupted run was there and is not gone on with.
 
     Raises:
         ForecastError: An input cannot be read or does not fit, the output cannot be written or
-            would replace what is read, or the interrupted run to be resumed was another one.
+            would replace what is read, an unfinished run is there and not to be resumed, or the
+            one to be resumed was another.
     """
     request.check()
     opened = Once(partial(_Work, request))
     work, stage = opened.get(), Stage(request.output, request.overwrite)
-    with refusing_os_errors(request.output):
-        anew = stage.interrupted and not request.resume
     with refusing_os_errors(request.output), stage.begun(work.plan(), request.resume):
-        if anew and remark is not None:
-            remark(ANEW)
         todo = stage.missing(len(work.batches))
         if len(todo) == len(work.batches):
             work.lay_out(stage.store_url)

@@ -1,4 +1,4 @@
-"""Programs killed in the midst of their work, for tests of what they leave behind."""
+"""Programs stopped in the midst of their work, for tests of what they leave behind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -28,14 +28,37 @@ def kill_when_there(
         patience_s: How long they may take; two minutes at least.
         every_s: Between two looks; to count thousands of files takes a core's time.
     """
-    process = subprocess.Popen(
-        arguments, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    deadline = time.monotonic() + max(patience_s, 120)
-    while len(list(folder.glob(wanted))) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(every_s)
+    process = _start(arguments)
+    _wait(process, lambda: len(list(folder.glob(wanted))) >= count, max(patience_s, 120), every_s)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
+
+
+def interrupt_when_there(arguments: Sequence[str], wanted: Path) -> tuple[int, str]:
+    """Starts a command and interrupts it as Ctrl-C does, with all its processes, at a file.
+
+    Returns:
+        Exit code, and what it said on stderr.
+    """
+    process = _start(arguments)
+    _wait(process, wanted.exists, 120, 0.002)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said.decode()
+
+
+def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        arguments, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def _wait(
+    process: subprocess.Popen[bytes], reached: Callable[[], bool], patience_s: float, every_s: float
+) -> None:
+    deadline = time.monotonic() + patience_s
+    while not reached():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(every_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from glob import has_magic
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 from data_tools.scene import DenseScene, Scene
 from forecast.errors import ConfigError, DataError
 from forecast.files import filesystem
+from forecast.wording import counted
+
+MOST_ENDINGS = 4  # of files in a folder, in an error
 
 SourceName = Literal[
     "nuscenes",
@@ -147,7 +151,12 @@ def _source(name: str) -> Source:  # noqa: C901 - one case a source, and no othe
     )
 
 
-def find_files(inputs: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
+def find_files(
+    inputs: Sequence[str],
+    suffixes: tuple[str, ...],
+    expected: str = "",
+    remedy: str = "check the path",
+) -> list[str]:
     """The files among some inputs, in the order given, directories and globs sorted.
 
     Args:
@@ -156,6 +165,8 @@ def find_files(inputs: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
             left out.
         suffixes: What names of files in directories must end in, ``*`` standing for anything; a
             file named outright or by a glob may be called anything.
+        expected: What an input should be, where the endings do not say it.
+        remedy: What can be done where it is not.
 
     Raises:
         DataError: An input does not exist or holds no such file.
@@ -165,12 +176,21 @@ def find_files(inputs: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
         files = _files_of(text, suffixes)
         if not files:
             raise DataError(
-                f"a file, directory, glob or @list of {' or '.join(suffixes)}",
-                f"nothing at {text}",
-                "check the path",
+                expected or f"a file, directory, glob or @list of {' or '.join(suffixes)}",
+                f"{_content(text)} at {text}",
+                remedy,
             )
         found.update(dict.fromkeys(files))
     return list(found)
+
+
+def _content(text: str) -> str:
+    """What is in a folder, for who takes it for something else: ``12 files, of .png``."""
+    system, path = filesystem(text)
+    files = system.find(path) if system.isdir(path) else []
+    endings = Counter(posixpath.splitext(file)[1] or "no ending" for file in files)
+    kinds = ", ".join(ending for ending, _ in endings.most_common(MOST_ENDINGS))
+    return f"{counted(len(files), 'file')}, of {kinds}," if files else "nothing"
 
 
 def decimate(time_s: NDArray[np.float64], dt_s: float, where: str) -> slice:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data_tools.scene import DenseScene
 from data_tools.sources import decimate, find_files
 from data_tools.sources.observations import frame_numbers
-from data_tools.sources.rasters_files import SIDECAR, open_rasters
+from data_tools.sources.rasters_files import EXAMPLE, RECORDING, SIDECAR, open_rasters
 from data_tools.sources.rasters_frames import Frames, names
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
@@ -41,7 +41,7 @@ class Rasters:
             DataError: An input does not exist or holds none.
         """
         units: dict[str, None] = {}
-        for path in find_files(inputs, (*ROOTS, ".nc")):
+        for path in find_files(inputs, (*ROOTS, ".nc"), RECORDING, EXAMPLE):
             folder, name = posixpath.split(path)
             units[folder if name in ROOTS else path] = None
         # The arrays of a zarr store look like stores themselves.

@@ -29,6 +29,11 @@ DIMS = {
     "bev": ("time", "channel", "y", "x"),
 }
 REQUIRED = ("semantic", "ego_pose", "time")
+RECORDING = (
+    f"a recording of rasters: a zarr store, a NetCDF file or a folder with {SIDECAR}"
+    f" and {', '.join(f'{name}.npy' for name in REQUIRED)}"
+)
+EXAMPLE = "write one as docs/data_format.md shows under Rasters"
 # What NetCDF files begin with, and what reads them.
 _ENGINES = {b"CDF\x01": "scipy", b"CDF\x02": "scipy", b"\x89HDF": "h5netcdf"}
 _NAMES = {"channels": "channel", "map_layers": "map_layer"}
@@ -81,7 +86,7 @@ def _open_netcdf(url: str, stack: ExitStack) -> xr.Dataset:
     engine = _ENGINES.get(file.read(4))
     file.seek(0)
     if engine is None:
-        raise DataError("a NetCDF file", f"{url} with another beginning", "check it")
+        raise DataError(RECORDING, f"{url}, a file that is no NetCDF", EXAMPLE)
     if find_spec(engine) is None:
         raise DataError(
             f"{engine}, which reads NetCDF 4",

@@ -89,6 +89,7 @@ def _load(path: str, _version: str) -> pd.DataFrame:
         table = table[[name for name in table.columns if name in COLUMNS]]
     else:
         found = list(pd.read_csv(path, nrows=0).columns)
+        _refuse_other_separators(found, path)
         # As text first: what is no number is then quoted as it stands in the file.
         table = pd.read_csv(
             path, dtype=str, keep_default_na=False, na_values=[""], usecols=COLUMNS.__contains__
@@ -98,11 +99,22 @@ def _load(path: str, _version: str) -> pd.DataFrame:
         raise DataError(
             f"the columns {', '.join(REQUIRED)}",
             f"no {', '.join(missing)} in {path}, but {', '.join(map(repr, found[:MOST_NAMED]))}",
-            "add them or rename yours, separated by commas",
+            "add them or rename yours",
         )
     if table.empty:
         raise DataError("rows", f"none in {path}", "leave it out")
     return table.reset_index(drop=True)
+
+
+def _refuse_other_separators(header: list[str], path: str) -> None:
+    """Refuses tables whose whole header is one column, as spreadsheets of many countries write."""
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(header) == 1 and separator in header[0]:
+            raise DataError(
+                "a table separated by commas",
+                f"one separated by {name} at {path}",
+                "write it with commas, and points in decimal numbers",
+            )
 
 
 def _texts(rows: pd.DataFrame, name: str, path: str) -> pd.Series[str]:

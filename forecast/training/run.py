@@ -15,6 +15,7 @@ from forecast.config import Config
 from forecast.data.module import SequenceData
 from forecast.errors import CheckpointError, TrainingError
 from forecast.forecasters import named_checkpoint
+from forecast.interruption import exits_as_interrupts
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.training.checks import RESUME_FILE, check_run
@@ -71,7 +72,7 @@ def run_training(
     folder.mkdir(parents=True, exist_ok=True)
     recount = Recount()
     stopped: TrainingError | None = None
-    with without_advice():
+    with without_advice(), exits_as_interrupts():
         trainer = make_trainer(config, folder, batches, recount)
         if config.initial is not None and state is None and val is not None:
             _validate_initial(trainer, training, batches, config.initial)

@@ -116,12 +116,15 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main()
 
 
-def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_without_resume_does_not_name_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("forecast.doctor.examine", interrupted)
-    assert CliRunner().invoke(cli.app, ["doctor"]).exit_code == 130
+    done = CliRunner().invoke(cli.app, ["doctor"])
+    assert (done.exit_code, done.stderr) == (130, "interrupted\n")
 
 
 def test_doctor_names_versions_and_devices() -> None:

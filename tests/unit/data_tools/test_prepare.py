@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.parallel import worker_deaths_told
 from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol, open_sequence_store
-from forecast.stage import ANEW
 from tests.scenarios import agent, crossing, road, scenario, write
 from tests.support import Mover, content
 
@@ -137,19 +137,22 @@ def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypat
     assert content(out) == content(tmp_path / "whole.zarr")
 
 
-def test_an_unfinished_run_is_not_thrown_away_in_silence(tmp_path, files):
-    out, said = str(tmp_path / "out.zarr"), []
+def test_an_unfinished_run_is_thrown_away_only_where_that_is_asked_for(tmp_path, files):
+    out = str(tmp_path / "out.zarr")
 
     def stop(done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare("waymo-json", files, out, OPTIONS, stop, said.append)
-    assert not said
-    prepare("waymo-json", files, out, OPTIONS, remark=said.append)
-    assert said == [ANEW]
-    prepare("waymo-json", files, out, replace(OPTIONS, overwrite=True), remark=said.append)
-    assert said == [ANEW], "nothing unfinished was there"
+        prepare("waymo-json", files, out, OPTIONS, stop)
+    before = content(tmp_path)
+    with pytest.raises(DataError, match=r"no unfinished run at .*out\.zarr; .* --overwrite"):
+        prepare("waymo-json", files, out, OPTIONS)
+    assert content(tmp_path) == before
+    told = []
+    anew = replace(OPTIONS, overwrite=True)
+    prepare("waymo-json", files, out, anew, lambda *done: told.append(done))
+    assert told[0] == (1, 5)
 
 
 def test_scenes_that_are_left_out_are_a_warning_with_their_reason(tmp_path, files, capsys):
@@ -208,7 +211,8 @@ def test_only_the_same_inputs_and_options_can_be_resumed(tmp_path, files):
     other = PrepareOptions(grid=GRID, stride=2, resume=True)
     with pytest.raises(DataError, match="options of the interrupted run"):
         prepare("waymo-json", files, out, other)
-    assert prepare("waymo-json", files, out, PrepareOptions(grid=GRID, stride=2)).sequences == 24
+    anew = PrepareOptions(grid=GRID, stride=2, overwrite=True)
+    assert prepare("waymo-json", files, out, anew).sequences == 24
 
 
 def test_an_output_that_exists_is_left_alone(tmp_path, files):
@@ -221,10 +225,19 @@ def test_an_output_that_exists_is_left_alone(tmp_path, files):
     assert content(out) == {"precious": b"mine"}
 
 
-def test_where_no_scene_is_usable_nothing_is_left_and_the_reason_told(tmp_path, files):
-    out = tmp_path / "out.zarr"
-    with pytest.raises(DataError, match=r"1 that cannot; the first: .*2\.json"):
-        prepare("waymo-json", [f"{files[0]}/2.json"], str(out), OPTIONS)
+def test_where_no_scene_is_usable_nothing_is_left_and_each_reason_told_once(tmp_path, files):
+    inputs = tmp_path / "bad"
+    inputs.mkdir()
+    shutil.copy(f"{files[0]}/2.json", inputs / "a.json")
+    shutil.copy(f"{files[0]}/2.json", inputs / "b.json")
+    write(inputs / "c.json", scenario([agent(Mover(0, 0))]) | {"objects": []})
+    with pytest.raises(DataError) as caught:
+        prepare("waymo-json", [str(inputs)], str(tmp_path / "out.zarr"), OPTIONS)
+    assert caught.value.got == "3 that cannot"
+    first, second = caught.value.remedy.split(" | ")
+    assert "a.json" in first
+    assert first.endswith("(1 scene more)")
+    assert "c.json" in second
     assert not list(tmp_path.glob("out*"))
 
 
@@ -306,17 +319,42 @@ def test_a_source_without_a_map_makes_a_store_without_one(tmp_path):
     assert "map_point" not in dataset
 
 
-def test_a_store_without_any_agent_is_valid_but_said_to_be(tmp_path, capsys):
+def test_a_store_without_any_agent_is_valid_where_that_is_asked_for(tmp_path):
     path = write(tmp_path / "a.json", scenario([agent(Mover(0, 0))]))
-    options = PrepareOptions(grid=GRID, classes=("tram",))
+    options = PrepareOptions(grid=GRID, map_classes=(("vehicle", "none"),))
     report = prepare("waymo-json", [path], str(tmp_path / "out.zarr"), options)
     assert report.notes["agents vehicle, left out"] == 1
-    print_prepare_report(report, "out.zarr")
-    assert "there is no agent in the store" in capsys.readouterr().out
     dataset, _ = open_sequence_store(str(tmp_path / "out.zarr"))
     assert not dataset["instance"].any()
     assert dataset["track_state"].isnull().all()
     assert not dataset["track_class"].any()
+
+
+def test_a_store_whose_classes_no_agent_has_is_refused_and_nothing_left(tmp_path):
+    path = write(tmp_path / "a.json", scenario([agent(Mover(0, 0))]))
+    options = PrepareOptions(grid=GRID, classes=("vehicl", "tram"))
+    line = "agents of class vehicl or tram; got none, but of vehicle; correct --classes"
+    with pytest.raises(DataError, match=line):
+        prepare("waymo-json", [path], str(tmp_path / "out.zarr"), options)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_class_that_no_agent_has_is_a_warning_with_those_there_are(tmp_path, capsys):
+    agents = [agent(Mover(0, 0)), agent(Mover(4, 4), "pedestrian")]
+    path = write(tmp_path / "a.json", scenario(agents))
+    options = PrepareOptions(grid=GRID, classes=("vehicle", "pedestrain"))
+    print_prepare_report(prepare("waymo-json", [path], str(tmp_path / "out.zarr"), options), "out")
+    line = "warning: there is no agent of class pedestrain; left out are pedestrian\n"
+    assert capsys.readouterr().err == line
+
+
+def test_a_default_class_that_no_agent_has_is_no_warning(tmp_path, capsys):
+    path = write(tmp_path / "a.json", scenario([agent(Mover(0, 0)), agent(Mover(4, 4), "other")]))
+    report = prepare("waymo-json", [path], str(tmp_path / "out.zarr"), OPTIONS)
+    print_prepare_report(report, "out")
+    shown = capsys.readouterr()
+    assert not shown.err
+    assert "sequences from 1 scene in" in shown.out
 
 
 def test_a_label_is_counted_as_the_class_that_the_user_says(tmp_path):

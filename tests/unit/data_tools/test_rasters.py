@@ -326,6 +326,23 @@ def test_a_file_of_another_kind_or_cut_off_is_one_line(tmp_path):
         source("rasters").read(str(tmp_path / "none.zarr"), 0.5)
 
 
+@pytest.mark.parametrize("ending", [".png", ".npy"])
+def test_a_folder_of_other_files_says_what_is_there_and_what_a_recording_is(tmp_path, ending):
+    for number in range(3):
+        (tmp_path / f"{number}{ending}").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("of the driver")
+    content = f"rasters.json and .*; got 4 files, of {ending}, .txt, at .*docs/data_format.md"
+    with pytest.raises(DataError, match=content):
+        source("rasters").find([str(tmp_path)])
+
+
+def test_a_picture_is_told_what_a_recording_is(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    (unit,) = source("rasters").find([str(tmp_path / "a.png")])
+    with pytest.raises(DataError, match=r"a folder with rasters\.json .*a\.png, a file that is no"):
+        source("rasters").read(unit, 0.5)
+
+
 def test_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
     path = write_zarr(tmp_path / "d.zarr", seen(drive(TRAFFIC, STILL), GRID))
     monkeypatch.setattr("data_tools.sources.rasters_frames.MAX_BYTES", 1000)

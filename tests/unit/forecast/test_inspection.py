@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from forecast.inspection import describe_store
 from forecast.schema import FORECAST_VARIABLES, open_sequence_store
 from forecast.workflows import RolloutRequest, rollout_to_store
@@ -15,6 +17,23 @@ def test_a_sequence_store_is_described_by_its_grid_classes_and_variables(tmp_pat
     assert facts["grid"].startswith("48 x 80 cells of 0.5 m")
     assert "vehicle (3 tracks)" in facts["classes"]
     assert facts["scene"] == "str (sequence 2)"
+
+
+@pytest.mark.parametrize(
+    ("speeds", "text"),
+    [
+        ((3.0, 0.0), "2 at present: 50% move over 2 m, the others are still; speeds"),
+        ((3.0, 3.0), "2 at present: 100% move over 2 m; speeds"),
+        ((0.0, 0.0), "2 at present: none moves over 2 m; speeds"),
+    ],
+)
+def test_who_is_still_is_told_only_where_some_are_and_some_are_not(
+    tmp_path: Path, speeds: tuple[float, float], text: str
+) -> None:
+    cars = [Mover(0, 4 * n, speed=speed) for n, speed in enumerate(speeds)]
+    facts = describe_store(sequence_store(tmp_path / "s.zarr", [cars]))
+    assert facts["sequences"] == "1 from 1 scene"
+    assert any(fact.startswith(text) for fact in facts.values())
 
 
 def test_a_forecast_store_is_described_by_its_model_and_all_its_variables(tmp_path: Path) -> None:

@@ -49,11 +49,12 @@ def test_batches_with_nobody_in_them_train(scenes: list[list[Mover]], tmp_path: 
 
 @pytest.fixture(scope="module")
 def deserted(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store of a recording in which the ego is alone, and itself of no class that is kept."""
+    """A store of a recording in which the ego is alone, and itself left out as was asked for."""
     folder = tmp_path_factory.mktemp("deserted")
     write(folder / "alone.json", scenario([agent(Mover(0.0, 0.0, speed=8.0), "other")]))
     path = folder / "alone.zarr"
-    options = PrepareOptions(grid=BEVGrid(-16.0, 24.0, -12.0, 12.0, 0.5))
+    grid = BEVGrid(-16.0, 24.0, -12.0, 12.0, 0.5)
+    options = PrepareOptions(grid=grid, map_classes=(("other", "none"),))
     prepare("waymo-json", [str(folder / "alone.json")], str(path), options)
     return str(path)
 

@@ -15,7 +15,6 @@ from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.evaluation import score_stores
 from forecast.request import NOT_LEARNED, PACKAGED
 from forecast.schema import open_forecast_store
-from forecast.stage import ANEW
 from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.sequences import forecaster
 from tests.support import Mover, content, sequence_store
@@ -149,10 +148,16 @@ def test_other_sequences_under_the_same_name_are_refused(request_: RolloutReques
         rollout_to_store(replace(request_, resume=True))
 
 
-def test_without_resume_everything_is_done_again(request_: RolloutRequest) -> None:
+def test_an_unfinished_run_is_thrown_away_only_where_that_is_asked_for(
+    request_: RolloutRequest, tmp_path: Path
+) -> None:
     interrupt(request_, after=2)
+    before = content(tmp_path)
+    with pytest.raises(DataError, match=r"no unfinished run at .*; .* --overwrite to begin anew"):
+        rollout_to_store(request_)
+    assert content(tmp_path) == before
     told: list[tuple[int, int]] = []
-    rollout_to_store(request_, lambda *done: told.append(done))
+    rollout_to_store(replace(request_, overwrite=True), lambda *done: told.append(done))
     assert told == [(2, 5), (4, 5), (5, 5)]
 
 
@@ -160,22 +165,6 @@ def test_without_resume_everything_is_done_again(request_: RolloutRequest) -> No
 def test_a_count_below_one_is_refused_from_python_too(request_: RolloutRequest, count: str) -> None:
     with pytest.raises(ConfigError, match=f"--{count.replace('_', '-')} of at least 1; got 0"):
         rollout_to_store(replace(request_, **{count: 0}))
-
-
-def test_an_unfinished_run_is_not_thrown_away_in_silence(request_: RolloutRequest) -> None:
-    said: list[str] = []
-    interrupt(request_, after=2)
-    rollout_to_store(request_, remark=said.append)
-    assert said == [ANEW]
-    rollout_to_store(replace(request_, overwrite=True), remark=said.append)
-    assert said == [ANEW]  # nothing unfinished was there
-
-
-def test_a_resumed_run_has_nothing_to_remark(request_: RolloutRequest) -> None:
-    said: list[str] = []
-    interrupt(request_, after=2)
-    rollout_to_store(replace(request_, resume=True), remark=said.append)
-    assert not said
 
 
 @pytest.mark.parametrize("name", ["constant-trun", "nope", "runs/nowhere"])

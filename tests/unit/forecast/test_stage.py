@@ -38,9 +38,23 @@ def test_what_is_recorded_is_not_missing_when_the_run_is_resumed(tmp_path: Path)
     assert stage.record(0) == {"seconds": 0.1}
 
 
-def test_without_resume_nothing_is_left_of_an_earlier_run(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_not_begun_anew_unasked(tmp_path: Path) -> None:
     worked(tmp_path / "o.zarr")
-    stage = Stage(str(tmp_path / "o.zarr"))
+    before = content(tmp_path)
+    line = r"expected no unfinished run at .*o\.zarr; got .*; add --resume .* or --overwrite"
+    with pytest.raises(DataError, match=line):
+        Stage(str(tmp_path / "o.zarr")).begin(PLAN, resume=False)
+    assert content(tmp_path) == before
+
+
+def test_a_run_that_was_killed_before_its_first_record_stops_nobody(tmp_path: Path) -> None:
+    Stage(str(tmp_path / "o.zarr")).begin(PLAN, resume=False)
+    Stage(str(tmp_path / "o.zarr")).begin({"horizon": 7}, resume=False)
+
+
+def test_with_overwrite_nothing_is_left_of_an_earlier_run(tmp_path: Path) -> None:
+    worked(tmp_path / "o.zarr")
+    stage = Stage(str(tmp_path / "o.zarr"), overwrite=True)
     stage.begin(PLAN, resume=False)
     assert stage.missing(2) == [0, 1]
     assert not stage.system.exists(f"{stage.root}/store")

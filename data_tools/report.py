@@ -1,0 +1,128 @@
+"""What came of the scenes: those that make no store are refused, the others are summed up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from shlex import quote
+
+from data_tools import windows
+from data_tools.classes import class_of, is_known
+from data_tools.options import LEFT_OUT, PrepareOptions
+from data_tools.stage import Record
+from forecast.errors import DataError
+from forecast.schema import DEFAULT_CLASSES
+from forecast.wording import counted
+
+MOST_REASONS = 3  # why scenes cannot be read; the rest is counted
+MOST_CLASSES = 12  # named in one line
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What came of a run.
+
+    Args:
+        sequences: Sequences in the store.
+        scenes: Scenes that gave at least one.
+        skipped: Inputs that gave none, each with the reason.
+        notes: What was repaired or left out in the others, by reason.
+        hints: What can be done about some of these, by the same reason.
+        absent: Classes asked for that no agent has.
+        left_out: Classes of the agents that were left out.
+        seconds: Time that the run took; a resumed one counts from its resumption.
+    """
+
+    sequences: int
+    scenes: int
+    skipped: list[tuple[str, str]]
+    notes: dict[str, int]
+    hints: dict[str, str]
+    absent: list[str]
+    left_out: list[str]
+    seconds: float
+
+
+def refuse_useless(source: str, records: Sequence[Record], options: PrepareOptions) -> None:
+    """Refuses scenes of which no store would be of use.
+
+    Raises:
+        DataError: None gave a sequence, or all agents are of other classes than those wanted.
+    """
+    if not any(record.sequences for record in records):
+        raise DataError(
+            "at least one scene that can be read",
+            f"{len(records)} that cannot",
+            f"mend this: {_reasons(records)}",
+        )
+    left_out = _left_out(source, records, options)
+    if left_out and not any(record.classes for record in records):
+        raise DataError(
+            f"agents of class {' or '.join(options.classes)}",
+            f"none, but of {', '.join(left_out[:MOST_CLASSES])}",
+            "correct --classes or add --map-class NATIVE=CLASS",
+        )
+
+
+def summarise(
+    source: str, records: Sequence[Record], options: PrepareOptions, seconds: float
+) -> PrepareReport:
+    """Sums the records up."""
+    skipped = [(record.unit, record.skipped) for record in records if record.skipped]
+    left_out = _left_out(source, records, options)
+    return PrepareReport(
+        sequences=sum(record.sequences for record in records),
+        scenes=len(records) - len(skipped),
+        skipped=skipped,
+        notes=notes(records, options),
+        hints=_hints(source, records),
+        absent=_absent(records, options),
+        left_out=left_out,
+        seconds=seconds,
+    )
+
+
+def notes(records: Sequence[Record], options: PrepareOptions) -> dict[str, int]:
+    """What was repaired or left out in all scenes, by reason."""
+    found = sum((Counter(record.notes) for record in records), Counter[str]())
+    if options.directions and not any(record.has_map for record in records):
+        found["scenes without a map, so no --directions"] = sum(r.sequences > 0 for r in records)
+    return dict(sorted(found.items()))
+
+
+def _reasons(records: Sequence[Record]) -> str:
+    """Each different reason once: scenes that differ in nothing but their name share one."""
+    alike: dict[str, list[str]] = {}
+    for record in records:
+        path = record.unit.rpartition("#")[0] or record.unit
+        alike.setdefault(record.skipped.replace(path, ""), []).append(record.skipped)
+    told = [
+        first + (f" ({counted(len(others), 'scene')} more)" if others else "")
+        for first, *others in alike.values()
+    ]
+    if (more := len(told) - MOST_REASONS) > 0:
+        told[MOST_REASONS:] = [f"and {counted(more, 'other reason')}"]
+    return " | ".join(told)
+
+
+def _left_out(source: str, records: Sequence[Record], options: PrepareOptions) -> list[str]:
+    """Classes of the agents that are of none wanted, but of those that the user left out."""
+    labels = {label for record in records for label in record.unwanted}
+    return sorted({class_of(source, label, options.map_classes) for label in labels} - {LEFT_OUT})
+
+
+def _absent(records: Sequence[Record], options: PrepareOptions) -> list[str]:
+    """Classes wanted that no agent has, which may be misspelt: not so those of default stores."""
+    there = {name for record in records for name in record.classes}.union(DEFAULT_CLASSES)
+    return [name for name in options.classes if name not in there]
+
+
+def _hints(source: str, records: Sequence[Record]) -> dict[str, str]:
+    """How agents of a user's own labels, which nobody knows, are kept."""
+    unwanted = {label for record in records for label in record.unwanted}
+    return {
+        windows.left_out_note(label): f"to keep them, add --map-class {quote(f'{label}=CLASS')}"
+        for label in unwanted
+        if source == "tracks" and not is_known(source, label)
+    }
