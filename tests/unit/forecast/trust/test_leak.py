@@ -134,7 +134,7 @@ def test_the_command_says_what_was_tested_and_exits_with_1_on_a_leak(
     arguments = ["doctor", "--leak", "constant-turn", "--data", store]
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
-    assert "tracked input: no leak in 1 sequences" in result.output
+    assert "tracked input: no leak in 1 sequence\n" in result.output
     monkeypatch.setattr("forecast.forecasters.Baseline", Counting)
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == cli_doctor.FOUND_WRONG
