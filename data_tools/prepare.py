@@ -199,15 +199,15 @@ def _draw(
         if options.directions:
             raise DataError("lanes for --directions to draw", "rasters", "drop it")
         number, frames = dense.class_numbers(scene, options, named)
-        kept = number[1:]
+        drawn = [label for label in np.unique(scene.semantic).tolist() if label > 0]
         about = Record(
             unit,
             scene.name,
             has_map=scene.map is not None,
             channels=list(scene.channels),
             notes=dict(notes + Counter(frames)),
-            classes=_names(kept, options),
-            unwanted=[name for name, one in zip(scene.native, kept, strict=True) if not one],
+            classes=_names(number[drawn], options),
+            unwanted=[scene.native[label - 1] for label in drawn if not number[label]],
         )
         return dense.sequences(scene, number, options), about
     tracks = windows.usable_tracks(scene, options.classes, named)

@@ -113,8 +113,10 @@ def _left_out(source: str, records: Sequence[Record], options: PrepareOptions) -
 
 
 def _absent(records: Sequence[Record], options: PrepareOptions) -> list[str]:
-    """Classes wanted that no agent has, which may be misspelt: not so those of default stores."""
-    there = {name for record in records for name in record.classes}.union(DEFAULT_CLASSES)
+    """Classes asked for that no agent has, which may be misspelt; nobody asked for the default."""
+    if tuple(options.classes) == DEFAULT_CLASSES:
+        return []
+    there = {name for record in records for name in record.classes}
     return [name for name in options.classes if name not in there]
 
 

@@ -27,7 +27,7 @@ DISTANCES_M = (0.0, 15.0, 30.0, 45.0)
 STANDING_M_S = 0.5
 CHANGED_M_S = 2.0
 TURNED_RAD = np.radians(20.0)
-# Of agents that are first seen at the present: how fast they are is known to nobody.
+# Of agents that were not seen just before the present: how fast they are is known to nobody.
 UNKNOWN = -1
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
@@ -59,7 +59,8 @@ class Row:
         question: By what the agents were grouped.
         group: Which group.
         entries: Moving agents times leads.
-        forecast: How many of them have a forecast pose.
+        forecast: How many of them have a forecast pose; None of detected input, which does not
+            tell whose they are.
         along: Mean distance along the true heading, metres; None without a forecast.
         aside: Mean distance across it, metres.
         displacement: Mean distance, metres.
@@ -70,7 +71,7 @@ class Row:
     question: str
     group: str
     entries: int
-    forecast: int
+    forecast: int | None
     along: float | None
     aside: float | None
     displacement: float | None
@@ -114,7 +115,7 @@ def break_down(
             guess = forecast[["instance", "pose"]].isel(sequence=index).load()
         found.append(errors_of(truth, guess, meta, tracked))
     protocol = protocol_text(meta.protocol)
-    return [row for question in questions for row in _rows(question, found, protocol)]
+    return [row for question in questions for row in _rows(question, found, protocol, tracked)]
 
 
 def errors_of(
@@ -198,7 +199,7 @@ def _manoeuvre(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[Any]:
 def _name(turn: float, before: float, after: float) -> str:
     """Turning counts first, then starting and stopping, then a change of speed (m/s).
 
-    Who was not seen before the present has no speed to start from or to change.
+    Who was not seen just before the present has no speed to start from or to change.
     """
     if abs(turn) > TURNED_RAD:
         return "turns left" if turn > 0 else "turns right"
@@ -213,7 +214,7 @@ def _name(turn: float, before: float, after: float) -> str:
     return "keeps its speed"
 
 
-def _rows(question: Question, found: list[Errors], protocol: str) -> list[Row]:
+def _rows(question: Question, found: list[Errors], protocol: str, tracked: bool) -> list[Row]:
     if not found:
         return []
     group = np.concatenate([errors.group[question] for errors in found])
@@ -229,7 +230,7 @@ def _rows(question: Question, found: list[Errors], protocol: str) -> list[Row]:
                 question=question,
                 group=_label(question, member),
                 entries=int(own.sum()),
-                forecast=int(made.sum()),
+                forecast=int(made.sum()) if tracked else None,
                 along=_mean(np.abs(along[made])),
                 aside=_mean(np.abs(aside[made])),
                 displacement=_mean(np.hypot(along[made], aside[made])),
@@ -246,7 +247,7 @@ def _mean(numbers: NDArray[np.float64]) -> float | None:
 
 def _label(question: Question, member: Any) -> str:
     if question == "speed" and member == UNKNOWN:
-        return "not seen before"
+        return "not seen just before"
     if question == "speed":
         return _range(SPEEDS_M_S, int(member), "m/s")
     if question == "distance":

@@ -24,7 +24,7 @@ class InterruptibleGroup(TyperGroup):
         except KeyboardInterrupt as error:
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
             resumes = command is not None and "resume" in {one.name for one in command.params}
-            remedy = "; --resume goes on where it stopped" if resumes else ""
+            remedy = "; --resume goes on from what was kept" if resumes else ""
             typer.echo(f"interrupted{remedy}", err=True)
             raise typer.Exit(INTERRUPTED) from error
 

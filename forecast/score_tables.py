@@ -77,7 +77,7 @@ def print_breakdown(rows: Sequence[Row]) -> None:
         for row in rows:
             if row.question == question:
                 metres = (_number(x, " m") for x in (row.along, row.aside, row.displacement))
-                counts = str(row.entries), str(row.forecast)
+                counts = str(row.entries), "-" if row.forecast is None else str(row.forecast)
                 table.add_row(row.group, *counts, *metres, _number(row.found))
         print_table(table)
     if rows:

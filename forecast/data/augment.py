@@ -30,15 +30,20 @@ def augment(sequence: BEVSequence, how: Augmentation, history: int, dice: Genera
     if sequence.map is not None and _toss(how.drop_map, dice):
         sequence = replace(sequence, map=torch.zeros_like(sequence.map))
     if sequence.track_state is not None:
-        noisy = _noise(sequence.track_state, how, history, dice)
-        sequence = replace(sequence, track_state=noisy)
+        state = sequence.track_state
+        sequence = replace(sequence, track_state=_noise(state, how, history, dice))
         if history > 1:
-            sequence = hide(sequence, _first_seen(noisy, how, history, dice))
+            sequence = hide(sequence, _first_seen(state, how, history, dice))
     return sequence
 
 
 def hide(sequence: BEVSequence, first: Int[Tensor, "b n"]) -> BEVSequence:
-    """The sequence without what is seen of each track before its first frame, in rasters too."""
+    """The sequence without what is seen of each track before its first frame, in rasters too.
+
+    Args:
+        sequence: Whose cells of a track are those of its id; dense channels are emptied there.
+        first: First frame of each track.
+    """
     state, frames = sequence.track_state, int(first.max()) if first.numel() else 0
     assert state is not None
     frame = torch.arange(frames, device=first.device)
@@ -54,10 +59,11 @@ def hide(sequence: BEVSequence, first: Int[Tensor, "b n"]) -> BEVSequence:
         track_state=torch.cat((seen, state[:, :, frames:]), 2),
         instance=_without(sequence.instance, cells),
         semantic=_without(sequence.semantic, cells),
+        bev=None if sequence.bev is None else _without(sequence.bev, cells[:, :, None]),
     )
 
 
-def _without(raster: Int[Tensor, "b t h w"], cells: Bool[Tensor, "b f h w"]) -> Tensor:
+def _without(raster: Tensor, cells: Bool[Tensor, "b f *k h w"]) -> Tensor:
     """A raster whose first frames are empty in some cells."""
     frames = cells.shape[1]
     return torch.cat((torch.where(cells, 0, raster[:, :frames]), raster[:, frames:]), 1)
@@ -102,7 +108,8 @@ def _noise(state: Tensor, how: Augmentation, history: int, dice: Generator) -> T
 
 def _hidden(past: Tensor) -> Tensor:
     """How often each agent comes out of hiding, compared with one that stands still."""
-    went = torch.linalg.vector_norm(past[:, :, -1, :2] - past[:, :, 0, :2], dim=-1).cpu()
+    shift = torch.linalg.vector_norm(past[:, :, -1:, :2] - past[..., :2], dim=-1)
+    went = shift.nan_to_num(0.0).amax(-1).cpu()  # from where it was first seen
     return torch.where(went < STILL_M, 1.0, MOVING_SHARE)
 
 

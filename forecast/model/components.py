@@ -46,6 +46,7 @@ def link_components(
     dt_s: float,
     most: int,
     tracked: Int[Tensor, "b t h w"] | None = None,
+    taken: int = 0,
 ) -> Int[Tensor, "b t h w"]:
     """Label maps with ids that persist, from class maps; who is gone by the last frame has none.
 
@@ -58,13 +59,13 @@ def link_components(
         semantic: Class of each cell; 0 = background.
         grid: The grid.
         dt_s: Time between frames.
-        most: Largest components of the last frame that get an id; a noisy raster has many. Ids
-            begin at 1, or after those of the tracks.
+        most: Largest components of the last frame that get an id; a noisy raster has many.
         tracked: Label maps of tracks; None = nobody is tracked.
+        taken: Ids up to this one are those of tracks without a cell: others come after them.
     """
     tracked = torch.zeros_like(semantic) if tracked is None else tracked
     clips = zip(semantic.cpu().numpy(), tracked.cpu().numpy(), strict=True)
-    linked = [_link(frames, tracks, grid, dt_s, most) for frames, tracks in clips]
+    linked = [_link(frames, tracks, grid, dt_s, most, taken) for frames, tracks in clips]
     return torch.as_tensor(np.stack(linked), device=semantic.device)
 
 
@@ -87,7 +88,12 @@ def components_of(frame: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int
 
 
 def _link(
-    frames: NDArray[np.int64], tracks: NDArray[np.int64], grid: BEVGrid, dt_s: float, most: int
+    frames: NDArray[np.int64],
+    tracks: NDArray[np.int64],
+    grid: BEVGrid,
+    dt_s: float,
+    most: int,
+    taken: int,
 ) -> NDArray[np.int64]:
     labels = np.zeros(frames.shape, np.int64)
     parts, used = None, 0
@@ -101,16 +107,19 @@ def _link(
         used += int(fresh.sum())
         labels[index] = np.concatenate(([0], parts.ids))[places]
     assert parts is not None
-    return _numbers(parts, used, int(tracks.max(initial=0)), most)[labels]
+    taken = max(taken, int(tracks.max(initial=0)))
+    linked = _numbers(parts, used, taken, most)[labels]
+    # Unseen in between, a track is the same before and after.
+    return np.where(np.isin(tracks, parts.track[parts.track > 0]), tracks, linked)
 
 
-def _numbers(last: _Parts, used: int, tracks: int, most: int) -> NDArray[np.int64]:
+def _numbers(last: _Parts, used: int, taken: int, most: int) -> NDArray[np.int64]:
     """The final id of every id used so far: its track's, or a new one for the largest others."""
     numbers = np.zeros(used + 1, np.int64)
     numbers[last.ids] = last.track
     others = np.flatnonzero(last.track == 0)
     largest = others[np.argsort(-last.area[others], kind="stable")][:most]
-    numbers[last.ids[largest]] = tracks + 1 + np.arange(len(largest))
+    numbers[last.ids[largest]] = taken + 1 + np.arange(len(largest))
     return numbers
 
 

@@ -2,7 +2,7 @@
 
 A tracker's boxes say who is where; the raster says exactly how far each agent reaches. Cells start
 from the box that they lie in, then each label floods what is connected to it, so that a box that
-is half a metre off still collects its whole agent. What can only be one vehicle is not divided.
+is half a metre off still collects its whole agent. What looks like one vehicle is not divided.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from forecast.model.tracks import Tracks
 
 # Cells that a label may flood beyond its box: the reach of a lorry whose box is too short.
 FLOOD_CELLS = 12
-# A component is one vehicle if it fills a rectangle to within this share ...
+# A component is taken for one vehicle if it fills a rectangle to within this share ...
 RECTANGLE = 0.12
-# ... that is as long as cars are at least, and no wider than lorries. Two cars in a row have the
-# length of a lorry, but the width of a car.
-SHORTEST_M, WIDEST_M = 3.0, 3.3
+# ... as long as cars to lorries are, and no wider than these. Two cars in a row have the length of
+# a lorry, but mostly the width of a car: where cells make them wider, they are taken for one.
+SHORTEST_M, LONGEST_M, WIDEST_M = 3.0, 19.0, 3.3
 LORRY_LENGTH_M, LORRY_WIDTH_M = 6.5, 2.3
 
 
@@ -85,7 +85,7 @@ def _in_one_part(claimed: Int[Tensor, "n"], part: Int[Tensor, "n"]) -> Bool[Tens
 def _undivided(
     claimed: Int[Tensor, "n"], part: Int[Tensor, "n"], points: Float[Tensor, "n 2"], cell_m: float
 ) -> Int[Tensor, "n"]:
-    """The same claims, but a part that is one vehicle goes to the track that claims most of it.
+    """The same claims, but what looks like one vehicle goes to the track that claims most of it.
 
     A tracker that has seen few lorries takes a long one for several cars.
     """
@@ -100,7 +100,7 @@ def _undivided(
 def _vehicles(
     part: Int[Tensor, "n"], points: Float[Tensor, "n 2"], cell_m: float
 ) -> Bool[Tensor, "p"]:
-    """Which parts can only be one vehicle: rectangles of its length and width."""
+    """Which parts look like one vehicle: rectangles of its length and width."""
     count = torch.bincount(part)
 
     def mean(values: Float[Tensor, "n k"]) -> Float[Tensor, "p k"]:
@@ -112,7 +112,7 @@ def _vehicles(
     length, width = sides(mean(torch.stack((x * x, y * y, x * y), -1)) + cell).unbind(-1)
     full = (count * cell_m**2 / (length * width) - 1).abs() < RECTANGLE
     lorry: Tensor = (length < LORRY_LENGTH_M) | (width > LORRY_WIDTH_M)
-    return full & lorry & (length > SHORTEST_M) & (width < WIDEST_M)
+    return full & lorry & (length > SHORTEST_M) & (length < LONGEST_M) & (width < WIDEST_M)
 
 
 def _share(

@@ -96,9 +96,9 @@ def _validate_initial(
     trainer: pl.Trainer, training: ForecastTraining, batches: SequenceData, name: str
 ) -> None:
     """Shows what the run begins with: an epoch that is no better has taught nothing."""
-    (found,) = trainer.validate(training, batches, verbose=False)
-    if found and trainer.is_global_zero:
-        print(f"{name}: {written(found)}", file=sys.stderr)
+    for found in trainer.validate(training, batches, verbose=False):
+        if found and trainer.is_global_zero:  # of a store without sequences, nothing
+            print(f"{name}: {written(found)}", file=sys.stderr)
 
 
 def _batches(config: Config, data: Sequence[str], val: str | None) -> SequenceData:

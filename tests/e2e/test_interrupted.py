@@ -10,7 +10,7 @@ from tests.scenarios import crossing, write
 from tests.support import Mover, sequence_store
 
 STEPS = 40
-LINE = "interrupted; --resume goes on where it stopped"
+LINE = "interrupted; --resume goes on from what was kept"
 CONFIG = "{model: {memory: false}, curriculum: [{epochs: 500, horizon: 2, memory: false}]}"
 
 

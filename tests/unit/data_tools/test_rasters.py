@@ -175,6 +175,18 @@ def test_labels_become_classes_and_ids_count_those_kept(tmp_path):
     assert "frames with person, left out" not in report.notes
 
 
+def test_classes_that_are_declared_but_never_drawn_are_nobody(tmp_path):
+    data = seen(drive(AHEAD, STILL), GRID)
+    data["semantic"] = (data["semantic"] > 0).astype(np.uint8)
+    data.attrs["classes"] = "tram, vehicle, cyclist"
+    path = write_zarr(tmp_path / "d.zarr", data)
+    with pytest.raises(DataError, match=r"agents of class vehicle; got none, but of tram"):
+        prepared(tmp_path, path, options=PrepareOptions(grid=GRID, classes=("vehicle",)))
+    empty = data.assign(semantic=0 * data["semantic"], instance=0 * data["instance"])
+    stored, _ = prepared(tmp_path, write_zarr(tmp_path / "e.zarr", empty))
+    assert not stored["semantic"].any()
+
+
 def test_what_is_not_given_is_empty_or_absent(tmp_path):
     data = seen(drive(TRAFFIC, STILL), GRID)[["semantic", "ego_pose"]]
     stored, _ = prepared(tmp_path, write_zarr(tmp_path / "d.zarr", data))

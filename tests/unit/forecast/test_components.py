@@ -70,12 +70,12 @@ def test_of_a_noisy_raster_the_largest_components_are_kept() -> None:
     assert (next(iter(rollout(Components(3, 5), noisy(semantic), 1))).ids > 0).sum() == 5
 
 
-def test_what_no_track_covers_gets_ids_after_those_of_the_tracks() -> None:
+def test_what_no_track_covers_gets_ids_after_those_that_are_taken() -> None:
     past = sequences(APART, history=3).crop(0, 3)
     tracked = torch.where(past.instance == 2, 7, 0)
-    found = link_components(past.semantic, GRID, past.dt_s, 99, tracked)
+    found = link_components(past.semantic, GRID, past.dt_s, 99, tracked, 8)
     assert torch.equal(found == 7, past.instance == 2)
-    assert set(found[past.instance != 2].unique().tolist()) == {0, 8, 9, 10}
+    assert set(found[past.instance != 2].unique().tolist()) == {0, 9, 10, 11}
 
 
 def test_where_tracks_cover_everything_nothing_changes() -> None:
@@ -98,6 +98,20 @@ def test_a_track_is_believed_whatever_lies_nearer() -> None:
     swapped = past.instance.clone()
     swapped[:, 2] = torch.tensor([0, 2, 1, 3, 4])[past.instance[:, 2]]
     assert torch.equal(link_components(past.semantic, GRID, past.dt_s, 99, swapped), swapped)
+
+
+def test_a_track_unseen_in_between_keeps_its_past_from_whoever_is_near() -> None:
+    past = sequences(APART, history=3).crop(0, 3)
+    tracked = past.instance.clone()
+    hidden = tracked[:, 1] == 1
+    tracked[:, 1][hidden] = 0
+    semantic = past.semantic.clone()
+    semantic[:, 1][hidden] = 0
+    near = (torch.arange(GRID.shape[1]) + 4) % GRID.shape[1]  # another, two metres beside it
+    tracked[:, 1:][past.instance[:, 1:, :, near] == 1] = 9
+    semantic[tracked > 0] = past.semantic.max()
+    found = link_components(semantic, GRID, past.dt_s, 99, tracked, 9)
+    assert torch.equal(found[:, 0] == 1, past.instance[:, 0] == 1)
 
 
 def noisy(semantic: Tensor) -> BEVSequence:

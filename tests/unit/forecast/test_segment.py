@@ -62,6 +62,12 @@ def test_two_cars_in_a_row_stay_two() -> None:
     assert torch.equal(segment(semantic, tracks, GRID), instance)
 
 
+def test_what_is_longer_than_any_lorry_is_several() -> None:
+    buses = ((Mover(6.0, 0.0, length=12.0, width=2.6), Mover(-6.0, 0.0, length=12.0, width=2.6)),)
+    semantic, instance, tracks = perfect(buses)
+    assert torch.equal(segment(semantic, tracks, GRID), instance)
+
+
 def test_a_box_that_is_too_large_takes_no_neighbour_along() -> None:
     near = ((Mover(0.0, 0.0, 0.0, 0.0), Mover(0.0, 3.5, 0.0, 0.0)),)
     semantic, instance, tracks = perfect(near)
