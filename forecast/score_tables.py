@@ -30,7 +30,7 @@ READS_IDS = "* reads ids and boxes of the history, which detected input goes wit
 WITHOUT_IDS = "-: not known, because the truth has no ids"
 LEFT_OUT = "baselines that read ids are left out, and so is the ceiling"
 BROKEN_DOWN = """\
-forecast: how many of them have a forecast pose
+forecast: how many of them have a forecast pose (-: of detected input)
 along, aside: mean distance from the truth along its heading and across it
 displacement: mean distance; found: share of masks with IoU above 0.5"""
 CURVE = """\
