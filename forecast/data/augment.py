@@ -19,8 +19,22 @@ STILL_M = 0.5
 MOVING_SHARE = 0.1
 
 
-def augment(sequence: BEVSequence, how: Augmentation, history: int, dice: Generator) -> BEVSequence:
-    """A varied batch; noise touches only the frames that a model may see."""
+def augment(
+    sequence: BEVSequence,
+    how: Augmentation,
+    history: int,
+    dice: Generator,
+    rasters: bool = True,
+) -> BEVSequence:
+    """A varied batch; noise touches only the frames that a model may see.
+
+    Args:
+        sequence: The batch.
+        how: What is varied, and by how much.
+        history: Frames that a model may see.
+        dice: What is drawn comes from here.
+        rasters: Whether the past's rasters are read: if not, what is hidden may stay in them.
+    """
     if _toss(how.mirror, dice):
         sequence = sequence.mirror()
     if how.scale > 0:
@@ -33,22 +47,30 @@ def augment(sequence: BEVSequence, how: Augmentation, history: int, dice: Genera
         state = sequence.track_state
         sequence = replace(sequence, track_state=_noise(state, how, history, dice))
         if history > 1:
-            sequence = hide(sequence, _first_seen(state, how, history, dice))
+            sequence = hide(sequence, _first_seen(state, how, history, dice), rasters)
     return sequence
 
 
-def hide(sequence: BEVSequence, first: Int[Tensor, "b n"]) -> BEVSequence:
-    """The sequence without what is seen of each track before its first frame, in rasters too.
+def hide(sequence: BEVSequence, first: Int[Tensor, "b n"], rasters: bool = True) -> BEVSequence:
+    """The sequence without what is seen of each track before its first frame.
 
     Args:
         sequence: Whose cells of a track are those of its id; dense channels are emptied there.
         first: First frame of each track.
+        rasters: Whether to hide it in rasters too.
     """
     state, frames = sequence.track_state, int(first.max()) if first.numel() else 0
     assert state is not None
     frame = torch.arange(frames, device=first.device)
     hidden = frame[:, None] < first[:, None]
     seen = torch.where(hidden.transpose(1, 2)[..., None], torch.nan, state[:, :, :frames])
+    sequence = replace(sequence, track_state=torch.cat((seen, state[:, :, frames:]), 2))
+    return _without_cells(sequence, hidden) if rasters else sequence
+
+
+def _without_cells(sequence: BEVSequence, hidden: Bool[Tensor, "b f n"]) -> BEVSequence:
+    """The rasters without the cells of tracks that are hidden in the first frames."""
+    frames = hidden.shape[1]
     # Column 0: a cell without an id is nobody's; nor is one whose id has no track.
     gone = functional.pad(hidden, (1, 0))
     raster = sequence.instance[:, :frames]
@@ -56,7 +78,6 @@ def hide(sequence: BEVSequence, first: Int[Tensor, "b n"]) -> BEVSequence:
     cells = gone.gather(2, torch.where(ids < gone.shape[2], ids, 0)).view_as(raster)
     return replace(
         sequence,
-        track_state=torch.cat((seen, state[:, :, frames:]), 2),
         instance=_without(sequence.instance, cells),
         semantic=_without(sequence.semantic, cells),
         bev=None if sequence.bev is None else _without(sequence.bev, cells[:, :, None]),

@@ -110,9 +110,11 @@ class ForecastTraining(pl.LightningModule):
         dice = Generator().manual_seed(number + 7_919 * self.global_rank)
         detected = bool(torch.rand((), generator=shared) < self.stage.detected)
         torch.manual_seed(number + 104_729 * self.global_rank)  # dropout has no dice of its own
+        masks_only = not detected and self._masks_only(dice)
         batch = batch.crop(0, batch.frames, self.stage.interval)
-        batch = augment(batch, self.augmentation, self.model.spec.history, dice)
-        parts = self._losses(batch, self.stage.horizon, dice, detected)
+        rasters = self.stage.memory or detected or masks_only
+        batch = augment(batch, self.augmentation, self.model.spec.history, dice, rasters)
+        parts = self._losses(batch, self.stage.horizon, dice, detected, masks_only)
         loss = torch.stack(tuple(parts.values())).sum()
         self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
         # At other steps nobody would read them.
@@ -123,7 +125,12 @@ class ForecastTraining(pl.LightningModule):
         return loss
 
     def _losses(
-        self, batch: BEVSequence, horizon: int, dice: Generator, detected: bool
+        self,
+        batch: BEVSequence,
+        horizon: int,
+        dice: Generator,
+        detected: bool,
+        masks_only: bool = False,
     ) -> dict[str, Tensor]:
         """Parts of the loss, each divided by the number of agents of the whole clip."""
         past = batch.crop(0, self.model.spec.history)
@@ -137,7 +144,7 @@ class ForecastTraining(pl.LightningModule):
             assignment = TruthAssignment(
                 past.track_state, past.track_class, batch.grid, self.tracks, dice, denoise
             )
-        elif self._masks_only(dice):
+        elif masks_only:
             past = replace(past, track_state=None, track_class=None)
         parts = self._motion_losses(batch, past, horizon, dice, assignment)
         if assignment is not None:

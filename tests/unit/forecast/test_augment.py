@@ -104,6 +104,19 @@ def test_who_is_hidden_from_the_oldest_frame_is_not_in_its_rasters() -> None:
     assert torch.equal(varied.instance[:, 1:], batch.instance[:, 1:])
 
 
+def test_rasters_that_nobody_reads_are_left_alone_and_the_tracks_are_hidden_all_the_same() -> None:
+    batch = sequences(TRAFFIC)
+    how = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.5, newcomers=0.5)
+    read, unread = (
+        augment(batch, how, 3, torch.Generator().manual_seed(0), rasters)
+        for rasters in (True, False)
+    )
+    assert unread.instance is batch.instance
+    assert unread.semantic is batch.semantic
+    assert read.track_state is not None
+    torch.testing.assert_close(unread.track_state, read.track_state, equal_nan=True)
+
+
 def test_cells_whose_id_has_no_track_stay() -> None:
     batch = sequences(TRAFFIC)
     assert batch.track_state is not None
