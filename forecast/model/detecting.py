@@ -60,7 +60,10 @@ class Detecting:
         instance = segment(history.semantic, tracks, history.grid)
         if rest:
             most = max(self.model.spec.slots - self.model.spec.queries, 0)
-            instance = link_components(history.semantic, history.grid, history.dt_s, most, instance)
+            taken = int(tracks.ids.max())  # a track without a cell keeps its id to itself
+            instance = link_components(
+                history.semantic, history.grid, history.dt_s, most, instance, taken
+            )
         found = replace(history, instance=instance, track_state=None, track_class=None)
         agents = observe(found, self.model.spec.slots)
         memory = memories[-1] if self.model.read_memory else None
