@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from forecast.model.baselines import Baseline, Components
+from forecast.model.birth import Birth
 from forecast.model.components import link_components
+from forecast.model.detecting import Detecting
+from forecast.model.forecaster import Forecaster
 from forecast.rollout import rollout
 from forecast.types import BEVSequence
-from tests.sequences import sequences
+from tests.sequences import INPUTS, SMALL, sequences
 from tests.support import GRID, Mover
 
 # Far enough apart that no two touch.
@@ -112,6 +115,23 @@ def test_a_track_unseen_in_between_keeps_its_past_from_whoever_is_near() -> None
     semantic[tracked > 0] = past.semantic.max()
     found = link_components(semantic, GRID, past.dt_s, 99, tracked, 9)
     assert torch.equal(found[:, 0] == 1, past.instance[:, 0] == 1)
+
+
+def test_a_component_is_never_given_the_id_of_a_track_without_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it would be told what the tracker knows of that one."""
+    past = sequences(APART, history=3).crop(0, 3)
+    torch.manual_seed(0)
+    model = Forecaster(replace(SMALL, birth=1e-6, stay=1e-6), INPUTS).eval()
+    monkeypatch.setattr("forecast.model.detecting.segment", lambda semantic, *_: 0 * semantic)
+    detecting = Detecting(model)
+    with torch.no_grad():
+        state = detecting.start(past)
+        memories = [memory for f in range(3) if (memory := model.remember(past, f)) is not None]
+        tracks, _ = detecting.tracker(memories, model.surroundings(past), Birth(1e-6, 1e-6))
+    assert tracks.ids.max() > 0
+    assert int(state.agents.ids[state.agents.live].min()) > int(tracks.ids.max())
 
 
 def noisy(semantic: Tensor) -> BEVSequence:
