@@ -46,7 +46,7 @@ def link_components(
     dt_s: float,
     most: int,
     tracked: Int[Tensor, "b t h w"] | None = None,
-    taken: int = 0,
+    taken: Int[Tensor, " b"] | None = None,
 ) -> Int[Tensor, "b t h w"]:
     """Label maps with ids that persist, from class maps; who is gone by the last frame has none.
 
@@ -61,11 +61,13 @@ def link_components(
         dt_s: Time between frames.
         most: Largest components of the last frame that get an id; a noisy raster has many.
         tracked: Label maps of tracks; None = nobody is tracked.
-        taken: Ids up to this one are those of tracks without a cell: others come after them.
+        taken: Ids up to this one may be those of tracks without a cell: others come after them;
+            None = those of ``tracked`` alone.
     """
     tracked = torch.zeros_like(semantic) if tracked is None else tracked
-    clips = zip(semantic.cpu().numpy(), tracked.cpu().numpy(), strict=True)
-    linked = [_link(frames, tracks, grid, dt_s, most, taken) for frames, tracks in clips]
+    taken = tracked.flatten(1).amax(1) if taken is None else taken
+    clips = zip(semantic.cpu().numpy(), tracked.cpu().numpy(), taken.tolist(), strict=True)
+    linked = [_link(frames, tracks, grid, dt_s, most, last) for frames, tracks, last in clips]
     return torch.as_tensor(np.stack(linked), device=semantic.device)
 
 
@@ -107,7 +109,6 @@ def _link(
         used += int(fresh.sum())
         labels[index] = np.concatenate(([0], parts.ids))[places]
     assert parts is not None
-    taken = max(taken, int(tracks.max(initial=0)))
     linked = _numbers(parts, used, taken, most)[labels]
     # Unseen in between, a track is the same before and after.
     return np.where(np.isin(tracks, parts.track[parts.track > 0]), tracks, linked)

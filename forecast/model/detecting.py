@@ -60,7 +60,7 @@ class Detecting:
         instance = segment(history.semantic, tracks, history.grid)
         if rest:
             most = max(self.model.spec.slots - self.model.spec.queries, 0)
-            taken = int(tracks.ids.max())  # a track without a cell keeps its id to itself
+            taken = tracks.ids.amax(1)  # a track without a cell keeps its id to itself
             instance = link_components(
                 history.semantic, history.grid, history.dt_s, most, instance, taken
             )

@@ -76,7 +76,7 @@ def test_of_a_noisy_raster_the_largest_components_are_kept() -> None:
 def test_what_no_track_covers_gets_ids_after_those_that_are_taken() -> None:
     past = sequences(APART, history=3).crop(0, 3)
     tracked = torch.where(past.instance == 2, 7, 0)
-    found = link_components(past.semantic, GRID, past.dt_s, 99, tracked, 8)
+    found = link_components(past.semantic, GRID, past.dt_s, 99, tracked, torch.tensor([8]))
     assert torch.equal(found == 7, past.instance == 2)
     assert set(found[past.instance != 2].unique().tolist()) == {0, 9, 10, 11}
 
@@ -113,7 +113,7 @@ def test_a_track_unseen_in_between_keeps_its_past_from_whoever_is_near() -> None
     near = (torch.arange(GRID.shape[1]) + 4) % GRID.shape[1]  # another, two metres beside it
     tracked[:, 1:][past.instance[:, 1:, :, near] == 1] = 9
     semantic[tracked > 0] = past.semantic.max()
-    found = link_components(semantic, GRID, past.dt_s, 99, tracked, 9)
+    found = link_components(semantic, GRID, past.dt_s, 99, tracked, torch.tensor([9]))
     assert torch.equal(found[:, 0] == 1, past.instance[:, 0] == 1)
 
 
