@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from forecast import breakdown, drift
+from forecast import breakdown, drift, wrong_cells
 from forecast.breakdown import Row
 from forecast.drift import Drift
 from forecast.evaluation import Progress, score_stores
 from forecast.identity import unchanged
 from forecast.scores import Scores
+from forecast.wrong_cells import Shares
 
 
 def evaluate(
@@ -27,6 +28,12 @@ def break_down(
     chosen = [name for name in breakdown.QUESTIONS if name in questions]
     with unchanged(forecast, data):
         return breakdown.break_down(forecast, data, chosen, _counted(progress))
+
+
+def attribute_cells(forecast: str, data: str, progress: Progress | None = None) -> list[Shares]:
+    """Whose the wrong cells are; see ``forecast.wrong_cells.attribute_cells``."""
+    with unchanged(forecast, data):
+        return wrong_cells.attribute_cells(forecast, data, _counted(progress))
 
 
 def measure_drift(

@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-from typing import Annotated
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -156,45 +158,53 @@ def evaluate(
     drift: Annotated[
         bool, typer.Option("--drift", help="Score every lead, and who is still alive, instead.")
     ] = False,
+    cells: Annotated[
+        bool,
+        typer.Option("--cells", help="Say whose the wrong cells are that IoU counts, instead."),
+    ] = False,
     against: Annotated[
         list[str] | None,
         typer.Option(help="With --drift: a forecast store to be above; repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    workers: Annotated[int, typer.Option(help="Local processes, without --by and --drift.")] = 1,
+    workers: Annotated[int, typer.Option(help="Local processes, for the scores alone.")] = 1,
 ) -> None:
     """Score a forecast store against the truth."""
     check_counts(workers=workers)
-    if by and drift:
-        raise ConfigError("--by or --drift", "both", "drop one of them")
+    if bool(by) + drift + cells > 1:
+        raise ConfigError("one of --by, --cells and --drift", "several", "run them one by one")
     if against and not drift:
         raise ConfigError("--against with --drift", "it alone", "add --drift")
-    if workers > 1 and (by or drift):
-        raise ConfigError("--workers, or --by or --drift", "both", "drop one of them")
+    if workers > 1 and (by or drift or cells):
+        raise ConfigError("--workers, or --by, --cells or --drift", "both", "drop one of them")
     from forecast import assessment, console, score_tables
 
     if drift:
         with console.progress("scoring") as progress:
-            found = assessment.measure_drift(forecast, data, against or (), progress)
-        if as_json:
-            typer.echo(json.dumps(found.to_json(), indent=2))
-        else:
-            score_tables.print_drift(found)
-        return
-    if by:
+            curve = assessment.measure_drift(forecast, data, against or (), progress)
+        _show(curve.to_json(), partial(score_tables.print_drift, curve), as_json)
+    elif cells:
+        with console.progress("attributing cells") as progress:
+            shares = assessment.attribute_cells(forecast, data, progress)
+        plain = [one.to_json() for one in shares]
+        _show(plain, partial(score_tables.print_wrong_cells, shares), as_json)
+    elif by:
         with console.progress("taking errors apart") as progress:
             rows = assessment.break_down(forecast, data, by, progress)
-        if as_json:
-            typer.echo(json.dumps([row.to_json() for row in rows], indent=2))
-        else:
-            score_tables.print_breakdown(rows)
-        return
-    with console.progress("scoring") as progress:
-        scores = assessment.evaluate(forecast, data, progress, workers)
-    if as_json:
-        typer.echo(json.dumps(scores.to_json(), indent=2))
+        plain = [row.to_json() for row in rows]
+        _show(plain, partial(score_tables.print_breakdown, rows), as_json)
     else:
-        score_tables.print_scores(scores)
+        with console.progress("scoring") as progress:
+            scores = assessment.evaluate(forecast, data, progress, workers)
+        _show(scores.to_json(), partial(score_tables.print_scores, scores), as_json)
+
+
+def _show(plain: Any, table: Callable[[], None], as_json: bool) -> None:
+    """Prints JSON or a table."""
+    if as_json:
+        typer.echo(json.dumps(plain, indent=2))
+    else:
+        table()
 
 
 if __name__ == "__main__":

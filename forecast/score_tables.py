@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from forecast.breakdown import Row
     from forecast.drift import Drift, Gain, Point
     from forecast.scores import ClassScores, Scores
+    from forecast.wrong_cells import Shares
 
 MOST_LEADS = 6  # columns of a table that a terminal has room for
 
@@ -25,6 +26,7 @@ VPQ moving, ADE moving: of agents that get more than 2 m away"""
 COMPARED = """\
 skill: of VPQ moving, 0 = constant turn rate, 1 = ceiling, - if closer than 0.05
 ceiling: perfect motion of all agents visible at present"""
+UNNAMED_PARTS = ("missed_unnamed", "false_unnamed")
 MARK = " *"
 READS_IDS = "* reads ids and boxes of the history, which detected input goes without"
 WITHOUT_IDS = "-: not known, because the truth has no ids"
@@ -33,6 +35,13 @@ BROKEN_DOWN = """\
 forecast: how many of them have a forecast pose (-: of detected input)
 along, aside: mean distance from the truth along its heading and across it
 displacement: mean distance; found: share of masks with IoU above 0.5"""
+WRONG_CELLS = """\
+shares of the cells that are in the forecast or the truth; a line adds up to 1
+missed, false: true cells that are not forecast, forecast cells that are not true
+new: of agents not in view at the present; gone: not in the truth of that lead
+moving: of agents in both that get more than 2 m away; still: of the others"""
+NOBODY = "no agent of any class in these leads: nothing to score"
+UNNAMED = "unnamed: of agents whose ids the other side does not have"
 CURVE = """\
 agents: true ids visible at present that still have cells at that lead
 drawn, matched: share of them drawn under their id; with a mask of IoU above 0.5
@@ -82,6 +91,33 @@ def print_breakdown(rows: Sequence[Row]) -> None:
         print_table(table)
     if rows:
         print(BROKEN_DOWN)
+
+
+def print_wrong_cells(shares: Sequence[Shares]) -> None:
+    """Whose the wrong cells are, a table for each class."""
+    parts = ["iou", "missed_new", "missed_moving", "missed_still"]
+    parts += ["false_gone", "false_moving", "false_still"]
+    parts += [part for part in UNNAMED_PARTS if any(getattr(one, part) for one in shares)]
+    for protocol in dict.fromkeys(one.protocol for one in shares):
+        print(f"protocol {protocol}")
+    for name in dict.fromkeys(one.class_name for one in shares):
+        table = _titled_table(name, "lead", [_part_label(part) for part in parts])
+        for one in shares:
+            if one.class_name == name:
+                lead = "all" if one.lead is None else str(one.lead)
+                table.add_row(lead, *(_number(getattr(one, part)) for part in parts))
+        print_table(table)
+    print(WRONG_CELLS if shares else NOBODY)
+    if len(parts) > 7:
+        print(UNNAMED)
+
+
+def _part_label(part: str) -> str:
+    """Told apart by their first column: missed new, moving, still; false gone, moving, still."""
+    if part == "iou":
+        return "IoU"
+    wrong, _, whose = part.partition("_")
+    return f"{wrong}\n{whose}"
 
 
 def print_drift(drift: Drift) -> None:
@@ -143,7 +179,7 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
     scores = _marked(scores, any_scores.input)
     print_scope(any_scores)
     if not any(one.counts["cells"] for one in any_scores.classes.values()):
-        print("no agent of any class in these leads: nothing to score")
+        print(NOBODY)
         return
     for name, one in any_scores.classes.items():
         if one.counts["cells"]:

@@ -20,7 +20,13 @@ def test_evaluate_refuses_a_missing_forecast(refused: Refused, store: Path) -> N
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--by", "lead", "--drift"), ("--against", "b.zarr"), ("--by", "lead", "--against", "b.zarr")],
+    [
+        ("--by", "lead", "--drift"),
+        ("--cells", "--drift"),
+        ("--cells", "--workers", "2"),
+        ("--against", "b.zarr"),
+        ("--by", "lead", "--against", "b.zarr"),
+    ],
 )
 def test_evaluate_refuses_questions_that_exclude_each_other(
     arguments: tuple[str, ...], refused: Refused

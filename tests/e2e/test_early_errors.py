@@ -73,7 +73,7 @@ def test_a_mistake_is_told_without_torch(command: str, told: str, here: Path) ->
     assert not list(here.glob("new*"))
 
 
-@pytest.mark.parametrize("more", ["", " --by lead", " --drift"])
+@pytest.mark.parametrize("more", ["", " --by lead", " --cells", " --drift"])
 def test_scoring_needs_no_torch(more: str, here: Path) -> None:
     done = without_torch(here, f"evaluate f.zarr --data s.zarr{more}")
     assert done.returncode == 0, done.stderr

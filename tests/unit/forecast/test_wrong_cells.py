@@ -1,0 +1,90 @@
+"""Whose the wrong cells are: every cell counts once, and with the right agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from forecast.evaluation import score_stores
+from forecast.grid import BEVGrid
+from forecast.metrics import Forecast, Truth
+from forecast.score_tables import print_wrong_cells
+from forecast.wrong_cells import Whose, attribute_cells, count_cells
+from tests.support import Mover, forecast_store, sequence_store
+
+ROW = BEVGrid(0.0, 40.0, 0.0, 1.0, 1.0)
+STILL, MOVING, GONE, NEW = 1, 2, 3, 4
+
+
+def row(**places: slice) -> np.ndarray:
+    """A frame of one row of cells, with each agent where it is said to be."""
+    frame = np.zeros((1, ROW.width), np.int64)
+    for name, place in places.items():
+        frame[0, place] = {"still": STILL, "moving": MOVING, "gone": GONE, "new": NEW}[name]
+    return frame
+
+
+PRESENT = row(still=slice(0, 4), moving=slice(10, 14), gone=slice(20, 24))
+LATER = row(still=slice(0, 4), moving=slice(15, 19), new=slice(30, 34))
+TRUTH = Truth(np.stack((PRESENT, LATER)).clip(max=1), np.stack((PRESENT, LATER)))
+
+
+def counted(frame: np.ndarray, named: bool = True) -> dict[str, int]:
+    """What a forecast of one lead gets wrong, in cells."""
+    guess = Forecast(frame[None].clip(max=1), frame[None])
+    (sums,) = count_cells(TRUTH, guess, ROW, 1, named)[0]
+    return {whose.name: int(sums[whose]) for whose in Whose if sums[whose]}
+
+
+def test_every_cell_goes_to_the_agent_that_it_is_of() -> None:
+    forecast = row(still=slice(1, 5), moving=slice(12, 16), gone=slice(24, 27))
+    assert counted(forecast) == {
+        "HIT": 3 + 1,
+        "MISSED_STILL": 1,
+        "FALSE_STILL": 1,
+        "MISSED_MOVING": 3,
+        "FALSE_MOVING": 3,
+        "MISSED_NEW": 4,
+        "FALSE_GONE": 3,
+    }
+
+
+def test_of_detected_input_nobody_is_blamed_for_a_false_cell() -> None:
+    forecast = row(still=slice(1, 5), gone=slice(24, 27))
+    assert counted(forecast, named=False)["FALSE_UNNAMED"] == 1 + 3
+    assert counted(forecast, named=False)["MISSED_MOVING"] == 4
+
+
+@settings(deadline=None)
+@given(*(arrays(np.int64, (3, 1, ROW.width), elements=st.integers(0, 5)) for _ in range(2)))
+def test_every_cell_of_a_class_is_counted_once(instance: np.ndarray, ids: np.ndarray) -> None:
+    kinds = np.array([0, 1, 2, 1, 2, 1])
+    guess = Forecast(kinds[ids[1:]], ids[1:])
+    sums = count_cells(Truth(kinds[instance], instance), guess, ROW, 2)
+    for kind in (1, 2):
+        true, drawn = kinds[instance[1:]] == kind, guess.semantic == kind
+        assert sums[kind - 1].sum() == (true | drawn).sum()
+        assert sums[kind - 1, :, Whose.HIT].sum() == (true & drawn).sum()
+
+
+def test_the_shares_of_stores_add_up_and_their_iou_is_the_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes = [[Mover(0.0, 0.0, speed=4.0), Mover(8.0, 6.0)], [Mover(-8.0, 0.0, speed=3.0)]]
+    data = sequence_store(tmp_path / "data.zarr", scenes)
+    other = sequence_store(tmp_path / "other.zarr", [[Mover(1.0, 0.0, speed=5.0)], []])
+    forecast = forecast_store(tmp_path / "f.zarr", other)
+    shares = attribute_cells(forecast, data)
+    assert [one.lead for one in shares] == [None, 1, 2, 3, 4, 5, 6]
+    for one in shares:
+        parts = {k: v for k, v in one.to_json().items() if k.startswith(("iou", "missed", "false"))}
+        assert sum(parts.values()) == pytest.approx(1.0)
+    assert shares[0].iou == pytest.approx(score_stores(forecast, data).classes["vehicle"].iou)
+    assert 0 < shares[0].iou < 1
+    print_wrong_cells(shares)
+    assert "unnamed" not in capsys.readouterr().out
