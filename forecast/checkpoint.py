@@ -23,6 +23,9 @@ from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.note import SCHEMA, is_checkpoint, read_note, sealed, weights_of
 
+# Parts that older versions did not have; untrained they change no forecast.
+SILENT = ("motion.spread.", "sight.")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -126,7 +129,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def _silent(model: Forecaster) -> dict[str, Tensor]:
     """Untrained weights of what checkpoints of older versions lack: they change no forecast."""
-    return {k: v for k, v in model.state_dict().items() if k.startswith("motion.spread.")}
+    return {k: v for k, v in model.state_dict().items() if k.startswith(SILENT)}
 
 
 def _weights(path: Path) -> Path:

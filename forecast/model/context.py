@@ -6,6 +6,7 @@ In its own frame every agent drives towards +x, so what is learned on one street
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -34,11 +35,13 @@ class Surroundings:
         map: Map layers (and the user's dense channels) as numbers in 0..1.
         points: Lane centres x, y, yaw; NaN padded; None where the store has none.
         grid: The grid of ``map``.
+        ego: Motion of the ego per step, in its own frame.
     """
 
     map: Float[Tensor, "b m h w"]
     points: Float[Tensor, "b p 3"] | None
     grid: BEVGrid
+    ego: Float[Tensor, "b 3"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,12 @@ def relative(pose: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 5"]:
     xy = pose[..., :2] / POINT_SCALE_M
     distance = torch.sqrt(xy.square().sum(-1, keepdim=True) + 1e-6)
     return torch.cat((xy, distance, pose[..., 2:].cos(), pose[..., 2:].sin()), -1)
+
+
+def bounded(twist: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
+    """A twist in units in which ordinary traffic is about 1."""
+    scale: Sequence[float] = (5.0, 1.0, 0.2)
+    return twist / twist.new_tensor(scale)
 
 
 class SetAttention(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,13 +11,14 @@ from torch import Tensor, nn
 from forecast.grid import BEVGrid
 from forecast.model import se2
 from forecast.model.agents import Agents, last_change, last_twist, observe
-from forecast.model.context import MapCrop, Rows, Surroundings, relative
+from forecast.model.context import MapCrop, Rows, Surroundings, bounded, relative
 from forecast.model.decoder import Decoder
 from forecast.model.detr.mask_head import FpnMaskHead
 from forecast.model.heads import RESIDUAL_SCALE, DotMaskHead, MotionHead
 from forecast.model.memory import Memory, MemoryEncoder
 from forecast.model.painter import Refiner, paint
 from forecast.model.queries import QueryInteraction
+from forecast.model.sight import Sight
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.model.tracker import Tracker
 from forecast.model.warp import sample_at, warp_by_agents
@@ -107,6 +107,7 @@ class Forecaster(nn.Module):
         self.crop = MapCrop(layers, dim) if layers else None
         self.decoder = Decoder(spec, self.traits)
         self.motion = MotionHead(dim)
+        self.sight = Sight(self.traits, spec.hidden)
         self.mask = self._mask_head()
         self.interact = (
             QueryInteraction(dim, spec.heads, spec.ffn, spec.update_position)
@@ -137,7 +138,7 @@ class Forecaster(nn.Module):
         past = se2.between(agents.pose[:, :, None], agents.past)
         seen = agents.seen[..., None].to(past.dtype)
         story = torch.cat((relative(past) * seen, seen), -1).flatten(2)
-        content = self.seed(torch.cat((story, _bounded(twist), self._traits(agents)), -1))
+        content = self.seed(torch.cat((story, bounded(twist), self._traits(agents)), -1))
         if self.crop is not None:
             rows = self._rows(agents, agents.pose, twist)
             content = content + agents.packing.pad(self.crop(rows, around))
@@ -170,13 +171,15 @@ class Forecaster(nn.Module):
         padded = pad(output)
         updated, content = self._next_queries(state, padded, pad(position))
         pose = se2.compose(state.pose, se2.exp(twist))
+        lead, arrived = state.lead + 1, replace(rows, pose=pack(pose), twist=pack(twist))
+        seen = self.sight(arrived, state.around.ego, lead, self.learned_horizon)
         slots = SlotStep(
-            lead=state.lead + 1,
+            lead=lead,
             agents=agents,
             pose=pose,
             before=state.pose,
             moving=pad(motion.moving),
-            existence=pad(motion.existence),
+            existence=pad(motion.existence + seen),
             # An observed mask is drawn as it was.
             size=agents.size * pad(motion.spread * agents.boxed).exp(),
             output=padded,
@@ -199,7 +202,7 @@ class Forecaster(nn.Module):
         change = pack(state.change) / rows.twist.new_tensor(RESIDUAL_SCALE)
         # Accelerations seen in masks are mostly noise, those of boxes are not.
         boxed = torch.full_like(change[:, :1], float(state.agents.boxed))
-        features = (_bounded(rows.twist), come, rows.traits, change, boxed)
+        features = (bounded(rows.twist), come, rows.traits, change, boxed)
         position: Tensor = self.kinematics(torch.cat(features, -1))
         return position if state.position is None else position + pack(state.position)
 
@@ -311,7 +314,9 @@ class Forecaster(nn.Module):
         parts = _map_parts(history, len(self.inputs.map_layers))
         if history.bev is not None and self.inputs.bev_channels:
             parts.append(history.bev[:, -1].float())
-        return Surroundings(torch.cat(parts, 1), history.map_point, history.grid)
+        before, now = history.ego_pose[:, -min(history.frames, 2)], history.ego_pose[:, -1]
+        ego = se2.log(se2.between(before, now))
+        return Surroundings(torch.cat(parts, 1), history.map_point, history.grid, ego)
 
     def _frame(self, history: BEVSequence, frame: int) -> Float[Tensor, "b c h w"]:
         classes = len(self.inputs.classes)
@@ -340,12 +345,6 @@ def _map_parts(history: BEVSequence, layers: int) -> list[Tensor]:
 def _one_hot(label: Int[Tensor, "*n"], classes: int) -> Bool[Tensor, "*n k"]:
     """Which class each label is; 0 is none. Torch's own looks at labels, and a GPU has to wait."""
     return label[..., None] == torch.arange(1, classes + 1, device=label.device)
-
-
-def _bounded(twist: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
-    """A twist in units in which ordinary traffic is about 1."""
-    scale: Sequence[float] = (5.0, 1.0, 0.2)
-    return twist / twist.new_tensor(scale)
 
 
 def _mlp(features: int, dim: int) -> nn.Sequential:
