@@ -32,6 +32,7 @@ ROWS: dict[str, Sequence[str]] = {
     "queries": ["seed", "crop", "carry"],
     "decoded": ["decoder", "kinematics"],
     "motion": ["motion"],
+    "existence": ["sight"],
     "next_queries": ["interact"],
     "mask_logits": ["mask"],
     "instance": [],
