@@ -10,7 +10,7 @@ from forecast.drift import Drift
 from forecast.evaluation import Progress, score_stores
 from forecast.identity import unchanged
 from forecast.scores import Scores
-from forecast.wrong_cells import Shares
+from forecast.wrong_cells import WrongCells
 
 
 def evaluate(
@@ -30,7 +30,7 @@ def break_down(
         return breakdown.break_down(forecast, data, chosen, _counted(progress))
 
 
-def attribute_cells(forecast: str, data: str, progress: Progress | None = None) -> list[Shares]:
+def attribute_cells(forecast: str, data: str, progress: Progress | None = None) -> WrongCells:
     """Whose the wrong cells are; see ``forecast.wrong_cells.attribute_cells``."""
     with unchanged(forecast, data):
         return wrong_cells.attribute_cells(forecast, data, _counted(progress))

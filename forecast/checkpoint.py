@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "fetch both files of the checkpoint anew",
         )
     try:
-        model.load_state_dict(_silent(model) | load_file(weights))
+        saved = load_file(weights)
+        model.load_state_dict(saved | _silent(model, saved))
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(
             "weights of the model that the JSON describes",
@@ -127,9 +129,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(model.eval(), dt_s, found, dict(about.get("training", {})))
 
 
-def _silent(model: Forecaster) -> dict[str, Tensor]:
+def _silent(model: Forecaster, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Untrained weights of what checkpoints of older versions lack: they change no forecast."""
-    return {k: v for k, v in model.state_dict().items() if k.startswith(SILENT)}
+    lacking = tuple(part for part in SILENT if not any(name.startswith(part) for name in saved))
+    return {k: v for k, v in model.state_dict().items() if k.startswith(lacking)}
 
 
 def _weights(path: Path) -> Path:

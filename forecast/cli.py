@@ -171,12 +171,14 @@ def evaluate(
 ) -> None:
     """Score a forecast store against the truth."""
     check_counts(workers=workers)
-    if bool(by) + drift + cells > 1:
-        raise ConfigError("one of --by, --cells and --drift", "several", "run them one by one")
+    asked = {"--by": bool(by), "--cells": cells, "--drift": drift}
+    names = " and ".join(name for name, given in asked.items() if given)
+    if sum(asked.values()) > 1:
+        raise ConfigError("one of --by, --cells and --drift", names, "run them one by one")
     if against and not drift:
         raise ConfigError("--against with --drift", "it alone", "add --drift")
-    if workers > 1 and (by or drift or cells):
-        raise ConfigError("--workers, or --by, --cells or --drift", "both", "drop one of them")
+    if workers > 1 and names:
+        raise ConfigError(f"--workers or {names}", "both", "drop one of them")
     from forecast import assessment, console, score_tables
 
     if drift:
@@ -185,9 +187,8 @@ def evaluate(
         _show(curve.to_json(), partial(score_tables.print_drift, curve), as_json)
     elif cells:
         with console.progress("attributing cells") as progress:
-            shares = assessment.attribute_cells(forecast, data, progress)
-        plain = [one.to_json() for one in shares]
-        _show(plain, partial(score_tables.print_wrong_cells, shares), as_json)
+            wrong = assessment.attribute_cells(forecast, data, progress)
+        _show(wrong.to_json(), partial(score_tables.print_wrong_cells, wrong), as_json)
     elif by:
         with console.progress("taking errors apart") as progress:
             rows = assessment.break_down(forecast, data, by, progress)

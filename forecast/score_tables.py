@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forecast.breakdown import Row
     from forecast.drift import Drift, Gain, Point
     from forecast.scores import ClassScores, Scores
-    from forecast.wrong_cells import Shares
+    from forecast.wrong_cells import WrongCells
 
 MOST_LEADS = 6  # columns of a table that a terminal has room for
 
@@ -26,6 +26,11 @@ VPQ moving, ADE moving: of agents that get more than 2 m away"""
 COMPARED = """\
 skill: of VPQ moving, 0 = constant turn rate, 1 = ceiling, - if closer than 0.05
 ceiling: perfect motion of all agents visible at present"""
+PARTS = (
+    "iou",
+    *("missed_new", "missed_moving", "missed_still"),
+    *("false_gone", "false_moving", "false_still"),
+)
 UNNAMED_PARTS = ("missed_unnamed", "false_unnamed")
 MARK = " *"
 READS_IDS = "* reads ids and boxes of the history, which detected input goes without"
@@ -41,7 +46,7 @@ missed, false: true cells that are not forecast, forecast cells that are not tru
 new: of agents not in view at the present; gone: not in the truth of that lead
 moving: of agents in both that get more than 2 m away; still: of the others"""
 NOBODY = "no agent of any class in these leads: nothing to score"
-UNNAMED = "unnamed: of agents whose ids the other side does not have"
+UNNAMED = "unnamed: missed without an id; false, of nobody in view at the present"
 CURVE = """\
 agents: true ids visible at present that still have cells at that lead
 drawn, matched: share of them drawn under their id; with a mask of IoU above 0.5
@@ -93,22 +98,22 @@ def print_breakdown(rows: Sequence[Row]) -> None:
         print(BROKEN_DOWN)
 
 
-def print_wrong_cells(shares: Sequence[Shares]) -> None:
+def print_wrong_cells(found: WrongCells) -> None:
     """Whose the wrong cells are, a table for each class."""
-    parts = ["iou", "missed_new", "missed_moving", "missed_still"]
-    parts += ["false_gone", "false_moving", "false_still"]
-    parts += [part for part in UNNAMED_PARTS if any(getattr(one, part) for one in shares)]
-    for protocol in dict.fromkeys(one.protocol for one in shares):
-        print(f"protocol {protocol}")
-    for name in dict.fromkeys(one.class_name for one in shares):
+    print(f"forecast of {_entrant(found)}")
+    sizes = counted(found.sequences, "sequence"), counted(found.horizon, "lead")
+    print(f"{', '.join(sizes)}, protocol {found.protocol}")
+    unnamed = [part for part in UNNAMED_PARTS if any(getattr(one, part) for one in found.shares)]
+    parts = [*PARTS, *unnamed]
+    for name in dict.fromkeys(one.class_name for one in found.shares):
         table = _titled_table(name, "lead", [_part_label(part) for part in parts])
-        for one in shares:
+        for one in found.shares:
             if one.class_name == name:
                 lead = "all" if one.lead is None else str(one.lead)
                 table.add_row(lead, *(_number(getattr(one, part)) for part in parts))
         print_table(table)
-    print(WRONG_CELLS if shares else NOBODY)
-    if len(parts) > 7:
+    print(WRONG_CELLS if found.shares else NOBODY)
+    if unnamed:
         print(UNNAMED)
 
 
@@ -197,7 +202,7 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
         print(READS_IDS)
 
 
-def _entrant(scores: Scores) -> str:
+def _entrant(scores: Scores | WrongCells) -> str:
     return f"{scores.model}, detected input" if scores.input == "detected" else scores.model
 
 

@@ -6,7 +6,7 @@ hands; what is left of the error is motion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.evaluation import input_of, open_pair, read_forecasts, read_truths
+from forecast.evaluation import input_of, name_of, open_pair, read_forecasts, read_truths
 from forecast.grid import BEVGrid
 from forecast.metrics import Forecast, Truth, moving_ids, visible_ids
 from forecast.schema import protocol_text
@@ -36,6 +36,11 @@ class Whose(IntEnum):
     FALSE_UNNAMED = 8
 
 
+# What only ids tell.
+MISSED = [Whose.MISSED_NEW, Whose.MISSED_MOVING, Whose.MISSED_STILL]
+FALSE = [Whose.FALSE_GONE, Whose.FALSE_MOVING, Whose.FALSE_STILL]
+
+
 @dataclass(frozen=True)
 class Shares:
     """One class: parts of the cells that are the forecast's or the truth's; together they are 1.
@@ -45,31 +50,51 @@ class Shares:
         lead: Steps after the present; None = all leads together.
         cells: How many cells there are in the forecast, the truth or both.
         iou: Share of the cells that are right.
-        missed_new: Missed, of agents that have no cell at the present.
+        missed_new: Missed, of agents that have no cell at the present; None, here and below, where
+            ids do not tell.
         missed_moving: Missed, of agents that move, as counted by VPQ moving.
         missed_still: Missed, of the other agents.
-        missed_unnamed: Missed, of nobody that the truth names.
+        missed_unnamed: Missed, without an id.
         false_gone: False, of agents that have no cell in the truth of that lead.
         false_moving: False, of agents that move.
         false_still: False, of the other agents.
-        false_unnamed: False, of nobody in view at the present: all, where the forecast has ids of
-            its own.
-        protocol: By which the truth's masks were drawn, name and hash.
+        false_unnamed: False, of nobody who has a cell at the present: all, where the forecast has
+            ids of its own.
     """
 
     class_name: str
     lead: int | None
     cells: int
     iou: float
-    missed_new: float
-    missed_moving: float
-    missed_still: float
+    missed_new: float | None
+    missed_moving: float | None
+    missed_still: float | None
     missed_unnamed: float
-    false_gone: float
-    false_moving: float
-    false_still: float
+    false_gone: float | None
+    false_moving: float | None
+    false_still: float | None
     false_unnamed: float
+
+
+@dataclass(frozen=True)
+class WrongCells:
+    """Whose the wrong cells of a forecast are.
+
+    Attributes:
+        model: Which forecaster made it.
+        input: "tracked" or "detected".
+        sequences: How many were compared.
+        horizon: Leads that were compared.
+        protocol: By which the truth's masks were drawn, name and hash.
+        shares: Per class: all leads, then each; classes without a cell are left out.
+    """
+
+    model: str
+    input: str
+    sequences: int
+    horizon: int
     protocol: str
+    shares: list[Shares]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -78,8 +103,8 @@ class Shares:
 
 def attribute_cells(
     forecast_path: str, data_path: str, progress: Progress | None = None
-) -> list[Shares]:
-    """Whose the wrong cells of a forecast store are, per class: all leads, then each.
+) -> WrongCells:
+    """Whose the wrong cells of a forecast store are.
 
     Args:
         forecast_path: Forecast store.
@@ -95,20 +120,31 @@ def attribute_cells(
     sequences = range(forecast.sizes["sequence"])
     truths = read_truths(data_path, data, meta, sequences, horizon)
     guesses = read_forecasts(forecast_path, forecast, meta, sequences, horizon)
-    named = input_of(forecast.attrs) == "tracked"
+    theirs, ours = input_of(forecast.attrs) == "tracked", False
     sums = np.zeros((len(meta.classes), horizon, len(Whose)), np.int64)
     for _ in progress(sequences) if progress else sequences:
-        sums += count_cells(next(truths), next(guesses), meta.grid, len(meta.classes), named)
-    protocol = protocol_text(meta.protocol)
-    return [
-        _shares(name, lead, counts, protocol)
+        truth, guess = next(truths), next(guesses)
+        sums += count_by_agent(truth, guess, meta.grid, len(meta.classes), theirs)
+        ours = ours or bool(truth.instance.any())
+    unknown = [] if ours else [*MISSED, *FALSE]
+    unknown += [] if theirs else FALSE
+    shares = [
+        _shares(name, lead, counts, unknown)
         for name, own in zip(meta.classes, sums, strict=True)
         for lead, counts in ((None, own.sum(0)), *enumerate(own, start=1))
         if counts.any()
     ]
+    return WrongCells(
+        model=name_of(forecast.attrs),
+        input=input_of(forecast.attrs),
+        sequences=len(sequences),
+        horizon=horizon,
+        protocol=protocol_text(meta.protocol),
+        shares=shares,
+    )
 
 
-def count_cells(
+def count_by_agent(
     truth: Truth, guess: Forecast, grid: BEVGrid, classes: int, named: bool = True
 ) -> NDArray[np.int64]:
     """The cells of one sequence, ``(class, lead, Whose)``.
@@ -151,8 +187,14 @@ def _fate(
     return np.where(np.isin(ids, visible), does, 0)
 
 
-def _shares(name: str, lead: int | None, counts: NDArray[np.int64], protocol: str) -> Shares:
+def _shares(
+    name: str, lead: int | None, counts: NDArray[np.int64], unknown: Sequence[Whose]
+) -> Shares:
     total = int(counts.sum())
-    right, *wrong = (counts / total).tolist()
-    named = {whose.name.lower(): share for whose, share in zip([*Whose][1:], wrong, strict=True)}
-    return Shares(name, lead, total, iou=right, **named, protocol=protocol)
+    shares = {whose: float(counts[whose] / total) for whose in Whose}
+    wrong: dict[str, Any] = {
+        whose.name.lower(): None if whose in unknown else share
+        for whose, share in shares.items()
+        if whose != Whose.HIT
+    }
+    return Shares(name, lead, total, shares[Whose.HIT], **wrong)

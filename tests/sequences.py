@@ -10,6 +10,7 @@ import torch
 
 from forecast.data.reader import collate
 from forecast.grid import BEVGrid
+from forecast.model import se2
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.model.tracks import Decide, FrameQueries, Tracks
@@ -26,7 +27,7 @@ SMALL = ForecasterSpec(
 def sequences(
     scenes: Sequence[Sequence[Mover]], grid: BEVGrid = GRID, lanes: bool = True, **options: Any
 ) -> BEVSequence:
-    """A batch with one sequence per list of movers; a lane runs along y = 0."""
+    """A batch with one sequence per list of movers; a lane runs along y = 0, egos drive."""
     data = sequence_dataset(scenes, grid, **options)
     tensors = {
         name: torch.as_tensor(data[name].values.astype(kind))
@@ -36,9 +37,12 @@ def sequences(
             ("map", "uint8"),
             ("track_state", "float32"),
             ("track_class", "int64"),
-            ("ego_pose", "float32"),
         )
     }
+    egos = torch.arange(len(scenes), dtype=torch.float32)  # no two drive alike
+    twist = torch.stack((3 + egos, 0 * egos, 0.04 * egos), -1)
+    frame = torch.arange(tensors["semantic"].shape[1]) + 1 - options.get("history", 3)
+    tensors["ego_pose"] = se2.exp(twist[:, None] * frame[:, None])
     x = torch.arange(grid.x_min_m, grid.x_max_m, 2.0)
     points = torch.stack((x, 0 * x, 0 * x), -1).expand(len(scenes), -1, -1)
     batch = BEVSequence(grid, 0.5, **tensors, map_point=points if lanes else None)

@@ -6,7 +6,6 @@ In its own frame every agent drives towards +x, so what is learned on one street
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -25,6 +24,7 @@ CROP_CELLS = 32
 CROP_CELL_M = 1.5
 CROP_BEHIND_M = 12.0
 POINT_SCALE_M = 20.0
+TWIST_SCALE = (5.0, 1.0, 0.2)  # metres ahead, metres aside, radians, per step
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,15 @@ class Surroundings:
         map: Map layers (and the user's dense channels) as numbers in 0..1.
         points: Lane centres x, y, yaw; NaN padded; None where the store has none.
         grid: The grid of ``map``.
-        ego: Motion of the ego per step, in its own frame.
+        ego_pose: Pose of the ego at the present, from where everybody is looked at.
+        ego_twist: Its motion per step, in its own frame.
     """
 
     map: Float[Tensor, "b m h w"]
     points: Float[Tensor, "b p 3"] | None
     grid: BEVGrid
-    ego: Float[Tensor, "b 3"]
+    ego_pose: Float[Tensor, "b 3"]
+    ego_twist: Float[Tensor, "b 3"]
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,7 @@ def relative(pose: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 5"]:
 
 def bounded(twist: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
     """A twist in units in which ordinary traffic is about 1."""
-    scale: Sequence[float] = (5.0, 1.0, 0.2)
-    return twist / twist.new_tensor(scale)
+    return twist / twist.new_tensor(TWIST_SCALE)
 
 
 class SetAttention(nn.Module):

@@ -46,6 +46,7 @@ class ForecastState:
         twist: Its motion per step, in its own frame.
         change: How much that changed in the last step: its acceleration.
         content: Content part of each query.
+        sight: What being looked at from the ego added to existence in the last step.
         position: What QIM adds to its position part; None where it updates content only.
     """
 
@@ -58,6 +59,7 @@ class ForecastState:
     twist: Float[Tensor, "b a 3"]
     change: Float[Tensor, "b a 3"]
     content: Float[Tensor, "b a d"]
+    sight: Float[Tensor, "b a"]
     position: Float[Tensor, "b a d"] | None = None
 
 
@@ -143,8 +145,9 @@ class Forecaster(nn.Module):
             rows = self._rows(agents, agents.pose, twist)
             content = content + agents.packing.pad(self.crop(rows, around))
         change = last_change(agents)
+        sight = torch.zeros_like(twist[..., 0])
         return ForecastState(
-            0, agents, around, memory, observed, agents.pose, twist, change, content
+            0, agents, around, memory, observed, agents.pose, twist, change, content, sight
         )
 
     def step(self, state: ForecastState) -> tuple[ForecastState, StepForecast]:
@@ -171,15 +174,14 @@ class Forecaster(nn.Module):
         padded = pad(output)
         updated, content = self._next_queries(state, padded, pad(position))
         pose = se2.compose(state.pose, se2.exp(twist))
-        lead, arrived = state.lead + 1, replace(rows, pose=pack(pose), twist=pack(twist))
-        seen = self.sight(arrived, state.around.ego, lead, self.learned_horizon)
+        sight = self._look(state, replace(rows, pose=pack(pose), twist=pack(twist)))
         slots = SlotStep(
-            lead=lead,
+            lead=state.lead + 1,
             agents=agents,
             pose=pose,
             before=state.pose,
             moving=pad(motion.moving),
-            existence=pad(motion.existence + seen),
+            existence=pad(motion.existence) + sight,
             # An observed mask is drawn as it was.
             size=agents.size * pad(motion.spread * agents.boxed).exp(),
             output=padded,
@@ -192,8 +194,19 @@ class Forecaster(nn.Module):
             change=change,
             content=content,
             position=updated,
+            sight=sight,
         )
         return moved, slots
+
+    def _look(self, state: ForecastState, arrived: Rows) -> Float[Tensor, "b a"]:
+        """What being looked at adds to existence; beyond the learned horizon what it last did.
+
+        An ego that drove on for longer than in any training would lose whoever is parked.
+        """
+        if state.lead >= self.learned_horizon:
+            return state.sight
+        part = (state.lead + 1) / self.learned_horizon
+        return state.agents.packing.pad(self.sight(arrived, state.around, state.lead + 1, part))
 
     def _position(self, state: ForecastState, rows: Rows) -> Float[Tensor, "n d"]:
         """Position part of the live queries: their motion and where they have come to."""
@@ -315,8 +328,8 @@ class Forecaster(nn.Module):
         if history.bev is not None and self.inputs.bev_channels:
             parts.append(history.bev[:, -1].float())
         before, now = history.ego_pose[:, -min(history.frames, 2)], history.ego_pose[:, -1]
-        ego = se2.log(se2.between(before, now))
-        return Surroundings(torch.cat(parts, 1), history.map_point, history.grid, ego)
+        twist = se2.log(se2.between(before, now))
+        return Surroundings(torch.cat(parts, 1), history.map_point, history.grid, now, twist)
 
     def _frame(self, history: BEVSequence, frame: int) -> Float[Tensor, "b c h w"]:
         classes = len(self.inputs.classes)

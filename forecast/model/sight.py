@@ -11,14 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from forecast.model import se2
-from forecast.model.context import Rows, bounded, relative
+from forecast.model.context import Rows, Surroundings, bounded, relative
 
 
 class Sight(nn.Module):
     """What being looked at from the ego adds to the logit of existence; untrained it adds nothing.
 
-    It reads nothing by which a place could be told, and teaches the motion nothing: else it would
-    learn by heart whom the recordings lost where.
+    It sees no map and teaches the motion nothing: else it would learn by heart whom the recordings
+    lost where.
 
     Args:
         traits: Numbers in ``Rows.traits``.
@@ -39,26 +39,25 @@ class Sight(nn.Module):
         )
 
     def forward(
-        self, rows: Rows, ego: Float[Tensor, "b 3"], lead: int, learned: int
+        self, rows: Rows, around: Surroundings, lead: int, part: float
     ) -> Float[Tensor, "n"]:
         """The addition for every row.
 
         Args:
             rows: The queries after the step.
-            ego: Motion of the ego per step, which is taken to go on as it did.
+            around: Says where the ego is at the present and how it moves, which it goes on doing.
             lead: Steps after the present.
-            learned: Steps that training has rolled out; beyond them time makes nobody less likely.
+            part: Which part of the learned horizon that is.
         """
-        twist = ego[rows.sequence]
-        eye = se2.exp(twist * lead)
-        late = rows.pose.new_full((len(rows.pose), 1), min(lead / learned, 1.0))
+        twist = around.ego_twist[rows.sequence]
+        eye = se2.compose(around.ego_pose[rows.sequence], se2.exp(twist * lead))
         features = (
             rows.traits,
             relative(se2.between(eye, rows.pose)),
             relative(se2.between(rows.pose, eye)),
             bounded(twist),
             bounded(rows.twist),
-            late,
+            rows.pose.new_full((len(rows.pose), 1), part),
         )
         out: Tensor = self.judge(torch.cat(features, -1).detach()).squeeze(-1)
         return out

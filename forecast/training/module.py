@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -12,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from forecast.data.augment import augment
 from forecast.data.settings import Augmentation
+from forecast.errors import CheckpointError
 from forecast.model.baselines import Baseline
 from forecast.model.detecting import Detecting
 from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
@@ -99,6 +101,21 @@ class ForecastTraining(pl.LightningModule):
             if self.current_epoch < begun:
                 return stage
         return self.curriculum[-1]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses the state of a run whose network had other weights.
+
+        Raises:
+            CheckpointError: An older or newer version began the run.
+        """
+        others = sorted(self.state_dict().keys() ^ checkpoint["state_dict"].keys())
+        if others:
+            raise CheckpointError(
+                "a run that this version began",
+                f"one of a network that differs in {len(others)} weights, such as {others[0]}",
+                "resume it with the version that began it, or start another from its"
+                " model.safetensors with --set initial=RUN",
+            )
 
     def training_step(self, batch: BEVSequence, index: int) -> Tensor:
         """Rolls the batch out and adds the steps' losses up."""

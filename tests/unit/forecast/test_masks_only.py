@@ -65,7 +65,7 @@ def test_the_crop_is_registered_where_pooling_does_not_divide_the_grid() -> None
     raster = torch.zeros(1, 1, *grid.shape)
     raster[0, 0, 95:105, 180:190] = 1.0  # a patch centred on x = 12.75, y = 0
     rows = one_row()
-    seen = crop(rows, Surroundings(raster, None, grid, torch.zeros(1, 3)))[0, 0]
+    seen = crop(rows, Surroundings(raster, None, grid, *torch.zeros(2, 1, 3)))[0, 0]
     ahead = (torch.arange(32) + 0.5) * 1.5 - 12.0
     centre = (seen.sum(0) * ahead).sum() / seen.sum()
     assert abs(centre - 12.75) < 0.35
@@ -74,7 +74,7 @@ def test_the_crop_is_registered_where_pooling_does_not_divide_the_grid() -> None
 def test_a_grid_smaller_than_a_crop_cell_can_be_read() -> None:
     grid = BEVGrid(0.0, 0.6, 0.0, 0.3, 0.15)
     rows = one_row()
-    around = Surroundings(torch.ones(1, 2, *grid.shape), None, grid, torch.zeros(1, 3))
+    around = Surroundings(torch.ones(1, 2, *grid.shape), None, grid, *torch.zeros(2, 1, 3))
     assert crop(rows, around).shape[1] == 2
 
 

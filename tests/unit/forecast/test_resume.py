@@ -71,6 +71,21 @@ def test_a_run_is_not_resumed_on_other_batches(
     assert sorted((tmp_path / "run").rglob("*")) == before, "a refusal leaves nothing"
 
 
+def test_a_run_that_another_version_began_is_not_resumed(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run_training(STAGED, [store], None, str(tmp_path / "run"), resume=False)
+    path = tmp_path / "run" / "last.ckpt"
+    state = torch.load(path, weights_only=False)
+    del state["state_dict"]["model.sight.judge.0.weight"]
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match=r"began.*1 weights, such as model\.sight"):
+        run_training(STAGED, [store], None, str(tmp_path / "run"), resume=True)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

@@ -35,7 +35,7 @@ def rows_of(sequence: list[int]) -> Rows:
 
 def test_crops_are_those_of_one_row_after_the_other() -> None:
     rows = rows_of([0, 0, 0, 2, 2])  # nobody is in the second sequence
-    around = Surroundings(torch.rand(3, 2, *GRID.shape), None, GRID, torch.zeros(3, 3))
+    around = Surroundings(torch.rand(3, 2, *GRID.shape), None, GRID, *torch.zeros(2, 3, 3))
     pooled = functional.max_pool2d(around.map, 2)
     cells = torch.arange(CROP_CELLS) + 0.5
     aside, ahead = torch.meshgrid(
@@ -49,7 +49,7 @@ def test_crops_are_those_of_one_row_after_the_other() -> None:
 
 
 def test_a_batch_without_anybody_has_no_crops() -> None:
-    around = Surroundings(torch.rand(2, 3, *GRID.shape), None, GRID, torch.zeros(2, 3))
+    around = Surroundings(torch.rand(2, 3, *GRID.shape), None, GRID, *torch.zeros(2, 2, 3))
     assert crop(rows_of([]), around).shape == (0, 3, CROP_CELLS, CROP_CELLS)
 
 
