@@ -62,6 +62,7 @@ class Row:
         forecast: How many of them have a forecast pose; None of detected input, which does not
             tell whose they are.
         along: Mean distance along the true heading, metres; None without a forecast.
+        ahead: The same with its sign: positive = ahead of the truth, negative = behind it.
         aside: Mean distance across it, metres.
         displacement: Mean distance, metres.
         found: Share whose masks overlap by an IoU above one half.
@@ -73,6 +74,7 @@ class Row:
     entries: int
     forecast: int | None
     along: float | None
+    ahead: float | None
     aside: float | None
     displacement: float | None
     found: float
@@ -232,6 +234,7 @@ def _rows(question: Question, found: list[Errors], protocol: str, tracked: bool)
                 entries=int(own.sum()),
                 forecast=int(made.sum()) if tracked else None,
                 along=_mean(np.abs(along[made])),
+                ahead=_mean(along[made]),
                 aside=_mean(np.abs(aside[made])),
                 displacement=_mean(np.hypot(along[made], aside[made])),
                 found=float(hit[own].mean()),

@@ -176,7 +176,8 @@ def evaluate(
     if sum(asked.values()) > 1:
         raise ConfigError("one of --by, --cells and --drift", names, "run them one by one")
     if against and not drift:
-        raise ConfigError("--against with --drift", "it alone", "add --drift")
+        remedy = f"leave {names} out and add --drift" if names else "add --drift"
+        raise ConfigError("--against with --drift", names or "it alone", remedy)
     if workers > 1 and names:
         raise ConfigError(f"--workers or {names}", "both", "drop one of them")
     from forecast import assessment, console, score_tables

@@ -173,16 +173,14 @@ def count_fates(truth: Truth, forecast: Forecast, classes: int) -> NDArray[np.fl
         classes: Number of classes K.
 
     Returns:
-        ``(K, L, len(Fate))``; zero where the forecast's ids are not those of the truth.
+        ``(K, L, len(Fate))``; NaN is what only ids tell, where the forecast's are its own.
     """
     sums = np.zeros((classes, truth.horizon, len(Fate)))
-    if forecast.existence is None:
-        return sums
     present = truth.instance[0], truth.semantic[0]
     visible = Overlap.of(*present, *present, classes)
     ids, tracks = visible.true_ids, max(int(visible.true_ids.max(initial=0)), 1)
-    belief = np.zeros((truth.horizon, max(tracks, forecast.existence.shape[1])))
-    belief[:, : forecast.existence.shape[1]] = np.nan_to_num(forecast.existence[: truth.horizon])
+    known = forecast.existence is not None
+    belief = _belief(forecast, truth.horizon, tracks)
     for lead in range(truth.horizon):
         true, guess = truth.instance[lead + 1], forecast.instance[lead]
         there, drawn = np.isin(ids, true), np.isin(ids, guess)
@@ -190,9 +188,17 @@ def count_fates(truth: Truth, forecast: Forecast, classes: int) -> NDArray[np.fl
         squares = (belief[lead, ids - 1] - there) ** 2
         columns = np.ones(len(ids)), squares, there, there & drawn, matched
         table = np.stack(columns, axis=-1)
+        table[:, [Fate.SQUARES, Fate.DRAWN, Fate.MATCHED]] *= 1 if known else np.nan
         for k in range(classes):
             sums[k, lead] = table[visible.true_label == k + 1].sum(axis=0)
     return sums
+
+
+def _belief(forecast: Forecast, horizon: int, tracks: int) -> NDArray[np.float64]:
+    """Existence of at least so many tracks, ``(L, N)``; 0 where the forecast has none."""
+    given = np.zeros((horizon, 0)) if forecast.existence is None else forecast.existence[:horizon]
+    missing = max(tracks - given.shape[1], 0)
+    return np.pad(np.nan_to_num(given), ((0, 0), (0, missing)))
 
 
 def _gains(own: Accumulator, reference: Accumulator) -> list[dict[str, dict[str, Gain]]]:
@@ -237,4 +243,4 @@ def _curve(
 
 
 def _share(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole > 0 else None
+    return float(part / whole) if whole > 0 and np.isfinite(part) else None

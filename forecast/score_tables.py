@@ -39,6 +39,7 @@ LEFT_OUT = "baselines that read ids are left out, and so is the ceiling"
 BROKEN_DOWN = """\
 forecast: how many of them have a forecast pose (-: of detected input)
 along, aside: mean distance from the truth along its heading and across it
+ahead: mean of along with its sign, negative = behind the truth
 displacement: mean distance; found: share of masks with IoU above 0.5"""
 WRONG_CELLS = """\
 shares of the cells that are in the forecast or the truth; a line adds up to 1
@@ -46,7 +47,10 @@ missed, false: true cells that are not forecast, forecast cells that are not tru
 new: of agents not in view at the present; gone: not in the truth of that lead
 moving: of agents in both that get more than 2 m away; still: of the others"""
 NOBODY = "no agent of any class in these leads: nothing to score"
+NOBODY_MOVES = "no agent in view at the present moves: nothing to take apart"
+OWN_IDS = "-: not known, and all false cells are unnamed: detected input has ids of its own"
 UNNAMED = "unnamed: missed without an id; false, of nobody in view at the present"
+FATES_UNKNOWN = "-: not known, as detected input has ids of its own"
 CURVE = """\
 agents: true ids visible at present that still have cells at that lead
 drawn, matched: share of them drawn under their id; with a mask of IoU above 0.5
@@ -61,6 +65,9 @@ def print_scores(scores: Scores) -> None:
     if scores.model:
         print(f"forecast of {_entrant(scores)}")
     print_scope(scores)
+    if not any(one.counts["cells"] for one in scores.classes.values()):
+        print(NOBODY)
+        return
     found = {name: one for name, one in scores.classes.items() if one.counts["cells"]}
     table = Table(box=None, pad_edge=False)
     table.add_column("score")
@@ -86,16 +93,24 @@ def print_breakdown(rows: Sequence[Row]) -> None:
     for question in dict.fromkeys(row.question for row in rows):
         table = Table(box=None, pad_edge=False)
         table.add_column(question, no_wrap=True)
-        for header in ("agents x leads", "forecast", "along", "aside", "displacement", "found"):
+        for header in (
+            "agents x leads",
+            "forecast",
+            "along",
+            "ahead",
+            "aside",
+            "displacement",
+            "found",
+        ):
             table.add_column(header, justify="right")
         for row in rows:
             if row.question == question:
-                metres = (_number(x, " m") for x in (row.along, row.aside, row.displacement))
+                errors = (row.along, row.ahead, row.aside, row.displacement)
+                metres = (_number(x, " m") for x in errors)
                 counts = str(row.entries), "-" if row.forecast is None else str(row.forecast)
                 table.add_row(row.group, *counts, *metres, _number(row.found))
         print_table(table)
-    if rows:
-        print(BROKEN_DOWN)
+    print(BROKEN_DOWN if rows else NOBODY_MOVES)
 
 
 def print_wrong_cells(found: WrongCells) -> None:
@@ -114,7 +129,7 @@ def print_wrong_cells(found: WrongCells) -> None:
         print_table(table)
     print(WRONG_CELLS if found.shares else NOBODY)
     if unnamed:
-        print(UNNAMED)
+        print(OWN_IDS if found.input == "detected" else UNNAMED)
 
 
 def _part_label(part: str) -> str:
@@ -129,11 +144,15 @@ def print_drift(drift: Drift) -> None:
     """The curve of the first class that has truth, and its gain over each reference."""
     print_scope(drift.scores)
     found = [name for name, one in drift.scores.classes.items() if one.counts["cells"]]
+    if not found:
+        print(NOBODY)
     for name in found[:1]:
         curve = drift.curves[name]
         print(f"{name}: {_entrant(drift.scores)}")
         print_table(_curve_table(curve))
         print(CURVE)
+        if drift.scores.input == "detected":
+            print(FATES_UNKNOWN)
         if drift.scores.lack_ids:
             print(WITHOUT_IDS)
         for path, model in drift.references.items():

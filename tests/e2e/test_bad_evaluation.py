@@ -25,7 +25,7 @@ def test_evaluate_refuses_a_missing_forecast(refused: Refused, store: Path) -> N
         ("--cells --drift", "got --cells and --drift"),
         ("--cells --workers 2", "--workers or --cells"),
         ("--against b.zarr", "add --drift"),
-        ("--by lead --against b.zarr", "add --drift"),
+        ("--by lead --against b.zarr", "leave --by out and add --drift"),
     ],
 )
 def test_evaluate_refuses_questions_that_exclude_each_other(

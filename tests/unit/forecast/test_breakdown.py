@@ -86,6 +86,14 @@ def test_who_is_out_of_view_at_the_present_counts_nowhere() -> None:
     assert len(errors_of(data, guess, meta).along) == 6
 
 
+def test_the_mean_along_the_heading_has_a_sign(tmp_path: Path) -> None:
+    data = sequence_store(tmp_path / "data.zarr", [[Mover(0.0, 0.0, math.pi / 2, speed=4.0)]])
+    slow = sequence_store(tmp_path / "slow.zarr", [[Mover(0.0, 0.0, math.pi / 2, speed=3.0)]])
+    (row,) = break_down(forecast_store(tmp_path / "f.zarr", slow), data, ["class"])
+    assert row.ahead == pytest.approx(-1.75, abs=0.01)  # 0.5 m further behind at each of 6 leads
+    assert row.along == pytest.approx(1.75, abs=0.01)
+
+
 def test_of_detected_input_it_is_told_what_was_found_under_whichever_id() -> None:
     data, guess, meta = shifted(0.0, 0.0)
     guess["instance"].values[:] = np.array([0, 9, 2, 1])[guess["instance"].values]

@@ -126,6 +126,8 @@ def test_nobodys_fate_is_known_where_ids_are_not_those_of_the_truth(
     point = measure_drift(path, data).curves["vehicle"][0]
     assert point.iou == 1.0
     assert (point.drawn, point.matched, point.brier) == (None,) * 3
+    tracked = measure_drift(forecast_store(tmp_path / "tracked.zarr", data), data)
+    assert point.agents == tracked.curves["vehicle"][0].agents > 0
 
 
 def test_a_reference_that_read_something_else_says_what(

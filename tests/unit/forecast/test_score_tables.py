@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from forecast.breakdown import Row
+from forecast.drift import Drift
 from forecast.evaluation import read_truths
 from forecast.metrics import Forecast, ceiling
 from forecast.schema import SequenceMeta
-from forecast.score_tables import print_breakdown, print_comparison, print_scores
+from forecast.score_tables import print_breakdown, print_comparison, print_drift, print_scores
 from forecast.scores import Accumulator, Scores
 from tests.support import GRID, Mover, sequence_dataset
 
@@ -43,8 +44,11 @@ def test_comparison_gives_intervals_and_skill(
 
 def test_where_nobody_is_nothing_is_said_to_be_scored(capsys: pytest.CaptureFixture[str]) -> None:
     meta = SequenceMeta.from_attrs(sequence_dataset([[]]).attrs, "memory")
-    print_comparison({"mine": Accumulator(meta.classes, 6, GRID).scores()})
-    assert "nothing to score" in capsys.readouterr().out
+    nothing = Accumulator(meta.classes, 6, GRID).scores()
+    print_comparison({"mine": nothing})
+    print_scores(nothing)
+    print_drift(Drift(nothing, {}, {}))
+    assert capsys.readouterr().out.count("nothing to score") == 3
 
 
 @pytest.mark.parametrize(("leads", "said"), [(12, True), (6, False), (3, False)])
@@ -84,20 +88,22 @@ def test_columns_that_do_not_explain_themselves_are_explained_below_the_comparis
 
 
 def test_the_columns_of_a_breakdown_are_explained_once(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [Row(name, "a", 3, 2, 0.5, 0.1, 0.6, 0.5, "exact") for name in ("lead", "speed")]
+    rows = [Row(name, "a", 3, 2, 0.5, -0.2, 0.1, 0.6, 0.5, "exact") for name in ("lead", "speed")]
     print_breakdown(rows)
     out = capsys.readouterr().out
     assert out.count("along, aside: ") == 1
     assert "found: share of masks" in out
     assert out.startswith("moving agents of all classes together (--by class: apart), protocol")
     print_breakdown([])
-    assert not capsys.readouterr().out
+    assert (
+        capsys.readouterr().out == "no agent in view at the present moves: nothing to take apart\n"
+    )
 
 
 def test_a_breakdown_by_class_does_not_say_that_classes_are_together(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    print_breakdown([Row("class", "vehicle", 3, 2, 0.5, 0.1, 0.6, 0.5, "exact")])
+    print_breakdown([Row("class", "vehicle", 3, 2, 0.5, -0.2, 0.1, 0.6, 0.5, "exact")])
     assert capsys.readouterr().out.startswith("moving agents, protocol exact\n")
 
 
