@@ -150,7 +150,10 @@ app.command()(rollout)
 @app.command()
 def evaluate(
     forecast: Annotated[str, typer.Argument(help="Forecast store.")],
-    data: Annotated[str, typer.Option(help="Sequence store with the truth.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Sequence store with the truth.", show_default="that of the rollout"),
+    ] = None,
     by: Annotated[
         list[Question] | None,
         typer.Option(help="Take the errors on moving agents apart instead; repeatable."),
@@ -181,7 +184,9 @@ def evaluate(
     if workers > 1 and names:
         raise ConfigError(f"--workers or {names}", "both", "drop one of them")
     from forecast import assessment, console, score_tables
+    from forecast.evaluation import truth_of
 
+    data = truth_of(forecast) if data is None else data
     if drift:
         with console.progress("scoring") as progress:
             curve = assessment.measure_drift(forecast, data, against or (), progress)

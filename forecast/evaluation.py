@@ -127,6 +127,22 @@ def open_pair(forecast_path: str, data_path: str) -> tuple[xr.Dataset, xr.Datase
     return forecast, data, meta
 
 
+def truth_of(forecast_path: str) -> str:
+    """The sequence store that a forecast store says it was made from.
+
+    Raises:
+        DataError: The store cannot be read, or does not say.
+    """
+    made_from = open_forecast_store(forecast_path).attrs.get("data")
+    if not isinstance(made_from, str):
+        raise DataError(
+            "a forecast store that names the sequence store it was made from",
+            f"none in {forecast_path}",
+            "give the sequence store with --data",
+        )
+    return made_from
+
+
 def in_blocks(sequences: range, meta: SequenceMeta, horizon: int) -> list[range]:
     """Some sequences in parts that memory has room for, a shard at most."""
     cells = (1 + horizon) * meta.grid.height * meta.grid.width

@@ -18,6 +18,15 @@ def test_evaluate_refuses_a_missing_forecast(refused: Refused, store: Path) -> N
     assert "none.zarr" in refused("evaluate", "none.zarr", "--data", str(store))
 
 
+def test_evaluate_asks_for_the_truth_where_the_forecast_does_not_name_it(
+    refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    unnamed = forecast_store(tmp_path / "unnamed.zarr", str(store))
+    assert "--data" in refused("evaluate", unnamed)
+    lost = forecast_store(tmp_path / "lost.zarr", str(store), data="lost.zarr")
+    assert "lost.zarr" in refused("evaluate", lost)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -149,3 +149,12 @@ def test_the_command_prints_them_as_json(stores: tuple[str, str], tmp_path: Path
     done = CliRunner().invoke(app, ["evaluate", forecast, "--data", data, "--cells", "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.output) == attribute_cells(forecast, data).to_json()
+
+
+def test_without_data_the_store_that_was_rolled_out_is_the_truth(
+    stores: tuple[str, str], tmp_path: Path
+) -> None:
+    data, other = stores
+    forecast = forecast_store(tmp_path / "f.zarr", other, data=data)
+    done = CliRunner().invoke(app, ["evaluate", forecast, "--cells", "--json"])
+    assert json.loads(done.output) == attribute_cells(forecast, data).to_json()
