@@ -50,7 +50,12 @@ def interrupt_when_there(arguments: Sequence[str], wanted: Path) -> tuple[int, s
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        arguments, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        arguments,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Started in the background of a shell, tests ignore it, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
