@@ -32,6 +32,7 @@ PARTS = (
     *("false_gone", "false_moving", "false_still"),
 )
 UNNAMED_PARTS = ("missed_unnamed", "false_unnamed")
+BREAKDOWN = ["agents x leads", "forecast", "along", "ahead", "aside", "displacement", "found"]
 MARK = " *"
 READS_IDS = "* reads ids and boxes of the history, which detected input goes without"
 WITHOUT_IDS = "-: not known, because the truth has no ids"
@@ -93,15 +94,7 @@ def print_breakdown(rows: Sequence[Row]) -> None:
     for question in dict.fromkeys(row.question for row in rows):
         table = Table(box=None, pad_edge=False)
         table.add_column(question, no_wrap=True)
-        for header in (
-            "agents x leads",
-            "forecast",
-            "along",
-            "ahead",
-            "aside",
-            "displacement",
-            "found",
-        ):
+        for header in BREAKDOWN:
             table.add_column(header, justify="right")
         for row in rows:
             if row.question == question:

@@ -6,7 +6,7 @@ hands; what is left of the error is motion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
@@ -120,14 +120,16 @@ def attribute_cells(
     sequences = range(forecast.sizes["sequence"])
     truths = read_truths(data_path, data, meta, sequences, horizon)
     guesses = read_forecasts(forecast_path, forecast, meta, sequences, horizon)
-    theirs, ours = input_of(forecast.attrs) == "tracked", False
+    named, truth_has_ids = input_of(forecast.attrs) == "tracked", False
     sums = np.zeros((len(meta.classes), horizon, len(Whose)), np.int64)
     for _ in progress(sequences) if progress else sequences:
         truth, guess = next(truths), next(guesses)
-        sums += count_by_agent(truth, guess, meta.grid, len(meta.classes), theirs)
-        ours = ours or bool(truth.instance.any())
-    unknown = [] if ours else [*MISSED, *FALSE]
-    unknown += [] if theirs else FALSE
+        sums += count_by_agent(truth, guess, meta.grid, len(meta.classes), named)
+        truth_has_ids = truth_has_ids or bool(truth.instance.any())
+    unknown = {
+        *(() if truth_has_ids else MISSED),
+        *(() if truth_has_ids and named else FALSE),
+    }
     shares = [
         _shares(name, lead, counts, unknown)
         for name, own in zip(meta.classes, sums, strict=True)
@@ -188,7 +190,7 @@ def _fate(
 
 
 def _shares(
-    name: str, lead: int | None, counts: NDArray[np.int64], unknown: Sequence[Whose]
+    name: str, lead: int | None, counts: NDArray[np.int64], unknown: Collection[Whose]
 ) -> Shares:
     total = int(counts.sum())
     shares = {whose: float(counts[whose] / total) for whose in Whose}

@@ -27,6 +27,14 @@ def store(tmp_path: Path) -> str:
     return sequence_store(tmp_path / "train.zarr", scenes)
 
 
+def interrupted(store: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was stopped at its second step."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run_training(STAGED, [store], None, str(run), resume=False)
+
+
 @pytest.mark.parametrize("step", [1, 5])
 def test_stages_with_and_without_the_raster_resume_bit_for_bit(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -61,10 +69,7 @@ def test_workers_that_read_ahead_resume_in_the_order_of_the_interrupted_epoch(
 def test_a_run_is_not_resumed_on_other_batches(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 2)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run_training(STAGED, [store], None, str(tmp_path / "run"), resume=False)
+    interrupted(store, tmp_path / "run", monkeypatch)
     before = sorted((tmp_path / "run").rglob("*"))
     with pytest.raises(CheckpointError, match="batch size"):
         run_training(STAGED, [store, store], None, str(tmp_path / "run"), resume=True)
@@ -74,10 +79,7 @@ def test_a_run_is_not_resumed_on_other_batches(
 def test_a_run_that_another_version_began_is_not_resumed(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 2)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run_training(STAGED, [store], None, str(tmp_path / "run"), resume=False)
+    interrupted(store, tmp_path / "run", monkeypatch)
     path = tmp_path / "run" / "last.ckpt"
     state = torch.load(path, weights_only=False)
     del state["state_dict"]["model.sight.judge.0.weight"]
@@ -104,10 +106,7 @@ def test_a_run_is_not_resumed_with_other_settings(
     change: dict[str, object],
     named: str,
 ) -> None:
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 2)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run_training(STAGED, [store], None, str(tmp_path / "run"), resume=False)
+    interrupted(store, tmp_path / "run", monkeypatch)
     other = STAGED.model_copy(update=change)
     before = sorted((tmp_path / "run").rglob("*"))
     with pytest.raises(CheckpointError, match=named):
