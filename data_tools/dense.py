@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from data_tools import warp
 from data_tools.centre import paths
-from data_tools.directions import lane_directions
 from data_tools.geometry import poses_to_frame
+from data_tools.labels.directions import lane_directions
 from data_tools.options import PrepareOptions
 from data_tools.scene import DenseScene
 from data_tools.windows import Sequence, spans

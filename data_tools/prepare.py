@@ -1,6 +1,6 @@
 """From recordings to a sequence store: the whole way, in parallel, safe against interruption.
 
-Scenes become parts in any order (:mod:`data_tools.stage`); the store is assembled from the parts
+Scenes become parts in any order (:mod:`data_tools.resumable`); the store is assembled from the parts
 in the order of the units, which makes it the same whatever the number of workers and of
 interruptions, and takes its final name as the last act.
 """
@@ -22,18 +22,18 @@ from numpy.typing import NDArray
 import forecast
 from data_tools import dense, windows
 from data_tools.classes import class_of
+from data_tools.labels.protocols import PROTOCOLS
 from data_tools.options import PrepareOptions
-from data_tools.protocols import PROTOCOLS
 from data_tools.report import PrepareReport, notes, refuse_useless, summarise
+from data_tools.resumable import Record, Stage
 from data_tools.scene import DenseScene, Scene
 from data_tools.sources import Source, places, source
-from data_tools.stage import Record, Stage
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
 from forecast.errors import DataError
-from forecast.files import filesystem
 from forecast.parallel import Spread, spread
 from forecast.schema import MAP_LAYERS, SequenceMeta
-from forecast.staging import refuse_replacing
+from forecast.storage.atomic import refuse_replacing
+from forecast.storage.files import filesystem
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
 

@@ -10,7 +10,7 @@ from shlex import quote
 from data_tools import windows
 from data_tools.classes import class_of, is_known
 from data_tools.options import LEFT_OUT, PrepareOptions
-from data_tools.stage import Record
+from data_tools.resumable import Record
 from forecast.errors import DataError
 from forecast.schema import DEFAULT_CLASSES
 from forecast.wording import counted

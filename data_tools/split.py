@@ -14,7 +14,7 @@ import hashlib
 from pathlib import Path
 
 from forecast.errors import DataError
-from forecast.files import filesystem, write_whole
+from forecast.storage.files import filesystem, write_whole
 
 
 def is_validation(group: str, fraction: float) -> bool:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from data_tools import windows
-from forecast.files import write_whole
 from forecast.schema import POSE_NAMES, SEQUENCE_VARIABLES, STATE_NAMES, SequenceMeta
+from forecast.storage.files import write_whole
 
 SHARD = 32  # sequences in a shard, and the most in a part
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.centre import paths
-from data_tools.directions import SPACING_M, lane_directions
 from data_tools.geometry import poses_to_frame
+from data_tools.labels.directions import SPACING_M, lane_directions
+from data_tools.labels.protocols import PROTOCOLS, Traffic
+from data_tools.labels.rasterise import MapEdges, lane_points, map_edges, rasterise_map
 from data_tools.options import PrepareOptions
-from data_tools.protocols import PROTOCOLS, Traffic
-from data_tools.rasterise import MapEdges, lane_points, map_edges, rasterise_map
 from data_tools.scene import Scene
 from forecast.errors import DataError
 from forecast.schema import MAX_INSTANCE_ID

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 from uuid import uuid4
 from weakref import finalize
 
+from forecast.cli.interruption import interrupting_us_alone
 from forecast.errors import DataError, ForecastError
-from forecast.interruption import interrupting_us_alone
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")

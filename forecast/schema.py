@@ -15,9 +15,9 @@ from typing import Any
 
 import xarray as xr
 
-from forecast.chunks import DAMAGE, quickly
 from forecast.errors import DataError, reason_of
 from forecast.grid import BEVGrid
+from forecast.storage.chunks import DAMAGE, quickly
 
 SEQUENCE_SCHEMA = "bev-sequence/1"
 FORECAST_SCHEMA = "bev-forecast/1"
@@ -62,7 +62,7 @@ class Protocol:
 
     ``exact``: boxes are moved analytically into the present ego frame and rasterised once; a
     cell belongs to a box if its centre lies inside; smaller boxes are drawn over larger ones.
-    Others are kinds of it with rules of their own (:mod:`data_tools.protocols`).
+    Others are kinds of it with rules of their own (:mod:`data_tools.labels.protocols`).
     """
 
     name: str = "exact"

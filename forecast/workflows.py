@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from forecast import __version__
-from forecast.assessment import break_down, evaluate, measure_drift
-from forecast.config import Config
-from forecast.contest import Contest
+from forecast.config.config import Config
 from forecast.data.reader import SequenceReader, collate
 from forecast.errors import DataError
-from forecast.evaluation import name_of
-from forecast.forecasters import choose_device, load_model
+from forecast.evaluation.evaluate import break_down, evaluate, measure_drift
+from forecast.evaluation.scores import Scores
+from forecast.evaluation.scoring import name_of
+from forecast.inference.comparison import Contest
+from forecast.inference.models import choose_device, load_model
+from forecast.inference.request import RolloutRequest, packaged
+from forecast.inference.writer import ForecastWriter, create_store
 from forecast.model.baselines import COMPONENT_SLOTS
-from forecast.output import ForecastWriter, create_store
 from forecast.parallel import Once, Spread, spread
-from forecast.request import RolloutRequest, packaged
 from forecast.rollout import rollout, teacher_forced
 from forecast.schema import open_forecast_store, open_sequence_store
-from forecast.scores import Scores
-from forecast.stage import Stage
-from forecast.staging import refusing_os_errors
+from forecast.storage.atomic import refusing_os_errors
+from forecast.storage.resumable import Stage
 from forecast.types import BEVSequence, StepForecast
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class _Work:
 
 
 def _draw(request: RolloutRequest, reader: SequenceReader, count: int) -> None:
-    from forecast.render import view_of, write_gif
+    from forecast.visualization.render import view_of, write_gif
 
     assert request.gif is not None
     forecast = open_forecast_store(request.output)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from data_tools.scene import DenseScene, Scene
 from forecast.errors import ConfigError, DataError
-from forecast.files import filesystem
+from forecast.storage.files import filesystem
 from forecast.wording import counted
 
 MOST_ENDINGS = 4  # of files in a folder, in an error

@@ -14,9 +14,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from data_tools.polygons import outline, rings
+from data_tools.formats.documents import read_json
+from data_tools.formats.polygons import outline, rings
 from data_tools.scene import MapElement
-from data_tools.sources.documents import read_json
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]

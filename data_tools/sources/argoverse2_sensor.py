@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data_tools.formats.columns import read_columns
 from data_tools.scene import MapElement, Scene
 from data_tools.sources import find_files
 from data_tools.sources.argoverse2_map import read_map
-from data_tools.sources.columns import read_columns
 from data_tools.sources.observations import Observations, frame_numbers, scene_of, stack
 from data_tools.spatial import headings, rotations
 from forecast.errors import DataError
-from forecast.files import filesystem
+from forecast.storage.files import filesystem
 
 Array = NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from data_tools.sources import find_files
 from data_tools.sources.observations import Observations, scene_of, stack
 from data_tools.spatial import headings
 from forecast.errors import DataError
-from forecast.files import read_whole
+from forecast.storage.files import read_whole
 
 Array = NDArray[np.float64]
 

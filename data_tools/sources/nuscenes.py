@@ -22,7 +22,7 @@ from data_tools.sources.nuscenes_tables import Keyframe, Tables, scene_names, ta
 from data_tools.sources.observations import Observations, frame_numbers, scene_of, stack
 from data_tools.spatial import headings, rotations
 from forecast.errors import ConfigError, DataError
-from forecast.files import filesystem
+from forecast.storage.files import filesystem
 
 Array = NDArray[np.float64]
 

@@ -16,11 +16,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from data_tools.polygons import outline, rings
+from data_tools.formats.documents import read_json
+from data_tools.formats.polygons import outline, rings
 from data_tools.scene import MapElement
-from data_tools.sources.documents import read_json
 from forecast.errors import DataError
-from forecast.files import filesystem
+from forecast.storage.files import filesystem
 
 Array = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from data_tools.sources.documents import read_json
+from data_tools.formats.documents import read_json
 from forecast.errors import DataError
-from forecast.files import filesystem
+from forecast.storage.files import filesystem
 
 CHANNEL = "LIDAR_TOP"
 Numbers = tuple[float, ...]

@@ -14,10 +14,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from data_tools.sources.documents import read_json
+from data_tools.formats.documents import read_json
 from forecast.errors import DataError, ForecastError, reason_of
-from forecast.files import filesystem, is_local
 from forecast.grid import BEVGrid
+from forecast.storage.files import filesystem, is_local
 
 SIDECAR = "rasters.json"
 DIMS = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from forecast.errors import DataError, reason_of
-from forecast.files import filesystem
+from forecast.storage.files import filesystem
 
 MOST_NAMED = 12  # of the columns that were found, in an error
 

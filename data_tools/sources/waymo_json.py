@@ -27,7 +27,7 @@ from data_tools.scene import MapElement, Scene
 from data_tools.sources import decimate, find_files
 from data_tools.sources.roads import area, line, widened
 from forecast.errors import DataError
-from forecast.files import read_whole
+from forecast.storage.files import read_whole
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from forecast.data.settings import Augmentation
+from forecast.config.data import Augmentation
 from forecast.grid import BEVGrid
 from forecast.types import BEVSequence
 

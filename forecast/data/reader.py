@@ -11,10 +11,10 @@ import zarr
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from forecast.chunks import DAMAGE, quickly
 from forecast.errors import DataError
-from forecast.identity import StoreIdentity
 from forecast.schema import SEQUENCE_VARIABLES, open_sequence_store
+from forecast.storage.chunks import DAMAGE, quickly
+from forecast.storage.identity import StoreIdentity
 from forecast.types import BEVSequence
 
 # Torch has no arithmetic on uint16, and indices of scatter and gather are int64 in the end.

@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from forecast.grid import BEVGrid
-from forecast.model import se2
-from forecast.model.agents import Agents, last_change, last_twist, observe
-from forecast.model.components import link_components
-from forecast.model.painter import paint
+from forecast.model.scene import se2
+from forecast.model.scene.agents import Agents, last_change, last_twist, observe
+from forecast.model.scene.rasterizer import paint
 from forecast.model.spec import BaselineName
+from forecast.model.tracking.components import link_components
 from forecast.types import BEVSequence, StepForecast
 
 COMPONENT_SLOTS = 1024

@@ -5,9 +5,9 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from forecast.model.context import LaneAttention, NeighbourAttention, Rows, Surroundings
-from forecast.model.memory import Memory, reference_points
-from forecast.model.reading import reader_of
+from forecast.model.layers.dense_attention import reader_of
+from forecast.model.raster_encoder import Memory, reference_points
+from forecast.model.scene_attention import LaneAttention, NeighbourAttention, Rows, Surroundings
 from forecast.model.spec import ForecasterSpec
 
 

@@ -9,19 +9,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from forecast.grid import BEVGrid
-from forecast.model import se2
-from forecast.model.agents import Agents, last_change, last_twist, observe
-from forecast.model.context import MapCrop, Rows, Surroundings, bounded, relative
 from forecast.model.decoder import Decoder
-from forecast.model.detr.mask_head import FpnMaskHead
 from forecast.model.heads import RESIDUAL_SCALE, DotMaskHead, MotionHead
-from forecast.model.memory import Memory, MemoryEncoder
-from forecast.model.painter import Refiner, paint
-from forecast.model.queries import QueryInteraction
-from forecast.model.sight import Sight
+from forecast.model.layers.mask_heads import FpnMaskHead
+from forecast.model.query_interaction import QueryInteraction
+from forecast.model.raster_encoder import Memory, MemoryEncoder
+from forecast.model.scene import se2
+from forecast.model.scene.agents import Agents, last_change, last_twist, observe
+from forecast.model.scene.rasterizer import Refiner, paint
+from forecast.model.scene.warp import sample_at, warp_by_agents
+from forecast.model.scene_attention import MapCrop, Rows, Surroundings, bounded, relative
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.model.tracker import Tracker
-from forecast.model.warp import sample_at, warp_by_agents
+from forecast.model.visibility import Sight
 from forecast.types import BEVSequence, StepForecast
 
 # Slower than this per step an agent's features need not be carried anywhere.

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from forecast.model import se2
 from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
+from forecast.model.scene import se2
 from forecast.types import BEVSequence, StepForecast
 
 

@@ -21,14 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from forecast.grid import BEVGrid
-from forecast.model import se2
-from forecast.model.context import Rows, Surroundings
 from forecast.model.decoder import Decoder
-from forecast.model.memory import Memory
-from forecast.model.packing import Packing
-from forecast.model.queries import QueryInteraction
+from forecast.model.query_interaction import QueryInteraction
+from forecast.model.raster_encoder import Memory
+from forecast.model.scene import se2
+from forecast.model.scene.packing import Packing
+from forecast.model.scene.warp import cell_centres, sample_at
+from forecast.model.scene_attention import Rows, Surroundings
 from forecast.model.spec import ForecasterSpec
-from forecast.model.tracks import (
+from forecast.model.tracking.tracks import (
     Decide,
     Decision,
     Extra,
@@ -37,7 +38,6 @@ from forecast.model.tracks import (
     frames_missed,
     predicted,
 )
-from forecast.model.warp import cell_centres, sample_at
 
 # An untrained head says "nothing here": Lin et al., "Focal loss" (2017), prior of 1 %.
 PRIOR_BIAS = -4.6

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import xarray as xr
 
-from forecast.config import Config, refuse_detector
+from forecast.checkpoint.metadata import is_checkpoint
+from forecast.config.config import Config, refuse_detector
 from forecast.errors import CheckpointError, ConfigError, DataError
-from forecast.note import is_checkpoint
-from forecast.request import PACKAGED
+from forecast.inference.request import PACKAGED
 from forecast.schema import SequenceMeta, open_sequence_store, protocol_text
-from forecast.staging import refuse_unwritable
+from forecast.storage.atomic import refuse_unwritable
 
 RESUME_FILE = "last.ckpt"
 

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from forecast.model import se2
-from forecast.model.tracks import Extra
-from forecast.training.settings import TrackRules
+from forecast.config.training import TrackRules
+from forecast.model.scene import se2
+from forecast.model.tracking.tracks import Extra
 
 # Copies of a pedestrian's box that differ by centimetres cannot be told apart.
 LEAST_HALF_M = 1.0

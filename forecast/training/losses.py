@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from forecast.config.training import LossWeights
 from forecast.grid import BEVGrid
-from forecast.model import se2
-from forecast.model.agents import Agents
 from forecast.model.forecaster import SlotStep
-from forecast.model.painter import Refiner
-from forecast.training.settings import LossWeights
+from forecast.model.scene import se2
+from forecast.model.scene.agents import Agents
+from forecast.model.scene.rasterizer import Refiner
 
 # How suddenly a mask begins to count as it comes to cover half of what it should.
 HIT_SHARPNESS = 10.0

@@ -16,9 +16,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from forecast.config.training import TrackRules
 from forecast.grid import BEVGrid
-from forecast.model.tracks import Decision, Extra, FrameQueries
-from forecast.training.settings import TrackRules
+from forecast.model.tracking.tracks import Decision, Extra, FrameQueries
 from forecast.training.track_rules import carried_on
 
 CLASS_COST = 2.0

@@ -11,19 +11,19 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Generator, Tensor, nn
 
+from forecast.config.data import Augmentation
+from forecast.config.training import LossWeights, Optimisation, Stage, TrackRules
 from forecast.data.augment import augment
-from forecast.data.settings import Augmentation
 from forecast.errors import CheckpointError
 from forecast.model.baselines import Baseline
-from forecast.model.detecting import Detecting
+from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
+from forecast.model.layers.average import mean_count
 from forecast.rollout import rollout
-from forecast.training.average import mean_count
 from forecast.training.denoising import Denoising
 from forecast.training.losses import Truth, future_of, step_loss
 from forecast.training.matching import TruthAssignment
 from forecast.training.perception import perception_loss
-from forecast.training.settings import LossWeights, Optimisation, Stage, TrackRules
 from forecast.types import BEVSequence
 
 # The loggers write every so many steps.

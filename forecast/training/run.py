@@ -10,19 +10,19 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from forecast.checkpoint import save_checkpoint
-from forecast.config import Config
+from forecast.checkpoint.checkpoint import save_checkpoint
+from forecast.checkpoint.weights import load_backbone
+from forecast.cli.interruption import exits_as_interrupts
+from forecast.config.config import Config
 from forecast.data.module import SequenceData
 from forecast.errors import CheckpointError, TrainingError
-from forecast.forecasters import named_checkpoint
-from forecast.interruption import exits_as_interrupts
+from forecast.inference.models import named_checkpoint
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.training.checks import RESUME_FILE, check_run
 from forecast.training.module import ForecastTraining
 from forecast.training.state import Recount
 from forecast.training.trainer import make_trainer, steps_per_epoch, without_advice, written
-from forecast.weights import load_backbone
 
 
 @dataclass(frozen=True)

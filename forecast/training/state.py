@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 
-from forecast.config import Config
+from forecast.config.config import Config
 from forecast.data.module import SequenceData
 from forecast.errors import CheckpointError, DataError, TrainingError, reason_of
 

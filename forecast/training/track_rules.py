@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from forecast.model import se2
-from forecast.model.tracks import FrameQueries
-from forecast.training.settings import TrackRules
+from forecast.config.training import TrackRules
+from forecast.model.scene import se2
+from forecast.model.tracking.tracks import FrameQueries
 
 INSERTED = -1
 CORNERS = ((0.5, 0.5), (-0.5, 0.5), (-0.5, -0.5), (0.5, -0.5))

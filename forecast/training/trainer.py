@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, Weight
 from rich.console import Console
 from torch import Tensor
 
-from forecast.config import Config
+from forecast.config.config import Config
 from forecast.data.module import SequenceData
 from forecast.training.checks import RESUME_FILE
 from forecast.training.logs import loggers

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from forecast.model.encoder import cell_centres
-from forecast.model.kernels import COMPILED, deformable_attention, problem
-from tests.mmcv import mmcv_attention
+from forecast.model.layers.deformable_kernels import COMPILED, deformable_attention, problem
+from forecast.model.layers.encoder import cell_centres
+from tests.support.mmcv import mmcv_attention
 
 pytestmark = [
     pytest.mark.benchmark,

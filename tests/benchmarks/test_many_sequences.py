@@ -21,10 +21,10 @@ import psutil
 import pytest
 
 from forecast.schema import open_forecast_store, open_sequence_store
-from tests.commands import Cost, forecast, run
-from tests.killing import kill_when_there
-from tests.scenarios import crossing, write
-from tests.support import content
+from tests.support.commands import Cost, forecast, run
+from tests.support.killing import kill_when_there
+from tests.support.scenarios import crossing, write
+from tests.support.stores import content
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(0)]
 COUNT = int(os.environ.get("SEQUENCES", "1000"))

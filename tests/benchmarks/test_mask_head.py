@@ -16,9 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from forecast.model.detr.mask_head import BATCH_CELLS, FpnMaskHead
-from tests.measure import Cost
-from tests.naive_mask_head import naive_masks
+from forecast.model.layers.mask_heads import BATCH_CELLS, FpnMaskHead
+from tests.support.measure import Cost
+from tests.support.naive_mask_head import naive_masks
 
 pytestmark = pytest.mark.benchmark
 QUERIES, LIVE, DIM, HEADS, ROUNDS = 300, 60, 256, 8, 5

@@ -17,8 +17,8 @@ import distributed
 import pytest
 
 from forecast.schema import open_sequence_store
-from tests.commands import Cost, forecast, run
-from tests.scenarios import crossing, write
+from tests.support.commands import Cost, forecast, run
+from tests.support.scenarios import crossing, write
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(0)]
 SCENES, COPIES = int(os.environ.get("SCENES", "6")), (1, 4, 16)

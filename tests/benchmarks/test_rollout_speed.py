@@ -13,15 +13,15 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from forecast.checkpoint import load_checkpoint
+from forecast.checkpoint.checkpoint import load_checkpoint
 from forecast.data.reader import SequenceReader
-from forecast.model.agents import observe
-from forecast.model.detecting import Detecting
+from forecast.model.detected_input import Detecting
+from forecast.model.scene.agents import observe
 from forecast.rollout import StepModel, rollout
 from forecast.types import BEVSequence, StepForecast
 from forecast.workflows import packaged
-from tests.benchmarking import device, finished, histories, rate, spread, store, tell
-from tests.measure import Cost
+from tests.support.benchmarking import device, finished, histories, rate, spread, store, tell
+from tests.support.measure import Cost
 
 pytestmark = pytest.mark.benchmark
 KINDS = ("tracked", "tracked, with memory", "detected")

@@ -22,12 +22,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from pytorch_lightning.profilers import SimpleProfiler
 from torch import Generator
 
-from forecast.config import load_config
+from forecast.config.config import load_config
 from forecast.data.reader import SequenceReader, collate
 from forecast.training import run
 from forecast.training.module import ForecastTraining
 from forecast.types import BEVSequence
-from tests.benchmarking import device, finished, rate, spread, store, tell
+from tests.support.benchmarking import device, finished, rate, spread, store, tell
 
 pytestmark = pytest.mark.benchmark
 BATCH, STEPS, WARM, TURNS = int(os.environ.get("BATCH", "8")), 16, 4, 3

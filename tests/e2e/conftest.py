@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from forecast import cli
-from tests.refusals import Refused
-from tests.support import Mover, sequence_store
+from forecast.cli import main as cli
+from tests.support.refusals import Refused
+from tests.support.stores import Mover, sequence_store
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.refusals import Refused
-from tests.support import Mover, forecast_store, sequence_store
+from tests.support.refusals import Refused
+from tests.support.stores import Mover, forecast_store, sequence_store
 
 
 def test_evaluate_refuses_a_sequence_store_as_a_forecast(refused: Refused, store: Path) -> None:

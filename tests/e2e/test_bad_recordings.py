@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from forecast import cli
-from tests.refusals import Refused, assert_refused, run_with_files_of_at_most, scenario
+from forecast.cli import main as cli
+from tests.support.refusals import Refused, assert_refused, run_with_files_of_at_most, scenario
 
 
 def test_prepare_refuses_a_missing_input(refused: Refused) -> None:

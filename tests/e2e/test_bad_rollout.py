@@ -10,14 +10,14 @@ import zarr
 
 from forecast.grid import BEVGrid
 from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
-from tests.refusals import (
+from tests.support.refusals import (
     Refused,
     assert_refused,
     run_with_files_of_at_most,
     save_untrained,
     truncate,
 )
-from tests.support import Mover, content, sequence_store
+from tests.support.stores import Mover, content, sequence_store
 
 OUTPUT = ("--output", "o.zarr", "--gif", "")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.refusals import Refused, truncate
+from tests.support.refusals import Refused, truncate
 
 
 def test_a_missing_store_is_refused(refused: Refused) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.refusals import CONFIG, Refused
+from tests.support.refusals import CONFIG, Refused
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from forecast import __version__, cli
+from forecast import __version__
+from forecast.cli import main as cli
 
 HEAVY = ("torch", "xarray", "zarr", "dask", "matplotlib", "pandas", "mmcv", "cv2")
 COMMANDS = ("prepare", "train", "rollout", "evaluate", "inspect", "doctor")
@@ -17,7 +18,7 @@ COMMANDS = ("prepare", "train", "rollout", "evaluate", "inspect", "doctor")
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The program in a process of its own, as the shell would start it."""
-    command = [sys.executable, "-m", "forecast.cli", *arguments]
+    command = [sys.executable, "-m", "forecast.cli.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -29,7 +30,7 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_help_loads_nothing_heavy(command: tuple[str, ...]) -> None:
     script = (
-        "import sys; from forecast import cli; sys.argv = ['forecast', *sys.argv[1:], '--help']\n"
+        "import sys; from forecast.cli import main as cli; sys.argv = ['forecast', *sys.argv[1:], '--help']\n"
         "try: cli.main()\n"
         f"finally: print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )
@@ -122,7 +123,7 @@ def test_an_interrupted_command_without_resume_does_not_name_it(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("forecast.doctor.examine", interrupted)
+    monkeypatch.setattr("forecast.doctor.installation.examine", interrupted)
     done = CliRunner().invoke(cli.app, ["doctor"])
     assert (done.exit_code, done.stderr) == (130, "interrupted\n")
 

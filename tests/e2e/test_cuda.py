@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from forecast.checkpoint import load_checkpoint
-from forecast.cli import app
-from forecast.config import Config
-from forecast.data.settings import Loading
+from forecast.checkpoint.checkpoint import load_checkpoint
+from forecast.cli.main import app
+from forecast.config.config import Config
+from forecast.config.data import Loading
+from forecast.config.training import Stage
 from forecast.schema import open_forecast_store
 from forecast.training.run import run_training
-from forecast.training.settings import Stage
-from tests.sequences import SMALL
-from tests.support import Mover, sequence_store
-from tests.trainings import interrupt_at
+from tests.support.sequences import SMALL
+from tests.support.stores import Mover, sequence_store
+from tests.support.trainings import interrupt_at
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 SEQUENCES = "6"

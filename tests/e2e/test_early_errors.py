@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from forecast import cli
-from tests.refusals import CONFIG
-from tests.support import Mover, forecast_store, sequence_store, store_of_classes
+from forecast.cli import main as cli
+from tests.support.refusals import CONFIG
+from tests.support.stores import Mover, forecast_store, sequence_store, store_of_classes
 
 # Whatever imports torch fails, which is no error that a user can mend.
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from forecast.cli import main; main()"
+WITHOUT_TORCH = (
+    "import sys; sys.modules['torch'] = None; from forecast.cli.main import main; main()"
+)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from forecast import cli
+from forecast.cli import main as cli
 from tests.e2e.test_cli import run
 
 Shape = list[int] | None

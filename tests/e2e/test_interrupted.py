@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.commands import forecast
-from tests.killing import interrupt_when_there
-from tests.scenarios import crossing, write
-from tests.support import Mover, sequence_store
+from tests.support.commands import forecast
+from tests.support.killing import interrupt_when_there
+from tests.support.scenarios import crossing, write
+from tests.support.stores import Mover, sequence_store
 
 STEPS = 40
 LINE = "interrupted; --resume goes on from what was kept"

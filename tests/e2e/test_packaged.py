@@ -73,7 +73,7 @@ def test_what_is_packaged_is_small_simulated_and_not_trained_on() -> None:
 def test_a_machine_without_opencv_and_mmcv_rolls_out(tmp_path: Path) -> None:
     script = (
         "import sys; sys.modules['cv2'] = sys.modules['mmcv'] = None\n"
-        "from forecast import cli\n"
+        "from forecast.cli import main as cli\n"
         "sys.argv = 'forecast rollout --limit 1 --horizon 2'.split(); cli.main()"
     )
     done = subprocess.run(

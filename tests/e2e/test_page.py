@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from forecast.page import write_page
-from tests.support import Mover, forecast_store, sequence_store
+from forecast.visualization.page import write_page
+from tests.support.stores import Mover, forecast_store, sequence_store
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)

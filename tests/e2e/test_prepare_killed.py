@@ -11,15 +11,15 @@ from data_tools.prepare import PrepareOptions, prepare
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.schema import open_sequence_store
-from tests.killing import kill_when_there
-from tests.scenarios import crossing, write
-from tests.support import content
+from tests.support.killing import kill_when_there
+from tests.support.scenarios import crossing, write
+from tests.support.stores import content
 
 GRID = "-12,20,-8,8,0.5"
 
 
 def command(inputs: str, output: Path, workers: int, *more: str) -> list[str]:
-    start = "from forecast.cli import main; main()"
+    start = "from forecast.cli.main import main; main()"
     program = [sys.executable, "-c", start, "prepare", "waymo-json", inputs]
     return [*program, "--output", str(output), f"--grid={GRID}", f"--workers={workers}", *more]
 

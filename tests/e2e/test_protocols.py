@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from data_tools.protocols import PROTOCOLS
-from forecast import cli
+from data_tools.labels.protocols import PROTOCOLS
+from forecast.cli import main as cli
 from forecast.errors import ConfigError
 from forecast.schema import open_forecast_store, open_sequence_store
-from tests.scenarios import crossing, write
+from tests.support.scenarios import crossing, write
 
 
 def run(*arguments: str) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from forecast import cli
+from forecast.cli import main as cli
 from forecast.grid import BEVGrid
 from forecast.schema import open_forecast_store
-from tests.rasters import drive, seen, write_folder, write_zarr
-from tests.support import Mover
+from tests.support.rasters import drive, seen, write_folder, write_zarr
+from tests.support.stores import Mover
 
 TRAFFIC = (Mover(6.0, 3.0, 0.1, 6.0), Mover(2.0, -4.0, 1.6), Mover(14.0, -1.0, 2.9, 4.0, 0.1))
 EGO = Mover(0.0, 0.0, 0.1, 4.0, 0.05)

@@ -11,8 +11,8 @@ import pytest
 from forecast.errors import DataError
 from forecast.schema import open_forecast_store
 from forecast.workflows import RolloutRequest, rollout_to_store
-from tests.killing import kill_when_there
-from tests.support import Mover, content, sequence_store
+from tests.support.killing import kill_when_there
+from tests.support.stores import Mover, content, sequence_store
 
 COUNT = 40
 
@@ -23,7 +23,7 @@ def test_a_killed_rollout_leaves_no_store_and_resumes_to_the_same_bytes(
 ) -> None:
     scenes = [[Mover(0, 0, speed=index % 7), Mover(-8, 5, label=2)] for index in range(COUNT)]
     data, out = sequence_store(tmp_path / "s.zarr", scenes), tmp_path / "out.zarr"
-    start = "from forecast.cli import main; main()"
+    start = "from forecast.cli.main import main; main()"
     program = [sys.executable, "-c", start, "rollout", "--data", data, "--model", "constant-turn"]
     options = ["--gif", "", "--batch-size", "1", f"--workers={workers}", "--output", str(out)]
     kill_when_there([*program, *options], "records/*.json", tmp_path / "out.zarr.partial", 3)

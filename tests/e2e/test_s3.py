@@ -18,10 +18,10 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from data_tools.prepare import PrepareOptions, prepare
-from forecast import cli
+from forecast.cli import main as cli
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from tests.scenarios import crossing, write
+from tests.support.scenarios import crossing, write
 
 pytest.importorskip("s3fs", reason="s3fs is not installed")
 pytest.importorskip("moto", reason="moto, which serves S3 on loopback, is not installed")

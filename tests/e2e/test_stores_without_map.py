@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from forecast import cli
+from forecast.cli import main as cli
 from forecast.errors import DataError
 from forecast.schema import MAP_LAYERS, open_sequence_store
-from tests.support import Mover, sequence_dataset
+from tests.support.stores import Mover, sequence_dataset
 
 CONFIG = """
 model: {dim: 32, hidden: 16, heads: 4, points: 2, ffn: 32, backbone_layers: 2, pixel_dim: 8,

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.support import Mover, sequence_store
+from tests.support.stores import Mover, sequence_store
 
 SCENES, EPOCH = 12, 6  # sequences, and the steps of two of them that make an epoch
 CONFIG = """
@@ -52,7 +52,7 @@ class Run:
         """Starts or resumes it, in a process group of its own."""
         command = "train --config config.yaml --data train.zarr --val val.zarr --resume --output"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "forecast.cli", *command.split(), self.output.name],
+            [sys.executable, "-m", "forecast.cli.main", *command.split(), self.output.name],
             cwd=self.folder,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             start_new_session=True,

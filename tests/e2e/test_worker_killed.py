@@ -14,8 +14,8 @@ import pytest
 
 from data_tools.prepare import PrepareOptions, prepare
 from forecast.grid import BEVGrid
-from tests.scenarios import crossing, write
-from tests.support import content
+from tests.support.scenarios import crossing, write
+from tests.support.stores import content
 
 GRID = BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5)
 SCENES = 24

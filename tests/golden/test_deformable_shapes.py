@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from forecast.model.detr.detector import Detector
-from forecast.model.detr.outputs import Detections
-from forecast.model.detr.spec import DetectorSpec
-from tests.measure import measured
-from tests.shapes import Shape, record, record_mask_head
+from forecast.detector.detector import Detector
+from forecast.detector.outputs import Detections
+from forecast.detector.spec import DetectorSpec
+from tests.support.measure import measured
+from tests.support.shapes import Shape, record, record_mask_head
 
 SPECS = {
     "resnet50 dilated": DetectorSpec(

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from forecast.model.detr.detector import Detector
-from forecast.model.detr.spec import DetectorSpec
-from tests.measure import measured
-from tests.shapes import Shape, record, record_mask_head
+from forecast.detector.detector import Detector
+from forecast.detector.spec import DetectorSpec
+from tests.support.measure import measured
+from tests.support.shapes import Shape, record, record_mask_head
 
 BOXES = DetectorSpec(classes=91, attention="dense", queries=100, ffn=2048, auxiliary=False)
 MASKS = replace(BOXES, auxiliary=True, mask_head="fpn", mask_stride=4)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from forecast.model.detr.mask_head import FpnMaskHead, MaskPyramid
-from tests.measure import measured
-from tests.naive_mask_head import repeat
-from tests.shapes import Shape, record_mask_head
+from forecast.model.layers.mask_heads import FpnMaskHead, MaskPyramid
+from tests.support.measure import measured
+from tests.support.naive_mask_head import repeat
+from tests.support.shapes import Shape, record_mask_head
 
 DIM, HEADS = 256, 8
 RESNET18, RESNET50 = (64, 128, 256, 512), (256, 512, 1024, 2048)

@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 
 from forecast.errors import ConfigError
-from forecast.model import kernels
-from forecast.model.attention import MultiScaleDeformableAttention
-from forecast.model.kernels import COMPILED, choose_backend, deformable_attention, problem
+from forecast.model.layers import deformable_kernels as kernels
+from forecast.model.layers.deformable_attention import MultiScaleDeformableAttention
+from forecast.model.layers.deformable_kernels import (
+    COMPILED,
+    choose_backend,
+    deformable_attention,
+    problem,
+)
 from forecast.model.spec import BackendName
-from tests.mmcv import mmcv_attention
+from tests.support.mmcv import mmcv_attention
 
 SHAPES = [(9, 13), (5, 7), (3, 4)]
 CELLS = sum(h * w for h, w in SHAPES)

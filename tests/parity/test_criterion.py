@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from forecast.model.detr.outputs import Detections
-from forecast.training.criterion import FREE, GONE, DetectionWeights, Objects, SetCriterion
+from forecast.detector.criterion import FREE, GONE, DetectionWeights, Objects, SetCriterion
+from forecast.detector.outputs import Detections
 
 LAYERS, BATCH, QUERIES, CLASSES = 3, 2, 7, 5
 

@@ -8,8 +8,8 @@ import torch
 
 from data_tools import warp
 from forecast.grid import BEVGrid
-from forecast.model import se2
-from forecast.model.warp import cell_centres, sample_at
+from forecast.model.scene import se2
+from forecast.model.scene.warp import cell_centres, sample_at
 
 GRID = BEVGrid(-8.0, 24.0, -6.0, 10.0, 1.0)  # 16 x 32, neither square nor centred
 POSES = [(0.0, 0.0, 0.0), (1.3, -0.7, 0.4), (-5.2, 3.1, -2.2), (0.3, 0.2, np.pi / 2), (99, 0, 0)]

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from forecast.model.detr.detector import Detector
-from forecast.model.detr.outputs import Detections
-from forecast.model.detr.spec import DetectorSpec
+from forecast.detector.detector import Detector
+from forecast.detector.outputs import Detections
+from forecast.detector.spec import DetectorSpec
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-from tests.huggingface import RESNET, randomise, renamed, resnet18, resnet50  # noqa: E402
+from tests.support.huggingface import RESNET, randomise, renamed, resnet18, resnet50  # noqa: E402
 
 TOLERANCE = 1e-4
 CHANNELS, CLASSES = 4, 7

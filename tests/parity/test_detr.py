@@ -7,13 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from forecast.model.detr.detector import Detector
-from forecast.model.detr.postprocess import (
-    class_shares,
-    panoptic_by_overlap,
-    scores_and_labels,
-)
-from forecast.model.detr.spec import DetectorSpec, PositionName
+from forecast.detector.detector import Detector
+from forecast.detector.postprocess import class_shares, panoptic_by_overlap, scores_and_labels
+from forecast.detector.spec import DetectorSpec, PositionName
 
 transformers = pytest.importorskip("transformers")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rollouts import MODELS, Model
+from tests.support.rollouts import MODELS, Model
 
 
 @pytest.fixture(params=MODELS)

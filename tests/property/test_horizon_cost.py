@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from forecast.model.baselines import Baseline
-from forecast.model.detecting import Detecting
+from forecast.model.detected_input import Detecting
 from forecast.rollout import StepModel, rollout
 from forecast.types import StepForecast, map_tensors
-from tests.sequences import TRAFFIC, forecaster, sequences
+from tests.support.sequences import TRAFFIC, forecaster, sequences
 
 Model = StepModel[Any, StepForecast]
 MODELS: dict[str, Callable[[], Model]] = {

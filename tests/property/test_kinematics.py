@@ -12,9 +12,9 @@ import torch
 from forecast.grid import BEVGrid
 from forecast.model.baselines import Baseline
 from forecast.model.heads import RESIDUAL_SCALE
-from tests.rollouts import VARIANTS, run
-from tests.sequences import TRAFFIC, forecaster, sequences
-from tests.support import GRID, Mover
+from tests.support.rollouts import VARIANTS, run
+from tests.support.sequences import TRAFFIC, forecaster, sequences
+from tests.support.stores import GRID, Mover
 
 
 @pytest.mark.parametrize("with_boxes", [True, False])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.geometry import box_corners
-from data_tools.protocols import PROTOCOLS, Traffic
+from data_tools.labels.protocols import PROTOCOLS, Traffic
 from forecast.grid import BEVGrid
 
 FRAMES, HISTORY = 5, 2

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data_tools.geometry import box_corners, to_frame
-from data_tools.rasterise import lane_points, map_edges, rasterise_boxes, rasterise_map
+from data_tools.labels.rasterise import lane_points, map_edges, rasterise_boxes, rasterise_map
 from data_tools.scene import MapElement
 from forecast.errors import DataError
 from forecast.grid import BEVGrid

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from forecast.errors import ConfigError, DataError
 from forecast.model.baselines import Baseline
-from forecast.model.detecting import Detecting
+from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
 from forecast.types import StepForecast, map_tensors
-from tests.rollouts import VARIANTS, Model, assert_same, detecting, run
-from tests.sequences import TRAFFIC, forecaster, sequences
-from tests.support import Mover
+from tests.support.rollouts import VARIANTS, Model, assert_same, detecting, run
+from tests.support.sequences import TRAFFIC, forecaster, sequences
+from tests.support.stores import Mover
 
 
 def test_a_short_horizon_is_the_beginning_of_a_long_one(model: Model) -> None:

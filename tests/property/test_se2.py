@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from forecast.model import se2
+from forecast.model.scene import se2
 
 metre = st.floats(-100, 100)
 angle = st.floats(-3.1, 3.1)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz_sources import SOURCES, Fuzzer, run_apart
-from tests.mutation import mutated
+from tests.support.fuzz_sources import SOURCES, Fuzzer, run_apart
+from tests.support.mutation import mutated
 
 CASES = 25
 

@@ -9,8 +9,8 @@ from forecast.errors import ConfigError
 from forecast.model.baselines import Baseline
 from forecast.rollout import teacher_forced
 from forecast.types import BEVSequence, StepForecast
-from tests.rollouts import Model, assert_same, run
-from tests.sequences import TRAFFIC, sequences
+from tests.support.rollouts import Model, assert_same, run
+from tests.support.sequences import TRAFFIC, sequences
 
 
 def force(model: Model, batch: BEVSequence, horizon: int) -> list[StepForecast]:

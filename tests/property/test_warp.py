@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast.grid import BEVGrid
-from forecast.model.warp import cell_centres, sample_at, warp_by_agents
+from forecast.model.scene.warp import cell_centres, sample_at, warp_by_agents
 
 WIDE = BEVGrid(-8.0, 24.0, -6.0, 10.0, 1.0)  # 16 x 32, neither square nor centred
 

@@ -11,9 +11,9 @@ from data_tools.windows import sequences, usable_tracks
 from forecast.errors import ConfigError, DataError
 from forecast.grid import BEVGrid
 from forecast.schema import open_sequence_store
-from tests.rasters import drive, seen, write_zarr
-from tests.scenarios import agent, scenario, write
-from tests.support import Mover
+from tests.support.rasters import drive, seen, write_zarr
+from tests.support.scenarios import agent, scenario, write
+from tests.support.stores import Mover
 
 GRID = BEVGrid(-30.0, 40.0, -30.0, 30.0, 0.5)
 TRAFFIC = (

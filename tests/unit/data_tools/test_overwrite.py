@@ -13,8 +13,8 @@ from data_tools.sources.waymo_json import WaymoJson
 from forecast.errors import ConfigError, DataError
 from forecast.grid import BEVGrid
 from forecast.schema import open_sequence_store
-from tests.scenarios import crossing, write
-from tests.support import content
+from tests.support.scenarios import crossing, write
+from tests.support.stores import content
 
 OPTIONS = PrepareOptions(grid=BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5))
 OVERWRITE = replace(OPTIONS, overwrite=True)

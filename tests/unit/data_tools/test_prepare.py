@@ -16,13 +16,13 @@ from data_tools import prepare as module
 from data_tools import store
 from data_tools.prepare import PrepareOptions, prepare
 from data_tools.store import Piece, part_counts, shards
-from forecast.console import print_prepare_report
+from forecast.cli.console import print_prepare_report
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.parallel import worker_deaths_told
 from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol, open_sequence_store
-from tests.scenarios import agent, crossing, road, scenario, write
-from tests.support import Mover, content
+from tests.support.scenarios import agent, crossing, road, scenario, write
+from tests.support.stores import Mover, content
 
 GRID = BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5)
 OPTIONS = PrepareOptions(grid=GRID)

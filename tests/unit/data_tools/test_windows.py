@@ -10,7 +10,7 @@ from data_tools.scene import MapElement, Scene
 from data_tools.windows import sequences, usable_tracks
 from forecast.errors import ConfigError, DataError
 from forecast.grid import BEVGrid
-from tests.support import Mover
+from tests.support.stores import Mover
 
 GRID = BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5)
 OPTIONS = PrepareOptions(grid=GRID)

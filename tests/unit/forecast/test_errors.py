@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from forecast.checkpoint import save_checkpoint
+from forecast.checkpoint.checkpoint import save_checkpoint
 from forecast.errors import CheckpointError, DataError, reason_of
 from forecast.schema import refusing_damage
-from forecast.staging import refusing_os_errors
-from tests.sequences import forecaster
+from forecast.storage.atomic import refusing_os_errors
+from tests.support.sequences import forecaster
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,6 @@ def test_a_timeout_without_text_is_one_line_wherever_it_strikes(
         silent()
     with pytest.raises(DataError, match=damaged), refusing_damage("o.zarr"):
         silent()
-    monkeypatch.setattr("forecast.checkpoint.save_file", silent)
+    monkeypatch.setattr("forecast.checkpoint.checkpoint.save_file", silent)
     with pytest.raises(CheckpointError, match=r"to write .*; got TimeoutError; free"):
         save_checkpoint(forecaster(), tmp_path / "model.safetensors", 0.5, {})

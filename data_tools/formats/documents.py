@@ -1,0 +1,28 @@
+"""JSON files that nobody vouches for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from forecast.errors import DataError, reason_of
+from forecast.storage.files import filesystem
+
+
+def read_json(path: str, keep: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: Local path or fsspec URL.
+        keep: What to keep of each object in it, innermost first, instead of all; so a table of
+            a million records takes the place of those that are wanted.
+
+    Raises:
+        DataError: The file is missing, cut off, no JSON, or nested beyond reason.
+    """
+    system, inner = filesystem(path)
+    try:
+        return json.loads(system.cat_file(inner), object_hook=keep)
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        raise DataError("a JSON file", f"{path} ({reason_of(error)})", "restore it") from error

@@ -1,0 +1,227 @@
+"""Label protocols: how tracks become the label rasters of one sequence, each rule under a name.
+
+``exact`` is ours. ``fiery``, ``uniad`` and ``powerbev`` are what those repositories score against,
+here to tell how much of a difference between published numbers is the ruler's. They differ from
+the repositories in what a recording does not tell, or a store does not hold:
+
+- Rasters are in the frame that the source gives the ego; UniAD's are in that of its lidar, which
+  is 0.94 m ahead of it.
+- Which classes are drawn is the user's choice. All three draw ``vehicle.*`` of nuScenes as one.
+- An ego that has a track is drawn. In nuScenes itself it has none.
+- A box is drawn if the centre of its track is inside the grid at some frame, as in every store. The
+  repositories also draw corners of boxes that only ever reach in.
+- Of overlapping boxes the track that enters the grid later is on top; there it is the annotation
+  that comes later in the tables.
+- What is hardly visible is known of nuScenes only (``Scene.hidden``).
+- Frames before the present, which they do not score, are drawn by the same rules.
+
+A protocol draws labels and nothing else. ``track_state`` holds the true tracks whatever is drawn:
+who was dropped, frozen or made up in the rasters is where it was measured to be. So what tracked
+input reads, which agents count as moving, and distances in metres are the same in all protocols.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.geometry import box_corners, poses_to_frame, to_frame
+from data_tools.labels.fill import fill_polygons
+from data_tools.labels.rasterise import rasterise_boxes
+from forecast.grid import BEVGrid
+from forecast.schema import Protocol
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.uint16]
+
+FILLED = "cv2.fillPoly with corners rounded to cells"
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The tracks of one sequence in its present ego frame.
+
+    Args:
+        state: ``(N, T, 5)`` x, y, yaw, length, width; NaN where absent. Track n has id n + 1.
+        hidden: ``(N, T)`` whether the source says that it is hardly visible.
+        ego_pose: ``(T, 3)`` x, y, yaw.
+        world_yaw: Heading of the present ego frame in the recording's, radians.
+        history: Frames up to and including the present.
+    """
+
+    state: Array
+    hidden: NDArray[np.bool_]
+    ego_pose: Array
+    world_yaw: float
+    history: int
+
+
+@dataclass(frozen=True)
+class Exact(Protocol):
+    """Boxes in the present ego frame, drawn once by the cell-centre rule, smaller ones on top."""
+
+    def draw(self, traffic: Traffic, grid: BEVGrid) -> Labels:
+        """Label rasters ``(T, height, width)``: 0 background, else id."""
+        track, frame = np.nonzero(np.isfinite(traffic.state[..., 0]))
+        return rasterise_boxes(
+            traffic.state[track, frame],
+            frame,
+            (track + 1).astype(np.uint16),
+            traffic.state.shape[1],
+            grid,
+        )
+
+
+@dataclass(frozen=True)
+class Fiery(Protocol):
+    """Each frame drawn around its own ego, then the raster warped to the present one.
+
+    What the other frame's grid does not cover is empty. The warp moves along the mirrored
+    translation: it is the inverse of the ego's motion only where that is a symmetric arc, whose
+    chord points half the turn to the side. Elsewhere labels are off, as they are in FIERY.
+
+    Source:
+        Hu et al., FIERY, ICCV 2021: ``fiery/data.py``, ``prepare_future_labels`` of
+        ``fiery/trainer.py``, ``warp_features`` of ``fiery/utils/geometry.py``, which computes in
+        float32: cells whose source lies on a border may come out otherwise.
+    """
+
+    name: str = "fiery"
+    frame: str = "own ego, then warped to the present ego"
+    cell_rule: str = FILLED
+    overlap: str = "later track on top"
+    warp: str = "nearest cell, translation mirrored"
+    hidden: str = "not drawn"
+
+    def draw(self, traffic: Traffic, grid: BEVGrid) -> Labels:
+        """Label rasters ``(T, height, width)``: 0 background, else id."""
+        seen = _without(traffic.state, traffic.hidden)
+        frames = []
+        for frame, pose in enumerate(traffic.ego_pose):
+            own = _paint(poses_to_frame(seen[:, frame, None], pose), grid)[0]
+            frames.append(self._to_present(own, pose, grid))
+        return np.stack(frames)
+
+    @staticmethod
+    def _to_present(label: Labels, pose: Array, grid: BEVGrid) -> Labels:
+        x, y = np.meshgrid(grid.x_m, grid.y_m)
+        cos, sin = np.cos(pose[2]), np.sin(pose[2])
+        there_x = cos * x + sin * y - pose[0]
+        there_y = cos * y - sin * x + pose[1]
+        column = np.rint((there_x - grid.x_min_m) / grid.resolution_m - 0.5).astype(np.int64)
+        row = np.rint((there_y - grid.y_min_m) / grid.resolution_m - 0.5).astype(np.int64)
+        covered = (row >= 0) & (row < grid.height) & (column >= 0) & (column < grid.width)
+        found = label[row.clip(0, grid.height - 1), column.clip(0, grid.width - 1)]
+        return np.where(covered, found, 0).astype(np.uint16)
+
+
+@dataclass(frozen=True)
+class UniAD(Protocol):
+    """Boxes in the present frame, drawn once, on a picture that counts its columns from the left.
+
+    There 255 means "ignore", so UniAD draws agent 255 as -20 to keep it. Here no id means that:
+    agent 255 is drawn as 255, the same cells.
+
+    Source:
+        Hu et al., UniAD, CVPR 2023: ``datasets/pipelines/occflow_label.py``.
+    """
+
+    name: str = "uniad"
+    cell_rule: str = f"{FILLED}, from the grid's left"
+    overlap: str = "later track on top"
+    hidden: str = "not drawn"
+
+    def draw(self, traffic: Traffic, grid: BEVGrid) -> Labels:
+        """Label rasters ``(T, height, width)``: 0 background, else id."""
+        mirrored = _without(traffic.state, traffic.hidden)
+        mirrored[..., 1:3] *= -1
+        across = BEVGrid(
+            grid.x_min_m, grid.x_max_m, -grid.y_max_m, -grid.y_min_m, grid.resolution_m
+        )
+        return _paint(mirrored, across)[:, ::-1]
+
+
+@dataclass(frozen=True)
+class PowerBEV(Protocol):
+    """Boxes in the present frame, wholly inside the grid, held still until they have moved enough.
+
+    An agent is where it was last kept until it is further than ``hold_m`` from there along the
+    world's x or y, and at frames without it; its size is that of its first frame. After the
+    present only those are drawn that were drawn up to then. Who is hardly visible begins when it
+    is better seen.
+
+    Source:
+        Li et al., PowerBEV, IJCAI 2023: ``record_instance``, ``refine_instance_poly`` and
+        ``get_label`` of ``powerbev/data.py``.
+    """
+
+    name: str = "powerbev"
+    cell_rule: str = FILLED
+    overlap: str = "later track on top"
+    border: str = "boxes not wholly inside the grid are not drawn"
+    hold_m: float = 1.0
+    gaps: str = "last pose"
+    newcomers: str = "not drawn"
+    hidden: str = "not drawn before first seen"
+
+    def draw(self, traffic: Traffic, grid: BEVGrid) -> Labels:
+        """Label rasters ``(T, height, width)``: 0 background, else id."""
+        held = self._held(traffic)
+        whole = _wholly_inside(held, grid)
+        whole[:, traffic.history :] &= whole[:, : traffic.history].any(axis=1, keepdims=True)
+        return _paint(_without(held, ~whole), grid)
+
+    def _held(self, traffic: Traffic) -> Array:
+        """Tracks as they are drawn, ``(N, T, 5)``; NaN before their first frame."""
+        to_world = np.array([0.0, 0.0, -traffic.world_yaw])
+        kept = np.full((len(traffic.state), 5), np.nan)
+        frames = []
+        for frame in range(traffic.state.shape[1]):
+            now, known = traffic.state[:, frame], np.isfinite(kept[:, 0])
+            there = np.isfinite(now[:, 0])
+            moved = np.abs(to_frame(now[:, :2] - kept[:, :2], to_world))
+            gone = known & there & (moved > self.hold_m).any(axis=1)
+            begun = ~known & there & ~traffic.hidden[:, frame] & (frame < traffic.history)
+            kept[begun] = now[begun]
+            kept[gone, :3] = now[gone, :3]
+            frames.append(kept.copy())
+        return np.stack(frames, axis=1)
+
+
+PROTOCOLS: dict[str, Exact | Fiery | UniAD | PowerBEV] = {
+    known.name: known for known in (Exact(), Fiery(), UniAD(), PowerBEV())
+}
+
+
+def _without(state: Array, left_out: NDArray[np.bool_]) -> Array:
+    return np.where(left_out[..., None], np.nan, state)
+
+
+def _wholly_inside(state: Array, grid: BEVGrid) -> NDArray[np.bool_]:
+    """Whether all corners of each box are inside the grid or on its edge; False where absent."""
+    x, y = np.moveaxis(box_corners(state), -1, 0)
+    inside: NDArray[np.bool_] = (
+        (x >= grid.x_min_m) & (x <= grid.x_max_m) & (y >= grid.y_min_m) & (y <= grid.y_max_m)
+    ).all(axis=-1)
+    return inside
+
+
+def _paint(state: Array, grid: BEVGrid) -> Labels:
+    """Draws boxes as the peers do, ``(N, T, 5)`` to ``(T, height, width)``, later tracks on top.
+
+    Their corners are counted in cells from the grid's low edges and rounded, halves to even; as
+    the cells at both ends are painted, a box grows by a cell towards high x and y. Their pictures
+    have x down and y to the right, on which OpenCV's fill depends.
+    """
+    track, frame = np.nonzero(np.isfinite(state[..., 0]))
+    corners = box_corners(state[track, frame])
+    across = (corners[..., 1] - grid.y_min_m) / grid.resolution_m
+    down = (corners[..., 0] - grid.x_min_m) / grid.resolution_m
+    pixels = np.rint(np.stack([across, down], axis=-1)).astype(np.int64)
+    box, row, column = fill_polygons(pixels, (grid.width, grid.height))
+    label = np.zeros((state.shape[1], *grid.shape), np.uint16)
+    # Of repeated indices the last is kept, which is the later track.
+    label[frame[box], column, row] = track[box] + 1
+    return label

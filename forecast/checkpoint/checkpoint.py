@@ -1,0 +1,158 @@
+"""Checkpoints for sharing: weights in safetensors, everything else in JSON beside them.
+
+``model.safetensors`` holds tensors only and cannot run code; ``model.json`` says what they are and
+carries the hashes of the weights and of itself, so that a damaged or exchanged file is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from forecast import __version__
+from forecast.checkpoint.metadata import SCHEMA, is_checkpoint, read_note, sealed, weights_of
+from forecast.errors import CheckpointError, ConfigError, reason_of
+from forecast.model.forecaster import Forecaster
+from forecast.model.spec import ForecasterSpec, Inputs
+
+# Parts that older versions did not have; untrained they change no forecast.
+SILENT = ("motion.spread.", "sight.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A forecaster and where it came from.
+
+    Attributes:
+        model: In evaluation mode, on the CPU.
+        dt_s: Seconds per step that it was trained for.
+        hash: SHA-256 of the weights.
+        training: What is known of its training.
+    """
+
+    model: Forecaster
+    dt_s: float
+    hash: str
+    training: dict[str, Any]
+
+
+def save_checkpoint(
+    model: Forecaster, path: str | Path, dt_s: float, training: dict[str, Any]
+) -> None:
+    """Writes ``path`` (``*.safetensors``) and its JSON; each appears whole or not at all.
+
+    Raises:
+        CheckpointError: The disk refuses.
+    """
+    weights = Path(path)
+    # One name for all attempts: what a killed one has left is overwritten, not piled up.
+    temporary = weights.with_name(f".{weights.name}.partial")
+    note = temporary.with_suffix(".json")
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    about = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "model": asdict(model.spec),
+        "inputs": asdict(model.inputs),
+        "reads_memory": model.read_memory,
+        "learned_horizon": model.learned_horizon,
+        "dt_s": dt_s,
+        "training": training,
+    }
+    try:
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary)
+        temporary.chmod(0o644)  # safetensors makes files that only their owner may read
+        text = json.dumps(sealed(about | {"sha256": _sha256(temporary)}), indent=2)
+        note.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, weights)
+        os.replace(note, weights.with_suffix(".json"))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"to write {weights}", reason_of(error), "free some space or choose a writable --output"
+        ) from error
+    finally:
+        for left in (temporary, note):
+            if left.is_file():
+                left.unlink()
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Reads a forecaster: ``path`` is a ``*.safetensors`` file, or a run's folder that holds one.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or of another model.
+    """
+    weights = _weights(Path(path))
+    about = read_note(weights.with_suffix(".json"))
+    try:
+        spec = _spec(about["model"])
+        inputs = about["inputs"]
+        model = Forecaster(
+            spec,
+            Inputs(tuple(inputs["classes"]), tuple(inputs["map_layers"]), inputs["bev_channels"]),
+        )
+        model.read_memory = bool(about["reads_memory"])
+        model.learned_horizon = int(about.get("learned_horizon", model.learned_horizon))
+        expected, dt_s = str(about["sha256"]), float(about["dt_s"])
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(
+            "a model that this version knows",
+            f"{weights.with_suffix('.json')}, written by {about.get('version')} ({error})",
+            "use the version that wrote it, or another checkpoint",
+        ) from error
+    found = _sha256(weights)
+    if found != expected:
+        raise CheckpointError(
+            f"weights with SHA-256 {expected[:12]}...",
+            f"{found[:12]}... in {weights}",
+            "fetch both files of the checkpoint anew",
+        )
+    try:
+        saved = load_file(weights)
+        model.load_state_dict(saved | _silent(model, saved))
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(
+            "weights of the model that the JSON describes",
+            f"{weights} ({reason_of(error)})",
+            "fetch both files of the checkpoint anew",
+        ) from error
+    return Checkpoint(model.eval(), dt_s, found, dict(about.get("training", {})))
+
+
+def _silent(model: Forecaster, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Untrained weights of what checkpoints of older versions lack: they change no forecast."""
+    lacking = tuple(part for part in SILENT if not any(name.startswith(part) for name in saved))
+    return {k: v for k, v in model.state_dict().items() if k.startswith(lacking)}
+
+
+def _weights(path: Path) -> Path:
+    if not is_checkpoint(path):
+        raise CheckpointError(
+            "a *.safetensors file, or a run's folder with model.safetensors",
+            str(path),
+            "check --model",
+        )
+    return weights_of(path)
+
+
+def _spec(settings: dict[str, Any]) -> ForecasterSpec:
+    """What an older version did not know yet has its default."""
+    unknown = set(settings) - {field.name for field in fields(ForecasterSpec)}
+    if unknown:
+        raise ValueError(f"unknown in its model: {', '.join(sorted(unknown))}")
+    return ForecasterSpec(**settings)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,105 @@
+"""`forecast rollout`: a store forecast and scored. Nothing slow is imported before it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from forecast.cli.options import InputMode, Overwrite, Resume, Scheduler
+from forecast.errors import ConfigError
+
+Horizon = Annotated[int, typer.Option(help="Steps to forecast.")]
+Data = Annotated[
+    str | None, typer.Option(help="Sequence store.", show_default="the packaged sample")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A checkpoint, persistence, constant-velocity, constant-turn,"
+        " constant-acceleration or components-cv.",
+        show_default="the packaged checkpoint",
+    ),
+]
+ForecastStore = Annotated[str, typer.Option(help="Forecast store to write.")]
+Gif = Annotated[
+    str,
+    typer.Option(
+        help="Animation to write: three sequences in real time, truth left, forecast right,"
+        " a colour per id, or per class where nothing has an id; '' for none."
+    ),
+]
+Input = Annotated[
+    InputMode, typer.Option("--input", help="Whether the history comes with tracked ids.")
+]
+Mirror = Annotated[
+    bool, typer.Option("--mirror", help="Ask the mirrored scene too: nearer, twice the time.")
+]
+TeacherForced = Annotated[
+    bool,
+    typer.Option(
+        "--teacher-forced",
+        help="Start every lead from the true frames before it. This reads the future, to"
+        " measure drift (`evaluate --drift`).",
+    ),
+]
+Limit = Annotated[int | None, typer.Option(help="Only the first so many sequences.")]
+BatchSize = Annotated[int, typer.Option(help="Sequences at a time.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")]
+Workers = Annotated[int, typer.Option(help="Local processes.")]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Say where the time went, stage by stage.")
+]
+
+
+def rollout(
+    horizon: Horizon = 6,
+    data: Data = None,
+    model: Model = None,
+    output: ForecastStore = "forecast.zarr",
+    gif: Gif = "forecast.gif",
+    input_mode: Input = InputMode.tracked,
+    mirror: Mirror = False,
+    teacher_forced: TeacherForced = False,
+    limit: Limit = None,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    resume: Resume = False,
+    profile: Profile = False,
+) -> None:
+    """Forecast every sequence of a store, and score it where the truth is known."""
+    if profile and (workers > 1 or scheduler is not None):
+        raise ConfigError("--profile of one process", "several", "leave out the others")
+    from forecast.inference.request import RolloutRequest
+
+    request = RolloutRequest(
+        data=data,
+        model=model,
+        output=output,
+        gif=gif or None,
+        horizon=horizon,
+        input_mode=input_mode.value,
+        mirror=mirror,
+        teacher_forced=teacher_forced,
+        limit=limit,
+        batch_size=batch_size,
+        device=device,
+        overwrite=overwrite,
+        workers=workers,
+        scheduler=scheduler,
+        resume=resume,
+    )
+    request.check()  # before torch is loaded
+    from forecast import workflows
+    from forecast.cli import console, score_tables
+    from forecast.inspection import profile as profiling
+
+    with console.progress("sequences") as progress, profiling.watched(profile) as stages:
+        summary = workflows.rollout_to_store(request, progress)
+    console.print_rollout_summary(summary)
+    if summary.scores:
+        score_tables.print_comparison(summary.scores)
+    console.print_stage_times(stages)

@@ -1,0 +1,305 @@
+"""Scores as tables, each with a line for every column that does not explain itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.table import Table
+
+from forecast.cli.console import print_table
+from forecast.wording import counted
+
+if TYPE_CHECKING:
+    from forecast.evaluation.breakdown import Row
+    from forecast.evaluation.by_lead import Drift, Gain, Point
+    from forecast.evaluation.scores import ClassScores, Scores
+    from forecast.evaluation.wrong_cells import WrongCells
+
+MOST_LEADS = 6  # columns of a table that a terminal has room for
+
+
+SCORES = """\
+[low, high]: 95 % interval over scenes
+VPQ moving, ADE moving: of agents that get more than 2 m away"""
+COMPARED = """\
+skill: of VPQ moving, 0 = constant turn rate, 1 = ceiling, - if closer than 0.05
+ceiling: perfect motion of all agents visible at present"""
+PARTS = (
+    "iou",
+    *("missed_new", "missed_moving", "missed_still"),
+    *("false_gone", "false_moving", "false_still"),
+)
+UNNAMED_PARTS = ("missed_unnamed", "false_unnamed")
+BREAKDOWN = ["agents x leads", "forecast", "along", "ahead", "aside", "displacement", "found"]
+MARK = " *"
+READS_IDS = "* reads ids and boxes of the history, which detected input goes without"
+WITHOUT_IDS = "-: not known, because the truth has no ids"
+LEFT_OUT = "baselines that read ids are left out, and so is the ceiling"
+BROKEN_DOWN = """\
+forecast: how many of them have a forecast pose (-: of detected input)
+along, aside: mean distance from the truth along its heading and across it
+ahead: mean of along with its sign, negative = behind the truth
+displacement: mean distance; found: share of masks with IoU above 0.5"""
+WRONG_CELLS = """\
+shares of the cells that are in the forecast or the truth; a line adds up to 1
+missed, false: true cells that are not forecast, forecast cells that are not true
+new: of agents not in view at the present; gone: not in the truth of that lead
+moving: of agents in both that get more than 2 m away; still: of the others"""
+NOBODY = "no agent of any class in these leads: nothing to score"
+NOBODY_MOVES = "no agent in view at the present moves: nothing to take apart"
+OWN_IDS = "-: not known, and all false cells are unnamed: detected input has ids of its own"
+UNNAMED = "unnamed: missed without an id; false, of nobody in view at the present"
+FATES_UNKNOWN = "-: not known, as detected input has ids of its own"
+CURVE = """\
+agents: true ids visible at present that still have cells at that lead
+drawn, matched: share of them drawn under their id; with a mask of IoU above 0.5
+Brier: mean squared error of the forecast existence, 0 is best"""
+GAINED = """\
+score minus theirs [95 % interval over scenes]
+below in: scores that are lower, with ? where the interval includes 0"""
+
+
+def print_scores(scores: Scores) -> None:
+    """One forecaster: each score with its interval, a column per class."""
+    if scores.model:
+        print(f"forecast of {_entrant(scores)}")
+    print_scope(scores)
+    if not any(one.counts["cells"] for one in scores.classes.values()):
+        print(NOBODY)
+        return
+    found = {name: one for name, one in scores.classes.items() if one.counts["cells"]}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("score")
+    for name in found:
+        table.add_column(name, justify="right", no_wrap=True)
+    for score in next(iter(scores.classes.values())).interval:
+        table.add_row(_label(score), *(_with_interval(one, score) for one in found.values()))
+    for lead in range(scores.horizon):
+        cells = (_number(one.iou_by_lead[lead]) for one in found.values())
+        table.add_row(f"IoU at {_when(lead, scores)}", *cells)
+    print_table(table)
+    print(SCORES)
+    if scores.lack_ids:
+        print(WITHOUT_IDS)
+
+
+def print_breakdown(rows: Sequence[Row]) -> None:
+    """Errors on moving agents, a table for each question."""
+    pooled = any(row.question != "class" for row in rows)
+    whose = " of all classes together (--by class: apart)" if pooled else ""
+    for protocol in dict.fromkeys(row.protocol for row in rows):
+        print(f"moving agents{whose}, protocol {protocol}")
+    for question in dict.fromkeys(row.question for row in rows):
+        table = Table(box=None, pad_edge=False)
+        table.add_column(question, no_wrap=True)
+        for header in BREAKDOWN:
+            table.add_column(header, justify="right")
+        for row in rows:
+            if row.question == question:
+                errors = (row.along, row.ahead, row.aside, row.displacement)
+                metres = (_number(x, " m") for x in errors)
+                counts = str(row.entries), "-" if row.forecast is None else str(row.forecast)
+                table.add_row(row.group, *counts, *metres, _number(row.found))
+        print_table(table)
+    print(BROKEN_DOWN if rows else NOBODY_MOVES)
+
+
+def print_wrong_cells(found: WrongCells) -> None:
+    """Whose the wrong cells are, a table for each class."""
+    print(f"forecast of {_entrant(found)}")
+    sizes = counted(found.sequences, "sequence"), counted(found.horizon, "lead")
+    print(f"{', '.join(sizes)}, protocol {found.protocol}")
+    unnamed = [part for part in UNNAMED_PARTS if any(getattr(one, part) for one in found.shares)]
+    parts = [*PARTS, *unnamed]
+    for name in dict.fromkeys(one.class_name for one in found.shares):
+        table = _titled_table(name, "lead", [_part_label(part) for part in parts])
+        for one in found.shares:
+            if one.class_name == name:
+                lead = "all" if one.lead is None else str(one.lead)
+                table.add_row(lead, *(_number(getattr(one, part)) for part in parts))
+        print_table(table)
+    print(WRONG_CELLS if found.shares else NOBODY)
+    if unnamed:
+        print(OWN_IDS if found.input == "detected" else UNNAMED)
+
+
+def _part_label(part: str) -> str:
+    """Told apart by their first column: missed new, moving, still; false gone, moving, still."""
+    if part == "iou":
+        return "IoU"
+    wrong, _, whose = part.partition("_")
+    return f"{wrong}\n{whose}"
+
+
+def print_drift(drift: Drift) -> None:
+    """The curve of the first class that has truth, and its gain over each reference."""
+    print_scope(drift.scores)
+    found = [name for name, one in drift.scores.classes.items() if one.counts["cells"]]
+    if not found:
+        print(NOBODY)
+    for name in found[:1]:
+        curve = drift.curves[name]
+        print(f"{name}: {_entrant(drift.scores)}")
+        print_table(_curve_table(curve))
+        print(CURVE)
+        if drift.scores.input == "detected":
+            print(FATES_UNKNOWN)
+        if drift.scores.lack_ids:
+            print(WITHOUT_IDS)
+        for path, model in drift.references.items():
+            print(f"{name}: gain over {model} ({path})")
+            print_table(_gain_table(path, curve))
+        if drift.references:
+            print(GAINED)
+    if found[1:]:
+        print(f"{', '.join(found[1:])}: with --json")
+
+
+def _curve_table(curve: Sequence[Point]) -> Table:
+    headers = ["IoU", "VPQ", "VPQ moving", "agents", "drawn", "matched", "Brier"]
+    table = _titled_table("", "lead", headers)
+    for point in curve:
+        scores = (_number(score) for score in (point.iou, point.vpq, point.vpq_moving))
+        fates = (_number(share) for share in (point.drawn, point.matched, point.brier))
+        table.add_row(str(point.lead), *scores, str(point.agents), *fates)
+    return table
+
+
+def _gain_table(path: str, curve: Sequence[Point]) -> Table:
+    """The last column names the scores that are below, with ? where the interval includes 0."""
+    from forecast.evaluation.by_lead import GAINS
+
+    table = _titled_table("", "lead", [*map(_label, GAINS), "below in"])
+    for point in curve:
+        gains = point.gains[path]
+        below = [
+            _label(score) + ("" if gain.sure else "?")
+            for score, gain in gains.items()
+            if gain.below
+        ]
+        cells = (_gain_text(gains.get(score)) for score in GAINS)
+        table.add_row(str(point.lead), *cells, ", ".join(below))
+    return table
+
+
+def _gain_text(gain: Gain | None) -> str:
+    if gain is None or gain.interval is None:
+        return "-" if gain is None else f"{gain.difference:+.3f}"
+    return f"{gain.difference:+.3f} [{gain.interval[0]:+.3f}, {gain.interval[1]:+.3f}]"
+
+
+def print_comparison(scores: Mapping[str, Scores]) -> None:
+    """Several forecasters of the same sequences: two tables per class, a line per forecaster."""
+    any_scores = next(iter(scores.values()))
+    scores = _marked(scores, any_scores.input)
+    print_scope(any_scores)
+    if not any(one.counts["cells"] for one in any_scores.classes.values()):
+        print(NOBODY)
+        return
+    for name, one in any_scores.classes.items():
+        if one.counts["cells"]:
+            rows = {forecaster: every.classes[name] for forecaster, every in scores.items()}
+            print_table(_summary_table(name, rows))
+            print_table(_lead_table(rows, any_scores))
+    if any_scores.lack_ids:
+        print(WITHOUT_IDS)
+        if any_scores.input == "detected":
+            print(LEFT_OUT)
+        return
+    print(SCORES)
+    print(COMPARED)
+    if any(forecaster.endswith(MARK) for forecaster in scores):
+        print(READS_IDS)
+
+
+def _entrant(scores: Scores | WrongCells) -> str:
+    return f"{scores.model}, detected input" if scores.input == "detected" else scores.model
+
+
+def _marked(scores: Mapping[str, Scores], read: str) -> dict[str, Scores]:
+    """With a mark at those that know more than the forecast, which ``read`` detected input."""
+    more = read == "detected"
+    return {
+        name + MARK if more and one.input == "tracked" else name: one
+        for name, one in scores.items()
+    }
+
+
+def print_scope(scores: Scores) -> None:
+    """What was scored, and by which labels.
+
+    A line more where the forecast has more leads than the truth, or was made from other labels.
+    """
+    from forecast.schema import protocol_text
+
+    drawn, made_from = protocol_text(scores.protocol), protocol_text(scores.forecast_protocol)
+    sizes = counted(scores.sequences, "sequence"), counted(scores.scenes, "scene")
+    scope = f"{' from '.join(sizes)}, {counted(scores.horizon, 'lead')}"
+    print(f"{scope}, protocol {drawn}" if scores.protocol else scope)
+    if (leads := scores.forecast_horizon or 0) > scores.horizon:
+        print(
+            f"{leads} leads forecast, {scores.horizon} have truth;"
+            f" prepare with --horizon {leads} to score all"
+        )
+    if scores.forecast_protocol and made_from != drawn:
+        print(f"the forecast is of a store of another protocol, {made_from}")
+
+
+def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
+    """Scores over all leads; skill is of VPQ moving, from constant turn (0) to the ceiling (1)."""
+    from forecast.evaluation.scores import skill
+
+    plain = {forecaster.removesuffix(MARK): one.vpq_moving for forecaster, one in rows.items()}
+    reference, best = plain.get("constant-turn"), plain.get("ceiling")
+    headers = ["IoU", "VPQ", "VPQ moving", "ADE moving", "skill"]
+    table = _titled_table(name, "forecaster", headers)
+    for forecaster, one in rows.items():
+        table.add_row(
+            forecaster,
+            _number(one.iou),
+            _number(one.vpq),
+            _with_interval(one, "vpq_moving"),
+            _number(one.ade_moving, " m"),
+            _number(skill(one.vpq_moving, reference, best)),
+        )
+    return table
+
+
+def _lead_table(rows: Mapping[str, ClassScores], scores: Scores) -> Table:
+    last = scores.horizon - 1
+    leads = np.unique(np.linspace(0, last, min(last + 1, MOST_LEADS)).round().astype(int)).tolist()
+    table = _titled_table("", "IoU at", [_when(lead, scores) for lead in leads])
+    for forecaster, one in rows.items():
+        table.add_row(forecaster, *(_number(one.iou_by_lead[lead]) for lead in leads))
+    return table
+
+
+def _when(lead: int, scores: Scores) -> str:
+    return f"lead {lead + 1}" if scores.dt_s is None else f"+{(lead + 1) * scores.dt_s:g} s"
+
+
+def _titled_table(title: str, first: str, headers: list[str]) -> Table:
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    table.add_column(first, no_wrap=True)
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    return table
+
+
+def _with_interval(scores: ClassScores, name: str) -> str:
+    text = _number(getattr(scores, name))
+    interval = scores.interval[name]
+    return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    return "-" if value is None else f"{value:.3f}{unit}"
+
+
+def _label(score: str) -> str:
+    metres = ", m" if score.startswith(("ade", "fde")) else ""
+    quality, _, which = score.partition("_")
+    name = {"iou": "IoU"}.get(quality, quality.upper())
+    return f"{name} {which}".strip() + metres

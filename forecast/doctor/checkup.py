@@ -1,0 +1,120 @@
+"""Examines a store, a sequence at a time, and says what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from forecast.doctor import motion, places, rasters
+from forecast.doctor.clip import Clip, Finding, clip_of
+from forecast.errors import DataError
+from forecast.schema import open_sequence_store, refusing_damage
+
+Check = Callable[[Clip], Iterator[Finding]]
+Progress = Callable[[int, int], None]
+
+CHECKS: dict[str, Check] = {
+    "classes known": rasters.classes_known,
+    "ids constant": rasters.ids_constant,
+    "ids unique": rasters.ids_unique,
+    "boxes whole": rasters.boxes_whole,
+    "masks agree with boxes": rasters.masks_agree,
+    "no teleports": motion.no_teleports,
+    "headings follow motion": motion.headings_follow_motion,
+    "ego poses consistent": motion.ego_consistent,
+    "frames in the present frame": motion.world_stands_still,
+}
+"""Name -> what must hold for every sequence."""
+OF_IDS = ("ids constant", "ids unique", "no teleports", "frames in the present frame")
+MAP_CHECK = "map under the traffic"
+OVERLAP_CHECK = "no overlap with the other store"
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What an examination found.
+
+    Attributes:
+        store: Its path.
+        sequences: How many were examined.
+        findings: Check -> what is wrong, in the order of the store; empty where all is well.
+        skipped: Check -> why it could say nothing.
+    """
+
+    store: str
+    sequences: int
+    findings: dict[str, list[Finding]]
+    skipped: dict[str, str]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(self.findings.values())
+
+
+def examine_store(
+    path: str, against: str | None = None, progress: Progress | None = None
+) -> Checkup:
+    """Checks every invariant of a sequence store.
+
+    Args:
+        path: Local path or fsspec URL.
+        against: A second store that must share no scene and no place with it.
+        progress: Told (sequences done, sequences in all).
+
+    Raises:
+        DataError: A store is missing, damaged or of another schema, or has no sequence.
+    """
+    findings: dict[str, list[Finding]] = {name: [] for name in CHECKS}
+    votes: dict[tuple[int, str], NDArray[Any]] = {}
+    prints, count, ids = places.Prints(), 0, False
+    for index, scene, clip in _clips(path, progress):
+        for name, check in CHECKS.items():
+            found = (replace(one, sequence=index, scene=scene) for one in check(clip))
+            findings[name] += found
+        votes[index, scene] = places.vehicles_on_road(clip)
+        ids = ids or clip.has_ids
+        if against is not None:
+            prints.add(scene, clip)
+        count += 1
+    findings[MAP_CHECK] = list(places.map_fits_motion(votes))
+    if against is not None:
+        findings[OVERLAP_CHECK] = _overlap(prints, against, progress)
+    return Checkup(path, count, findings, _skipped(path, votes, ids))
+
+
+def _clips(path: str, progress: Progress | None) -> Iterator[tuple[int, str, Clip]]:
+    data, meta = open_sequence_store(path)
+    count = data.sizes["sequence"]
+    if count < 1:
+        raise DataError("at least one sequence", f"none in {path}", "prepare more data")
+    for index, scene in enumerate(data["scene"].values.tolist()):
+        with refusing_damage(path):
+            clip = clip_of(data, meta, index)
+        yield index, str(scene), clip
+        if progress is not None:
+            progress(index + 1, count)
+
+
+def _overlap(prints: places.Prints, against: str, progress: Progress | None) -> list[Finding]:
+    other = places.Prints()
+    for _, scene, clip in _clips(against, progress):
+        other.add(scene, clip)
+    return list(places.overlap(prints, other))
+
+
+def _skipped(path: str, votes: dict[tuple[int, str], NDArray[Any]], ids: bool) -> dict[str, str]:
+    data, meta = open_sequence_store(path)
+    reasons = {} if ids else dict.fromkeys(OF_IDS, "the store has no ids")
+    if meta.protocol.get("name") != "exact":
+        reasons["masks agree with boxes"] = "which its protocol does not promise"
+    if "track_state" not in data:
+        for name in ("boxes whole", "masks agree with boxes", "headings follow motion"):
+            reasons[name] = "the store has no track_state"
+    vehicles = sum(len(rows) for rows in votes.values())
+    if vehicles < places.FEWEST_VEHICLES:
+        reasons[MAP_CHECK] = f"only {vehicles} vehicles move on a map"
+    return reasons

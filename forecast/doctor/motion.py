@@ -1,0 +1,165 @@
+"""Motion of one sequence: agents and ego go where their headings point, at speeds that exist.
+
+The limits were set on recordings and simulated traffic in which nothing is wrong: see
+docs/trust.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.doctor.clip import FAST_M_S, Clip, Finding, steps, turn
+
+FASTEST_M_S = 90.0  # no agent on a road, nor the ego
+ACCELERATION_M_S2 = 15.0  # what an emergency brake does, and a little more
+JITTER_M = 3.0  # by which boxes jump between frames when their annotation is adjusted
+TURN_RATE = 2.5  # rad/s, more than an ego does
+FAST_STEPS = 3  # of an agent, before its heading is judged
+WRONG_HEADING = np.pi / 4
+STILL_M = 0.5
+
+
+def no_teleports(clip: Clip) -> Iterator[Finding]:
+    """No agent is further from where it was heading than braking and jitter explain."""
+    for track, path in enumerate(clip.centres):
+        if jump := _jump(path, clip.dt_s):
+            yield Finding(jump, track + 1)
+
+
+def _jump(path: NDArray[Any], dt_s: float) -> str | None:
+    """The first step of a path ``(T, 2)`` that no road user makes, in words."""
+    velocity: NDArray[Any] | None = None
+    for before, after, moved, seconds in steps(path, dt_s):
+        missed = moved - (moved if velocity is None else velocity * seconds)
+        limit = JITTER_M + ACCELERATION_M_S2 * seconds**2
+        if np.linalg.norm(moved) > JITTER_M + FASTEST_M_S * seconds or (
+            np.linalg.norm(missed) > limit
+        ):
+            return (
+                f"jumps {np.linalg.norm(moved):.1f} m from frame {before} to {after}"
+                f" ({seconds:g} s)"
+            )
+        velocity = moved / seconds
+    return None
+
+
+def headings_follow_motion(clip: Clip) -> Iterator[Finding]:
+    """Agents that move clearly point where they go; yaws are radians."""
+    if clip.state is None:
+        return
+    for track, state in enumerate(clip.state):
+        if wrong := _wrong_heading(state[:, :2], state[:, 2], clip.dt_s):
+            yield Finding(wrong, track + 1)
+
+
+def _wrong_heading(path: NDArray[Any], yaw: NDArray[Any], dt_s: float) -> str | None:
+    if np.nanmax(abs(yaw), initial=0.0) > 2 * np.pi + 0.01:
+        worst = yaw[np.nanargmax(abs(yaw))]
+        return f"has yaw {worst:.1f}, more than a full turn: degrees instead of radians?"
+    fast = [
+        (after, np.arctan2(moved[1], moved[0]))
+        for _, after, moved, seconds in steps(path, dt_s)
+        if np.linalg.norm(moved) > FAST_M_S * seconds
+    ]
+    if len(fast) < FAST_STEPS:
+        return None
+    frames, course = np.array([frame for frame, _ in fast]), np.array([way for _, way in fast])
+    off = _typical_error(yaw[frames], course)
+    if not off > WRONG_HEADING:
+        return None
+    reason = _explanation(yaw[frames], course)
+    return f"heads {np.degrees(off):.0f} degrees away from where it goes{reason}"
+
+
+def _typical_error(yaw: NDArray[Any], course: NDArray[Any]) -> float:
+    return float(np.median(abs(turn(yaw - course))))
+
+
+def _explanation(yaw: NDArray[Any], course: NDArray[Any]) -> str:
+    """The usual mistake that would explain wrong headings, or nothing."""
+    mistakes = {
+        "degrees instead of radians?": np.radians(yaw),
+        "x and y swapped, or yaw from north?": np.pi / 2 - yaw,
+        "yaw clockwise, or y to the right?": -yaw,
+        "back to front?": yaw + np.pi,
+        "a quarter turn off?": yaw + np.pi / 2,
+        "a quarter turn off, to the other side?": yaw - np.pi / 2,
+    }
+    errors = {reason: _typical_error(mended, course) for reason, mended in mistakes.items()}
+    reason = min(errors, key=lambda name: errors[name])
+    return f": {reason}" if errors[reason] < np.radians(10) else ""
+
+
+def ego_consistent(clip: Clip) -> Iterator[Finding]:
+    """The ego is at the origin now, moves like a car, and is where its own track says."""
+    ego = clip.ego_pose
+    if not np.isfinite(ego).all():
+        yield Finding("a pose of the ego is not finite")
+        return
+    present = ego[clip.history - 1]
+    if np.hypot(*present[:2]) > 0.05 or abs(turn(present[2])) > 0.01:
+        x, y, yaw = present
+        yield Finding(
+            f"the ego is at ({x:.2f}, {y:.2f}), yaw {yaw:.2f}, at present, not at the origin:"
+            " poses in another frame?"
+        )
+    if jump := _jump(ego[:, :2], clip.dt_s):
+        yield Finding(f"the ego {jump}")
+    if wrong := _wrong_heading(ego[:, :2], ego[:, 2], clip.dt_s):
+        yield Finding(f"the ego {wrong}")
+    else:
+        rate = abs(turn(np.diff(ego[:, 2]))).max(initial=0.0) / clip.dt_s
+        if rate > TURN_RATE:
+            yield Finding(f"the ego turns at {rate:.1f} rad/s: degrees instead of radians?")
+    yield from _ego_track(clip)
+
+
+def _ego_track(clip: Clip) -> Iterator[Finding]:
+    """The agent that stands on the ego at present is the ego, and goes with it."""
+    if clip.state is None:
+        return
+    present = clip.state[:, clip.history - 1, :2]
+    here = np.linalg.norm(present, axis=1) < 0.05  # False where NaN
+    for track in np.flatnonzero(here).tolist():
+        apart = np.linalg.norm(clip.state[track, :, :2] - clip.ego_pose[:, :2], axis=1)
+        if (apart > JITTER_M).any():
+            frame = int(np.nanargmax(apart))
+            text = f"is the ego at present, but {apart[frame]:.1f} m from it in frame {frame}"
+            yield Finding(text, track + 1)
+
+
+def world_stands_still(clip: Clip) -> Iterator[Finding]:
+    """Frames are in the present ego frame: what is parked does not move against the ego.
+
+    Where it does, and stands still once each frame is moved by its ego pose, the frames are
+    still in their own ego frames.
+    """
+    centres, ego = clip.centres, clip.ego_pose
+    now = clip.history - 1
+    if not len(centres) or not np.isfinite(ego).all():
+        return
+    far = int(np.hypot(*(ego[:, :2] - ego[now, :2]).T).argmax())
+    if np.hypot(*(ego[far, :2] - ego[now, :2])) < 6 * STILL_M:
+        return
+    x, y, yaw = ego[far]
+    there = centres[:, far]
+    moved = np.stack(
+        [
+            x + there[:, 0] * np.cos(yaw) - there[:, 1] * np.sin(yaw),
+            y + there[:, 0] * np.sin(yaw) + there[:, 1] * np.cos(yaw),
+        ],
+        axis=1,
+    )
+    still, still_if_moved = (
+        int((np.linalg.norm(place - centres[:, now], axis=1) < STILL_M).sum())
+        for place in (there, moved)
+    )
+    if still_if_moved >= 3 and still_if_moved > 2 * still:
+        yield Finding(
+            f"{still_if_moved} agents stand still only if frame {far} is moved by its ego pose"
+            f" ({still} as it is): frames not brought to the present frame?"
+        )

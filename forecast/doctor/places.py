@@ -1,0 +1,231 @@
+"""Where things are: the map under the traffic, and the same place or moment in two stores."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+from forecast.doctor.clip import FAST_M_S, Clip, Finding, steps
+from forecast.doctor.rasters import cell_of
+
+ON_ROADS = frozenset({"vehicle", "car", "truck", "van", "bus", "trailer", "motorcycle", "cyclist"})
+HALF_LANE_M = 2.0
+SHIFTS_M = (2.0, 4.0, 8.0)
+FEWEST_VEHICLES = 20  # before the map of a store is judged
+LEAST_ON_ROAD = 0.6  # recordings have 0.95: some roads and car parks have no lanes
+
+NEIGHBOURS = 8  # of a lane point, whose distances to a centimetre are its fingerprint
+FEWEST_SHARED = 30  # fingerprints, before two scenes are said to share a place
+SHARED = 0.1  # of the scene with fewer
+
+
+def _places_of_map() -> dict[str, tuple[float, float, bool, bool]]:
+    """Where the map may be instead: name -> (x, y) shift in metres, mirrored in x, in y."""
+    shifts = {
+        f"{metres:g} m too far {side}": (ahead * metres, left * metres, False, False)
+        for metres in SHIFTS_M
+        for side, ahead, left in (
+            ("ahead", 1, 0),
+            ("back", -1, 0),
+            ("to the left", 0, 1),
+            ("to the right", 0, -1),
+        )
+    }
+    mirrored = {
+        "front to back": (0.0, 0.0, True, False),
+        "left to right": (0.0, 0.0, False, True),
+        "turned round": (0.0, 0.0, True, True),
+    }
+    return {"": (0.0, 0.0, False, False), **shifts, **mirrored}
+
+
+MAP_PLACES = _places_of_map()
+
+
+def vehicles_on_road(clip: Clip) -> NDArray[np.float64]:
+    """Of each moving vehicle, the share of its places on the road, were the map as it is or moved.
+
+    Returns:
+        ``(vehicles, len(MAP_PLACES))``; no rows where there is no map, no road or no motion.
+    """
+    none = np.empty((0, len(MAP_PLACES)))
+    road = _road(clip)
+    if road is None or clip.state is None or clip.label is None:
+        return none
+    rows = []
+    for track, label in enumerate(clip.label.tolist()):
+        if clip.named(label) in ON_ROADS:
+            points = _moving_points(clip.state[track, :, :2], clip)
+            if len(points):
+                rows.append([_share(road, points, clip, place) for place in MAP_PLACES.values()])
+    return np.array(rows) if rows else none
+
+
+def _road(clip: Clip) -> NDArray[np.bool_] | None:
+    """What may be driven on: the drivable area, else the lanes' surroundings."""
+    drivable, lanes = clip.map.get("drivable"), clip.map.get("lane_centre")
+    if drivable is not None and drivable.any():
+        return np.asarray(drivable > 0)
+    if lanes is None or not lanes.any():
+        return None
+    reach = max(1, round(HALF_LANE_M / clip.grid.resolution_m))
+    return np.asarray(ndimage.binary_dilation(lanes > 0, iterations=reach))
+
+
+def _moving_points(path: NDArray[Any], clip: Clip) -> NDArray[Any]:
+    """Where a path ``(T, 2)`` is on the grid while it moves."""
+    fast = {
+        frame
+        for before, after, moved, seconds in steps(path, clip.dt_s)
+        if np.linalg.norm(moved) > FAST_M_S * seconds
+        for frame in (before, after)
+    }
+    points: NDArray[Any] = path[sorted(fast)]
+    inside: NDArray[np.bool_] = clip.grid.contains(points[:, 0], points[:, 1])
+    return points[inside]
+
+
+def _share(
+    road: NDArray[np.bool_],
+    points: NDArray[Any],
+    clip: Clip,
+    place: tuple[float, float, bool, bool],
+) -> float:
+    """The share of points on the road, if the map were moved back from ``place``."""
+    x, y, mirror_x, mirror_y = place
+    row, column = cell_of(clip, points + np.array([x, y]))
+    road = road[:, ::-1] if mirror_x else road
+    road = road[::-1] if mirror_y else road
+    return float(road[row, column].mean())
+
+
+def map_fits_motion(votes: Mapping[tuple[int, str], NDArray[Any]]) -> Iterator[Finding]:
+    """Vehicles move on roads, and the map nowhere else would fit them better.
+
+    Args:
+        votes: (sequence, scene) -> :func:`vehicles_on_road`.
+    """
+    present = {key: rows for key, rows in votes.items() if len(rows)}
+    rows = np.concatenate([np.empty((0, len(MAP_PLACES))), *present.values()])
+    if len(rows) >= FEWEST_VEHICLES:
+        share, better = float(rows[:, 0].mean()), _better_place(rows)
+        if share < LEAST_ON_ROAD or better:
+            worst = min(present, key=lambda key: float((present[key][:, 0] - 1).sum()))
+            text = f"{share:.0%} of {len(rows)} moving vehicles' places are on a road"
+            yield Finding(
+                f"{text}, least so in sequence {worst[0]} ({worst[1]}){_reason(rows, better)}"
+            )
+            return
+    yield from _misfit_scenes(present)
+
+
+def _misfit_scenes(votes: Mapping[tuple[int, str], NDArray[Any]]) -> Iterator[Finding]:
+    """Single scenes without any vehicle on a road, among others that fit."""
+    scenes: defaultdict[str, list[tuple[int, NDArray[Any]]]] = defaultdict(list)
+    for (sequence, scene), rows in votes.items():
+        scenes[scene].append((sequence, rows))
+    for scene, found in scenes.items():
+        rows = np.concatenate([part for _, part in found])
+        if len(rows) >= 3 and rows[:, 0].mean() < 0.05:
+            text = f"none of {len(rows)} moving vehicles is on a road"
+            yield Finding(text + _reason(rows, _better_place(rows)), None, found[0][0], scene)
+
+
+def _better_place(rows: NDArray[Any]) -> str:
+    """The place of the map at which many more vehicles gain than lose; "" if there is none."""
+    change = rows - rows[:, :1]
+    gains, losses = (change > 0.5).sum(axis=0), (change < -0.5).sum(axis=0)
+    best = int((gains - losses).argmax())
+    clear = gains[best] > 3 * losses[best] and gains[best] > max(2, 0.1 * len(rows))
+    return list(MAP_PLACES)[best] if clear else ""
+
+
+def _reason(rows: NDArray[Any], better: str) -> str:
+    if not better:
+        return ": a map of another place or frame?"
+    share = rows[:, list(MAP_PLACES).index(better)].mean()
+    return f": the map is {better}? ({share:.0%} if it were moved back)"
+
+
+@dataclass
+class Prints:
+    """What tells one scene from another wherever its frames lie.
+
+    Attributes:
+        places: Scene -> fingerprints of its lane points.
+        moments: Fingerprint of a present frame's agents -> scene.
+        lanes: Whether any scene had lane points.
+    """
+
+    places: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    moments: dict[bytes, str] = field(default_factory=dict)
+
+    def add(self, scene: str, clip: Clip) -> None:
+        """Takes the fingerprints of one sequence."""
+        self.places[scene] |= lane_prints(clip.lanes[:, :2])
+        if moment := moment_print(clip):
+            self.moments.setdefault(moment, scene)
+
+
+def lane_prints(points: NDArray[Any]) -> set[bytes]:
+    """Each lane point's distances to its neighbours, to the centimetre.
+
+    ``forecast prepare`` samples lanes in the recording's world frame, so the same lanes give the
+    same distances from wherever they are seen.
+
+    Args:
+        points: ``(P, 2)`` metres.
+    """
+    if len(points) <= NEIGHBOURS:
+        return set()
+    distance = np.asarray(KDTree(points).query(points, NEIGHBOURS + 1)[0])
+    return {row.tobytes() for row in np.round(100 * distance[:, 1:]).astype(np.int32)}
+
+
+def moment_print(clip: Clip) -> bytes | None:
+    """The places and sizes of all agents at present; None where too few to tell."""
+    if clip.state is None:
+        return None
+    now = clip.state[:, clip.history - 1]
+    now = now[np.isfinite(now).all(axis=-1)]
+    if len(now) < 5:
+        return None
+    rounded = np.round(10 * now[:, [0, 1, 3, 4]]).astype(np.int32)
+    return bytes(rounded[np.lexsort(rounded.T)])
+
+
+def overlap(ours: Prints, theirs: Prints) -> Iterator[Finding]:
+    """Scenes and places that two stores share, so that one cannot judge what the other taught."""
+    shared = sorted(set(ours.places) & set(theirs.places))
+    for scene in shared:
+        yield Finding("is in both stores", scene=scene)
+    for moment in sorted(set(ours.moments) & set(theirs.moments)):
+        here, there = ours.moments[moment], theirs.moments[moment]
+        if here not in shared:
+            yield Finding(f"is the same moment as {there} in the other store", scene=here)
+    for here, there, share in _same_places(ours.places, theirs.places):
+        if here not in shared and there not in shared:
+            text = f"{share:.0%} of its lanes are those of {there} in the other store: one place"
+            yield Finding(text, scene=here)
+
+
+def _same_places(
+    ours: Mapping[str, set[bytes]], theirs: Mapping[str, set[bytes]]
+) -> Iterable[tuple[str, str, float]]:
+    where: defaultdict[bytes, list[str]] = defaultdict(list)
+    for scene, prints in theirs.items():
+        for one in prints:
+            where[one].append(scene)
+    for here, prints in ours.items():
+        counts = Counter(there for one in prints for there in where.get(one, ()))
+        for there, shared in counts.most_common():
+            share = shared / min(len(prints), len(theirs[there]))
+            if shared >= FEWEST_SHARED and share >= SHARED:
+                yield here, there, share

@@ -1,0 +1,246 @@
+"""Drift: how a forecast fares lead by lead, who is still alive in it, and what others do better.
+
+A model that feeds on its own forecasts may be good at first and still fall below constant velocity.
+Scores over all leads hide where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.evaluation.counts import FOUND_IOU, Forecast, Overlap, Truth, iou_by_id
+from forecast.evaluation.scores import Accumulator, Interval, Scores, gain
+from forecast.evaluation.scoring import (
+    input_of,
+    name_of,
+    open_pair,
+    provenance,
+    read_forecasts,
+    read_truths,
+)
+
+GAINS = ("iou", "vpq", "vpq_moving")
+"""The scores in which a forecast is compared with others."""
+
+Progress = Callable[[Iterable[int]], Iterable[int]]
+
+
+class Fate(IntEnum):
+    """Columns of a table of sums ``(class, lead, Fate)`` about the agents visible at present."""
+
+    VISIBLE = 0
+    SQUARES = 1  # of the error of their existence
+    THERE = 2  # with cells in the truth of the lead; the next two are of these
+    DRAWN = 3
+    MATCHED = 4
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a score is above a reference's, with its paired 95 % interval over scenes."""
+
+    difference: float
+    interval: Interval
+
+    @property
+    def below(self) -> bool:
+        """Whether the forecast scores less than the reference."""
+        return self.difference < 0
+
+    @property
+    def sure(self) -> bool:
+        """Whether the whole interval is on one side."""
+        return self.interval is not None and self.interval[0] * self.interval[1] > 0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One class at one lead; None where there is nothing to score.
+
+    Attributes:
+        lead: Steps after the present.
+        iou: Of the class's cells.
+        vpq: Of this lead alone; switches look back to the leads before.
+        vpq_moving: The same of the agents that move.
+        agents: True ids visible at present that have cells at this lead.
+        drawn: Share of them that the forecast draws at all, under the same id.
+        matched: Share of them whose masks overlap by an IoU above one half.
+        brier: Mean squared error of the forecast existence of the ids visible at present, against
+            whether they have cells at this lead.
+        gains: Reference -> score -> what it is above the reference's.
+    """
+
+    lead: int
+    iou: float | None
+    vpq: float | None
+    vpq_moving: float | None
+    agents: int
+    drawn: float | None
+    matched: float | None
+    brier: float | None
+    gains: dict[str, dict[str, Gain]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The curve of each class over the leads.
+
+    Attributes:
+        scores: Over all leads, with what they were computed from.
+        curves: Class -> a point for each lead.
+        references: Path of each store that the forecast was compared with -> its model.
+    """
+
+    scores: Scores
+    curves: dict[str, list[Point]]
+    references: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, as of `forecast evaluate` but with the curves in place of scores."""
+        curves = {name: [asdict(point) for point in curve] for name, curve in self.curves.items()}
+        return self.scores.to_json() | {"references": self.references, "classes": curves}
+
+
+def measure_drift(
+    forecast_path: str,
+    data_path: str,
+    against: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Drift:
+    """Scores a forecast store lead by lead, and what it gains over other forecasts of the same.
+
+    Leads and sequences that one of the stores lacks are left out.
+
+    Args:
+        forecast_path: Local path or fsspec URL. Of detected input nobody's fate is known, as its
+            ids are not those of the truth.
+        data_path: The sequence store that holds what happened.
+        against: Forecast stores to compare with, such as constant velocity's or the model's own
+            with teacher forcing.
+        progress: Wraps the range of sequences.
+
+    Raises:
+        DataError: A store cannot be read, they do not describe the same sequences, or the truth
+            holds no future.
+    """
+    own, data, meta = open_pair(forecast_path, data_path)
+    others = {path: open_pair(path, data_path)[0] for path in against}
+    stores = {**others, forecast_path: own}
+    horizon = min(meta.horizon, *(store.sizes["lead"] for store in stores.values()))
+    sequences = range(min(store.sizes["sequence"] for store in stores.values()))
+    truths = read_truths(data_path, data, meta, sequences, horizon)
+    guesses = {
+        path: read_forecasts(path, store, meta, sequences, horizon)
+        for path, store in stores.items()
+    }
+    tallies = {path: Accumulator(meta.classes, horizon, meta.grid) for path in stores}
+    fates = np.zeros((len(meta.classes), horizon, len(Fate)))
+    for _ in progress(sequences) if progress else sequences:
+        truth = next(truths)
+        for path, tally in tallies.items():
+            guess = next(guesses[path])
+            tally.add(truth, guess)
+            if path == forecast_path:
+                fates += count_fates(truth, guess, len(meta.classes))
+    mine = tallies[forecast_path]
+    scores = mine.scores(**provenance(own, data, meta, data_path))
+    gains = {path: _gains(mine, tallies[path]) for path in others}
+    return Drift(
+        scores,
+        {name: _curve(scores, k, fates[k], gains) for k, name in enumerate(meta.classes)},
+        {path: _reference(store.attrs, scores.input) for path, store in others.items()},
+    )
+
+
+def _reference(attrs: Mapping[Any, Any], own: str) -> str:
+    """The model of another store, with what it read where that is not what our ``own`` read."""
+    name, read = name_of(attrs), input_of(attrs)
+    return name if read == own else f"{name}, {read} input"
+
+
+def count_fates(truth: Truth, forecast: Forecast, classes: int) -> NDArray[np.float64]:
+    """What became of the agents visible at present, in truth and in the forecast.
+
+    Args:
+        truth: One sequence of L leads.
+        forecast: At least L leads; an id that it does not know is believed to be gone.
+        classes: Number of classes K.
+
+    Returns:
+        ``(K, L, len(Fate))``; NaN is what only ids tell, where the forecast's are its own.
+    """
+    sums = np.zeros((classes, truth.horizon, len(Fate)))
+    present = truth.instance[0], truth.semantic[0]
+    visible = Overlap.of(*present, *present, classes)
+    ids, tracks = visible.true_ids, max(int(visible.true_ids.max(initial=0)), 1)
+    known = forecast.existence is not None
+    belief = _belief(forecast, truth.horizon, tracks)
+    for lead in range(truth.horizon):
+        true, guess = truth.instance[lead + 1], forecast.instance[lead]
+        there, drawn = np.isin(ids, true), np.isin(ids, guess)
+        matched = iou_by_id(true, guess, tracks)[ids - 1] > FOUND_IOU
+        squares = (belief[lead, ids - 1] - there) ** 2
+        columns = np.ones(len(ids)), squares, there, there & drawn, matched
+        table = np.stack(columns, axis=-1)
+        table[:, [Fate.SQUARES, Fate.DRAWN, Fate.MATCHED]] *= 1 if known else np.nan
+        for k in range(classes):
+            sums[k, lead] = table[visible.true_label == k + 1].sum(axis=0)
+    return sums
+
+
+def _belief(forecast: Forecast, horizon: int, tracks: int) -> NDArray[np.float64]:
+    """Existence of at least so many tracks, ``(L, N)``; 0 where the forecast has none."""
+    given = np.zeros((horizon, 0)) if forecast.existence is None else forecast.existence[:horizon]
+    missing = max(tracks - given.shape[1], 0)
+    return np.pad(np.nan_to_num(given), ((0, 0), (0, missing)))
+
+
+def _gains(own: Accumulator, reference: Accumulator) -> list[dict[str, dict[str, Gain]]]:
+    """Lead -> score -> class -> gain."""
+    return [
+        {
+            score: {
+                name: Gain(*found)
+                for name, found in gain(own, reference, score, slice(lead, lead + 1)).items()
+            }
+            for score in GAINS
+        }
+        for lead in range(own.horizon)
+    ]
+
+
+def _curve(
+    scores: Scores,
+    k: int,
+    fates: NDArray[np.float64],
+    gains: Mapping[str, list[dict[str, dict[str, Gain]]]],
+) -> list[Point]:
+    """The points of the k-th class."""
+    name, own = list(scores.classes.items())[k]
+    return [
+        Point(
+            lead=lead + 1,
+            iou=own.iou_by_lead[lead],
+            vpq=own.vpq_by_lead[lead],
+            vpq_moving=own.vpq_moving_by_lead[lead],
+            agents=int(fate[Fate.THERE]),
+            drawn=_share(fate[Fate.DRAWN], fate[Fate.THERE]),
+            matched=_share(fate[Fate.MATCHED], fate[Fate.THERE]),
+            brier=_share(fate[Fate.SQUARES], fate[Fate.VISIBLE]),
+            gains={
+                path: {score: found[name] for score, found in leads[lead].items() if name in found}
+                for path, leads in gains.items()
+            },
+        )
+        for lead, fate in enumerate(fates)
+    ]
+
+
+def _share(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole > 0 and np.isfinite(part) else None

@@ -1,0 +1,278 @@
+"""Scores of forecasts: sums over sequences, the numbers they make and how sure those are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.evaluation.counts import Forecast, Sum, Truth, count
+from forecast.grid import BEVGrid
+
+DRAWS = 1000
+SEED = 0
+CONFIDENCE = 0.95
+LEAST_WAY = 0.05  # over a shorter one, skill would be what chance makes of hundredths
+
+Interval = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of one class; None where there is nothing to score, never a zero in its place.
+
+    Of a class whose truth has cells but no instance ids, only ``iou`` is known.
+
+    Attributes:
+        iou: Of the class's cells, over all leads.
+        iou_by_lead: The same, lead by lead.
+        vpq: Video panoptic quality as FIERY counts it, over all leads.
+        vpq_by_lead: The same, lead by lead; switches look back to the leads before.
+        vpq_moving: VPQ of the agents that move.
+        vpq_moving_by_lead: The same, lead by lead.
+        sq: Mean IoU of the true positives of VPQ.
+        rq: Share of segments recognised; VPQ = SQ x RQ.
+        ade: Mean distance of forecast from true centres, agents visible at present, metres.
+        fde: The same at the last lead.
+        ade_moving: ADE of the agents that move.
+        fde_moving: FDE of the agents that move.
+        counts: How many cells, segments, agents (per lead) and forecasts of them were scored.
+        interval: 95 % bootstrap interval over scenes of each single number; None with one scene.
+    """
+
+    iou: float | None
+    iou_by_lead: list[float | None]
+    vpq: float | None
+    vpq_by_lead: list[float | None]
+    vpq_moving: float | None
+    vpq_moving_by_lead: list[float | None]
+    sq: float | None
+    rq: float | None
+    ade: float | None
+    fde: float | None
+    ade_moving: float | None
+    fde_moving: float | None
+    counts: dict[str, int]
+    interval: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What `forecast evaluate` prints: scores per class and what they were computed from.
+
+    ``protocol`` is that of the truth, ``forecast_protocol`` that of the store which was rolled out.
+    ``input`` is what the forecaster read: "tracked", or "detected" where ids and boxes were hidden.
+    """
+
+    classes: dict[str, ClassScores]
+    sequences: int
+    scenes: int
+    horizon: int
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    forecast_protocol: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+    input: str = ""
+    data: str = ""
+    dt_s: float | None = None
+    forecast_horizon: int | None = None
+    data_sequences: int | None = None
+
+    @property
+    def lack_ids(self) -> bool:
+        """Whether the truth has cells but no ids: of all scores only IoU is known."""
+        counts = [one.counts for one in self.classes.values()]
+        return any(one["cells"] for one in counts) and not any(one["segments"] for one in counts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; an undefined score is null."""
+        protocols = {"protocol": self.protocol, "forecast_protocol": self.forecast_protocol}
+        return asdict(self) | {name: dict(rules) for name, rules in protocols.items()}
+
+
+class Accumulator:
+    """Adds up forecasts, one sequence at a time, and scores them at any moment.
+
+    Args:
+        classes: Names; class k of the rasters is ``classes[k - 1]``.
+        horizon: Leads that are scored.
+        grid: Of truth and forecast.
+    """
+
+    def __init__(self, classes: Sequence[str], horizon: int, grid: BEVGrid) -> None:
+        self.classes = tuple(classes)
+        self.horizon = horizon
+        self.grid = grid
+        self.sequences = 0
+        shape = len(self.classes), horizon, len(Sum)
+        self._scenes: defaultdict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(shape))
+
+    def add(self, truth: Truth, forecast: Forecast) -> None:
+        """Counts one sequence: ``horizon`` leads of truth and at least as many of forecast."""
+        self._scenes[truth.scene] += count(truth, forecast, len(self.classes), self.grid)
+        self.sequences += 1
+
+    def counted(self) -> dict[str, Any]:
+        """What was counted so far, as plain JSON values; :meth:`merge` adds it to another."""
+        scenes = {name: sums.tolist() for name, sums in self._scenes.items()}
+        return {"sequences": self.sequences, "scenes": scenes}
+
+    def merge(self, counted: Mapping[str, Any]) -> None:
+        """Adds what another accumulator of the same classes, horizon and grid counted."""
+        for name, sums in counted["scenes"].items():
+            self._scenes[name] += np.array(sums)
+        self.sequences += counted["sequences"]
+
+    def sums(self) -> NDArray[np.float64]:
+        """Sums per scene in the order of their names: ``(scenes, classes, leads, len(Sum))``."""
+        if not self._scenes:
+            return np.zeros((0, len(self.classes), self.horizon, len(Sum)))
+        return np.stack([self._scenes[name] for name in sorted(self._scenes)])
+
+    def scores(self, **provenance: Any) -> Scores:
+        """The scores so far; ``provenance`` fills in protocol, model, data and so on."""
+        sums = self.sums()
+        draws = resample(sums) if len(sums) > 1 else None
+        classes = {
+            name: _class_scores(sums[:, k].sum(axis=0), None if draws is None else draws[:, k])
+            for k, name in enumerate(self.classes)
+        }
+        return Scores(classes, self.sequences, len(sums), self.horizon, **provenance)
+
+
+def resample(sums: NDArray[np.float64], draws: int = DRAWS) -> NDArray[np.float64]:
+    """Bootstrap over scenes: totals of as many scenes, drawn with replacement, many times.
+
+    The seed is fixed, so that two forecasts of the same scenes see the same draws and their
+    difference can be judged pair by pair.
+
+    Args:
+        sums: ``(scenes, ...)``.
+        draws: How many times.
+
+    Returns:
+        ``(draws, ...)``.
+    """
+    scenes = len(sums)
+    times = np.random.default_rng(SEED).multinomial(scenes, np.full(scenes, 1 / scenes), draws)
+    flat = times.astype(np.float64) @ sums.reshape(scenes, -1)
+    return flat.reshape(draws, *sums.shape[1:])
+
+
+def values(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """The single numbers of one class, NaN where undefined.
+
+    Args:
+        sums: ``(..., leads, len(Sum))``.
+
+    Returns:
+        Name -> ``(...)``.
+    """
+    total, last = sums.sum(axis=-2), sums[..., -1, :]
+    return {
+        "iou": iou(total),
+        "vpq": vpq(total),
+        "vpq_moving": vpq(total, Sum.MOVING_TP),
+        "sq": _ratio(total[..., Sum.IOU], total[..., Sum.TP]),
+        "rq": _ratio(total[..., Sum.TP], _segments(total, Sum.TP)),
+        "ade": _ratio(total[..., Sum.DISTANCE], total[..., Sum.PAIRS]),
+        "fde": _ratio(last[..., Sum.DISTANCE], last[..., Sum.PAIRS]),
+        "ade_moving": _ratio(total[..., Sum.MOVING_DISTANCE], total[..., Sum.MOVING_PAIRS]),
+        "fde_moving": _ratio(last[..., Sum.MOVING_DISTANCE], last[..., Sum.MOVING_PAIRS]),
+    }
+
+
+def iou(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """TP / (TP + FP + FN) over cells."""
+    return _ratio(sums[..., Sum.CELL_TP], sums[..., Sum.CELL_TP : Sum.CELL_FN + 1].sum(axis=-1))
+
+
+def vpq(sums: NDArray[np.float64], first: Sum = Sum.TP) -> NDArray[np.float64]:
+    """Sum of IoU / (TP + FP / 2 + FN / 2) over segments; columns from ``first``."""
+    return _ratio(sums[..., first + Sum.IOU - Sum.TP], _segments(sums, first))
+
+
+def _segments(sums: NDArray[np.float64], first: Sum) -> NDArray[np.float64]:
+    """TP + FP / 2 + FN / 2; 0, nothing to score, where the truth has cells but ids of none."""
+    hits, extra, missed = (sums[..., first + offset] for offset in range(3))
+    cells = sums[..., Sum.CELL_TP] + sums[..., Sum.CELL_FN]
+    known = (cells == 0) | (sums[..., Sum.TP] + sums[..., Sum.FN] > 0)
+    return np.where(known, hits + extra / 2 + missed / 2, 0.0)
+
+
+def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
+
+
+def _class_scores(sums: NDArray[np.float64], draws: NDArray[np.float64] | None) -> ClassScores:
+    total = sums.sum(axis=0)
+    found = {name: _defined(value) for name, value in values(sums).items()}
+    drawn = {} if draws is None else values(draws)
+    counts = {
+        "cells": total[Sum.CELL_TP] + total[Sum.CELL_FN],
+        "segments": total[Sum.TP] + total[Sum.FN],
+        "moving_segments": total[Sum.MOVING_TP] + total[Sum.MOVING_FN],
+        "agents": total[Sum.AGENTS],
+        "agents_forecast": total[Sum.PAIRS],
+        "moving_agents": total[Sum.MOVING_AGENTS],
+        "moving_agents_forecast": total[Sum.MOVING_PAIRS],
+    }
+    return ClassScores(
+        **found,
+        iou_by_lead=[_defined(value) for value in iou(sums)],
+        vpq_by_lead=[_defined(value) for value in vpq(sums)],
+        vpq_moving_by_lead=[_defined(value) for value in vpq(sums, Sum.MOVING_TP)],
+        counts={name: int(number) for name, number in counts.items()},
+        interval={name: percentile_interval(drawn.get(name)) for name in found},
+    )
+
+
+def _defined(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def percentile_interval(draws: NDArray[np.float64] | None) -> Interval:
+    """The middle 95 % of draws; None if some draw is undefined, as then the rest is a selection."""
+    if draws is None or not np.isfinite(draws).all():
+        return None
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def skill(score: float | None, reference: float | None, best: float | None) -> float | None:
+    """How much of the way from the reference (constant turn) to the ceiling a score has gone.
+
+    None where a score is missing or the way is shorter than :data:`LEAST_WAY`.
+    """
+    if score is None or reference is None or best is None or best - reference < LEAST_WAY:
+        return None
+    return (score - reference) / (best - reference)
+
+
+def gain(
+    model: Accumulator, reference: Accumulator, name: str, leads: slice = slice(None)
+) -> dict[str, tuple[float, Interval]]:
+    """What a model's score is above a reference's, per class, with its paired interval.
+
+    Args:
+        model: Scored on the same scenes as the reference.
+        reference: Such as constant turn.
+        name: One of :func:`values`.
+        leads: Which leads count.
+
+    Returns:
+        Class -> (difference, 95 % interval); classes without a score are left out.
+    """
+    ours, theirs = (accumulator.sums()[:, :, leads] for accumulator in (model, reference))
+    result = {}
+    for k, label in enumerate(model.classes):
+        difference = [values(sums[:, k].sum(axis=0))[name] for sums in (ours, theirs)]
+        if np.isfinite(difference).all():
+            drawn = [values(resample(sums[:, k]))[name] for sums in (ours, theirs)]
+            interval = percentile_interval(drawn[0] - drawn[1]) if len(ours) > 1 else None
+            result[label] = float(difference[0] - difference[1]), interval
+    return result

@@ -1,0 +1,224 @@
+"""A forecast store scored against the sequence store that holds what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import xarray as xr
+
+from forecast.errors import DataError
+from forecast.evaluation.counts import Forecast, Truth
+from forecast.evaluation.scores import Accumulator, Scores
+from forecast.parallel import Once, in_order, spread
+from forecast.schema import (
+    SequenceMeta,
+    open_forecast_store,
+    open_sequence_store,
+    refusing_damage,
+)
+
+BLOCK = 32  # sequences read and counted together, a shard: one by one they take thrice as long
+MOST_CELLS = 2**24  # of one variable in memory: few large sequences make a smaller block
+
+Progress = Callable[[int, int], None]
+
+
+def score_stores(
+    forecast_path: str, data_path: str, progress: Progress | None = None, workers: int = 1
+) -> Scores:
+    """Scores a forecast store against the sequence store that holds what happened.
+
+    Leads that only one of the two has are left out, as are the sequences beyond those that were
+    forecast; ``horizon`` and ``sequences`` of the result, beside ``forecast_horizon`` and
+    ``data_sequences``, say so.
+
+    Args:
+        forecast_path: Local path or fsspec URL.
+        data_path: Local path or fsspec URL.
+        progress: Told (sequences done, sequences in all) now and then.
+        workers: Processes; 1 works in this one. Their number does not change a score.
+
+    Raises:
+        DataError: A store cannot be read, the two do not describe the same sequences, or the
+            truth holds no future.
+    """
+    opened = Once(partial(_Pair, forecast_path, data_path))
+    pair = opened.get()
+    total, blocks = pair.accumulator(), range(len(pair.blocks))
+    with spread(min(workers, max(len(blocks), 1)), None) as run:
+        # Always in the same order: sums of floats differ in another one.
+        for counted in in_order(run(partial(_count_block, opened), blocks)):
+            total.merge(counted)
+            if progress is not None:
+                progress(total.sequences, pair.count)
+    return total.scores(**provenance(pair.forecast, pair.data, pair.meta, data_path))
+
+
+def provenance(
+    forecast: xr.Dataset, data: xr.Dataset, meta: SequenceMeta, data_path: str
+) -> dict[str, Any]:
+    """What the scores of a forecast store say of where they come from."""
+    return {
+        "protocol": meta.protocol,
+        "forecast_protocol": forecast.attrs.get("protocol", {}),
+        "model": name_of(forecast.attrs),
+        "input": input_of(forecast.attrs),
+        "data": data_path,
+        "dt_s": meta.dt_s,
+        "forecast_horizon": forecast.sizes["lead"],
+        "data_sequences": data.sizes["sequence"],
+    }
+
+
+def name_of(attrs: Mapping[Any, Any]) -> str:
+    """The model behind a forecast store; what was shown the truth on the way bears that in it."""
+    name, how = str(attrs.get("model", "")), attrs.get("rollout", "free-running")
+    return name if how == "free-running" else f"{name}, {how}"
+
+
+def input_of(attrs: Mapping[Any, Any]) -> str:
+    """What the model behind a forecast store read of the history: "tracked" or "detected"."""
+    return str(attrs.get("input", "tracked"))
+
+
+class _Pair:
+    """The two stores, opened once in each process."""
+
+    def __init__(self, forecast_path: str, data_path: str) -> None:
+        self.forecast_path, self.data_path = forecast_path, data_path
+        self.forecast, self.data, self.meta = open_pair(forecast_path, data_path)
+        self.count = self.forecast.sizes["sequence"]
+        self.horizon = min(self.meta.horizon, self.forecast.sizes["lead"])
+        self.blocks = in_blocks(range(self.count), self.meta, self.horizon)
+
+    def accumulator(self) -> Accumulator:
+        """One in which nothing is counted yet."""
+        return Accumulator(self.meta.classes, self.horizon, self.meta.grid)
+
+    def count_block(self, number: int) -> dict[str, Any]:
+        """What a block of sequences gives."""
+        block, accumulator = self.blocks[number], self.accumulator()
+        truths = read_truths(self.data_path, self.data, self.meta, block, self.horizon)
+        forecasts = read_forecasts(
+            self.forecast_path, self.forecast, self.meta, block, self.horizon
+        )
+        for truth, forecast in zip(truths, forecasts, strict=True):
+            accumulator.add(truth, forecast)
+        return accumulator.counted()
+
+
+def _count_block(opened: Once[_Pair], number: int) -> tuple[int, dict[str, Any]]:
+    """What a block of sequences gives, with its number; in whichever process."""
+    return number, opened.get().count_block(number)
+
+
+def open_pair(forecast_path: str, data_path: str) -> tuple[xr.Dataset, xr.Dataset, SequenceMeta]:
+    """A forecast store and the sequence store that holds what happened.
+
+    Raises:
+        DataError: A store cannot be read, the two do not describe the same sequences, or the
+            truth holds no future.
+    """
+    forecast = open_forecast_store(forecast_path)
+    data, meta = open_sequence_store(data_path)
+    _check_agreement(forecast, data, meta, forecast_path, data_path)
+    return forecast, data, meta
+
+
+def truth_of(forecast_path: str) -> str:
+    """The sequence store that a forecast store says it was made from.
+
+    Raises:
+        DataError: The store cannot be read, or does not say.
+    """
+    made_from = open_forecast_store(forecast_path).attrs.get("data")
+    if not isinstance(made_from, str):
+        raise DataError(
+            "a forecast store that names the sequence store it was made from",
+            f"none in {forecast_path}",
+            "give the sequence store with --data",
+        )
+    return made_from
+
+
+def in_blocks(sequences: range, meta: SequenceMeta, horizon: int) -> list[range]:
+    """Some sequences in parts that memory has room for, a shard at most."""
+    cells = (1 + horizon) * meta.grid.height * meta.grid.width
+    size = min(max(MOST_CELLS // cells, 1), BLOCK)
+    return [sequences[start : start + size] for start in range(0, len(sequences), size)]
+
+
+def read_truths(
+    path: str, data: xr.Dataset, meta: SequenceMeta, sequences: range, horizon: int
+) -> Iterator[Truth]:
+    """The present frame and ``horizon`` leads of some sequences of the store at ``path``.
+
+    Raises:
+        DataError: A chunk is damaged.
+    """
+    frames = slice(meta.history - 1, meta.history + horizon)
+    known = [name for name in ("track_state", "track_class") if name in data]
+    for block in in_blocks(sequences, meta, horizon):
+        part = data.isel(sequence=slice(block.start, block.stop), time=frames)
+        with refusing_damage(path):
+            arrays = {name: part[name].values for name in ("semantic", "instance", *known)}
+        for index, scene in enumerate(part["scene"].values.tolist()):
+            yield Truth(**{name: array[index] for name, array in arrays.items()}, scene=scene)
+
+
+def read_forecasts(
+    path: str, forecast: xr.Dataset, meta: SequenceMeta, sequences: range, horizon: int
+) -> Iterator[Forecast]:
+    """The first ``horizon`` leads of some sequences of the forecast store at ``path``.
+
+    Raises:
+        DataError: A chunk is damaged.
+    """
+    # Tracks compare only where the forecast speaks of the truth's ids.
+    tracked = input_of(forecast.attrs) == "tracked"
+    names = ("semantic", "instance", *(("pose", "existence") if tracked else ()))
+    for block in in_blocks(sequences, meta, horizon):
+        part = forecast.isel(sequence=slice(block.start, block.stop), lead=slice(horizon))
+        with refusing_damage(path):
+            arrays = {name: part[name].values for name in names}
+        for index in range(len(block)):
+            yield Forecast(**{name: array[index] for name, array in arrays.items()})
+
+
+def _check_agreement(
+    forecast: xr.Dataset, data: xr.Dataset, meta: SequenceMeta, forecast_path: str, data_path: str
+) -> None:
+    if meta.horizon < 1:
+        raise DataError(
+            "a sequence store with future frames to score against",
+            f"horizon 0 in {data_path}",
+            "prepare one with `forecast prepare --horizon`",
+        )
+    remedy = "evaluate against the store that was rolled out"
+    for what, theirs, ours in (
+        ("grid", forecast.attrs.get("grid"), meta.grid.to_attrs()),
+        ("classes", forecast.attrs.get("classes"), list(meta.classes)),
+        ("dt_s", forecast.attrs.get("dt_s"), meta.dt_s),
+    ):
+        if theirs != ours:
+            raise DataError(
+                f"{what} {ours} as in {data_path}", f"{theirs} in {forecast_path}", remedy
+            )
+    forecast_of, known = _origin(forecast), _origin(data)
+    if len(forecast_of) > len(known):
+        raise DataError(
+            f"at most the {len(known)} sequences of {data_path}",
+            f"{len(forecast_of)} in {forecast_path}",
+            remedy,
+        )
+    if forecast_of != known[: len(forecast_of)]:
+        raise DataError(f"the scenes of {data_path}", f"others in {forecast_path}", remedy)
+
+
+def _origin(dataset: xr.Dataset) -> list[tuple[str, float]]:
+    """Scene and time of each sequence."""
+    return list(
+        zip(dataset["scene"].values.tolist(), dataset["init_time"].values.tolist(), strict=True)
+    )

@@ -1,0 +1,202 @@
+"""Whose the wrong cells are: what keeps IoU from 1, by what became of the agent.
+
+Agents that nobody had seen at the present, and those that a recording loses, are in no forecaster's
+hands; what is left of the error is motion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.evaluation.counts import Forecast, Truth, moving_ids, visible_ids
+from forecast.evaluation.scoring import input_of, name_of, open_pair, read_forecasts, read_truths
+from forecast.grid import BEVGrid
+from forecast.schema import protocol_text
+
+Progress = Callable[[Iterable[int]], Iterable[int]]
+
+
+class Whose(IntEnum):
+    """Columns of a table of sums ``(class, lead, Whose)``."""
+
+    HIT = 0
+    MISSED_NEW = 1
+    MISSED_MOVING = 2
+    MISSED_STILL = 3
+    MISSED_UNNAMED = 4
+    FALSE_GONE = 5
+    FALSE_MOVING = 6
+    FALSE_STILL = 7
+    FALSE_UNNAMED = 8
+
+
+# What only ids tell.
+MISSED = [Whose.MISSED_NEW, Whose.MISSED_MOVING, Whose.MISSED_STILL]
+FALSE = [Whose.FALSE_GONE, Whose.FALSE_MOVING, Whose.FALSE_STILL]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """One class: parts of the cells that are the forecast's or the truth's; together they are 1.
+
+    Attributes:
+        class_name: The class.
+        lead: Steps after the present; None = all leads together.
+        cells: How many cells there are in the forecast, the truth or both.
+        iou: Share of the cells that are right.
+        missed_new: Missed, of agents that have no cell at the present; None, here and below, where
+            ids do not tell.
+        missed_moving: Missed, of agents that move, as counted by VPQ moving.
+        missed_still: Missed, of the other agents.
+        missed_unnamed: Missed, without an id.
+        false_gone: False, of agents that have no cell in the truth of that lead.
+        false_moving: False, of agents that move.
+        false_still: False, of the other agents.
+        false_unnamed: False, of nobody who has a cell at the present: all, where the forecast has
+            ids of its own.
+    """
+
+    class_name: str
+    lead: int | None
+    cells: int
+    iou: float
+    missed_new: float | None
+    missed_moving: float | None
+    missed_still: float | None
+    missed_unnamed: float
+    false_gone: float | None
+    false_moving: float | None
+    false_still: float | None
+    false_unnamed: float
+
+
+@dataclass(frozen=True)
+class WrongCells:
+    """Whose the wrong cells of a forecast are.
+
+    Attributes:
+        model: Which forecaster made it.
+        input: "tracked" or "detected".
+        sequences: How many were compared.
+        horizon: Leads that were compared.
+        protocol: By which the truth's masks were drawn, name and hash.
+        shares: Per class: all leads, then each; classes without a cell are left out.
+    """
+
+    model: str
+    input: str
+    sequences: int
+    horizon: int
+    protocol: str
+    shares: list[Shares]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def attribute_cells(
+    forecast_path: str, data_path: str, progress: Progress | None = None
+) -> WrongCells:
+    """Whose the wrong cells of a forecast store are.
+
+    Args:
+        forecast_path: Forecast store.
+        data_path: The sequence store that holds what happened.
+        progress: Wraps the range of sequences.
+
+    Raises:
+        DataError: A store cannot be read, the two do not belong together, or the truth holds no
+            future.
+    """
+    forecast, data, meta = open_pair(forecast_path, data_path)
+    horizon = min(meta.horizon, forecast.sizes["lead"])
+    sequences = range(forecast.sizes["sequence"])
+    truths = read_truths(data_path, data, meta, sequences, horizon)
+    guesses = read_forecasts(forecast_path, forecast, meta, sequences, horizon)
+    named, truth_has_ids = input_of(forecast.attrs) == "tracked", False
+    sums = np.zeros((len(meta.classes), horizon, len(Whose)), np.int64)
+    for _ in progress(sequences) if progress else sequences:
+        truth, guess = next(truths), next(guesses)
+        sums += count_by_agent(truth, guess, meta.grid, len(meta.classes), named)
+        truth_has_ids = truth_has_ids or bool(truth.instance.any())
+    unknown = {
+        *(() if truth_has_ids else MISSED),
+        *(() if truth_has_ids and named else FALSE),
+    }
+    shares = [
+        _shares(name, lead, counts, unknown)
+        for name, own in zip(meta.classes, sums, strict=True)
+        for lead, counts in ((None, own.sum(0)), *enumerate(own, start=1))
+        if counts.any()
+    ]
+    return WrongCells(
+        model=name_of(forecast.attrs),
+        input=input_of(forecast.attrs),
+        sequences=len(sequences),
+        horizon=horizon,
+        protocol=protocol_text(meta.protocol),
+        shares=shares,
+    )
+
+
+def count_by_agent(
+    truth: Truth, guess: Forecast, grid: BEVGrid, classes: int, named: bool = True
+) -> NDArray[np.int64]:
+    """The cells of one sequence, ``(class, lead, Whose)``.
+
+    Args:
+        truth: The present and what happened.
+        guess: The forecast of as many leads.
+        grid: Of both.
+        classes: How many classes there are.
+        named: Whether the forecast's ids are those of the truth.
+    """
+    visible, moving = visible_ids(truth), np.array(sorted(moving_ids(truth, grid)), np.int64)
+    sums = np.zeros((classes, len(guess.semantic), len(Whose)), np.int64)
+    for lead, (instance, ids) in enumerate(zip(truth.instance[1:], guess.instance, strict=True)):
+        missed = _fate(instance, visible, moving, Whose.MISSED_MOVING, Whose.MISSED_STILL)
+        missed[(missed == 0) & (instance > 0)] = Whose.MISSED_NEW
+        missed[missed == 0] = Whose.MISSED_UNNAMED
+        known = visible if named else visible[:0]
+        false = _fate(ids, known, moving, Whose.FALSE_MOVING, Whose.FALSE_STILL)
+        false[(false > 0) & ~np.isin(ids, instance)] = Whose.FALSE_GONE
+        false[false == 0] = Whose.FALSE_UNNAMED
+        for kind in range(classes):
+            true, drawn = (
+                frame == kind + 1 for frame in (truth.semantic[lead + 1], guess.semantic[lead])
+            )
+            whose = np.where(true & drawn, int(Whose.HIT), np.where(true, missed, false))
+            sums[kind, lead] = np.bincount(whose[true | drawn], minlength=len(Whose))
+    return sums
+
+
+def _fate(
+    ids: NDArray[Any],
+    visible: NDArray[np.int64],
+    moving: NDArray[np.int64],
+    moves: Whose,
+    stays: Whose,
+) -> NDArray[np.int64]:
+    """For each cell what its agent does; 0 if that was not in view at the present."""
+    does = np.where(np.isin(ids, moving), int(moves), int(stays))
+    return np.where(np.isin(ids, visible), does, 0)
+
+
+def _shares(
+    name: str, lead: int | None, counts: NDArray[np.int64], unknown: Collection[Whose]
+) -> Shares:
+    total = int(counts.sum())
+    shares = {whose: float(counts[whose] / total) for whose in Whose}
+    wrong: dict[str, Any] = {
+        whose.name.lower(): None if whose in unknown else share
+        for whose, share in shares.items()
+        if whose != Whose.HIT
+    }
+    return Shares(name, lead, total, shares[Whose.HIT], **wrong)

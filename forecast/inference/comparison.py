@@ -1,0 +1,144 @@
+"""The forecast and the baselines scored side by side, while the sequences are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from forecast.evaluation.counts import Forecast, Truth, ceiling
+from forecast.evaluation.scores import Accumulator, Scores
+from forecast.model.baselines import Baseline, Components
+from forecast.model.spec import BASELINES, COMPONENTS
+from forecast.rollout import StepModel, rollout
+from forecast.schema import SequenceMeta
+from forecast.types import BEVSequence, StepForecast
+
+
+class Contest:
+    """Scores the forecast and the baselines on the same sequences, as far as truth is known.
+
+    Args:
+        meta: Of the store.
+        horizon: Leads forecast; scored up to the store's own horizon.
+        tracked: Whether forecast ids are the truth's, so that poses compare.
+    """
+
+    def __init__(self, meta: SequenceMeta, horizon: int, tracked: bool) -> None:
+        self.meta = meta
+        self.forecast_horizon = horizon
+        self.horizon = min(horizon, meta.horizon)
+        self.tracked = tracked
+        classes = len(meta.classes)
+        self.baselines: dict[str, StepModel[Any, StepForecast]] = {
+            name: Baseline(name, classes) for name in BASELINES
+        }
+        if not tracked:
+            self.baselines[COMPONENTS] = Components(classes)
+        self.accumulators = {
+            name: Accumulator(meta.classes, max(self.horizon, 1), meta.grid)
+            for name in ("forecast", *self.baselines, "ceiling")
+        }
+        self._kept: dict[str, list[dict[str, Any]]] = {}
+
+    def watch(self, name: str, steps: Iterable[StepForecast]) -> Iterator[StepForecast]:
+        """Passes steps on, keeping what scoring needs of those whose truth is known."""
+        self._kept[name] = []
+        for step in steps:
+            if step.lead <= self.horizon:
+                self._kept[name].append(_small(step))
+            yield step
+
+    def score(self, batch: BEVSequence, scenes: Iterable[str]) -> None:
+        """Rolls the baselines out on the same batch and counts everything."""
+        if self.horizon < 1:
+            return
+        history = batch.crop(0, self.meta.history)
+        for name, baseline in self.baselines.items():
+            for _ in self.watch(name, rollout(baseline, history, self.horizon)):
+                pass
+        for index, scene in enumerate(scenes):
+            truth = self._truth(batch, index, scene)
+            for name, steps in self._kept.items():
+                tracks = 0 if truth.track_state is None else len(truth.track_state)
+                with_pose = self.tracked or name in BASELINES
+                forecast = _forecast(steps, index, tracks if with_pose else 0)
+                self.accumulators[name].add(truth, forecast)
+            self.accumulators["ceiling"].add(truth, ceiling(truth))
+
+    def counted(self) -> dict[str, Any]:
+        """What was counted so far, as plain JSON values."""
+        return {name: one.counted() for name, one in self.accumulators.items()}
+
+    def merge(self, counted: Mapping[str, Any]) -> None:
+        """Adds what another contest of the same store counted."""
+        for name, one in self.accumulators.items():
+            one.merge(counted[name])
+
+    def results(self, model: str) -> dict[str, Scores]:
+        """Scores of the forecast under its model's name, the other baselines and the ceiling.
+
+        Where the truth has no ids, left out are the ceiling, which is made of them, and, if the
+        forecast reads none, the baselines that do: both would seem to miss everything.
+        """
+        if self.horizon < 1:
+            return {}
+        names: dict[str, str] = {
+            "forecast": model,
+            **{name: name for name in self.baselines if name != model},
+            "ceiling": "ceiling",
+        }
+        scores = {
+            shown: self.accumulators[name].scores(
+                protocol=self.meta.protocol,
+                model=shown,
+                input=self._input(name),
+                dt_s=self.meta.dt_s,
+                forecast_horizon=self.forecast_horizon,
+            )
+            for name, shown in names.items()
+        }
+        if scores[model].lack_ids:
+            read = self._input("forecast")
+            return {shown: one for shown, one in scores.items() if one.input == read}
+        return scores
+
+    def _input(self, name: str) -> str:
+        """What an entrant reads; the ceiling reads no history."""
+        if name == "forecast":
+            return "tracked" if self.tracked else "detected"
+        return {"ceiling": "", COMPONENTS: "detected"}.get(name, "tracked")
+
+    def _truth(self, batch: BEVSequence, index: int, scene: str) -> Truth:
+        state, label = batch.track_state, batch.track_class
+        truth = Truth(
+            semantic=batch.semantic[index].numpy(),
+            instance=batch.instance[index].numpy(),
+            track_state=None if state is None else state[index].numpy(),
+            track_class=None if label is None else label[index].numpy(),
+            scene=scene,
+        )
+        return truth.from_present(self.meta.history, self.horizon)
+
+
+def _small(step: StepForecast) -> dict[str, Any]:
+    return {
+        "semantic": step.semantic.cpu().numpy().astype(np.uint8),
+        "instance": step.instance.cpu().numpy().astype(np.uint16),
+        "ids": step.ids.cpu().numpy(),
+        "pose": step.pose.float().cpu().numpy(),
+    }
+
+
+def _forecast(steps: list[dict[str, Any]], index: int, tracks: int) -> Forecast:
+    """One sequence's leads; poses by track where ``tracks`` > 0."""
+    pose = np.full((len(steps), tracks, 3), np.nan, np.float32)
+    for lead, step in enumerate(steps if tracks else []):
+        slots = step["ids"][index] > 0
+        pose[lead, step["ids"][index][slots] - 1] = step["pose"][index][slots]
+    return Forecast(
+        semantic=np.stack([step["semantic"][index] for step in steps]),
+        instance=np.stack([step["instance"][index] for step in steps]),
+        pose=pose if tracks else None,
+    )

@@ -1,0 +1,170 @@
+"""What a rollout is asked for, and what is wrong with that before anything slow is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from forecast.checkpoint.metadata import is_checkpoint, weights_of
+from forecast.cli.options import check_counts
+from forecast.errors import CheckpointError, ConfigError, DataError
+from forecast.model.spec import BASELINES, COMPONENTS
+from forecast.schema import open_sequence_store, refusing_damage
+from forecast.storage.atomic import refuse_existing, refuse_replacing, refuse_unwritable
+from forecast.storage.files import is_within
+from forecast.storage.ids import lacks_ids
+from forecast.storage.resumable import Stage
+
+InputMode = Literal["tracked", "detected"]
+NOT_LEARNED = (*BASELINES, COMPONENTS)
+PACKAGED = "packaged"  # names the checkpoint that comes along
+
+
+@dataclass(frozen=True)
+class RolloutRequest:
+    """What to forecast, with what, and where to.
+
+    Attributes:
+        data: Sequence store; None = the packaged sample.
+        model: Baseline's name or checkpoint; None = the packaged checkpoint.
+        output: Forecast store to write.
+        gif: Animation to write, or None.
+        horizon: Leads.
+        input_mode: Whether the history's ids are read.
+        mirror: Whether the forecast is averaged with that of the mirrored scene.
+        teacher_forced: Whether every lead starts from the true frames before it.
+        limit: Only the first so many sequences.
+        batch_size: Sequences at a time.
+        device: "auto" or torch's name of a device.
+        overwrite: Whether existing outputs are replaced.
+        workers: Processes; 1 works in this one.
+        scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; data,
+            model and output must be within reach of all its workers.
+        resume: Whether to go on with an interrupted run of the same request.
+    """
+
+    data: str | None = None
+    model: str | None = None
+    output: str = "forecast.zarr"
+    gif: str | None = None
+    horizon: int = 6
+    input_mode: InputMode = "tracked"
+    mirror: bool = False
+    teacher_forced: bool = False
+    limit: int | None = None
+    batch_size: int = 8
+    device: str = "auto"
+    overwrite: bool = False
+    workers: int = 1
+    scheduler: str | None = None
+    resume: bool = False
+
+    def check(self) -> None:
+        """Refuses what needs no model to be found wrong: quick, and without torch.
+
+        Raises:
+            ForecastError: A count is below one, options exclude each other, the data or the model
+                are not there, the data have no ids for tracked input, or an output would replace
+                something or cannot be written.
+        """
+        check_counts(
+            horizon=self.horizon,
+            limit=self.limit,
+            batch_size=self.batch_size,
+            workers=self.workers,
+        )
+        _refuse_replacing_inputs(self)
+        self._check_data()
+        if self.gif is not None and not self.gif.lower().endswith(".gif"):
+            raise ConfigError("a --gif that ends in .gif", self.gif, "rename it, or '' for none")
+        if self.teacher_forced and self.input_mode == "detected":
+            raise ConfigError(
+                "tracked input for --teacher-forced, so that ids persist from lead to lead",
+                "detected input",
+                "leave one of them out",
+            )
+        check_model(self.model, self.input_mode, self.mirror)
+        if not self.resume:
+            stage = Stage(self.output, self.overwrite)
+            stage.refuse_existing()
+            stage.refuse_unfinished()
+        if self.gif is not None and not self.overwrite:
+            refuse_existing(self.gif)
+        for path in filter(None, (self.output, self.gif)):
+            refuse_unwritable(path)
+
+    def _check_data(self) -> None:
+        """Refuses tracked input of agents without ids: the forecast would be empty."""
+        path = self.data or packaged("sample.zarr")
+        data, meta = open_sequence_store(path)
+        if self.input_mode == "detected":
+            return
+        with refusing_damage(path):
+            nobody_known = lacks_ids(data, meta)
+        if nobody_known:
+            got = f"classes without any id in {path}"
+            raise DataError("ids in the history for tracked input", got, "add --input detected")
+
+
+def check_model(name: str | None, input_mode: InputMode = "tracked", mirror: bool = False) -> None:
+    """Refuses a model that is not there, or cannot read this kind of input.
+
+    Args:
+        name: Baseline's name or checkpoint; None = the packaged checkpoint.
+        input_mode: Whether the history's ids are read.
+        mirror: Whether the forecast is averaged with that of the mirrored scene.
+
+    Raises:
+        CheckpointError: It is neither a baseline nor a path that is there.
+        ConfigError: It cannot be asked for this.
+    """
+    if mirror and (input_mode == "detected" or name in NOT_LEARNED):
+        got = f"{name or PACKAGED} and {input_mode} input"
+        raise ConfigError("--mirror with a learned model and tracked input", got, "drop it")
+    if name == COMPONENTS and input_mode == "tracked":
+        raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
+    if name in BASELINES and input_mode == "detected":
+        wanted = f"a learned model or {COMPONENTS} for detected input"
+        raise ConfigError(wanted, str(name), "use --input tracked")
+    if not (name in (None, PACKAGED, *NOT_LEARNED) or is_checkpoint(Path(str(name)))):
+        known = ", ".join((PACKAGED, *NOT_LEARNED))
+        wanted = f"a *.safetensors file, a run's folder, or one of {known}"
+        raise CheckpointError(wanted, repr(name), "correct --model")
+
+
+def _refuse_replacing_inputs(request: RolloutRequest) -> None:
+    """Refuses outputs in whose place, or in whose stage, lies what is read, --overwrite or not.
+
+    Nothing is written into the data either; a run's folder, though, may well get its forecasts.
+
+    Raises:
+        ConfigError: An output is one of the inputs, holds one, or lies in the data.
+    """
+    data = request.data or packaged("sample.zarr")
+    kept = [data]
+    model = request.model or PACKAGED
+    if model not in (PACKAGED, *NOT_LEARNED):
+        weights = weights_of(Path(model))
+        kept += [str(weights), str(weights.with_suffix(".json"))]
+    stage = f"{request.output.rstrip('/')}.partial"
+    written = [("--output", request.output), ("--output", stage)]
+    if request.gif is not None:
+        written.append(("--gif", request.gif))
+        if is_within(request.output, request.gif):
+            raise ConfigError("a --gif beside --output", request.gif, "choose another")
+    for option, path in written:
+        refuse_replacing(option, path, kept, around=[data])
+
+
+def packaged(name: str) -> str:
+    """Path of a file that comes with the program.
+
+    Raises:
+        DataError: This installation lacks it.
+    """
+    path = files("forecast") / "packaged" / name
+    if not (path.is_file() or path.is_dir()):
+        raise DataError(f"the packaged {name}", "none", "install bev-forecast anew")
+    return str(path)

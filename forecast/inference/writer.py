@@ -1,0 +1,233 @@
+"""Writes forecasts to disk as they are made: the forecast store (schema ``bev-forecast/1``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from torch import Tensor
+from zarr.codecs import BloscCodec, BloscShuffle
+
+from forecast.errors import DataError
+from forecast.grid import BEVGrid
+from forecast.schema import FORECAST_SCHEMA, FORECAST_VARIABLES, POSE_NAMES, SequenceMeta
+from forecast.storage.atomic import refusing_os_errors
+from forecast.types import StepForecast
+
+BLOCK_LEADS = 6
+"""Leads that are buffered and make one chunk: memory does not grow with the horizon."""
+
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "instance": {"long_name": "persistent instance id, 0 = background", "units": "1"},
+    "semantic": {"long_name": "most likely class, 0 = background, k = class k - 1", "units": "1"},
+    "occupancy": {"long_name": "probability that a cell is of the class", "units": "1"},
+    "flow": {"long_name": "backward flow at the destination cell, per step", "units": "m"},
+    "existence": {
+        "long_name": "probability that the agent is still there, NaN = no such agent",
+        "units": "1",
+    },
+    "pose": {"long_name": "x, y (m) and yaw (rad) in the present ego frame, NaN = none"},
+}
+
+
+def create_store(
+    url: str,
+    source: xr.Dataset,
+    meta: SequenceMeta,
+    *,
+    horizon: int,
+    tracks: int,
+    attrs: Mapping[str, Any],
+) -> None:
+    """Lays out a forecast store whose forecasts are still missing.
+
+    Args:
+        url: The new store, a local path or an fsspec URL; what is there is replaced.
+        source: The sequences that are forecast.
+        meta: Attributes of their store.
+        horizon: Leads per sequence, free of the source's own horizon.
+        tracks: Number of instance ids; id n is track n - 1.
+        attrs: Plain JSON values about model, checkpoint hash, config and data source.
+    """
+    frame = _coordinates(source, meta, horizon)
+    frame.attrs = {**_attrs(meta), **attrs, "horizon": horizon}
+    sizes = {
+        "sequence": source.sizes["sequence"],
+        "lead": horizon,
+        "y": meta.grid.height,
+        "x": meta.grid.width,
+        "class": len(meta.classes),
+        "axis": 2,
+        "track": tracks,
+        "pose": len(POSE_NAMES),
+    }
+    frame.to_zarr(url, mode="w", zarr_format=3, consolidated=False)
+    group = zarr.open_group(url, mode="r+", use_consolidated=False)
+    for name in FORECAST_VARIABLES:
+        _create(group, name, sizes)
+
+
+class ForecastWriter:
+    """Writes forecasts into a store that is laid out, from as many processes as there are.
+
+    Every chunk holds one sequence and at most ``BLOCK_LEADS`` leads; that block is all that is
+    buffered, and no two sequences share a chunk.
+
+    Args:
+        url: A store made by :func:`create_store`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        group = zarr.open_group(url, mode="r+", use_consolidated=False)
+        self._arrays: dict[str, Any] = {name: group[name] for name in FORECAST_VARIABLES}
+        self.horizon, self.tracks = self._arrays["existence"].shape[1:]
+
+    def write(self, sequences: slice, steps: Iterable[StepForecast]) -> None:
+        """Consumes the rollout of some sequences, block of leads by block of leads.
+
+        Args:
+            sequences: Where the batch stands in the source, ``slice(start, start + B)``.
+            steps: Leads 1 to the writer's horizon, in order.
+
+        Raises:
+            DataError: Leads are missing or out of order, an id exceeds the number of tracks, or
+                the disk refuses.
+        """
+        remaining = self._in_order(steps)
+        for start in range(0, self.horizon, BLOCK_LEADS):
+            arrays = step_arrays(islice(remaining, BLOCK_LEADS), self.tracks)
+            stop = min(start + BLOCK_LEADS, self.horizon)
+            with refusing_os_errors(self.url):
+                for name, array in self._arrays.items():
+                    array[sequences, start:stop] = arrays[name]
+        next(remaining, None)  # refuses a step too many
+
+    def _in_order(self, steps: Iterable[StepForecast]) -> Iterator[StepForecast]:
+        expected = f"leads 1 to {self.horizon} in order"
+        remedy = "roll out as far as the store's horizon"
+        last = 0
+        for step in steps:
+            if step.lead != last + 1 or step.lead > self.horizon:
+                raise DataError(expected, f"{step.lead} after {last}", remedy)
+            last = step.lead
+            yield step
+        if last != self.horizon:
+            raise DataError(expected, f"{last} of them", remedy)
+
+
+def _create(group: zarr.Group, name: str, sizes: Mapping[str, int]) -> None:
+    dims, dtype = FORECAST_VARIABLES[name]
+    shape = tuple(sizes[dim] for dim in dims)
+    chunks = (1, min(sizes["lead"], BLOCK_LEADS), *shape[2:])
+    group.create_array(
+        name,
+        shape=shape,
+        chunks=tuple(max(size, 1) for size in chunks),
+        dtype=dtype,
+        fill_value=np.nan if name in ("existence", "pose") else 0,
+        # Shuffled bytes at the lowest level: nearly as small as higher ones, several times
+        # quicker, and a rollout should not wait for its compressor.
+        compressors=BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.shuffle),
+        # One directory per variable: nested ones cost more to make and flush than chunks.
+        chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=dims,
+        attributes=ATTRIBUTES[name],
+        config={"write_empty_chunks": False},
+    )
+
+
+def step_arrays(steps: Iterable[StepForecast], tracks: int) -> dict[str, NDArray[Any]]:
+    """Steps as the store's arrays: ``(B, leads, ...)`` with the names and types of the schema.
+
+    A slot's id decides the track that its existence and pose go to.
+
+    Raises:
+        DataError: An id exceeds ``tracks``.
+    """
+    # Each step is made small and let go before the next one is asked for.
+    leads = [_lead_arrays(step, tracks) for step in steps]
+    return {name: np.stack([lead[name] for lead in leads], axis=1) for name in FORECAST_VARIABLES}
+
+
+def _lead_arrays(step: StepForecast, tracks: int) -> dict[str, NDArray[Any]]:
+    existence, pose = _by_track(step, tracks)
+    rasters = {name: _numpy(getattr(step, name)) for name in ("instance", "semantic")}
+    # Halved by torch, which is quicker than numpy and leaves less to bring from the device.
+    rasters |= {name: _numpy(getattr(step, name).half()) for name in ("occupancy", "flow")}
+    return {
+        name: array.astype(FORECAST_VARIABLES[name][1])
+        for name, array in {**rasters, "existence": existence, "pose": pose}.items()
+    }
+
+
+def _by_track(step: StepForecast, tracks: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Existence ``(B, tracks)`` and pose ``(B, tracks, 3)`` of the slots in use, NaN elsewhere."""
+    ids = _numpy(step.ids)
+    if ids.max(initial=0) > tracks:
+        raise DataError(
+            f"instance ids up to {tracks}",
+            f"id {ids.max()} at lead {step.lead}",
+            "give the forecast store more tracks",
+        )
+    batch, slot = np.nonzero(ids)
+    existence = np.full((len(ids), tracks), np.nan, np.float32)
+    pose = np.full((len(ids), tracks, len(POSE_NAMES)), np.nan, np.float32)
+    existence[batch, ids[batch, slot] - 1] = _numpy(step.existence)[batch, slot]
+    pose[batch, ids[batch, slot] - 1] = _numpy(step.pose)[batch, slot]
+    return existence, pose
+
+
+def _numpy(tensor: Tensor) -> NDArray[Any]:
+    tensor = tensor.detach().cpu()
+    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
+
+
+def _attrs(meta: SequenceMeta) -> dict[str, Any]:
+    """What a reader needs of the source's attributes to understand the forecast alone."""
+    return {
+        "Conventions": "CF-1.12",
+        "schema": FORECAST_SCHEMA,
+        "grid": meta.grid.to_attrs(),
+        "dt_s": meta.dt_s,
+        "history": meta.history,
+        "classes": list(meta.classes),
+        "protocol": dict(meta.protocol),
+        "source": meta.source,
+    }
+
+
+def _coordinates(source: xr.Dataset, meta: SequenceMeta, horizon: int) -> xr.Dataset:
+    """The small variables: provenance of each sequence and the axes' coordinates."""
+    lead = np.arange(1, horizon + 1)
+    return xr.Dataset(
+        {
+            "scene": ("sequence", source["scene"].values.astype(object)),
+            "init_time": ("sequence", source["init_time"].values, source["init_time"].attrs),
+        },
+        coords={
+            "lead": ("lead", lead, {"long_name": "steps after the present", "units": "1"}),
+            "lead_time": (
+                "lead",
+                lead * meta.dt_s,
+                {"standard_name": "forecast_period", "units": "s"},
+            ),
+            **_grid_coordinates(meta.grid),
+            "class": ("class", np.array(meta.classes, dtype=object)),
+            "axis": ("axis", np.array(["x", "y"], dtype=object)),
+            "pose_component": ("pose", np.array(POSE_NAMES, dtype=object)),
+        },
+    )
+
+
+def _grid_coordinates(grid: BEVGrid) -> dict[str, Any]:
+    return {
+        "x": ("x", grid.x_m, {"long_name": "forward of the ego", "units": "m", "axis": "X"}),
+        "y": ("y", grid.y_m, {"long_name": "left of the ego", "units": "m", "axis": "Y"}),
+    }

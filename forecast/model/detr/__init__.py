@@ -1,1 +1,0 @@
-"""The reference family: query-based detectors of one image-like frame, with mask heads."""

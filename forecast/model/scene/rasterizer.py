@@ -1,0 +1,276 @@
+"""Draws agents as masks: box or observed mask, moved to a pose, refined by a mask head.
+
+Only cells near an agent are looked at, packed as one list of pairs (agent, cell) for the whole
+batch: a lorry costs what a lorry covers, and nobody else's share grows with it. Coordinates are
+kept in tensors of their own, because picking from one is several times quicker than picking rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from forecast.grid import BEVGrid
+from forecast.model.scene import se2
+from forecast.model.scene.agents import Agents
+
+# Adds to the logit of points (b, a, p, 2), given in the present frame's metres at the present time.
+Refiner = Callable[[Float[Tensor, "b a p 2"]], Float[Tensor, "b a p"]]
+
+# Cells further than two cells from an agent are not its own.
+FARTHEST_CELLS = 2
+FARTHEST_LOGIT = -2.0 * FARTHEST_CELLS
+# What a mask may reach beyond the size that was fitted to it.
+MASK_MARGIN_CELLS = 3
+
+
+@dataclass(frozen=True)
+class Rasters:
+    """What one step looks like on the grid (see ``forecast.types.StepForecast``)."""
+
+    instance: Int[Tensor, "b h w"]
+    semantic: Int[Tensor, "b h w"]
+    occupancy: Float[Tensor, "b k h w"]
+    flow: Float[Tensor, "b 2 h w"]
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Agents and cells near them, sorted by agent.
+
+    Attributes:
+        agent: Index of the slot among all slots of the batch.
+        cell: Index of the cell among all cells of the batch.
+        x, y: Centre of the cell, metres.
+        ahead, aside: The same in the agent's own frame.
+    """
+
+    agent: Int[Tensor, "n"]
+    cell: Int[Tensor, "n"]
+    x: Float[Tensor, "n"]
+    y: Float[Tensor, "n"]
+    ahead: Float[Tensor, "n"]
+    aside: Float[Tensor, "n"]
+
+    def of(self, slots: Float[Tensor, "b a"] | Int[Tensor, "b a"] | Bool[Tensor, "b a"]) -> Tensor:
+        """What each agent has, for each of its pairs."""
+        return slots.flatten().index_select(0, self.agent)
+
+    def take(self, index: Int[Tensor, "k"]) -> _Pairs:
+        """Some of them."""
+        return _Pairs(*(getattr(self, item.name).index_select(0, index) for item in fields(self)))
+
+    def placed(self, pose: Float[Tensor, "b a 3"]) -> tuple[Tensor, Tensor]:
+        """Where each cell's content is if its agent stands at another pose, metres."""
+        x, y, yaw = pose.unbind(-1)
+        turned = _turned(self.ahead, self.aside, self.of(yaw.cos()), self.of(yaw.sin()))
+        return turned[0] + self.of(x), turned[1] + self.of(y)
+
+
+def paint(
+    agents: Agents,
+    pose: Float[Tensor, "b a 3"],
+    before: Float[Tensor, "b a 3"],
+    existence: Float[Tensor, "b a"],
+    drawn: Bool[Tensor, "b a"],
+    observed: Int[Tensor, "b h w"],
+    grid: BEVGrid,
+    classes: int,
+    refine: Refiner | None = None,
+) -> Rasters:
+    """Rasters of every drawn agent; where masks overlap the smaller agent is on top.
+
+    Args:
+        agents: Ids, classes and shapes.
+        pose: Where each agent is drawn.
+        before: Its pose one step earlier, for the backward flow.
+        existence: Probability that it is still there: scales its occupancy.
+        drawn: Which slots appear in the label maps.
+        observed: Label map of the present frame.
+        grid: The raster's grid.
+        classes: Number of classes K.
+        refine: Residual logits of a mask head.
+    """
+    pairs = _windows(agents, pose, grid)
+    logits = _shape_logits(agents, pairs, observed, grid)
+    # Nobody may be drawn by the size of its window.
+    near = (logits > FARTHEST_LOGIT).nonzero().squeeze(1)
+    pairs, logits = pairs.take(near), logits.index_select(0, near)
+    if refine is not None:
+        logits = logits + _refined(agents, pairs, refine)
+    shown = ((logits > 0) & pairs.of(drawn)).nonzero().squeeze(1)
+    on_top = _smaller_on_top(agents, pairs.take(shown), grid)
+    probability = torch.sigmoid(logits) * pairs.of(existence)
+    return Rasters(
+        _label_map(agents.ids, on_top, grid),
+        _label_map(agents.label, on_top, grid),
+        _occupancy(agents, pairs, probability, grid, classes),
+        _flow(before, on_top, grid),
+    )
+
+
+def _windows(agents: Agents, pose: Float[Tensor, "b a 3"], grid: BEVGrid) -> _Pairs:
+    """The cells of a rectangle around each agent, as far as they are on the grid."""
+    whole = (agents.live & torch.isfinite(pose).all(-1)).flatten()
+    x, y, yaw = torch.nan_to_num(pose).flatten(0, 1).unbind(-1)
+    cos, sin = yaw.cos(), yaw.sin()
+    reach_x, reach_y = _reach(agents, cos, sin, grid)
+    first_row, rows = _touched(y - grid.y_min_m, reach_y, grid.height, grid.resolution_m)
+    first_column, columns = _touched(x - grid.x_min_m, reach_x, grid.width, grid.resolution_m)
+    # First the rows of each agent, then the cells of each row.
+    owner, row = _runs(first_row, rows * whole)
+    line, column = _runs(first_column.index_select(0, owner), columns.index_select(0, owner))
+    agent = owner.index_select(0, line)
+    up = (grid.y_min_m + (row + 0.5) * grid.resolution_m).to(pose.dtype)
+    centre_x = (grid.x_min_m + (column + 0.5) * grid.resolution_m).to(pose.dtype)
+    centre_y = up.index_select(0, line)
+    begin = (_sequence(agents).index_select(0, owner) * grid.height + row) * grid.width
+    dx, dy = centre_x - x.index_select(0, agent), centre_y - y.index_select(0, agent)
+    body = _turned(dx, dy, cos.index_select(0, agent), -sin.index_select(0, agent))
+    return _Pairs(agent, begin.index_select(0, line) + column, centre_x, centre_y, *body)
+
+
+def _reach(agents: Agents, cos: Tensor, sin: Tensor, grid: BEVGrid) -> tuple[Tensor, Tensor]:
+    """How far each agent and its margin reach along x and y, metres."""
+    length, width = agents.size.flatten(0, 1).unbind(-1)
+    if agents.boxed:
+        margin = FARTHEST_CELLS * grid.resolution_m
+        ahead, aside = length / 2 + margin, width / 2 + margin
+        cos, sin = cos.abs(), sin.abs()
+        return cos * ahead + sin * aside, sin * ahead + cos * aside
+    # The parts of a mask may lie further apart than its size tells: room for the largest.
+    largest = (torch.hypot(length, width) * agents.live.flatten()).amax()
+    cells = (largest / 2 / grid.resolution_m).ceil() + MASK_MARGIN_CELLS
+    reach = (cells * grid.resolution_m).expand_as(length)
+    return reach, reach
+
+
+def _touched(
+    centre: Float[Tensor, "n"], reach: Float[Tensor, "n"], cells: int, resolution_m: float
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """The first cell of an axis that an interval touches, and how many it does."""
+    first = ((centre - reach) / resolution_m).floor().clamp(0, cells).long()
+    end = ((centre + reach) / resolution_m).ceil().clamp(0, cells).long()
+    return first, end - first
+
+
+def _runs(first: Int[Tensor, "n"], count: Int[Tensor, "n"]) -> tuple[Tensor, Tensor]:
+    """Runs of numbers one after the other: which run each belongs to, and the number."""
+    run = torch.repeat_interleave(count)
+    start = first - (count.cumsum(0) - count)
+    return run, start.index_select(0, run) + torch.arange(len(run), device=run.device)
+
+
+def _turned(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    return cos * x - sin * y, sin * x + cos * y
+
+
+def _sequence(agents: Agents) -> Int[Tensor, "s"]:
+    """Which sequence of the batch each slot belongs to."""
+    batch, slots = agents.ids.shape
+    return torch.arange(batch, device=agents.ids.device).repeat_interleave(slots)
+
+
+def _shape_logits(
+    agents: Agents, pairs: _Pairs, observed: Int[Tensor, "b h w"], grid: BEVGrid
+) -> Float[Tensor, "n"]:
+    """How deep each cell lies inside its agent: > 0 inside, in half cells.
+
+    A boxed agent is its rectangle (exact, so it never blurs); another is its observed mask,
+    sampled bilinearly at the point where it was at the present.
+    """
+    if agents.boxed:
+        length, width = (agents.size / 2).unbind(-1)
+        ahead = pairs.of(length) - pairs.ahead.abs()
+        depth = torch.minimum(ahead, pairs.of(width) - pairs.aside.abs())
+        return depth * (2 / grid.resolution_m)
+    share = _sample_mask(agents, pairs, observed, grid)
+    # Where nothing of the mask is, the window's size must not show.
+    return torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
+
+
+def _sample_mask(
+    agents: Agents, pairs: _Pairs, observed: Int[Tensor, "b h w"], grid: BEVGrid
+) -> Float[Tensor, "n"]:
+    """Bilinear value of each agent's own observed mask; 0 outside the grid."""
+    x, y = pairs.placed(agents.pose)
+    u = (x - grid.x_min_m) / grid.resolution_m - 0.5
+    v = (y - grid.y_min_m) / grid.resolution_m - 0.5
+    left, low = u.floor(), v.floor()
+    # A border of nobody around each sequence: what lies off the grid is read there.
+    flat = torch.nn.functional.pad(observed, (1, 1, 1, 1)).flatten()
+    height, width = grid.height + 2, grid.width + 2
+    column, row = left.clamp(-1, grid.width - 1).long(), low.clamp(-1, grid.height - 1).long()
+    corner = _sequence(agents).index_select(0, pairs.agent) * height
+    corner = (corner + row + 1) * width + column + 1
+    own, right, up = pairs.of(agents.ids), u - left, v - low
+    on_grid = (left >= -1) & (left < grid.width) & (low >= -1) & (low < grid.height)
+    total = torch.zeros_like(u)
+    for step, weight in (
+        (0, (1 - right) * (1 - up)),
+        (1, right * (1 - up)),
+        (width, (1 - right) * up),
+        (width + 1, right * up),
+    ):
+        total = total + weight * (flat.index_select(0, corner + step) == own)
+    return total * on_grid
+
+
+def _refined(agents: Agents, pairs: _Pairs, refine: Refiner) -> Float[Tensor, "n"]:
+    """The mask head's logits; it reads as many points for each agent as the largest has."""
+    batch, slots = agents.ids.shape
+    count = torch.bincount(pairs.agent, minlength=batch * slots)
+    most = max(int(count.amax()), 1)
+    start = torch.arange(batch * slots, device=count.device) * most - (count.cumsum(0) - count)
+    place = start.index_select(0, pairs.agent)
+    place += torch.arange(len(place), device=place.device)
+    points = pairs.ahead.new_zeros(batch * slots * most, 2)
+    points[place] = torch.stack((pairs.ahead, pairs.aside), -1)
+    there = se2.apply(agents.pose[:, :, None], points.view(batch, slots, most, 2))
+    return refine(there).flatten().index_select(0, place)
+
+
+def _smaller_on_top(agents: Agents, pairs: _Pairs, grid: BEVGrid) -> _Pairs:
+    """Of several agents in one cell, the one that is seen."""
+    # Rank 1 = largest agent; ties go to the later slot, so each rank is unique.
+    order = torch.argsort(-agents.size.prod(-1), dim=1, stable=True)
+    rank = pairs.of(torch.argsort(order, dim=1) + 1)
+    best = rank.new_zeros(len(order) * grid.height * grid.width)
+    best.scatter_reduce_(0, pairs.cell, rank, "amax")
+    seen = rank == best.index_select(0, pairs.cell)
+    return pairs.take(seen.nonzero().squeeze(1))
+
+
+def _label_map(value: Int[Tensor, "b a"], on_top: _Pairs, grid: BEVGrid) -> Int[Tensor, "b h w"]:
+    """What the agent that is seen in each cell has."""
+    flat = value.new_zeros(len(value) * grid.height * grid.width)
+    flat.scatter_(0, on_top.cell, on_top.of(value))
+    return flat.view(-1, *grid.shape)
+
+
+def _occupancy(
+    agents: Agents, pairs: _Pairs, probability: Float[Tensor, "n"], grid: BEVGrid, classes: int
+) -> Float[Tensor, "b k h w"]:
+    """The likeliest agent of each class in each cell."""
+    area = grid.height * grid.width
+    plane = (agents.label.flatten() - 1).clamp(min=0)
+    # From (sequence, cell) to (sequence, class, cell).
+    shift = (_sequence(agents) * (classes - 1) + plane) * area
+    flat = probability.new_zeros(len(agents.ids) * classes * area)
+    flat.scatter_reduce_(0, pairs.cell + pairs.of(shift), probability, "amax")
+    return flat.view(-1, classes, *grid.shape)
+
+
+def _flow(
+    before: Float[Tensor, "b a 3"], on_top: _Pairs, grid: BEVGrid
+) -> Float[Tensor, "b 2 h w"]:
+    """From each cell back to where its content was one step before."""
+    x, y = on_top.placed(before)
+    field = x.new_zeros(2, len(before) * grid.height * grid.width)
+    field[0].scatter_(0, on_top.cell, x - on_top.x)
+    field[1].scatter_(0, on_top.cell, y - on_top.y)
+    return field.view(2, -1, *grid.shape).transpose(0, 1)

@@ -1,0 +1,267 @@
+"""What each query sees around it, in its own frame: lane points, neighbours, a crop of the map.
+
+In its own frame every agent drives towards +x, so what is learned on one street holds on all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from forecast.grid import BEVGrid
+from forecast.model.scene import se2
+from forecast.model.scene.packing import Packing
+
+NEIGHBOURS = 12
+LANE_POINTS = 64
+CROP_CELLS = 32
+CROP_CELL_M = 1.5
+CROP_BEHIND_M = 12.0
+POINT_SCALE_M = 20.0
+TWIST_SCALE = (5.0, 1.0, 0.2)  # metres ahead, metres aside, radians, per step
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The static scene of B sequences, in the present frame.
+
+    Attributes:
+        map: Map layers (and the user's dense channels) as numbers in 0..1.
+        points: Lane centres x, y, yaw; NaN padded; None where the store has none.
+        grid: The grid of ``map``.
+        ego_pose: Pose of the ego at the present, from where everybody is looked at.
+        ego_twist: Its motion per step, in its own frame.
+    """
+
+    map: Float[Tensor, "b m h w"]
+    points: Float[Tensor, "b p 3"] | None
+    grid: BEVGrid
+    ego_pose: Float[Tensor, "b 3"]
+    ego_twist: Float[Tensor, "b 3"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Live queries of the whole batch, packed in its order.
+
+    Attributes:
+        packing: Where they come from.
+        pose: Pose now, in the present frame.
+        twist: Motion per step, in the query's own frame.
+        traits: Class (one-hot), length and width.
+        group: Rows of different groups do not see each other; None = all are of one.
+    """
+
+    packing: Packing
+    pose: Float[Tensor, "n 3"]
+    twist: Float[Tensor, "n 3"]
+    traits: Float[Tensor, "n k"]
+    group: Int[Tensor, "n"] | None = None
+
+    @property
+    def sequence(self) -> Int[Tensor, "n"]:
+        """Which sequence of the batch each row belongs to."""
+        return self.packing.sequence
+
+
+def relative(pose: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 5"]:
+    """A pose in somebody's frame as bounded numbers: x, y, distance, cos and sin of the yaw."""
+    xy = pose[..., :2] / POINT_SCALE_M
+    distance = torch.sqrt(xy.square().sum(-1, keepdim=True) + 1e-6)
+    return torch.cat((xy, distance, pose[..., 2:].cos(), pose[..., 2:].sin()), -1)
+
+
+def bounded(twist: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
+    """A twist in units in which ordinary traffic is about 1."""
+    return twist / twist.new_tensor(TWIST_SCALE)
+
+
+class SetAttention(nn.Module):
+    """A row's attention over a small set of its own: other agents, or lane points.
+
+    Each set has one reader, so that keys and values are projected on the reader's side: the same
+    numbers as projecting every member, for a small part of the work.
+
+    Args:
+        dim: Width of the rows.
+        features: Numbers that describe one member of the set.
+        hidden: Width of keys and values.
+        heads: Attention heads.
+    """
+
+    def __init__(self, dim: int, features: int, hidden: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(dim)
+        self.query = nn.Linear(dim, hidden)
+        self.member = nn.Sequential(
+            nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.key = nn.Linear(hidden, hidden, bias=False)  # no softmax can tell its bias
+        self.value = nn.Linear(hidden, hidden)
+        self.out = nn.Linear(hidden, dim)
+        self.hide = nn.Dropout(0.0)
+        self.dropout = nn.Dropout(0.0)
+
+    def forward(
+        self,
+        rows: Float[Tensor, "n d"],
+        members: Float[Tensor, "n k f"],
+        valid: Bool[Tensor, "n k"],
+    ) -> Float[Tensor, "n d"]:
+        """Adds to each row what it read; rows with an empty set read nothing."""
+        if not valid.numel():
+            return rows
+        encoded = self.member(members)
+        valid = self.hide(valid.to(encoded.dtype)) > 0
+        # An empty set would make its softmax NaN: let it read anything, then forget what it read.
+        some = valid.any(1, keepdim=True)
+        logits = self._asks(self.norm(rows)) @ encoded.transpose(1, 2)
+        share = logits.masked_fill(~(valid | ~some)[:, None], -torch.inf).softmax(-1)
+        read = self._values(share @ encoded)
+        out: Tensor = rows + self.dropout(self.out(read * some))
+        return out
+
+    def _asks(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n heads h"]:
+        """Queries taken through the keys' projection."""
+        query = self.query(rows)
+        key = self.key.weight.view(self.heads, -1, query.shape[1])
+        query = query.view(len(rows), self.heads, -1) / math.sqrt(key.shape[1])
+        return torch.einsum("nhe,hed->nhd", query, key)
+
+    def _values(self, read: Float[Tensor, "n heads h"]) -> Float[Tensor, "n h"]:
+        """What each head read, projected as every member would have been."""
+        value = self.value.weight.view(self.heads, -1, read.shape[2])
+        return torch.einsum("nhd,hed->nhe", read, value).flatten(1) + self.value.bias
+
+
+class NeighbourAttention(nn.Module):
+    """Attention to the nearest other agents, their poses and motions in the row's frame."""
+
+    def __init__(self, dim: int, traits: int, hidden: int) -> None:
+        super().__init__()
+        self.share = nn.Linear(dim, 32)
+        self.attend = SetAttention(dim, 5 + 2 + traits + 32, hidden)
+
+    def forward(self, x: Float[Tensor, "n d"], rows: Rows) -> Float[Tensor, "n d"]:
+        """One round of interaction; ``x`` are the rows' features."""
+        index, valid = nearest_rows(rows)
+        pose = se2.between(rows.pose[:, None], rows.pose[index])
+        velocity = se2.rotate(rows.twist[index][..., :2], pose[..., 2])
+        members = torch.cat(
+            (relative(pose), velocity / 5.0, rows.traits[index], self.share(x)[index]), -1
+        )
+        out: Tensor = self.attend(x, members, valid)
+        return out
+
+
+class LaneAttention(nn.Module):
+    """Attention to the nearest lane points, in the row's frame."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.attend = SetAttention(dim, 5, hidden)
+
+    def forward(
+        self, x: Float[Tensor, "n d"], rows: Rows, around: Surroundings
+    ) -> Float[Tensor, "n d"]:
+        """Reads the lanes around and ahead; without lane points returns ``x`` as it is."""
+        if around.points is None or around.points.shape[1] == 0:
+            return x
+        points, valid = nearest_points(rows, around.points)
+        members = relative(se2.between(rows.pose[:, None], points))
+        out: Tensor = self.attend(x, torch.where(valid[..., None], members, 0.0), valid)
+        return out
+
+
+class MapCrop(nn.Module):
+    """A small CNN on the map around each row, turned so that the row looks along +x."""
+
+    def __init__(self, layers: int, dim: int) -> None:
+        super().__init__()
+        self.cnn = nn.Sequential(
+            nn.Conv2d(layers, 24, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(24, 32, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(32, 48, 3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(48 * (CROP_CELLS // 8) ** 2, dim),
+        )
+
+    def forward(self, rows: Rows, around: Surroundings) -> Float[Tensor, "n d"]:
+        """What the map looks like from each row."""
+        out: Tensor = self.cnn(crop(rows, around))
+        return out
+
+
+def crop(rows: Rows, around: Surroundings) -> Float[Tensor, "n m c c"]:
+    """The map around each row, ``CROP_CELLS`` square, mostly ahead of it; zero off the grid."""
+    device = rows.pose.device
+    ahead = (torch.arange(CROP_CELLS, device=device) + 0.5) * CROP_CELL_M - CROP_BEHIND_M
+    aside = (torch.arange(CROP_CELLS, device=device) + 0.5 - CROP_CELLS / 2) * CROP_CELL_M
+    points = torch.stack(torch.meshgrid(aside, ahead, indexing="ij")[::-1], -1).flatten(0, 1)
+    world = se2.apply(rows.pose[:, None], points.to(rows.pose.dtype)[None])
+    grid = around.grid
+    # Lines one cell wide would fall between samples 1.5 m apart.
+    factor = max(1, round(CROP_CELL_M / 1.5 / grid.resolution_m))
+    image = _pooled(around.map, factor)
+    low = world.new_tensor([grid.x_min_m, grid.y_min_m])
+    # Of the pooled image, which reaches beyond the grid where the factor does not divide it.
+    shape = world.new_tensor([image.shape[-1], image.shape[-2]])
+    where = (world - low) / (shape * factor * grid.resolution_m) * 2 - 1
+    views = where.view(-1, CROP_CELLS, CROP_CELLS, 2)
+    counts = torch.bincount(rows.sequence, minlength=len(image)).tolist()
+    # One view of the image for each row: no copies, and torch shares the rows among its threads.
+    crops = [
+        functional.grid_sample(own.expand(len(view), -1, -1, -1), view, align_corners=False)
+        for own, view in zip(image[:, None], torch.split(views, counts), strict=True)
+    ]
+    return torch.cat(crops)
+
+
+def _pooled(image: Float[Tensor, "b m h w"], factor: int) -> Float[Tensor, "b m hp wp"]:
+    """Max-pooling with ``ceil_mode``; torch's own keeps indices and takes ten times as long."""
+    height, width = image.shape[-2:]
+    image = functional.pad(image, (0, -width % factor, 0, -height % factor), value=-torch.inf)
+    image = reduce(torch.maximum, (image[..., k::factor, :] for k in range(factor)))
+    return reduce(torch.maximum, (image[..., k::factor] for k in range(factor)))
+
+
+def nearest_rows(rows: Rows) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+    """The nearest other rows of the same sequence and group."""
+    count = len(rows.pose)
+    with torch.no_grad():
+        distance = torch.cdist(rows.pose[:, :2], rows.pose[:, :2])
+        other = rows.sequence[:, None] == rows.sequence[None]
+        if rows.group is not None:
+            other &= rows.group[:, None] == rows.group[None]
+        other &= ~torch.eye(count, dtype=torch.bool, device=distance.device)
+        distance = distance.masked_fill(~other, torch.inf)
+        near, index = distance.topk(min(NEIGHBOURS, count), largest=False)
+    return index, torch.isfinite(near)
+
+
+def nearest_points(
+    rows: Rows, points: Float[Tensor, "b p 3"]
+) -> tuple[Float[Tensor, "n k 3"], Bool[Tensor, "n k"]]:
+    """The lane points nearest to where each row will be in two steps."""
+    with torch.no_grad():
+        centre = se2.apply(rows.pose, 2 * rows.twist[:, :2])
+        # A coordinate at a time: what lies close in memory is several times quicker to go through.
+        x, y = (points[..., k].contiguous().index_select(0, rows.sequence) for k in (0, 1))
+        distance = (x - centre[:, :1]).square() + (y - centre[:, 1:]).square()
+        distance = torch.nan_to_num(distance, nan=torch.inf)
+        count = min(LANE_POINTS, points.shape[1])
+        near, index = distance.topk(count, largest=False, sorted=False)
+        place = (index + rows.sequence[:, None] * points.shape[1]).flatten()
+        chosen = points.flatten(0, 1).index_select(0, place).view(len(index), count, 3)
+        valid = torch.isfinite(near)
+    return torch.nan_to_num(chosen), valid

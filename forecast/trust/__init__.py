@@ -1,1 +1,0 @@
-"""Tools that make data and forecasts trustworthy: invariants of stores, overlap, leaks."""

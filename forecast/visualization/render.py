@@ -1,0 +1,388 @@
+"""Pictures of a forecast: the history, then what happened beside what was forecast.
+
+Pictures turn forward up and left left: image rows run down x, columns run down y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from scipy import ndimage
+
+from forecast.errors import DataError
+from forecast.evaluation.counts import mask_centres
+from forecast.grid import BEVGrid
+from forecast.schema import SequenceMeta
+from forecast.storage.atomic import refusing_os_errors, staged
+from forecast.visualization.colours import (
+    ACCENT,
+    FAINT,
+    GROUND,
+    INK,
+    MAP_TONES,
+    PAPER,
+    class_colour,
+    dim,
+    id_colour,
+)
+
+PANEL = 520  # pixels of a panel's longer side
+MARGIN = 22
+SHEET_COLUMNS = 4
+HEADER = 64
+FOOTER = 46
+RIM = 2  # cells around a mask, into which its smoothed edge may reach
+HOLD_S = 1.5  # how long the last frame stays
+
+
+@dataclass(frozen=True)
+class View:
+    """One sequence to be drawn.
+
+    Attributes:
+        grid: Of all rasters.
+        dt_s: Seconds between frames.
+        history: ``(T, y, x)`` ids of the frames up to and including the present, or classes.
+        truth: ``(L, y, x)`` ids of the leads whose truth is known, perhaps none; or classes.
+        forecast: ``(M, y, x)`` forecast ids, perhaps of more leads.
+        ego_pose: ``(T + L, 3)`` x, y, yaw in the present frame.
+        map: Layer name -> ``(y, x)`` 0/1.
+        model: Who forecast, for the panel's title.
+        scene: What is seen, for the picture's title.
+        classes: Names of the classes, where history and truth show these for want of ids; else ().
+    """
+
+    grid: BEVGrid
+    dt_s: float
+    history: NDArray[Any]
+    truth: NDArray[Any]
+    forecast: NDArray[Any]
+    ego_pose: NDArray[Any]
+    map: dict[str, NDArray[Any]]
+    model: str = "forecast"
+    scene: str = ""
+    classes: tuple[str, ...] = ()
+
+    @property
+    def frames(self) -> list[int]:
+        """Offsets from the present that can be drawn: ... -1, 0, 1 ... last lead."""
+        return list(range(1 - len(self.history), 1 + max(len(self.truth), len(self.forecast))))
+
+
+def view_of(
+    data: xr.Dataset, meta: SequenceMeta, index: int, forecast: xr.Dataset | None = None
+) -> View:
+    """The view of one sequence of a store and, beside it, of its forecast store.
+
+    Agents that nobody has told apart are seen by their classes.
+
+    Raises:
+        DataError: There is no such sequence.
+    """
+    if not 0 <= index < data.sizes["sequence"]:
+        raise DataError(
+            f"a sequence from 0 to {data.sizes['sequence'] - 1}", str(index), "choose another"
+        )
+    one = data.isel(sequence=index)
+    seen, classes = _seen(one, meta)
+    layers: Sequence[NDArray[Any]] = list(one["map"].values) if "map" in one else []
+    ours = None if forecast is None else forecast.isel(sequence=index)
+    return View(
+        grid=meta.grid,
+        dt_s=meta.dt_s,
+        history=seen[: meta.history],
+        truth=seen[meta.history :],
+        forecast=seen[:0] if ours is None else ours["instance"].values,
+        ego_pose=one["ego_pose"].values,
+        map=dict(zip(meta.map_layers, layers, strict=False)),
+        model="forecast" if ours is None else str(ours.attrs.get("model", "forecast")),
+        scene=str(one["scene"].values),
+        classes=classes,
+    )
+
+
+def _seen(one: xr.Dataset, meta: SequenceMeta) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """The ids in a sequence's frames and no names, or for want of ids the classes and theirs."""
+    instance, semantic = one["instance"].values, one["semantic"].values
+    if instance.any() or not semantic.any():
+        return instance, ()
+    return semantic, meta.classes
+
+
+def write_gif(path: str, views: Sequence[View], *, overwrite: bool = False) -> None:
+    """Animates sequences, one after the other, in real time.
+
+    Args:
+        path: Local path or fsspec URL.
+        views: At least one.
+        overwrite: Whether an existing file is replaced.
+
+    Raises:
+        DataError: The path exists or cannot be written.
+    """
+    images, durations = [], []
+    for view in views:
+        painter = _Painter(view)
+        palette = painter.palette()
+        images += [_indexed(painter.frame(offset), palette) for offset in view.frames]
+        durations += [max(round(1000 * view.dt_s), 40)] * len(view.frames)
+        durations[-1] += round(1000 * HOLD_S)
+    _save(
+        path,
+        images[0],
+        overwrite,
+        format="GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=durations,
+        loop=0,
+        optimize=False,
+    )
+
+
+def write_png(path: str, view: View, *, overwrite: bool = False) -> None:
+    """A contact sheet: the present and a few leads up to the last, truth above forecast.
+
+    Raises:
+        DataError: The path exists or cannot be written.
+    """
+    _save(path, _Painter(view).sheet(), overwrite, format="PNG", optimize=True)
+
+
+def _save(path: str, image: Image.Image, overwrite: bool, **options: Any) -> None:
+    with (
+        staged(path, overwrite=overwrite) as temporary,
+        refusing_os_errors(path),
+        fsspec.open(temporary, "wb") as file,
+    ):
+        image.save(file, **options)
+
+
+def to_picture(raster: NDArray[Any]) -> NDArray[Any]:
+    """Turns ``(y, x)``, both ascending, to rows and columns with forward up and left left."""
+    return raster.T[::-1, ::-1]
+
+
+class _Painter:
+    """Draws the frames of one view; panels are painted large and shrunk, which smooths them."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        grid = view.grid
+        self.zoom = max(1, round(2 * PANEL / max(grid.shape)))
+        # Rows of a picture run along x and columns along y.
+        self.size = grid.height * self.zoom, grid.width * self.zoom
+        shrink = PANEL / max(self.size)
+        self.panel = round(self.size[0] * shrink), round(self.size[1] * shrink)
+        self.ground = self._ground()
+
+    def frame(self, offset: int) -> Image.Image:
+        """One frame of the animation: header, panels, time line."""
+        view = self.view
+        panels = [("truth", view.truth)] if len(view.truth) or not len(view.forecast) else []
+        if len(view.forecast):
+            panels.append((f"forecast: {view.model}", view.forecast))
+        width = MARGIN + len(panels) * (self.panel[0] + MARGIN)
+        canvas = Image.new("RGB", (width, HEADER + self.panel[1] + FOOTER), PAPER)
+        pen = ImageDraw.Draw(canvas)
+        for column, (title, leads) in enumerate(panels):
+            left = MARGIN + column * (self.panel[0] + MARGIN)
+            forecast = leads is view.forecast
+            canvas.paste(self._panel_at(offset, leads, forecast), (left, HEADER))
+            colour = ACCENT if forecast and offset > 0 else INK
+            text = title if offset > 0 else "observed"
+            pen.text((left, HEADER - 10), text, colour, _font(19), anchor="ls")
+            box = left - 1, HEADER - 1, left + self.panel[0], HEADER + self.panel[1]
+            pen.rectangle(box, outline=ACCENT if colour == ACCENT else GROUND)
+            if forecast and 0 < offset <= len(view.truth):
+                corner = box[2] - 8, box[3] - 8
+                pen.text(corner, "white outline: truth", FAINT, _font(12), anchor="rs")
+        pen.text((MARGIN, 24), view.scene, FAINT, _font(13), anchor="ls")
+        pen.text(
+            (width - MARGIN, HEADER - 10), _lead_text(offset * view.dt_s), INK, _font(30), "rs"
+        )
+        self._time_line(pen, offset, width, HEADER + self.panel[1] + FOOTER // 2)
+        return canvas
+
+    def palette(self) -> Image.Image:
+        """One palette for every frame, so that what stands still costs nothing.
+
+        The ground covers most of a picture; the ids have entries of their own, lest they be
+        averaged away.
+        """
+        view = self.view
+        of_ids = [view.forecast] if view.classes else [view.history, view.truth, view.forecast]
+        ids = np.unique(np.concatenate(of_ids))
+        shades = [id_colour(id_) for id_ in ids[ids > 0].tolist()]
+        agents = [shade for one in shades for shade in (one, dim(one))]
+        agents += [class_colour(k) for k in range(1, len(view.classes) + 1)]
+        ink = np.array([[PAPER, INK, FAINT, ACCENT, (255, 255, 255), *agents]], np.uint8)
+        entries = _reduced(Image.fromarray(ink), 176) + _reduced(self.ground, 80)
+        palette = Image.new("P", (1, 1))
+        palette.putpalette(entries)
+        return palette
+
+    def sheet(self) -> Image.Image:
+        """The contact sheet: a column per time, a row each for truth and forecast."""
+        view = self.view
+        last = view.frames[-1]
+        offsets = np.unique(np.linspace(0, last, SHEET_COLUMNS).round().astype(int)).tolist()
+        rows = [("truth", view.truth), (view.model, view.forecast)]
+        rows = [row for row in rows if len(row[1])] or rows[:1]
+        width, height = 2 * self.panel[0] // 3, 2 * self.panel[1] // 3
+        size = (
+            MARGIN + len(offsets) * (width + MARGIN),
+            HEADER + len(rows) * (height + HEADER // 2),
+        )
+        canvas = Image.new("RGB", size, PAPER)
+        pen = ImageDraw.Draw(canvas)
+        pen.text((MARGIN, 22), view.scene, FAINT, _font(13), anchor="ls")
+        for row, (title, leads) in enumerate(rows):
+            top = HEADER + row * (height + HEADER // 2)
+            for column, offset in enumerate(offsets):
+                left = MARGIN + column * (width + MARGIN)
+                panel = self._panel_at(offset, leads, leads is view.forecast)
+                canvas.paste(panel.resize((width, height), Image.Resampling.LANCZOS), (left, top))
+                text = _lead_text(offset * view.dt_s)
+                pen.text((left + width, top - 7), text, FAINT, _font(14), anchor="rs")
+                if column == 0:
+                    pen.text((left, top - 7), title, INK, _font(15), anchor="ls")
+        return canvas
+
+    def _panel_at(self, offset: int, leads: NDArray[Any], forecast: bool) -> Image.Image:
+        """The map, the trails, the agents and the ego at one time, by truth or by forecast."""
+        history, present = self.view.history, len(self.view.history) - 1
+        by_class = bool(self.view.classes) and not (forecast and offset > 0)
+        canvas = self.ground.copy()
+        if offset > len(leads):
+            middle = canvas.width // 2, canvas.height // 2
+            ImageDraw.Draw(canvas).text(middle, "not known yet", FAINT, _font(40), anchor="mm")
+            return canvas.resize(self.panel, Image.Resampling.LANCZOS)
+        ahead = leads[: max(offset, 0)]
+        frames = np.concatenate([history, ahead])[: present + offset + 1]
+        if not by_class:
+            self._trails(canvas, ahead if self.view.classes else frames)
+        for value, mask, corner in self._masks(frames[-1]):
+            canvas.paste(class_colour(value) if by_class else id_colour(value), corner, mask)
+        if forecast and 0 < offset <= len(self.view.truth):
+            self._outlines(canvas, self.view.truth[offset - 1])
+        # Where the ego will be is not the forecaster's to know: its present place is outlined.
+        known = not forecast or offset <= 0
+        self._ego(canvas, self.view.ego_pose[present + (offset if known else 0)], known)
+        if by_class:
+            self._legend(canvas)
+        return canvas.resize(self.panel, Image.Resampling.LANCZOS)
+
+    def _ground(self) -> Image.Image:
+        """The map's layers in quiet tones, the present frame's."""
+        colours = np.empty((*self.view.grid.shape[::-1], 3), np.uint8)
+        colours[:] = GROUND
+        for layer, tone in MAP_TONES.items():
+            if layer in self.view.map:
+                colours[to_picture(self.view.map[layer]) != 0] = tone
+        large = Image.fromarray(colours).resize(self.size, Image.Resampling.BICUBIC)
+        return large.filter(ImageFilter.GaussianBlur(self.zoom / 3))
+
+    def _outlines(self, canvas: Image.Image, instance: NDArray[Any]) -> None:
+        """A thin line around each true segment, to see by how much the forecast is off."""
+        for _, mask, (left, top) in self._masks(instance):
+            solid = np.asarray(mask) > 127
+            inner = solid.copy()
+            for axis in (0, 1):
+                for shift in (-2, -1, 1, 2):
+                    inner &= np.roll(solid, shift, axis=axis)
+            line = Image.fromarray((255 * (solid & ~inner)).astype(np.uint8))
+            canvas.paste(INK, (left, top), line)
+
+    def _masks(self, instance: NDArray[Any]) -> list[tuple[int, Image.Image, tuple[int, int]]]:
+        """Each id's or class's mask, enlarged with smooth edges, and its upper left corner."""
+        picture = to_picture(instance)
+        found = []
+        for index, window in enumerate(ndimage.find_objects(picture)):
+            if window is not None:
+                rows, columns = window
+                mask = Image.fromarray(_enlarged(picture[window] == index + 1, self.zoom))
+                corner = (columns.start - RIM) * self.zoom, (rows.start - RIM) * self.zoom
+                found.append((index + 1, mask, corner))
+        return found
+
+    def _trails(self, canvas: Image.Image, frames: NDArray[Any]) -> None:
+        """The way that each agent has come."""
+        ids = np.unique(frames[-1][frames[-1] > 0]).astype(np.int64)
+        centres = np.stack([mask_centres(frame, ids, self.view.grid) for frame in frames], axis=1)
+        pen = ImageDraw.Draw(canvas)
+        for id_, path in zip(ids.tolist(), centres, strict=True):
+            points = [self._pixel(*point) for point in path if np.isfinite(point).all()]
+            pen.line(points, dim(id_colour(id_)), max(round(0.7 * self.zoom), 2), joint="curve")
+
+    def _ego(self, canvas: Image.Image, pose: NDArray[Any], known: bool) -> None:
+        """An arrow head along the ego's heading."""
+        x, y, yaw = pose
+        size = max(self.view.grid.resolution_m * 3, 1.4)
+        corners = [
+            self._pixel(
+                x + size * reach * np.cos(yaw + turn), y + size * reach * np.sin(yaw + turn)
+            )
+            for reach, turn in ((1.3, 0.0), (1.1, 2.5), (0.45, np.pi), (1.1, -2.5))
+        ]
+        fill = (255, 255, 255) if known else None
+        ImageDraw.Draw(canvas).polygon(corners, fill, (255, 255, 255), width=2)
+
+    def _legend(self, canvas: Image.Image) -> None:
+        """The names of the classes in their colours, where these stand for agents."""
+        pen, line = ImageDraw.Draw(canvas), canvas.height // 30
+        for k, name in enumerate(self.view.classes, start=1):
+            corner = line // 2, canvas.height - (len(self.view.classes) - k + 0.5) * line
+            pen.text(corner, name, class_colour(k), _font(line), anchor="ls")
+
+    def _pixel(self, x_m: float, y_m: float) -> tuple[float, float]:
+        """Column and row of a point in the large panel."""
+        grid = self.view.grid
+        per_metre = self.zoom / grid.resolution_m
+        return (grid.y_max_m - y_m) * per_metre, (grid.x_max_m - x_m) * per_metre
+
+    def _time_line(self, pen: ImageDraw.ImageDraw, offset: int, width: int, y: int) -> None:
+        """A dot per frame: those gone by are filled, the present is larger."""
+        frames = self.view.frames
+        span = max(len(frames) - 1, 1)
+        for index, at in enumerate(frames):
+            x = MARGIN + 8 + index * (width - 2 * MARGIN - 16) / span
+            radius = 6 if at == 0 else 4
+            reached = ACCENT if at > 0 else INK
+            fill = reached if at <= offset else GROUND
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill, FAINT)
+
+
+def _enlarged(cells: NDArray[np.bool_], zoom: int) -> NDArray[np.uint8]:
+    """A mask of 0 and 255 with ``RIM`` cells around it, stairs smoothed away, area kept."""
+    soft = ndimage.gaussian_filter(np.pad(cells, RIM).astype(np.float32), 0.6)
+    large = ndimage.zoom(soft, zoom, order=1, grid_mode=True, mode="grid-constant")
+    area = int(cells.sum()) * zoom**2
+    threshold = np.partition(large, -area, axis=None)[-area]
+    return np.where(large >= threshold, 255, 0).astype(np.uint8)
+
+
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _lead_text(lead_s: float) -> str:
+    return "now" if lead_s == 0 else f"{lead_s:+.1f} s"
+
+
+def _reduced(image: Image.Image, colours: int) -> list[int]:
+    """At most so many colours, red, green, blue in turn, that stand for those of an image."""
+    few = image.quantize(colours, method=Image.Quantize.MEDIANCUT)
+    return (few.getpalette() or [])[: 3 * colours]
+
+
+def _indexed(image: Image.Image, palette: Image.Image) -> Image.Image:
+    """Without dither: its noise would not compress, and still ground would flicker."""
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)

@@ -1,0 +1,69 @@
+"""Every kind of model, made small, and its rollouts on synthetic traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from forecast.model.baselines import Baseline, Components
+from forecast.model.detected_input import Detecting
+from forecast.model.mirrored import Mirrored
+from forecast.model.spec import BASELINES
+from forecast.rollout import StepModel, rollout
+from forecast.types import BEVSequence, StepForecast
+from tests.support.sequences import forecaster
+
+Model = StepModel[object, StepForecast]
+
+
+def detecting(**changes: Any) -> Detecting:
+    """Sees a large vehicle at every peak of its heatmap, so that some cells are somebody's."""
+    model = forecaster(**changes)
+    assert model.tracker is not None
+    with torch.no_grad():
+        model.tracker.classify.bias[0] = 6.0
+        model.tracker.box[2].bias[2:4] = 1.5
+    return Detecting(model)
+
+
+# Every part that a specification can exchange.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dense": {"attention": "dense"},
+    "fpn": {"mask_head": "fpn", "dim": 128, "heads": 8},
+    "no interaction": {"interact": False},
+    "no warp": {"warp": False},
+    "position update": {"update_position": True},
+}
+
+
+def exchanged() -> Model:
+    """A forecaster with every other part at once."""
+    changes = {k: v for change in VARIANTS.values() for k, v in change.items()}
+    return forecaster(**changes | {"interact": True})
+
+
+MODELS: dict[str, Callable[[], Model]] = {
+    "tracked": forecaster,
+    "without memory": lambda: forecaster(memory=False),
+    "other parts": exchanged,
+    "mirrored": lambda: Mirrored(forecaster()),
+    "detected": detecting,
+    "components": lambda: Components(3),
+    **{name: (lambda name=name: Baseline(name, 3)) for name in BASELINES},
+}
+
+
+def run(model: Model, batch: BEVSequence, horizon: int, history: int = 3) -> list[StepForecast]:
+    with torch.inference_mode():
+        return list(rollout(model, batch.crop(0, history), horizon))
+
+
+def assert_same(a: StepForecast, b: StepForecast, atol: float = 0.0) -> None:
+    for name in ("ids", "label", "instance", "semantic"):
+        assert torch.equal(getattr(a, name), getattr(b, name)), name
+    for name in ("pose", "existence", "occupancy", "flow"):
+        torch.testing.assert_close(
+            getattr(a, name), getattr(b, name), atol=atol, rtol=0, equal_nan=True
+        )

@@ -1,0 +1,84 @@
+"""Synthetic traffic as tensors, and a small forecaster, for tests of the model and the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from forecast.data.reader import collate
+from forecast.grid import BEVGrid
+from forecast.model.forecaster import Forecaster
+from forecast.model.scene import se2
+from forecast.model.spec import ForecasterSpec, Inputs
+from forecast.model.tracking.tracks import Decide, FrameQueries, Tracks
+from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
+from forecast.types import BEVSequence
+from tests.support.stores import GRID, Mover, sequence_dataset
+
+INPUTS = Inputs(DEFAULT_CLASSES, MAP_LAYERS)
+SMALL = ForecasterSpec(
+    dim=32, hidden=16, heads=4, points=2, ffn=32, backbone_layers=2, pixel_dim=8, queries=12
+)
+
+
+def sequences(
+    scenes: Sequence[Sequence[Mover]], grid: BEVGrid = GRID, lanes: bool = True, **options: Any
+) -> BEVSequence:
+    """A batch with one sequence per list of movers; a lane runs along y = 0, egos drive."""
+    data = sequence_dataset(scenes, grid, **options)
+    tensors = {
+        name: torch.as_tensor(data[name].values.astype(kind))
+        for name, kind in (
+            ("semantic", "int64"),
+            ("instance", "int64"),
+            ("map", "uint8"),
+            ("track_state", "float32"),
+            ("track_class", "int64"),
+        )
+    }
+    egos = torch.arange(len(scenes), dtype=torch.float32)  # no two drive alike
+    twist = torch.stack((3 + egos, 0 * egos, 0.04 * egos), -1)
+    frame = torch.arange(tensors["semantic"].shape[1]) + 1 - options.get("history", 3)
+    tensors["ego_pose"] = se2.exp(twist[:, None] * frame[:, None])
+    x = torch.arange(grid.x_min_m, grid.x_max_m, 2.0)
+    points = torch.stack((x, 0 * x, 0 * x), -1).expand(len(scenes), -1, -1)
+    batch = BEVSequence(grid, 0.5, **tensors, map_point=points if lanes else None)
+    return collate([batch])
+
+
+def forecaster(trained: bool = True, **changes: Any) -> Forecaster:
+    """A small forecaster; "trained" = every weight random, so that every part has a say."""
+    torch.manual_seed(0)
+    model = Forecaster(replace(SMALL, **changes), INPUTS).eval()
+    if trained:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def tracked(
+    model: Forecaster, decide: Decide, history: int = 3
+) -> tuple[Tracks, list[FrameQueries]]:
+    """Tracks of made-up traffic, with births decided from outside."""
+    assert model.tracker is not None
+    past = sequences(TRAFFIC, history=history).crop(0, history)
+    memories = [memory for f in range(history) if (memory := model.remember(past, f)) is not None]
+    with torch.no_grad():
+        tracks, frames = model.tracker(memories, model.surroundings(past), decide)
+    return tracks, frames
+
+
+TRAFFIC: tuple[tuple[Mover, ...], ...] = (
+    (
+        Mover(0.0, 0.0, 0.1, 8.0, 0.3),
+        Mover(10.0, 4.0, 3.0, 5.0),
+        Mover(-8.0, -6.0, 1.5, 0.0),
+        Mover(4.0, -8.0, 1.5, 1.4, length=0.8, width=0.8, label=2),
+    ),
+    (Mover(-5.1, 2.1, 0.05, 6.0, -0.2), Mover(12.0, -4.0, 0.7, 3.0, label=3, length=2.0)),
+    (),
+)

@@ -1,0 +1,126 @@
+"""Variations of a scene: what they change, and what they must leave alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from forecast.config.data import Augmentation
+from forecast.data.augment import augment
+from forecast.model.baselines import Baseline
+from forecast.rollout import rollout
+from tests.support.sequences import TRAFFIC, sequences
+
+
+def test_the_mirror_image_of_a_forecast_is_the_forecast_of_the_mirror_image() -> None:
+    batch = sequences(TRAFFIC)
+    model = Baseline("constant-turn", 3)
+    ours = list(rollout(model, batch.mirror().crop(0, 3), 4))[-1]
+    theirs = list(rollout(model, batch.crop(0, 3), 4))[-1]
+    assert torch.equal(ours.instance, theirs.instance.flip(-2))
+    live = ours.ids > 0
+    signs = torch.tensor([1.0, -1.0, -1.0])
+    torch.testing.assert_close(ours.pose[live], (theirs.pose * signs)[live], atol=1e-4, rtol=0)
+
+
+def test_noise_leaves_the_truth_alone() -> None:
+    batch = sequences(TRAFFIC)
+    assert batch.track_state is not None
+    how = Augmentation(mirror=0.0, position_noise_m=1.0, drop_lanes=1.0, drop_map=1.0)
+    varied = augment(batch, how, 3, torch.Generator().manual_seed(0))
+    assert varied.track_state is not None
+    assert varied.map_point is None
+    assert varied.map is not None
+    assert not varied.map.any()
+    torch.testing.assert_close(
+        varied.track_state[:, :, 3:], batch.track_state[:, :, 3:], equal_nan=True
+    )
+    assert not torch.equal(varied.track_state[0, 0, 2], batch.track_state[0, 0, 2])
+
+
+def test_every_batch_has_a_tracker_of_its_own_up_to_the_noise_that_was_set() -> None:
+    batch = sequences(TRAFFIC)
+    how = Augmentation(0.0, 0.2, 0.0, 0.0, 0.0, 0.0)
+    dice = torch.Generator().manual_seed(0)
+    errors = []
+    for _ in range(200):
+        varied = augment(batch, how, 3, dice)
+        assert varied.track_state is not None
+        assert batch.track_state is not None
+        shift = (varied.track_state - batch.track_state)[:, :, :3, :2]
+        errors.append(float(shift[torch.isfinite(shift)].std()))
+    levels = torch.tensor(errors)
+    assert levels.min() < 0.01
+    assert levels.max() > 0.15
+    assert 0.04 < levels.mean() < 0.1
+
+
+def test_a_scaled_scene_drives_as_the_scene_did_only_larger() -> None:
+    batch = sequences(TRAFFIC)
+    model = Baseline("constant-turn", 3)
+    how = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, scale=0.2)
+    varied = augment(batch, how, 3, torch.Generator().manual_seed(0))
+    factor = varied.grid.resolution_m / batch.grid.resolution_m
+    assert factor != pytest.approx(1.0)
+    ours = list(rollout(model, varied.crop(0, 3), 4))[-1]
+    theirs = list(rollout(model, batch.crop(0, 3), 4))[-1]
+    live = ours.ids > 0
+    by = torch.tensor([factor, factor, 1.0])
+    torch.testing.assert_close(ours.pose[live], (theirs.pose * by)[live], atol=1e-4, rtol=1e-4)
+    assert torch.equal(ours.instance, theirs.instance)
+
+
+def test_a_newcomer_is_seen_at_the_present_only_in_tracks_and_rasters() -> None:
+    batch = sequences(TRAFFIC)
+    how = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, newcomers=0.8)
+    varied = augment(batch, how, 3, torch.Generator().manual_seed(0))
+    assert varied.track_state is not None
+    assert batch.track_state is not None
+    new = varied.track_state[:, :, :2].isnan().all(-1).all(-1)
+    assert new.any()
+    assert not new.all()
+    past = torch.where(new[..., None, None], torch.nan, batch.track_state[:, :, :2])
+    torch.testing.assert_close(varied.track_state[:, :, :2], past, equal_nan=True)
+    torch.testing.assert_close(
+        varied.track_state[:, :, 2:], batch.track_state[:, :, 2:], equal_nan=True
+    )
+    for index, row in enumerate(new):
+        hidden = torch.isin(batch.instance[index, :2], 1 + row.nonzero().squeeze(1))
+        assert torch.equal(
+            varied.instance[index, :2] > 0, (batch.instance[index, :2] > 0) & ~hidden
+        )
+        assert torch.equal(varied.semantic[index, :2] > 0, varied.instance[index, :2] > 0)
+    assert torch.equal(varied.instance[:, 2:], batch.instance[:, 2:])
+    assert torch.equal(varied.semantic[:, 2:], batch.semantic[:, 2:])
+
+
+def test_who_is_hidden_from_the_oldest_frame_is_not_in_its_rasters() -> None:
+    batch = sequences(TRAFFIC)
+    varied = augment(batch, Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 1.0), 3, torch.Generator())
+    assert not varied.instance[:, 0].any()
+    assert not varied.semantic[:, 0].any()
+    assert torch.equal(varied.instance[:, 1:], batch.instance[:, 1:])
+
+
+def test_rasters_that_nobody_reads_are_left_alone_and_the_tracks_are_hidden_all_the_same() -> None:
+    batch = sequences(TRAFFIC)
+    how = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.5, newcomers=0.5)
+    read, unread = (
+        augment(batch, how, 3, torch.Generator().manual_seed(0), rasters)
+        for rasters in (True, False)
+    )
+    assert unread.instance is batch.instance
+    assert unread.semantic is batch.semantic
+    assert read.track_state is not None
+    torch.testing.assert_close(unread.track_state, read.track_state, equal_nan=True)
+
+
+def test_cells_whose_id_has_no_track_stay() -> None:
+    batch = sequences(TRAFFIC)
+    assert batch.track_state is not None
+    few = replace(batch, track_state=batch.track_state[:, :1], track_class=batch.track_class[:, :1])
+    varied = augment(few, Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 1.0), 3, torch.Generator())
+    others = torch.where(batch.instance > 1, batch.instance, 0)
+    assert torch.equal(varied.instance[:, 0], others[:, 0])

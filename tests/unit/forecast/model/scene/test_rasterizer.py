@@ -1,0 +1,75 @@
+"""Painting looks only where somebody is, and draws what looking everywhere would draw."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from forecast.grid import BEVGrid
+from forecast.model.scene import se2
+from forecast.model.scene.agents import Agents, observe
+from forecast.model.scene.rasterizer import Refiner, paint
+from tests.support.naive_rasterizer import naive_paint
+from tests.support.sequences import sequences
+from tests.support.stores import Mover
+
+WIDE = BEVGrid(-30.0, 34.0, -20.0, 20.0, 0.5)
+FINE = BEVGrid(-6.0, 9.0, -4.5, 6.0, 0.15)
+CROWD = (
+    Mover(0.3, 0.2, 0.4, 6.0, length=17.6, width=2.5),  # a lorry
+    Mover(1.9, 1.1, 2.0, 5.0),  # a car that overlaps with it
+    Mover(-4.1, 3.3, -1.1, 1.4, length=0.6, width=0.6, label=2),
+    Mover(8.4, 5.2, 1.57, 3.0, length=1.8, width=0.7, label=3),  # at the border of the fine grid
+)
+PAIR = (Mover(-5.2, -4.1, 3.1, 9.0), Mover(-2.7, -3.2, 0.8, 0.0, length=12.0, width=2.6))
+
+
+def agents_of(grid: BEVGrid, boxed: bool) -> tuple[Agents, Tensor]:
+    past = sequences([CROWD, PAIR, ()], grid).crop(0, 3)
+    if not boxed:
+        past = replace(past, track_state=None, track_class=None)
+    return observe(past, 8), past.instance[:, -1]
+
+
+def wavy(points: Tensor) -> Tensor:
+    """A mask head that eats into some masks and adds to others."""
+    return 3 * torch.sin(points[..., 0]) * torch.cos(points[..., 1])
+
+
+@pytest.mark.parametrize("refine", [None, wavy], ids=["as it is", "refined"])
+@pytest.mark.parametrize("boxed", [True, False], ids=["boxes", "masks"])
+@pytest.mark.parametrize("grid", [WIDE, FINE], ids=["wide", "fine"])
+def test_painting_near_agents_equals_painting_everywhere(
+    grid: BEVGrid, boxed: bool, refine: Refiner | None
+) -> None:
+    agents, observed = agents_of(grid, boxed)
+    torch.manual_seed(0)
+    motion = torch.randn_like(agents.pose) * torch.tensor([6.0, 2.0, 1.5])
+    pose = se2.compose(agents.pose, motion)
+    existence = torch.rand(agents.ids.shape) * agents.live
+    drawn = agents.live & (existence > 0.3)
+    given = agents, pose, agents.pose, existence, drawn, observed, grid, 3, refine
+    ours, theirs = paint(*given), naive_paint(*given)
+    assert ours.instance.any()
+    assert torch.equal(ours.instance, theirs.instance)
+    assert torch.equal(ours.semantic, theirs.semantic)
+    torch.testing.assert_close(ours.occupancy, theirs.occupancy, atol=2e-5, rtol=0)
+    torch.testing.assert_close(ours.flow, theirs.flow, atol=2e-5, rtol=0)
+
+
+def test_broken_poses_draw_nothing_and_break_nothing() -> None:
+    agents, observed = agents_of(WIDE, boxed=True)
+    pose = torch.full_like(agents.pose, torch.nan)
+    everyone = agents.live.float()
+    rasters = paint(agents, pose, pose, everyone, agents.live, observed, WIDE, 3)
+    assert not rasters.instance.any()
+    assert not rasters.occupancy.any()
+
+
+def test_who_has_left_the_grid_is_not_drawn_at_its_border() -> None:
+    agents, observed = agents_of(WIDE, boxed=True)
+    gone = agents.pose + torch.tensor([500.0, -300.0, 0.0])
+    rasters = paint(agents, gone, gone, agents.live.float(), agents.live, observed, WIDE, 3)
+    assert not rasters.instance.any()
+    assert not rasters.occupancy.any()

@@ -1,0 +1,90 @@
+"""Staying in sight: existence depends on from where an agent is looked at, motion does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from forecast.model.forecaster import Forecaster
+from forecast.model.heads import SURE_BIAS
+from forecast.model.scene import se2
+from forecast.types import BEVSequence, StepForecast
+from tests.support.rollouts import run
+from tests.support.sequences import TRAFFIC, forecaster, sequences
+from tests.support.stores import Mover
+
+
+def there(step: StepForecast) -> Tensor:
+    return step.existence[step.ids > 0]
+
+
+def seen_by(batch: BEVSequence, metres: float) -> BEVSequence:
+    """The same agents, seen from an ego that drives straight on, so far in each step."""
+    ego = torch.zeros_like(batch.ego_pose)
+    ego[..., 0] = metres * (torch.arange(batch.frames) - 2.0)
+    return replace(batch, ego_pose=ego)
+
+
+def loses_the_distant(model: Forecaster) -> Forecaster:
+    """Existence falls with the distance from the ego, and depends on nothing else."""
+    with torch.no_grad():
+        for parameter in (*model.sight.parameters(), *model.motion.existence.parameters()):
+            parameter.zero_()
+        first, _, middle, _, last = model.sight.judge
+        distance = model.traits + 2  # relative() gives it after x and y
+        first.weight[0, distance] = middle.weight[0, 0] = 1.0
+        last.weight[0, 0] = -1.0
+    return model
+
+
+def test_existence_depends_on_how_the_ego_moves_and_poses_do_not() -> None:
+    batch, model = sequences(TRAFFIC), forecaster(memory=False)
+    slow, fast = (run(model, seen_by(batch, metres), 4)[-1] for metres in (0.0, 8.0))
+    assert not torch.allclose(there(slow), there(fast), atol=1e-4)
+    torch.testing.assert_close(slow.pose, fast.pose, equal_nan=True)
+
+
+def test_the_ego_goes_on_as_it_did() -> None:
+    parked = seen_by(sequences([[Mover(0.0, 0.0)]]), 5.0)
+    model = loses_the_distant(forecaster(memory=False))
+    for step in run(model, parked, 4):
+        came = (there(step) - torch.sigmoid(torch.tensor(SURE_BIAS - 5.0 * step.lead / 20))).abs()
+        assert came < 1e-3, step.lead
+
+
+def test_beyond_the_learned_horizon_nobody_fades() -> None:
+    parked = seen_by(sequences([[Mover(0.0, 0.0)]]), 5.0)
+    steps = run(loses_the_distant(forecaster(memory=False)), parked, 40)
+    assert there(steps[5]) < there(steps[4])
+    assert all(torch.equal(there(step), there(steps[5])) for step in steps[6:])
+
+
+def test_an_untrained_model_loses_nobody() -> None:
+    step = run(forecaster(trained=False, memory=False), sequences(TRAFFIC), 6)[-1]
+    assert (there(step) == torch.sigmoid(torch.tensor(SURE_BIAS))).all()
+
+
+def test_it_does_not_matter_in_which_frame_the_ego_is_told() -> None:
+    batch = replace(sequences(TRAFFIC, lanes=False), map=None).crop(1, 4)
+    assert batch.track_state is not None
+    ego = batch.ego_pose[:, -1]
+    state = batch.track_state.clone()
+    state[..., :3] = se2.between(ego[:, None, None], state[..., :3])
+    own = replace(batch, track_state=state, ego_pose=se2.between(ego[:, None], batch.ego_pose))
+    model = forecaster(memory=False)
+    ours, theirs = (next(iter(run(model, one, 1))) for one in (batch, own))
+    torch.testing.assert_close(ours.existence, theirs.existence)
+
+
+def test_existence_teaches_the_motion_nothing_through_the_place_of_the_ego() -> None:
+    model = forecaster(memory=False).train()
+    with torch.no_grad():
+        model.motion.existence[-1].weight.zero_()
+    state = model.start(sequences(TRAFFIC).crop(0, 3))
+    model.advance(state)[1].existence.sum().backward()
+    assert model.sight.judge[0].weight.grad is not None
+    for part in (model.motion.residual, model.seed, model.decoder):
+        for name, parameter in part.named_parameters():
+            assert parameter.grad is None or not parameter.grad.any(), name

@@ -1,0 +1,119 @@
+"""Occupied cells go to the track that covers them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from forecast.model.tracking.segment import _largest_beside, segment
+from forecast.model.tracking.tracks import Tracks
+from tests.support.sequences import sequences
+from tests.support.stores import GRID, Mover
+
+CARS = ((Mover(0.0, 0.0, 0.4, 4.0), Mover(8.0, 5.0, 2.0, 0.0)),)
+
+
+def perfect(scene: tuple[tuple[Mover, ...], ...], label: int = 1) -> tuple[Tensor, Tensor, Tracks]:
+    """Class and label maps of a scene, and tracks that know it exactly."""
+    past = sequences(scene, history=3).crop(0, 3)
+    assert past.track_state is not None
+    state = past.track_state
+    ids = torch.arange(1, state.shape[1] + 1)[None]
+    score = torch.full((*ids.shape, 3), -5.0)
+    score[..., label - 1] = 5.0
+    seen = torch.isfinite(state).all(-1)
+    tracks = Tracks(
+        ids, state[..., :3], seen, state[:, :, -1, 3:], score, torch.zeros(*ids.shape, 4)
+    )
+    return past.semantic, past.instance, tracks
+
+
+def test_exact_boxes_give_back_the_label_map() -> None:
+    semantic, instance, tracks = perfect(CARS)
+    assert torch.equal(segment(semantic, tracks, GRID), instance)
+
+
+def test_boxes_half_a_metre_off_still_collect_their_whole_agent() -> None:
+    semantic, instance, tracks = perfect(CARS)
+    off = replace(tracks, past=tracks.past + torch.tensor([0.5, -0.4, 0.2]), size=tracks.size * 0.8)
+    assert torch.equal(segment(semantic, off, GRID), instance)
+
+
+def test_agents_that_touch_are_divided_by_their_boxes() -> None:
+    side_by_side = ((Mover(0.0, 0.0, 0.0, 0.0), Mover(0.0, 2.0, 0.0, 0.0)),)
+    semantic, instance, tracks = perfect(side_by_side)
+    assert torch.equal(segment(semantic, tracks, GRID), instance)
+
+
+def test_a_lorry_taken_for_two_cars_goes_to_the_track_that_covers_more_of_it() -> None:
+    lorry = ((Mover(0.0, 0.0, 0.3, 0.0, length=10.0, width=2.6),),)
+    semantic, instance, _ = perfect(lorry)
+    _, _, cars = perfect(((Mover(2.5, 0.8, 0.3, length=4.0), Mover(-2.0, -0.6, 0.3, length=5.0)),))
+    assert torch.equal(segment(semantic, cars, GRID), 2 * instance)
+
+
+def test_two_cars_in_a_row_stay_two() -> None:
+    semantic, instance, tracks = perfect(
+        ((Mover(2.5, 0.0, length=5.0), Mover(-2.5, 0.0, length=5.0)),)
+    )
+    assert torch.equal(segment(semantic, tracks, GRID), instance)
+
+
+def test_what_is_longer_than_any_lorry_is_several() -> None:
+    buses = ((Mover(6.0, 0.0, length=12.0, width=2.6), Mover(-6.0, 0.0, length=12.0, width=2.6)),)
+    semantic, instance, tracks = perfect(buses)
+    assert torch.equal(segment(semantic, tracks, GRID), instance)
+
+
+def test_a_box_that_is_too_large_takes_no_neighbour_along() -> None:
+    near = ((Mover(0.0, 0.0, 0.0, 0.0), Mover(0.0, 3.5, 0.0, 0.0)),)
+    semantic, instance, tracks = perfect(near)
+    large = replace(tracks, ids=torch.tensor([[1, 0]]), size=tracks.size * 4)
+    assert torch.equal(segment(semantic, large, GRID) == 1, instance == 1)
+
+
+def test_a_track_of_another_class_gets_no_cell() -> None:
+    semantic, _, tracks = perfect(CARS, label=2)
+    assert not segment(semantic, tracks, GRID).any()
+
+
+def test_a_frame_that_the_tracker_missed_is_filled_from_where_the_agent_was_expected() -> None:
+    semantic, instance, tracks = perfect(CARS)
+    seen = tracks.seen.clone()
+    seen[:, 0, 2] = False
+    assert torch.equal(segment(semantic, replace(tracks, seen=seen), GRID), instance)
+
+
+def test_before_its_birth_a_track_has_no_cell() -> None:
+    semantic, instance, tracks = perfect(CARS)
+    seen = tracks.seen.clone()
+    seen[:, 0, :2] = False
+    found = segment(semantic, replace(tracks, seen=seen), GRID)
+    assert not (found[:, :2] == 1).any()
+    assert torch.equal(found[:, 2], instance[:, 2])
+
+
+def test_nobody_gets_no_cell() -> None:
+    semantic, _, tracks = perfect(CARS)
+    assert not segment(semantic, replace(tracks, ids=-tracks.ids), GRID).any()
+
+
+def test_an_empty_slot_and_an_empty_raster_give_nothing() -> None:
+    semantic, _, tracks = perfect(CARS)
+    assert not segment(semantic, replace(tracks, ids=0 * tracks.ids), GRID).any()
+    assert not segment(torch.zeros_like(semantic), tracks, GRID).any()
+
+
+def test_the_largest_label_beside_a_cell_is_that_of_pooling_rows_and_columns() -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(0, 9, (2, 13, 17)) * (torch.rand(2, 13, 17) > 0.7)
+    front = labels.float()
+    pooled = torch.maximum(
+        functional.max_pool2d(front, (3, 1), 1, (1, 0)),
+        functional.max_pool2d(front, (1, 3), 1, (0, 1)),
+    )
+    empty = labels == 0  # others are never asked
+    assert torch.equal(_largest_beside(labels.int())[empty], pooled.int()[empty])
