@@ -30,7 +30,8 @@ class PrepareOptions:
         map_classes: Pairs of a source's own label and the class that it becomes, or
             :data:`LEFT_OUT`, before the table of :mod:`data_tools.classes`.
         directions: Whether the way that lanes lead is drawn too.
-        protocol: Name of the rules by which tracks become labels (:mod:`data_tools.labels.protocols`).
+        protocol: Name of the rules by which tracks become labels
+            (:mod:`data_tools.labels.protocols`).
         settings: Pairs of name and value that the source understands.
         workers: Processes; 1 works in this one.
         scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; it and

@@ -1,7 +1,7 @@
 """From recordings to a sequence store: the whole way, in parallel, safe against interruption.
 
-Scenes become parts in any order (:mod:`data_tools.resumable`); the store is assembled from the parts
-in the order of the units, which makes it the same whatever the number of workers and of
+Scenes become parts in any order (:mod:`data_tools.resumable`); the store is assembled from the
+parts in the order of the units, which makes it the same whatever the number of workers and of
 interruptions, and takes its final name as the last act.
 """
 
@@ -27,7 +27,8 @@ from data_tools.options import PrepareOptions
 from data_tools.report import PrepareReport, notes, refuse_useless, summarise
 from data_tools.resumable import Record, Stage
 from data_tools.scene import DenseScene, Scene
-from data_tools.sources import Source, places, source
+from data_tools.sources import Source, source
+from data_tools.sources.inputs import places
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
 from forecast.errors import DataError
 from forecast.parallel import Spread, spread

@@ -11,9 +11,8 @@ from data_tools import windows
 from data_tools.classes import class_of, is_known
 from data_tools.options import LEFT_OUT, PrepareOptions
 from data_tools.resumable import Record
-from forecast.errors import DataError
+from forecast.errors import DataError, counted
 from forecast.schema import DEFAULT_CLASSES
-from forecast.wording import counted
 
 MOST_REASONS = 3  # why scenes cannot be read; the rest is counted
 MOST_CLASSES = 12  # named in one line

@@ -1,7 +1,7 @@
 """What is known of each scene while a sequence store is made, and where its sequences wait.
 
-Under ``OUTPUT.partial``, beside what every :class:`forecast.storage.resumable.Stage` keeps, lie the parts with
-the sequences of each scene, from which the store is assembled at the end.
+Under ``OUTPUT.partial``, beside what every :class:`forecast.storage.resumable.Stage` keeps, lie the
+parts with the sequences of each scene, from which the store is assembled at the end.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Rasters seen from another frame: every new cell looks once, at its exact place in the old one.
 
-The same as ``forecast.model.scene.warp`` does with torch for features; cells that see nothing are 0.
+The same as ``forecast.model.scene.warp`` does with torch for features; cells that see nothing are
+0.
 """
 
 from __future__ import annotations

@@ -41,3 +41,16 @@ def reason_of(error: BaseException) -> str:
     """The first line of what an error says, or its type where it says nothing."""
     lines = filter(None, map(str.strip, str(error).splitlines()))
     return next(lines, type(error).__name__)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``1 scene``, ``2 scenes``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def check_counts(**options: int | None) -> None:
+    """Refuses counts below one, before anything slow is loaded."""
+    for name, value in options.items():
+        option = "--" + name.replace("_", "-")
+        if value is not None and value < 1:
+            raise ConfigError(f"{option} of at least 1", str(value), f"change {option}")

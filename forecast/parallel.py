@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import resource_tracker
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 from weakref import finalize
 
-from forecast.cli.interruption import interrupting_us_alone
 from forecast.errors import DataError, ForecastError
 
 _Task = TypeVar("_Task")
@@ -183,3 +184,22 @@ def worker_deaths_told() -> Iterator[None]:
             "several that died at the same task",
             "give them more memory or use fewer --workers; prepare and rollout can --resume",
         ) from error
+
+
+@contextmanager
+def interrupting_us_alone() -> Iterator[None]:
+    """Keeps Ctrl-C from the threads and processes begun meanwhile, and from all that they begin.
+
+    A terminal interrupts the whole group of processes at once. Whoever began them ends them; on
+    their own they would say how surprised they are.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # Where it is first needed it is started, and lets the signal through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from data_tools.formats.columns import read_columns
 from data_tools.scene import MapElement, Scene
-from data_tools.sources import find_files
 from data_tools.sources.argoverse2_map import read_map
+from data_tools.sources.inputs import find_files
 from data_tools.sources.observations import Observations, frame_numbers, scene_of, stack
 from data_tools.spatial import headings, rotations
 from forecast.errors import DataError

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from data_tools.scene import Scene
-from data_tools.sources import find_files
+from data_tools.sources.inputs import find_files
 from data_tools.sources.observations import Observations, scene_of, stack
 from data_tools.spatial import headings
 from forecast.errors import DataError

@@ -17,7 +17,7 @@ from data_tools.formats.documents import read_json
 from data_tools.formats.zarr2 import open_records
 from data_tools.geometry import wrap_angle
 from data_tools.scene import Scene
-from data_tools.sources import decimate, find_files
+from data_tools.sources.inputs import decimate, find_files
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]

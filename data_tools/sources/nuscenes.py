@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.scene import MapElement, Scene
-from data_tools.sources import find_files
+from data_tools.sources.inputs import find_files
 from data_tools.sources.nuscenes_map import read_map
 from data_tools.sources.nuscenes_tables import Keyframe, Tables, scene_names, tables
 from data_tools.sources.observations import Observations, frame_numbers, scene_of, stack

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.scene import MapElement, Scene
-from data_tools.sources import decimate
+from data_tools.sources.inputs import decimate
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]

@@ -15,13 +15,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from data_tools.scene import DenseScene
-from data_tools.sources import decimate, find_files
+from data_tools.sources.inputs import decimate, find_files
 from data_tools.sources.observations import frame_numbers
 from data_tools.sources.rasters_files import EXAMPLE, RECORDING, SIDECAR, open_rasters
 from data_tools.sources.rasters_frames import Frames, names
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from forecast.schema import refusing_damage
+from forecast.storage.stores import refusing_damage
 
 Array = NDArray[np.float64]
 

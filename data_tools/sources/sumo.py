@@ -21,7 +21,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 
 from data_tools.scene import Scene
-from data_tools.sources import decimate
+from data_tools.sources.inputs import decimate
 from data_tools.sources.sumo_demand import Body, park_cars, write_demand
 from data_tools.sources.sumo_network import Network, build_network, map_elements, run_tool
 from forecast.errors import ConfigError, DataError

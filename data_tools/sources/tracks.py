@@ -21,7 +21,7 @@ from data_tools.classes import TYPICAL_SIZE_M, class_of
 from data_tools.formats.geojson import read_map
 from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
-from data_tools.sources import find_files
+from data_tools.sources.inputs import find_files
 from data_tools.sources.tracks_table import SUFFIXES, scene_names, scene_table
 from forecast.errors import DataError
 from forecast.storage.files import filesystem

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
-from data_tools.sources import decimate, find_files
+from data_tools.sources.inputs import decimate, find_files
 from data_tools.sources.roads import area, line, widened
 from forecast.errors import DataError
 from forecast.storage.files import read_whole

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_tools.formats.tfrecord import count_records, read_record
 from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
-from data_tools.sources import decimate, find_files
+from data_tools.sources.inputs import decimate, find_files
 from data_tools.sources.roads import area, line, widened
 from data_tools.sources.waymo_proto import LANE_TYPES, OBJECT_TYPES, Scenario
 from forecast.errors import DataError

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from forecast import __version__
 from forecast.checkpoint.metadata import SCHEMA, is_checkpoint, read_note, sealed, weights_of
+from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.errors import CheckpointError, ConfigError, reason_of
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs
@@ -156,3 +157,12 @@ def _spec(settings: dict[str, Any]) -> ForecasterSpec:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def named_checkpoint(name: str) -> Checkpoint:
+    """The checkpoint at a path, or the one that comes along by the name of :data:`PACKAGED`.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    return load_checkpoint(packaged("model.safetensors") if name == PACKAGED else name)

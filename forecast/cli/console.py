@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from forecast.wording import counted
+from forecast.errors import counted
 
 if TYPE_CHECKING:
     from data_tools.prepare import PrepareReport

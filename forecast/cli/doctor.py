@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from forecast.cli.options import check_counts
-from forecast.errors import ConfigError
+from forecast.errors import ConfigError, check_counts
 
 FOUND_WRONG = 1  # exit code, when what was examined can be read and is wrong
 

@@ -7,22 +7,20 @@ that ``--help`` answers at once.
 from __future__ import annotations
 
 import errno
-import json
 import os
-from collections.abc import Callable
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from forecast import __version__
 from forecast.cli.doctor import doctor
+from forecast.cli.evaluate import evaluate
 from forecast.cli.inspect import inspect_app
 from forecast.cli.interruption import InterruptibleGroup
-from forecast.cli.options import Question, Resume, check_counts
 from forecast.cli.prepare import prepare
 from forecast.cli.rollout import rollout
-from forecast.errors import ConfigError, ForecastError
+from forecast.cli.train import train
+from forecast.errors import ForecastError
 
 BAD_INPUT = 2  # the exit code of every error that a user can mend
 
@@ -36,7 +34,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help answers in half the time
 )
 app.add_typer(inspect_app, name="inspect")
-app.command()(doctor)
 
 
 def main() -> None:
@@ -110,109 +107,8 @@ def options(
         os.environ["FORECAST_DEBUG"] = "1"  # the environment reaches worker processes too
 
 
-app.command()(prepare)
-
-
-@app.command()
-def train(
-    config: Annotated[
-        str,
-        typer.Option(help="YAML such as configs/small.yaml; `inspect config` lists all settings."),
-    ],
-    data: Annotated[
-        list[str], typer.Option(help="Sequence store to learn from; repeat it for several.")
-    ],
-    output: Annotated[str, typer.Option(help="Directory of the run: checkpoints and logs.")],
-    val: Annotated[str | None, typer.Option(help="Sequence store to validate on.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable."),
-    ] = None,
-    resume: Resume = False,
-) -> None:
-    """Train a forecaster."""
-    from forecast.config.config import load_config
-    from forecast.training.checks import check_run
-
-    settings = load_config(config, set_ or [])
-    check_run(settings, data, val, output, resume)  # before torch is loaded
-    from forecast import workflows
-
-    done = workflows.train(settings, data, val, output, resume)
-    new = done.steps > done.begun
-    what = "trained" if new else f"had been trained already, all of its {done.steps} steps"
-    typer.echo(f"{output}: {what}; forecast with `forecast rollout --model {output}`")
-
-
-app.command()(rollout)
-
-
-@app.command()
-def evaluate(
-    forecast: Annotated[str, typer.Argument(help="Forecast store.")],
-    data: Annotated[
-        str | None,
-        typer.Option(help="Sequence store with the truth.", show_default="that of the rollout"),
-    ] = None,
-    by: Annotated[
-        list[Question] | None,
-        typer.Option(help="Take the errors on moving agents apart instead; repeatable."),
-    ] = None,
-    drift: Annotated[
-        bool, typer.Option("--drift", help="Score every lead, and who is still alive, instead.")
-    ] = False,
-    cells: Annotated[
-        bool,
-        typer.Option("--cells", help="Say whose the wrong cells are that IoU counts, instead."),
-    ] = False,
-    against: Annotated[
-        list[str] | None,
-        typer.Option(help="With --drift: a forecast store to be above; repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    workers: Annotated[int, typer.Option(help="Local processes, for the scores alone.")] = 1,
-) -> None:
-    """Score a forecast store against the truth."""
-    check_counts(workers=workers)
-    asked = {"--by": bool(by), "--cells": cells, "--drift": drift}
-    names = " and ".join(name for name, given in asked.items() if given)
-    if sum(asked.values()) > 1:
-        raise ConfigError("one of --by, --cells and --drift", names, "run them one by one")
-    if against and not drift:
-        remedy = f"leave {names} out and add --drift" if names else "add --drift"
-        raise ConfigError("--against with --drift", names or "it alone", remedy)
-    if workers > 1 and names:
-        raise ConfigError(f"--workers or {names}", "both", "drop one of them")
-    from forecast.cli import console, score_tables
-    from forecast.evaluation import evaluate as assessment
-    from forecast.evaluation.scoring import truth_of
-
-    data = truth_of(forecast) if data is None else data
-    if drift:
-        with console.progress("scoring") as progress:
-            curve = assessment.measure_drift(forecast, data, against or (), progress)
-        _show(curve.to_json(), partial(score_tables.print_drift, curve), as_json)
-    elif cells:
-        with console.progress("attributing cells") as progress:
-            wrong = assessment.attribute_cells(forecast, data, progress)
-        _show(wrong.to_json(), partial(score_tables.print_wrong_cells, wrong), as_json)
-    elif by:
-        with console.progress("taking errors apart") as progress:
-            rows = assessment.break_down(forecast, data, by, progress)
-        plain = [row.to_json() for row in rows]
-        _show(plain, partial(score_tables.print_breakdown, rows), as_json)
-    else:
-        with console.progress("scoring") as progress:
-            scores = assessment.evaluate(forecast, data, progress, workers)
-        _show(scores.to_json(), partial(score_tables.print_scores, scores), as_json)
-
-
-def _show(plain: Any, table: Callable[[], None], as_json: bool) -> None:
-    """Prints JSON or a table."""
-    if as_json:
-        typer.echo(json.dumps(plain, indent=2))
-    else:
-        table()
+for command in (prepare, train, rollout, evaluate, doctor):
+    app.command()(command)
 
 
 if __name__ == "__main__":

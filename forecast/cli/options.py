@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from forecast.errors import ConfigError
-
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 Scheduler = Annotated[
@@ -32,11 +30,3 @@ class Question(StrEnum):
     manoeuvre = "manoeuvre"
     seen = "seen"
     distance = "distance"
-
-
-def check_counts(**options: int | None) -> None:
-    """Refuses counts below one, before anything slow is loaded."""
-    for name, value in options.items():
-        option = "--" + name.replace("_", "-")
-        if value is not None and value < 1:
-            raise ConfigError(f"{option} of at least 1", str(value), f"change {option}")

@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from forecast.cli.console import print_table
-from forecast.wording import counted
+from forecast.errors import counted
 
 if TYPE_CHECKING:
     from forecast.evaluation.breakdown import Row

@@ -1,7 +1,7 @@
 """Every setting of a training run, as YAML that explains itself; made from the classes themselves.
 
-Names, values and types come from :class:`forecast.config.config.Config` and what it is made of, meanings
-from the ``Attributes`` of their docstrings, so that the listing is never behind the code.
+Names, values and types come from :class:`forecast.config.config.Config` and what it is made of,
+meanings from the ``Attributes`` of their docstrings, so that the listing is never behind the code.
 """
 
 from __future__ import annotations

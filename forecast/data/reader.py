@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from forecast.errors import DataError
-from forecast.schema import SEQUENCE_VARIABLES, open_sequence_store
+from forecast.schema import SEQUENCE_VARIABLES
 from forecast.storage.chunks import DAMAGE, quickly
 from forecast.storage.identity import StoreIdentity
+from forecast.storage.stores import open_sequence_store
 from forecast.types import BEVSequence
 
 # Torch has no arithmetic on uint16, and indices of scatter and gather are int64 in the end.

@@ -24,8 +24,8 @@ from torchvision.ops import (
 )
 
 from forecast.detector.outputs import Detections
+from forecast.model.layers.assignment import least_cost
 from forecast.model.layers.average import mean_count
-from forecast.training.matching import least_cost
 
 ClassLoss = Literal["focal", "softmax"]
 # In `kept`: a query to be matched, and a track whose object is gone.

@@ -17,14 +17,8 @@ from forecast.detector.padding import shrink_mask, valid_ratio
 from forecast.detector.spec import DetectorSpec
 from forecast.model.layers.deformable_attention import MultiScaleDeformableAttention
 from forecast.model.layers.deformable_kernels import Shapes
-from forecast.model.layers.encoder import (
-    EncoderLayer,
-    cell_centres,
-    feed_forward,
-    flatten_levels,
-    shapes_of,
-    unflatten_levels,
-)
+from forecast.model.layers.encoder import EncoderLayer, feed_forward
+from forecast.model.layers.levels import cell_centres, flatten_levels, shapes_of, unflatten_levels
 from forecast.model.layers.position_encoding import position_embedding
 
 RESIDUAL_LEVELS = 3  # residual layers read, from the last; further levels halve the one before

@@ -19,8 +19,8 @@ from forecast.detector.padding import check_mask, shrink_mask
 from forecast.detector.spec import DetectorSpec
 from forecast.errors import DataError
 from forecast.model.layers.backbone import Backbone
-from forecast.model.layers.mask_heads import FpnMaskHead, MaskPyramid
-from forecast.model.layers.pixel_decoder import SHARE, PixelMaskHead, SemanticHead
+from forecast.model.layers.mask_heads import FpnMaskHead, MaskPyramid, PixelMaskHead
+from forecast.model.layers.pixel_decoder import SHARE, SemanticHead
 from forecast.model.layers.position_encoding import position_embedding
 
 RARE = 0.01  # believed probability of a class before training, as in focal loss

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from forecast.errors import ConfigError
-from forecast.model.spec import BackboneName, BackendName, check_dilation
+from forecast.model.layers.choices import BackboneName, BackendName, check_dilation
 
 AttentionName = Literal["deformable", "dense"]
 PositionName = Literal["sine", "learned"]

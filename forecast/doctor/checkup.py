@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from forecast.doctor import motion, places, rasters
 from forecast.doctor.clip import Clip, Finding, clip_of
 from forecast.errors import DataError
-from forecast.schema import open_sequence_store, refusing_damage
+from forecast.storage.stores import open_sequence_store, refusing_damage
 
 Check = Callable[[Clip], Iterator[Finding]]
 Progress = Callable[[int, int], None]

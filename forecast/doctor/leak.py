@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from forecast.checkpoint.packaged import packaged
 from forecast.data.reader import SequenceReader, collate
 from forecast.doctor.clip import Finding
 from forecast.errors import ConfigError
 from forecast.inference.models import Model, choose_device, load_model
-from forecast.inference.request import InputMode, packaged
+from forecast.inference.request import InputMode
 from forecast.rollout import rollout
 from forecast.types import BEVSequence, StepForecast
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from forecast.errors import DataError
 from forecast.evaluation.counts import FOUND_IOU, MOVING_DISTANCE_M, best_iou, iou_by_id
 from forecast.evaluation.scoring import input_of, open_pair
-from forecast.schema import SequenceMeta, protocol_text, refusing_damage
+from forecast.schema import SequenceMeta, protocol_text
+from forecast.storage.stores import refusing_damage
 
 Question = Literal["class", "lead", "speed", "manoeuvre", "seen", "distance"]
 QUESTIONS: tuple[Question, ...] = get_args(Question)

@@ -17,7 +17,7 @@ from forecast.storage.identity import unchanged
 def evaluate(
     forecast: str, data: str, progress: Progress | None = None, workers: int = 1
 ) -> Scores:
-    """Scores a forecast store against the truth; see ``forecast.evaluation.scoring.score_stores``."""
+    """Scores a forecast store against the truth; see :func:`score_stores`."""
     with unchanged(forecast, data):
         return score_stores(forecast, data, progress, workers)
 
@@ -40,7 +40,7 @@ def attribute_cells(forecast: str, data: str, progress: Progress | None = None) 
 def measure_drift(
     forecast: str, data: str, against: Sequence[str] = (), progress: Progress | None = None
 ) -> Drift:
-    """Scores lead by lead, and the gain over others; see ``forecast.evaluation.by_lead.measure_drift``."""
+    """Scores lead by lead, and the gain over others; see ``by_lead.measure_drift``."""
     with unchanged(forecast, data, *against):
         return drift.measure_drift(forecast, data, against, _counted(progress))
 

@@ -12,12 +12,8 @@ from forecast.errors import DataError
 from forecast.evaluation.counts import Forecast, Truth
 from forecast.evaluation.scores import Accumulator, Scores
 from forecast.parallel import Once, in_order, spread
-from forecast.schema import (
-    SequenceMeta,
-    open_forecast_store,
-    open_sequence_store,
-    refusing_damage,
-)
+from forecast.schema import SequenceMeta
+from forecast.storage.stores import open_forecast_store, open_sequence_store, refusing_damage
 
 BLOCK = 32  # sequences read and counted together, a shard: one by one they take thrice as long
 MOST_CELLS = 2**24  # of one variable in memory: few large sequences make a smaller block

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from forecast.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from forecast.checkpoint.checkpoint import Checkpoint, named_checkpoint
+from forecast.checkpoint.packaged import PACKAGED
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError
-from forecast.inference.request import PACKAGED, InputMode, check_model, packaged
+from forecast.inference.request import InputMode, check_model
 from forecast.model.baselines import Baseline, Components
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
@@ -64,15 +65,6 @@ def load_model(
     layers = forecaster.inputs.map_layers
     model = _reading(forecaster, input_mode, mirror)
     return _WithLayers(model, reader.meta.map_layers, layers), about
-
-
-def named_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint at a path, or the one that comes along by the name of :data:`PACKAGED`.
-
-    Raises:
-        CheckpointError: It is missing or damaged.
-    """
-    return load_checkpoint(packaged("model.safetensors") if name == PACKAGED else name)
 
 
 def _reading(forecaster: Forecaster, input_mode: InputMode, mirror: bool) -> Model:

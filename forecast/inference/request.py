@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 from forecast.checkpoint.metadata import is_checkpoint, weights_of
-from forecast.cli.options import check_counts
-from forecast.errors import CheckpointError, ConfigError, DataError
+from forecast.checkpoint.packaged import PACKAGED, packaged
+from forecast.errors import CheckpointError, ConfigError, DataError, check_counts
 from forecast.model.spec import BASELINES, COMPONENTS
-from forecast.schema import open_sequence_store, refusing_damage
 from forecast.storage.atomic import refuse_existing, refuse_replacing, refuse_unwritable
 from forecast.storage.files import is_within
-from forecast.storage.ids import lacks_ids
 from forecast.storage.resumable import Stage
+from forecast.storage.stores import lacks_ids, open_sequence_store, refusing_damage
 
 InputMode = Literal["tracked", "detected"]
 NOT_LEARNED = (*BASELINES, COMPONENTS)
-PACKAGED = "packaged"  # names the checkpoint that comes along
 
 
 @dataclass(frozen=True)
@@ -156,15 +153,3 @@ def _refuse_replacing_inputs(request: RolloutRequest) -> None:
             raise ConfigError("a --gif beside --output", request.gif, "choose another")
     for option, path in written:
         refuse_replacing(option, path, kept, around=[data])
-
-
-def packaged(name: str) -> str:
-    """Path of a file that comes with the program.
-
-    Raises:
-        DataError: This installation lacks it.
-    """
-    path = files("forecast") / "packaged" / name
-    if not (path.is_file() or path.is_dir()):
-        raise DataError(f"the packaged {name}", "none", "install bev-forecast anew")
-    return str(path)

@@ -21,8 +21,8 @@ from forecast.inference import comparison as contest
 from forecast.inference.writer import ForecastWriter
 from forecast.model import baselines, decoder, forecaster
 from forecast.model import detected_input as detecting
-from forecast.model.heads import DotMaskHead, MotionHead
-from forecast.model.layers.mask_heads import FpnMaskHead
+from forecast.model.heads import MotionHead
+from forecast.model.layers.mask_heads import DotMaskHead, FpnMaskHead
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.scene_attention import LaneAttention, MapCrop, NeighbourAttention
 from forecast.storage.resumable import Stage

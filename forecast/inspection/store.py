@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from forecast.errors import counted
 from forecast.evaluation.counts import MOVING_DISTANCE_M
 from forecast.grid import BEVGrid
 from forecast.schema import (
@@ -15,14 +16,15 @@ from forecast.schema import (
     FORECAST_VARIABLES,
     SEQUENCE_VARIABLES,
     SequenceMeta,
+    protocol_text,
+)
+from forecast.storage.stores import (
+    lacks_ids,
     open_forecast_store,
     open_sequence_store,
     open_store,
-    protocol_text,
     refusing_damage,
 )
-from forecast.storage.ids import lacks_ids
-from forecast.wording import counted
 
 Array = NDArray[np.float64]
 BLOCK = 256  # sequences read at a time, of their tracks

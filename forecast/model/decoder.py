@@ -5,9 +5,10 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from forecast.model.layers.dense_attention import reader_of
+from forecast.model.layers.attention import feature_attention
 from forecast.model.raster_encoder import Memory, reference_points
-from forecast.model.scene_attention import LaneAttention, NeighbourAttention, Rows, Surroundings
+from forecast.model.scene.context import Rows, Surroundings
+from forecast.model.scene_attention import LaneAttention, NeighbourAttention
 from forecast.model.spec import ForecasterSpec
 
 
@@ -25,7 +26,9 @@ class DecoderLayer(nn.Module):
         self.neighbours = NeighbourAttention(dim, traits, spec.hidden)
         self.lanes = LaneAttention(dim, spec.hidden)
         self.norm_memory = nn.LayerNorm(dim)
-        self.memory = reader_of(spec)
+        self.memory = feature_attention(
+            spec.attention, spec.dim, spec.heads, spec.levels, spec.points, spec.backend
+        )
         # The memory starts silent and can only add to what the agent's own frame tells.
         nn.init.zeros_(self.memory.output_proj.weight)
         self.norm_ffn = nn.LayerNorm(dim)

@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 from forecast.grid import BEVGrid
 from forecast.model.decoder import Decoder
-from forecast.model.heads import RESIDUAL_SCALE, DotMaskHead, MotionHead
-from forecast.model.layers.mask_heads import FpnMaskHead
+from forecast.model.heads import RESIDUAL_SCALE, MotionHead
+from forecast.model.layers.mask_heads import DotMaskHead, FpnMaskHead
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import Memory, MemoryEncoder
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents, last_change, last_twist, observe
+from forecast.model.scene.context import Rows, Surroundings, bounded, relative
 from forecast.model.scene.rasterizer import Refiner, paint
 from forecast.model.scene.warp import sample_at, warp_by_agents
-from forecast.model.scene_attention import MapCrop, Rows, Surroundings, bounded, relative
+from forecast.model.scene_attention import MapCrop
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.model.tracker import Tracker
 from forecast.model.visibility import Sight

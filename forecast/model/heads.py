@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from forecast.model.layers.mlp import MLP
+
 # Typical change per 0.5 s step: metres ahead, metres aside, radians turned.
 RESIDUAL_SCALE = (0.5, 0.15, 0.06)
 # An untrained model believes that everybody stays in view and nobody stops.
@@ -53,11 +55,11 @@ class MotionHead(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.residual = _zero_ended(dim, 3)
-        self.persistence = _zero_ended(dim, 3)
-        self.moving = _zero_ended(dim, 1)
-        self.spread = _zero_ended(dim, 2)
-        self.existence = _zero_ended(dim, 1)
+        self.residual = MLP(dim, dim, 3, silent=True)
+        self.persistence = MLP(dim, dim, 3, silent=True)
+        self.moving = MLP(dim, dim, 1, silent=True)
+        self.spread = MLP(dim, dim, 2, silent=True)
+        self.existence = MLP(dim, dim, 1, silent=True)
         self.register_buffer("scale", torch.tensor(RESIDUAL_SCALE), persistent=False)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Motion:
@@ -72,30 +74,3 @@ class MotionHead(nn.Module):
             self.spread(x).clamp(-limit, limit),
             existence + SURE_BIAS,
         )
-
-
-class DotMaskHead(nn.Module):
-    """Refines masks by the product of a query embedding and the pixel embedding.
-
-    The pixel embedding of the present frame is read where the content was at the present, so each
-    mask is moved in one go and nothing blurs. Untrained it refines nothing.
-
-    Source: the mask classification of Cheng et al., "MaskFormer" (2021).
-    """
-
-    def __init__(self, dim: int, pixel_dim: int) -> None:
-        super().__init__()
-        self.embed = _zero_ended(dim, pixel_dim)
-
-    def forward(
-        self, x: Float[Tensor, "b a d"], pixels: Float[Tensor, "b a p e"]
-    ) -> Float[Tensor, "b a p"]:
-        """Residual logits of sampled pixels."""
-        return torch.einsum("bae,bape->bap", self.embed(x), pixels)
-
-
-def _zero_ended(dim: int, out: int) -> nn.Sequential:
-    last = nn.Linear(dim, out)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), last)

@@ -10,16 +10,11 @@ from torch import Tensor, nn
 
 from forecast.errors import ConfigError
 from forecast.grid import BEVGrid
+from forecast.model.layers.attention import feature_attention
 from forecast.model.layers.backbone import Backbone
 from forecast.model.layers.deformable_kernels import Shapes
-from forecast.model.layers.dense_attention import reader_of
-from forecast.model.layers.encoder import (
-    EncoderLayer,
-    cell_centres,
-    flatten_levels,
-    shapes_of,
-    unflatten_levels,
-)
+from forecast.model.layers.encoder import EncoderLayer
+from forecast.model.layers.levels import cell_centres, flatten_levels, shapes_of, unflatten_levels
 from forecast.model.layers.position_encoding import sine_position
 from forecast.model.spec import ForecasterSpec
 
@@ -78,7 +73,14 @@ class MemoryEncoder(nn.Module):
         )
         self.level_embed = nn.Parameter(torch.randn(self.num_levels, dim) * 0.1)
         self.encoder = nn.ModuleList(
-            EncoderLayer(reader_of(spec), dim, spec.ffn) for _ in range(spec.encoder_layers)
+            EncoderLayer(
+                feature_attention(
+                    spec.attention, spec.dim, spec.heads, spec.levels, spec.points, spec.backend
+                ),
+                dim,
+                spec.ffn,
+            )
+            for _ in range(spec.encoder_layers)
         )
         self.guided = spec.mask_head == "fpn"
         # Pixels see the finest level, the encoded context and the raster itself: masks need the

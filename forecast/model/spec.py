@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from forecast.errors import ConfigError
+from forecast.model.layers.choices import AttentionName, BackboneName, BackendName
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-BackendName = Literal["auto", "torch", "native", "mmcv"]
-AttentionName = Literal["deformable", "dense"]
 MaskHeadName = Literal["dot", "fpn"]
 BaselineName = Literal["persistence", "constant-velocity", "constant-turn", "constant-acceleration"]
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
@@ -133,17 +131,3 @@ class ForecasterSpec:
             raise ConfigError(
                 f"model.{name} such that: {rule}", str(getattr(self, name)), f"change model.{name}"
             )
-
-
-def check_dilation(backbone: str) -> None:
-    """Refuses to dilate a ResNet of basic blocks, which have no dilated form.
-
-    Raises:
-        ConfigError: The backbone is ResNet-18 or -34.
-    """
-    if backbone in ("resnet18", "resnet34"):
-        raise ConfigError(
-            "a ResNet of bottleneck blocks (resnet50, resnet101) where the last layer is dilated",
-            f"{backbone}, whose basic blocks cannot be dilated",
-            "choose another backbone or set dilation: false",
-        )

@@ -25,9 +25,9 @@ from forecast.model.decoder import Decoder
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import Memory
 from forecast.model.scene import se2
+from forecast.model.scene.context import Rows, Surroundings
 from forecast.model.scene.packing import Packing
 from forecast.model.scene.warp import cell_centres, sample_at
-from forecast.model.scene_attention import Rows, Surroundings
 from forecast.model.spec import ForecasterSpec
 from forecast.model.tracking.tracks import (
     Decide,

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from forecast.model.scene import se2
-from forecast.model.scene_attention import Rows, Surroundings, bounded, relative
+from forecast.model.scene.context import Rows, Surroundings, bounded, relative
 
 
 class Sight(nn.Module):

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import xarray as xr
 
 from forecast.checkpoint.metadata import is_checkpoint
+from forecast.checkpoint.packaged import PACKAGED
 from forecast.config.config import Config, refuse_detector
 from forecast.errors import CheckpointError, ConfigError, DataError
-from forecast.inference.request import PACKAGED
-from forecast.schema import SequenceMeta, open_sequence_store, protocol_text
+from forecast.schema import SequenceMeta, protocol_text
 from forecast.storage.atomic import refuse_unwritable
+from forecast.storage.stores import open_sequence_store
 
 RESUME_FILE = "last.ckpt"
 

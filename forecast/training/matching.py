@@ -12,18 +12,17 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from forecast.config.training import TrackRules
 from forecast.grid import BEVGrid
+from forecast.model.layers.assignment import least_cost
 from forecast.model.tracking.tracks import Decision, Extra, FrameQueries
 from forecast.training.track_rules import carried_on
 
 CLASS_COST = 2.0
 CENTRE_COST_PER_M = 1.0
-WORST_COST = 1e9
 # A truth that no candidate lies near was not found by the heatmap: nobody is blamed for it.
 REACH_M = 4.0
 
@@ -130,16 +129,3 @@ class TruthAssignment:
         """From every query to every truth, metres; not a number where it is not there."""
         gap = queries.pose[:, :, None, :2].float() - self.state[:, None, :, queries.frame, :2]
         return torch.hypot(gap[..., 0], gap[..., 1])
-
-
-def least_cost(cost: Float[Tensor, "q m"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:
-    """Rows and columns that belong together, by least total cost (the Hungarian method).
-
-    A cost that is not a number is a very high one: the loss then says what went wrong.
-    """
-    finite = cost.float().nan_to_num(nan=WORST_COST, posinf=WORST_COST, neginf=-WORST_COST)
-    rows, columns = linear_sum_assignment(finite.cpu().numpy())
-    return (
-        torch.as_tensor(rows, device=cost.device),
-        torch.as_tensor(columns, device=cost.device),
-    )

@@ -10,19 +10,23 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from forecast.checkpoint.checkpoint import save_checkpoint
+from forecast.checkpoint.checkpoint import named_checkpoint, save_checkpoint
 from forecast.checkpoint.weights import load_backbone
-from forecast.cli.interruption import exits_as_interrupts
 from forecast.config.config import Config
 from forecast.data.module import SequenceData
 from forecast.errors import CheckpointError, TrainingError
-from forecast.inference.models import named_checkpoint
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.training.checks import RESUME_FILE, check_run
 from forecast.training.module import ForecastTraining
 from forecast.training.state import Recount
-from forecast.training.trainer import make_trainer, steps_per_epoch, without_advice, written
+from forecast.training.trainer import (
+    exits_as_interrupts,
+    make_trainer,
+    steps_per_epoch,
+    without_advice,
+    written,
+)
 
 
 @dataclass(frozen=True)

@@ -154,3 +154,14 @@ def _moving_average(
                 mean.copy_(weight)
 
     return average
+
+
+@contextmanager
+def exits_as_interrupts() -> Iterator[None]:
+    """Lightning exits with code 1 where it is interrupted: the interrupt itself is raised."""
+    try:
+        yield
+    except SystemExit as exit_:
+        if isinstance(exit_.__context__, KeyboardInterrupt):
+            raise exit_.__context__ from None
+        raise

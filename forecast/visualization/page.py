@@ -18,12 +18,9 @@ from numpy.typing import NDArray
 from forecast.errors import DataError
 from forecast.evaluation.counts import mask_centres
 from forecast.evaluation.scoring import open_pair
-from forecast.schema import (
-    SequenceMeta,
-    open_sequence_store,
-    refusing_damage,
-)
+from forecast.schema import SequenceMeta
 from forecast.storage.atomic import refuse_existing, refusing_os_errors, staged
+from forecast.storage.stores import open_sequence_store, refusing_damage
 from forecast.visualization.colours import MAP_TONES, class_colour, id_colour
 from forecast.visualization.render import View, view_of, write_gif, write_png
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from forecast.model.layers.deformable_kernels import COMPILED, deformable_attention, problem
-from forecast.model.layers.encoder import cell_centres
+from forecast.model.layers.levels import cell_centres
 from tests.support.mmcv import mmcv_attention
 
 pytestmark = [

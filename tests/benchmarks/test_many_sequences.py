@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from forecast.schema import open_forecast_store, open_sequence_store
+from forecast.storage.stores import open_forecast_store, open_sequence_store
 from tests.support.commands import Cost, forecast, run
 from tests.support.killing import kill_when_there
 from tests.support.scenarios import crossing, write

@@ -16,7 +16,7 @@ from pathlib import Path
 import distributed
 import pytest
 
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.commands import Cost, forecast, run
 from tests.support.scenarios import crossing, write
 

@@ -30,7 +30,8 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_help_loads_nothing_heavy(command: tuple[str, ...]) -> None:
     script = (
-        "import sys; from forecast.cli import main as cli; sys.argv = ['forecast', *sys.argv[1:], '--help']\n"
+        "import sys; from forecast.cli import main as cli\n"
+        "sys.argv = ['forecast', *sys.argv[1:], '--help']\n"
         "try: cli.main()\n"
         f"finally: print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )

@@ -16,7 +16,7 @@ from forecast.cli.main import app
 from forecast.config.config import Config
 from forecast.config.data import Loading
 from forecast.config.training import Stage
-from forecast.schema import open_forecast_store
+from forecast.storage.stores import open_forecast_store
 from forecast.training.run import run_training
 from tests.support.sequences import SMALL
 from tests.support.stores import Mover, sequence_store

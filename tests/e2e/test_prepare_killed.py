@@ -10,7 +10,7 @@ import pytest
 from data_tools.prepare import PrepareOptions, prepare
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.killing import kill_when_there
 from tests.support.scenarios import crossing, write
 from tests.support.stores import content

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from data_tools.labels.protocols import PROTOCOLS
 from forecast.cli import main as cli
 from forecast.errors import ConfigError
-from forecast.schema import open_forecast_store, open_sequence_store
+from forecast.storage.stores import open_forecast_store, open_sequence_store
 from tests.support.scenarios import crossing, write
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from forecast.cli import main as cli
 from forecast.grid import BEVGrid
-from forecast.schema import open_forecast_store
+from forecast.storage.stores import open_forecast_store
 from tests.support.rasters import drive, seen, write_folder, write_zarr
 from tests.support.stores import Mover
 

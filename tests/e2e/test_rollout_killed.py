@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from forecast.errors import DataError
-from forecast.schema import open_forecast_store
+from forecast.storage.stores import open_forecast_store
 from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.support.killing import kill_when_there
 from tests.support.stores import Mover, content, sequence_store

@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 
 from forecast.cli import main as cli
 from forecast.errors import DataError
-from forecast.schema import MAP_LAYERS, open_sequence_store
+from forecast.schema import MAP_LAYERS
+from forecast.storage.stores import open_sequence_store
 from tests.support.stores import Mover, sequence_dataset
 
 CONFIG = """

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from forecast.errors import ConfigError
 from forecast.model.layers import deformable_kernels as kernels
+from forecast.model.layers.choices import BackendName
 from forecast.model.layers.deformable_attention import MultiScaleDeformableAttention
 from forecast.model.layers.deformable_kernels import (
     COMPILED,
@@ -17,7 +18,6 @@ from forecast.model.layers.deformable_kernels import (
     deformable_attention,
     problem,
 )
-from forecast.model.spec import BackendName
 from tests.support.mmcv import mmcv_attention
 
 SHAPES = [(9, 13), (5, 7), (3, 4)]

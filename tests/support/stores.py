@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 
 from forecast.grid import BEVGrid
 from forecast.inference.writer import ForecastWriter, create_store
-from forecast.schema import (
-    DEFAULT_CLASSES,
-    MAP_LAYERS,
-    Protocol,
-    SequenceMeta,
-    open_sequence_store,
-)
+from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS, Protocol, SequenceMeta
+from forecast.storage.stores import open_sequence_store
 from forecast.types import StepForecast
 
 GRID = BEVGrid(-16.0, 24.0, -12.0, 12.0, 0.5)

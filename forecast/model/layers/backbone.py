@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import FrozenBatchNorm2d
 
-from forecast.model.spec import BackboneName, check_dilation
+from forecast.model.layers.choices import BackboneName, check_dilation
 
 
 class Backbone(nn.Module):

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from forecast.errors import ConfigError
+from forecast.model.layers.choices import BackendName
 from forecast.model.layers.deformable_kernels import Shapes, deformable_attention
 from forecast.model.scene import se2
-from forecast.model.spec import BackendName
 
 
 class MultiScaleDeformableAttention(nn.Module):

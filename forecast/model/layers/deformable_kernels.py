@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from forecast.errors import ConfigError
-from forecast.model.spec import BackendName
+from forecast.model.layers.choices import BackendName
 
 Shapes = Sequence[tuple[int, int]]
 COMPILED: tuple[BackendName, ...] = ("native", "mmcv")  # in the order in which `auto` tries them

@@ -10,11 +10,9 @@ import math
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from forecast.model.layers.deformable_attention import MultiScaleDeformableAttention
 from forecast.model.layers.deformable_kernels import Shapes
-from forecast.model.layers.encoder import cell_centres
+from forecast.model.layers.levels import cell_centres
 from forecast.model.layers.position_encoding import sines
-from forecast.model.spec import ForecasterSpec
 
 
 class DenseAttention(nn.Module):
@@ -56,14 +54,3 @@ class DenseAttention(nn.Module):
             query + here, value + cells, value, key_padding_mask=padding, need_weights=False
         )[0]
         return out
-
-
-def reader_of(spec: ForecasterSpec) -> MultiScaleDeformableAttention | DenseAttention:
-    """The attention by which a forecaster reads its memory."""
-    match spec.attention:
-        case "deformable":
-            return MultiScaleDeformableAttention(
-                spec.dim, spec.heads, spec.levels, spec.points, spec.backend
-            )
-        case "dense":
-            return DenseAttention(spec.dim, spec.heads)

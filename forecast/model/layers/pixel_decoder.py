@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forecast.model.layers.mask_heads import ABSENT_LOGIT, GROUPS
+from forecast.model.layers.mask_heads import GROUPS
 
 SHARE = 4  # the width of a cell is that of a query over this: there are many cells
 
@@ -46,53 +45,6 @@ class PixelDecoder(nn.Module):
             fused = functional.interpolate(fused, size, mode="bilinear", align_corners=False)
             fused = smooth(fused + level)
         return fused
-
-
-class PixelMaskHead(nn.Module):
-    """A mask per query: the product of its embedding with that of every cell.
-
-    Args:
-        dim: Width D of queries and memory; a multiple of 32.
-        widths: Channels of the pyramid, coarse to fine, the memory not counted.
-    """
-
-    def __init__(self, dim: int, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.pixels = PixelDecoder((dim, *widths), dim // SHARE)
-        self.project = nn.Conv2d(dim // SHARE, dim // SHARE, 1)
-        self.query = nn.Sequential(
-            nn.Linear(dim, dim),
-            nn.ReLU(),
-            nn.Linear(dim, dim),
-            nn.ReLU(),
-            nn.Linear(dim, dim // SHARE),
-        )
-
-    def forward(
-        self,
-        queries: Float[Tensor, "b q d"],
-        memory: Float[Tensor, "b d h w"],
-        pyramid: Sequence[Float[Tensor, "b c hl wl"]],
-        live: Bool[Tensor, "b q"] | None = None,
-    ) -> Float[Tensor, "b q hm wm"]:
-        """Mask logits at the size of the finest level.
-
-        Args:
-            queries: Decoded queries.
-            memory: The coarsest map of the memory.
-            pyramid: Features that guide the masks, coarse to fine.
-            live: Which queries to draw; the others get ``ABSENT_LOGIT``. None draws all.
-        """
-        query = self.query(queries)
-        cells: Tensor = self.project(self.pixels([memory, *pyramid]))
-        if live is None:
-            return torch.einsum("bqe,behw->bqhw", query, cells)
-        frames = zip(query, live, cells, strict=True)
-        drawn = [torch.einsum("qe,ehw->qhw", mine[alive], own) for mine, alive, own in frames]
-        size = cells.shape[-2:]
-        logits = cells.new_full((*live.shape, *size), ABSENT_LOGIT)
-        # The empty first part is for a batch of 0.
-        return logits.index_put((live,), torch.cat([cells.new_zeros(0, *size), *drawn]))
 
 
 class SemanticHead(nn.Module):

@@ -10,7 +10,7 @@ from data_tools.prepare import prepare
 from data_tools.windows import sequences, usable_tracks
 from forecast.errors import ConfigError, DataError
 from forecast.grid import BEVGrid
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.rasters import drive, seen, write_zarr
 from tests.support.scenarios import agent, scenario, write
 from tests.support.stores import Mover

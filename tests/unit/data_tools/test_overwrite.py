@@ -12,7 +12,7 @@ from data_tools.prepare import PrepareOptions, prepare
 from data_tools.sources.waymo_json import WaymoJson
 from forecast.errors import ConfigError, DataError
 from forecast.grid import BEVGrid
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.scenarios import crossing, write
 from tests.support.stores import content
 

@@ -20,7 +20,8 @@ from forecast.cli.console import print_prepare_report
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.parallel import worker_deaths_told
-from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol, open_sequence_store
+from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol
+from forecast.storage.stores import open_sequence_store
 from tests.support.scenarios import agent, crossing, road, scenario, write
 from tests.support.stores import Mover, content
 

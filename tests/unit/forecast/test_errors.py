@@ -8,8 +8,8 @@ import pytest
 
 from forecast.checkpoint.checkpoint import save_checkpoint
 from forecast.errors import CheckpointError, DataError, reason_of
-from forecast.schema import refusing_damage
 from forecast.storage.atomic import refusing_os_errors
+from forecast.storage.stores import refusing_damage
 from tests.support.sequences import forecaster
 
 

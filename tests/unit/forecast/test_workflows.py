@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from forecast.checkpoint.checkpoint import save_checkpoint
+from forecast.checkpoint.packaged import PACKAGED
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.evaluation.scoring import score_stores
-from forecast.inference.request import NOT_LEARNED, PACKAGED
-from forecast.schema import open_forecast_store
+from forecast.inference.request import NOT_LEARNED
+from forecast.storage.stores import open_forecast_store
 from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.support.sequences import forecaster
 from tests.support.stores import Mover, content, sequence_store

@@ -11,7 +11,7 @@ from data_tools.scene import MapElement
 from forecast.data.reader import SequenceReader
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.rasters import drive, seen, write_zarr
 from tests.support.scenarios import agent, crossing, scenario, write
 from tests.support.stores import Mover

@@ -15,7 +15,7 @@ from data_tools.prepare import prepare
 from data_tools.sources.argoverse2_map import midline
 from data_tools.sources.argoverse2_motion import Argoverse2Motion
 from forecast.errors import DataError
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.argoverse2 import CAR, EGO, tracks, write_scenario
 from tests.support.fuzz import damaged, fuzzed
 from tests.support.recordings import (

@@ -19,7 +19,7 @@ from data_tools.prepare import prepare
 from data_tools.sources.argoverse2_map import read_map
 from data_tools.sources.argoverse2_sensor import Argoverse2Sensor
 from forecast.errors import DataError
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.argoverse2 import (
     CAR,
     EGO,

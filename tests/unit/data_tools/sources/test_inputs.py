@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from data_tools.sources import decimate, find_files, source
+from data_tools.sources import source
+from data_tools.sources.inputs import decimate, find_files
 from forecast.errors import ConfigError, DataError
 
 SUFFIXES = (".json", ".json.gz")

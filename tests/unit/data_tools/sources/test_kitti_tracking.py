@@ -17,7 +17,7 @@ from data_tools.prepare import PrepareOptions, prepare
 from data_tools.sources import source
 from data_tools.sources.kitti_tracking import KittiTracking
 from forecast.errors import DataError
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.recordings import (
     assert_read_from_elsewhere,
     assert_read_or_refused,

@@ -20,7 +20,7 @@ from data_tools.scene import Scene
 from data_tools.sources import source
 from data_tools.sources.lyft_l5 import LyftL5
 from forecast.errors import DataError
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.recordings import (
     assert_read_from_elsewhere,
     assert_read_or_refused,

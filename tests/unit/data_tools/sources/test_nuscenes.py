@@ -18,7 +18,7 @@ from data_tools.sources import source
 from data_tools.sources.nuscenes import NuScenes
 from data_tools.sources.nuscenes_map import arc_line, read_map
 from forecast.errors import ConfigError, DataError
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.fuzz import damaged, documents, fuzzed
 from tests.support.nuscenes import (
     CAR,

@@ -12,7 +12,8 @@ from data_tools.sources import source
 from forecast.data.reader import SequenceReader
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from forecast.schema import MAP_LAYERS, open_sequence_store
+from forecast.schema import MAP_LAYERS
+from forecast.storage.stores import open_sequence_store
 from tests.support.rasters import drive, seen, write_folder, write_netcdf, write_zarr
 from tests.support.stores import Mover
 

@@ -19,7 +19,7 @@ from data_tools.scene import Scene
 from data_tools.sources import scenarionet, source
 from data_tools.sources.scenarionet import MAX_BYTES, ScenarioNet
 from forecast.errors import DataError
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.recordings import (
     assert_read_from_elsewhere,
     assert_read_or_refused,

@@ -15,7 +15,7 @@ from data_tools.scene import Scene
 from data_tools.sources.tracks import TYPICAL_SIZE_M, Track, Tracks, course, resample
 from forecast.cli.console import print_prepare_report
 from forecast.errors import DataError
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 
 TIMES = np.arange(61) * 0.1
 

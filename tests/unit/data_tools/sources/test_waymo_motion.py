@@ -20,7 +20,7 @@ from data_tools.scene import Scene
 from data_tools.sources import source
 from data_tools.sources.waymo_motion import WaymoMotion
 from forecast.errors import DataError
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from tests.support.recordings import (
     assert_read_from_elsewhere,
     assert_read_or_refused,

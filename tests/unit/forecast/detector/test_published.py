@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from forecast.checkpoint.weights import load_published
 from forecast.detector.detector import Detector
+from forecast.detector.published import load_published
 from forecast.detector.spec import DetectorSpec
 from forecast.errors import CheckpointError
 

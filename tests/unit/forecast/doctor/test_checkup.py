@@ -11,14 +11,15 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
+from forecast.checkpoint.packaged import packaged
 from forecast.cli import doctor as cli_doctor
 from forecast.cli import main as cli
 from forecast.doctor import places
 from forecast.doctor.checkup import CHECKS, MAP_CHECK, OF_IDS, OVERLAP_CHECK, Checkup, examine_store
 from forecast.doctor.clip import Clip, clip_of
 from forecast.errors import DataError
-from forecast.inference.request import packaged
-from forecast.schema import SequenceMeta, open_sequence_store
+from forecast.schema import SequenceMeta
+from forecast.storage.stores import open_sequence_store
 from tests.support.stores import GRID, Mover, classes_alone, sequence_dataset, sequence_store
 
 WAYMO = Path(__file__).parents[4] / "../shared/data/waymo_motion_json"

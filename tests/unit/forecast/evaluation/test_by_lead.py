@@ -14,7 +14,7 @@ from forecast.cli.score_tables import print_drift
 from forecast.evaluation.by_lead import Fate, count_fates, measure_drift
 from forecast.evaluation.counts import Forecast, Truth
 from forecast.inference.writer import ForecastWriter, create_store
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from forecast.types import StepForecast
 from tests.support.stores import Mover, forecast_store, perfect_steps, sequence_store
 

@@ -13,7 +13,8 @@ import zarr
 
 from forecast.errors import DataError
 from forecast.inference.writer import BLOCK_LEADS, ForecastWriter, create_store
-from forecast.schema import FORECAST_VARIABLES, open_forecast_store, open_sequence_store
+from forecast.schema import FORECAST_VARIABLES
+from forecast.storage.stores import open_forecast_store, open_sequence_store
 from forecast.types import StepForecast
 from tests.support.stores import GRID, Mover, content, sequence_store
 

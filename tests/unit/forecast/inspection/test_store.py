@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from forecast.inspection.store import describe_store
-from forecast.schema import FORECAST_VARIABLES, open_sequence_store
+from forecast.schema import FORECAST_VARIABLES
+from forecast.storage.stores import open_sequence_store
 from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.support.stores import Mover, sequence_dataset, sequence_store, store_of_classes
 

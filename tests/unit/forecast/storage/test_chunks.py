@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 import zarr
 
-from forecast.schema import open_store
 from forecast.storage.chunks import DAMAGE, quickly
+from forecast.storage.stores import open_store
 
 ITEMS, EACH = 7, (5, 6)
 

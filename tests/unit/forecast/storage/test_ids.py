@@ -11,7 +11,7 @@ from forecast.cli.score_tables import print_comparison, print_scores
 from forecast.errors import DataError
 from forecast.inference.request import RolloutRequest
 from forecast.schema import SequenceMeta
-from forecast.storage.ids import BLOCK, lacks_ids
+from forecast.storage.stores import BLOCK, lacks_ids
 from forecast.workflows import rollout_to_store
 from tests.support.stores import Mover, classes_alone, sequence_dataset, store_of_classes
 

@@ -9,8 +9,9 @@ from forecast.grid import BEVGrid
 from forecast.inference.models import _WithLayers
 from forecast.model.baselines import Baseline
 from forecast.model.scene.agents import observe
+from forecast.model.scene.context import Rows, Surroundings
 from forecast.model.scene.packing import Packing
-from forecast.model.scene_attention import Rows, Surroundings, crop
+from forecast.model.scene_attention import crop
 from forecast.rollout import rollout
 from forecast.training.losses import future_of
 from forecast.types import BEVSequence, StepForecast

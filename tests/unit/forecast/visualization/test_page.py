@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from forecast.cli import main as cli
 from forecast.errors import DataError
-from forecast.schema import open_sequence_store
+from forecast.storage.stores import open_sequence_store
 from forecast.visualization.page import runs, write_page
 from tests.support.stores import GRID, Mover, forecast_store, sequence_store, store_of_classes
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from forecast.schema import SequenceMeta, open_forecast_store, open_sequence_store
+from forecast.schema import SequenceMeta
+from forecast.storage.stores import open_forecast_store, open_sequence_store
 from forecast.visualization.colours import class_colour, id_colour
 from forecast.visualization.render import MARGIN, View, to_picture, view_of, write_gif, write_png
 from tests.support.stores import (

@@ -4,8 +4,8 @@ import torch
 
 from forecast.detector.detector import Detector
 from forecast.detector.spec import DetectorSpec
-from forecast.model.layers.mask_heads import ABSENT_LOGIT
-from forecast.model.layers.pixel_decoder import PixelMaskHead, SemanticHead
+from forecast.model.layers.mask_heads import ABSENT_LOGIT, PixelMaskHead
+from forecast.model.layers.pixel_decoder import SemanticHead
 
 
 def test_masks_are_products_of_queries_and_cells_and_only_live_ones_are_drawn() -> None:

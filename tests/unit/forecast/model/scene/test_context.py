@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
+from forecast.model.scene.context import Rows, Surroundings
 from forecast.model.scene.packing import Packing
 from forecast.model.scene.warp import sample_at
 from forecast.model.scene_attention import (
@@ -13,8 +14,6 @@ from forecast.model.scene_attention import (
     CROP_CELL_M,
     CROP_CELLS,
     LANE_POINTS,
-    Rows,
-    Surroundings,
     _pooled,
     crop,
     nearest_points,

@@ -1,0 +1,80 @@
+"""`forecast evaluate`: a forecast store scored. Nothing slow is imported before it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from forecast.cli.options import Question
+from forecast.errors import ConfigError, check_counts
+
+
+def evaluate(
+    forecast: Annotated[str, typer.Argument(help="Forecast store.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Sequence store with the truth.", show_default="that of the rollout"),
+    ] = None,
+    by: Annotated[
+        list[Question] | None,
+        typer.Option(help="Take the errors on moving agents apart instead; repeatable."),
+    ] = None,
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Score every lead, and who is still alive, instead.")
+    ] = False,
+    cells: Annotated[
+        bool,
+        typer.Option("--cells", help="Say whose the wrong cells are that IoU counts, instead."),
+    ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="With --drift: a forecast store to be above; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    workers: Annotated[int, typer.Option(help="Local processes, for the scores alone.")] = 1,
+) -> None:
+    """Score a forecast store against the truth."""
+    check_counts(workers=workers)
+    asked = {"--by": bool(by), "--cells": cells, "--drift": drift}
+    names = " and ".join(name for name, given in asked.items() if given)
+    if sum(asked.values()) > 1:
+        raise ConfigError("one of --by, --cells and --drift", names, "run them one by one")
+    if against and not drift:
+        remedy = f"leave {names} out and add --drift" if names else "add --drift"
+        raise ConfigError("--against with --drift", names or "it alone", remedy)
+    if workers > 1 and names:
+        raise ConfigError(f"--workers or {names}", "both", "drop one of them")
+    from forecast.cli import console, score_tables
+    from forecast.evaluation import evaluate as assessment
+    from forecast.evaluation.scoring import truth_of
+
+    data = truth_of(forecast) if data is None else data
+    if drift:
+        with console.progress("scoring") as progress:
+            curve = assessment.measure_drift(forecast, data, against or (), progress)
+        _show(curve.to_json(), partial(score_tables.print_drift, curve), as_json)
+    elif cells:
+        with console.progress("attributing cells") as progress:
+            wrong = assessment.attribute_cells(forecast, data, progress)
+        _show(wrong.to_json(), partial(score_tables.print_wrong_cells, wrong), as_json)
+    elif by:
+        with console.progress("taking errors apart") as progress:
+            rows = assessment.break_down(forecast, data, by, progress)
+        plain = [row.to_json() for row in rows]
+        _show(plain, partial(score_tables.print_breakdown, rows), as_json)
+    else:
+        with console.progress("scoring") as progress:
+            scores = assessment.evaluate(forecast, data, progress, workers)
+        _show(scores.to_json(), partial(score_tables.print_scores, scores), as_json)
+
+
+def _show(plain: Any, table: Callable[[], None], as_json: bool) -> None:
+    """Prints JSON or a table."""
+    if as_json:
+        typer.echo(json.dumps(plain, indent=2))
+    else:
+        table()
