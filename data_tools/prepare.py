@@ -1,6 +1,6 @@
 """From recordings to a sequence store: the whole way, in parallel, safe against interruption.
 
-Scenes become parts in any order (:mod:`data_tools.resumable`); the store is assembled from the
+Scenes become parts in any order (:mod:`data_tools.part_files`); the store is assembled from the
 parts in the order of the units, which makes it the same whatever the number of workers and of
 interruptions, and takes its final name as the last act.
 """
@@ -24,14 +24,14 @@ from data_tools import dense, windows
 from data_tools.classes import class_of
 from data_tools.labels.protocols import PROTOCOLS
 from data_tools.options import PrepareOptions
+from data_tools.part_files import PartFiles, Record
 from data_tools.report import PrepareReport, notes, refuse_useless, summarise
-from data_tools.resumable import Record, Stage
 from data_tools.scene import DenseScene, Scene
 from data_tools.sources import Source, source
 from data_tools.sources.inputs import places
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
 from forecast.errors import DataError
-from forecast.parallel import Spread, spread
+from forecast.parallel import MapParallel, map_parallel
 from forecast.schema import MAP_LAYERS, SequenceMeta
 from forecast.storage.atomic import refuse_replacing
 from forecast.storage.files import filesystem
@@ -66,7 +66,7 @@ def prepare(
     """
     began = time.perf_counter()
     origin = source(source_name, dict(options.settings))
-    stage = Stage(output, options.overwrite)
+    stage = PartFiles(output, options.overwrite)
     if not options.resume:
         stage.refuse_existing()  # before the inputs are searched
         stage.refuse_unfinished()
@@ -74,7 +74,7 @@ def prepare(
     _refuse_replacing_inputs(output, inputs, units, options.overwrite)
     try:
         stage.begin(_plan(origin, units, options), options.resume)
-        with spread(min(options.workers, len(units)), options.scheduler) as run:
+        with map_parallel(min(options.workers, len(units)), options.scheduler) as run:
             _stage_units(run, stage, origin, units, options, progress)
             records = _usable(stage, origin, units, options)
             if not stage.published:
@@ -123,8 +123,8 @@ def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict
 
 
 def _stage_units(
-    run: Spread,
-    stage: Stage,
+    run: MapParallel,
+    stage: PartFiles,
     origin: Source,
     units: Sequence[str],
     options: PrepareOptions,
@@ -141,7 +141,7 @@ def _stage_units(
 
 
 def _stage_unit(
-    stage: Stage, origin: Source, options: PrepareOptions, task: tuple[int, str]
+    stage: PartFiles, origin: Source, options: PrepareOptions, task: tuple[int, str]
 ) -> None:
     """Reads one unit and leaves its parts, then its record."""
     index, unit = task
@@ -165,7 +165,7 @@ def _stage_unit(
 
 
 def _usable(
-    stage: Stage, origin: Source, units: Sequence[str], options: PrepareOptions
+    stage: PartFiles, origin: Source, units: Sequence[str], options: PrepareOptions
 ) -> list[Record]:
     """The records of all units; nothing is left of a run that nothing can come of."""
     records = stage.records(units)
@@ -231,7 +231,7 @@ def _names(label: NDArray[np.uint8], options: PrepareOptions) -> list[str]:
 
 
 def _write_parts(
-    stage: Stage, index: int, found: Iterator[windows.Sequence], about: Record
+    stage: PartFiles, index: int, found: Iterator[windows.Sequence], about: Record
 ) -> Record:
     sizes: list[tuple[int, int]] = []
     for part, content in enumerate(_batches(found, SHARD)):
@@ -263,8 +263,8 @@ def _meta(
 
 
 def _assemble(
-    run: Spread,
-    stage: Stage,
+    run: MapParallel,
+    stage: PartFiles,
     origin: Source,
     records: Sequence[Record],
     options: PrepareOptions,

@@ -10,7 +10,7 @@ from shlex import quote
 from data_tools import windows
 from data_tools.classes import class_of, is_known
 from data_tools.options import LEFT_OUT, PrepareOptions
-from data_tools.resumable import Record
+from data_tools.part_files import Record
 from forecast.errors import DataError, counted
 from forecast.schema import DEFAULT_CLASSES
 

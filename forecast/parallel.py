@@ -1,4 +1,4 @@
-"""One way to spread independent tasks: in this process, over local ones, or over a Dask cluster."""
+"""Independent tasks in parallel: in this process, in local ones, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from forecast.errors import DataError, ForecastError
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
-Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+MapParallel = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 _ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 # Dask has its workers hand freed memory back at once. Rasters are allocated and freed all the
@@ -41,7 +41,7 @@ _THREADS = tuple(f"{_ENVIRONMENT}.{name}_NUM_THREADS" for name in ("OMP", "MKL",
 
 
 @contextmanager
-def spread(workers: int, scheduler: str | None, threads: int = 1) -> Iterator[Spread]:
+def map_parallel(workers: int, scheduler: str | None, threads: int = 1) -> Iterator[MapParallel]:
     """A function like ``map``, whose results come in the order in which they are ready.
 
     Args:

@@ -16,7 +16,7 @@ Step = TypeVar("Step", covariant=True)
 class StepModel(Protocol[State, Step]):
     """A forecaster seen from outside: it reads the past once, then steps.
 
-    ``Step`` is ``StepForecast`` for users; training steps without painting.
+    ``Step`` is ``StepForecast`` for users; training steps without drawing.
     """
 
     def start(self, history: BEVSequence) -> State:

@@ -13,13 +13,13 @@ import torch
 from forecast.checkpoint.packaged import packaged
 from forecast.config.config import Config
 from forecast.data.reader import SequenceReader
-from forecast.evaluation.evaluate import break_down, evaluate, measure_drift
+from forecast.evaluation.evaluate import break_down, evaluate, score_by_lead
 from forecast.evaluation.scores import Scores
 from forecast.inference.job import RolloutJob
 from forecast.inference.request import RolloutRequest
-from forecast.parallel import Once, Spread, spread
+from forecast.parallel import MapParallel, Once, map_parallel
 from forecast.storage.atomic import refusing_os_errors
-from forecast.storage.resumable import Stage
+from forecast.storage.resumable import ResumableOutput
 from forecast.storage.stores import open_forecast_store, open_sequence_store
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ __all__ = [
     "RolloutSummary",
     "break_down",
     "evaluate",
-    "measure_drift",
     "packaged",
     "rollout_to_store",
+    "score_by_lead",
     "train",
 ]
 
@@ -86,7 +86,7 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
     """
     request.check()
     opened = Once(partial(RolloutJob, request))
-    work, stage = opened.get(), Stage(request.output, request.overwrite)
+    work, stage = opened.get(), ResumableOutput(request.output, request.overwrite)
     with refusing_os_errors(request.output), stage.begun(work.plan(), request.resume):
         todo = stage.missing(len(work.batches))
         if len(todo) == len(work.batches):
@@ -106,13 +106,13 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
     return RolloutSummary(request.output, request.gif, work.count, seconds, scores)
 
 
-def _crew(request: RolloutRequest, batches: int) -> AbstractContextManager[Spread]:
+def _crew(request: RolloutRequest, batches: int) -> AbstractContextManager[MapParallel]:
     """The processes; what this one may use of the machine is divided among local ones."""
     workers = max(min(request.workers, batches), 1)
-    return spread(workers, request.scheduler, max(torch.get_num_threads() // workers, 1))
+    return map_parallel(workers, request.scheduler, max(torch.get_num_threads() // workers, 1))
 
 
-def _forecast_batch(opened: Once[RolloutJob], stage: Stage, index: int) -> int:
+def _forecast_batch(opened: Once[RolloutJob], stage: ResumableOutput, index: int) -> int:
     """Forecasts, writes and scores one batch, then keeps its record; in whichever process."""
     work = opened.get()  # outside of inference mode, which kernels can tell from the weights
     with refusing_os_errors(stage.output), torch.inference_mode():

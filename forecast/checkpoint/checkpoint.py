@@ -19,14 +19,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from forecast import __version__
-from forecast.checkpoint.metadata import SCHEMA, is_checkpoint, read_note, sealed, weights_of
+from forecast.checkpoint.conversion import converted_metadata, converted_weights
+from forecast.checkpoint.metadata import (
+    SCHEMA,
+    is_checkpoint,
+    read_metadata,
+    weights_of,
+    with_checksum,
+)
 from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.errors import CheckpointError, ConfigError, reason_of
 from forecast.model.forecaster import Forecaster
+from forecast.model.learned_horizon import LEAST_STEPS, LearnedHorizon
 from forecast.model.spec import ForecasterSpec, Inputs
 
 # Parts that older versions did not have; untrained they change no forecast.
-SILENT = ("motion.spread.", "sight.")
+SILENT = ("motion_head.footprint_scale.", "visibility_head.")
 
 
 @dataclass(frozen=True)
@@ -57,15 +65,14 @@ def save_checkpoint(
     weights = Path(path)
     # One name for all attempts: what a killed one has left is overwritten, not piled up.
     temporary = weights.with_name(f".{weights.name}.partial")
-    note = temporary.with_suffix(".json")
+    metadata = temporary.with_suffix(".json")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     about = {
         "schema": SCHEMA,
         "version": __version__,
         "model": asdict(model.spec),
         "inputs": asdict(model.inputs),
-        "reads_memory": model.read_memory,
-        "learned_horizon": model.learned_horizon,
+        "learned_horizon": model.learned_horizon.steps,
         "dt_s": dt_s,
         "training": training,
     }
@@ -73,16 +80,16 @@ def save_checkpoint(
         weights.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary)
         temporary.chmod(0o644)  # safetensors makes files that only their owner may read
-        text = json.dumps(sealed(about | {"sha256": _sha256(temporary)}), indent=2)
-        note.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(with_checksum(about | {"sha256": _sha256(temporary)}), indent=2)
+        metadata.write_text(text + "\n", encoding="utf-8")
         os.replace(temporary, weights)
-        os.replace(note, weights.with_suffix(".json"))
+        os.replace(metadata, weights.with_suffix(".json"))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"to write {weights}", reason_of(error), "free some space or choose a writable --output"
         ) from error
     finally:
-        for left in (temporary, note):
+        for left in (temporary, metadata):
             if left.is_file():
                 left.unlink()
 
@@ -94,16 +101,17 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: It is missing, damaged, or of another model.
     """
     weights = _weights(Path(path))
-    about = read_note(weights.with_suffix(".json"))
+    about = read_metadata(weights.with_suffix(".json"))
     try:
+        older = about["schema"] != SCHEMA
+        about = converted_metadata(about) if older else about
         spec = _spec(about["model"])
         inputs = about["inputs"]
         model = Forecaster(
             spec,
             Inputs(tuple(inputs["classes"]), tuple(inputs["map_layers"]), inputs["bev_channels"]),
         )
-        model.read_memory = bool(about["reads_memory"])
-        model.learned_horizon = int(about.get("learned_horizon", model.learned_horizon))
+        model.learned_horizon = LearnedHorizon(int(about.get("learned_horizon", LEAST_STEPS)))
         expected, dt_s = str(about["sha256"]), float(about["dt_s"])
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(
@@ -120,6 +128,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     try:
         saved = load_file(weights)
+        saved = converted_weights(saved) if older else saved
         model.load_state_dict(saved | _silent(model, saved))
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(

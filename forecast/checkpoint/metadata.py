@@ -1,4 +1,4 @@
-"""The JSON beside a checkpoint's weights: sealed with its own hash, read by versions that know it.
+"""The JSON beside a checkpoint's weights: it carries its own checksum and says who can read it.
 
 A version reads what it and older ones wrote, as long as the schema is one it knows; what a newer
 minor version wrote may mean something that it does not know.
@@ -16,9 +16,10 @@ from typing import Any
 from forecast import __version__
 from forecast.errors import CheckpointError
 
-SCHEMA = "bev-forecaster/3"
-UNSEALED = "bev-forecaster/2"  # the same without the seal; written before there was one
-SEAL = "json_sha256"
+SCHEMA = "bev-forecaster/4"
+OLDER = ("bev-forecaster/3", "bev-forecaster/2")  # in other words: see conversion.py
+WITHOUT_CHECKSUM = "bev-forecaster/2"
+CHECKSUM = "json_sha256"
 
 
 def weights_of(path: Path) -> Path:
@@ -32,15 +33,15 @@ def is_checkpoint(path: Path) -> bool:
     return weights.suffix == ".safetensors" and weights.is_file()
 
 
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content as JSON gives it back, with the hash of all of it under ``json_sha256``."""
-    plain = {name: value for name, value in content.items() if name != SEAL}
+    plain = {name: value for name, value in content.items() if name != CHECKSUM}
     plain = json.loads(json.dumps(plain))
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    return {**plain, SEAL: hashlib.sha256(text.encode()).hexdigest()}
+    return {**plain, CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}
 
 
-def read_note(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> dict[str, Any]:
     """Reads the JSON of a checkpoint.
 
     Raises:
@@ -48,33 +49,33 @@ def read_note(path: Path) -> dict[str, Any]:
             or of another schema.
     """
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
+        metadata = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             "a JSON file beside the weights", f"{path} ({type(error).__name__})", "fetch it anew"
         ) from error
-    if not isinstance(note, dict):
-        note = {}
-    schema, version = note.get("schema"), note.get("version")
+    if not isinstance(metadata, dict):
+        metadata = {}
+    schema, version = metadata.get("schema"), metadata.get("version")
     if _minor(version) > _minor(__version__):
         raise CheckpointError(
             f"a checkpoint of forecast {__version__} or older",
             f"{path}, written by {version}",
             f"install forecast {version} or later",
         )
-    if schema not in (SCHEMA, UNSEALED):
+    if schema not in (SCHEMA, *OLDER):
         raise CheckpointError(
             f"schema {SCHEMA!r}",
             f"{schema!r} in {path}",
             f"use another checkpoint, or the version that wrote it ({version})",
         )
-    if schema == SCHEMA and sealed(note) != note:
+    if schema != WITHOUT_CHECKSUM and with_checksum(metadata) != metadata:
         raise CheckpointError(
-            f"the JSON as it was written, with SHA-256 {str(note.get(SEAL))[:12]}...",
+            f"the JSON as it was written, with SHA-256 {str(metadata.get(CHECKSUM))[:12]}...",
             f"{path}, which was changed since",
             "fetch both files of the checkpoint anew",
         )
-    return note
+    return metadata
 
 
 def _minor(version: Any) -> tuple[int, int]:

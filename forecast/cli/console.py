@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from forecast.doctor.checkup import Checkup
     from forecast.doctor.clip import Finding
     from forecast.doctor.leak import LeakReport
-    from forecast.inspection.costs import Stage
-    from forecast.inspection.network import Anatomy, Variant
+    from forecast.inspection.costs import LayerCost
+    from forecast.inspection.network import ModelSummary, Variant
     from forecast.inspection.profile import StageTime
     from forecast.workflows import RolloutSummary
 
@@ -66,7 +66,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
     print_table(table)
 
 
-def print_anatomy(anatomy: Anatomy) -> None:
+def print_model_summary(anatomy: ModelSummary) -> None:
     """A network's stages; with variants, these side by side, a star where they differ."""
     print(f"{anatomy.kind} of {anatomy.source}, input {_size(anatomy.own.input)}")
     print_table(_variant_table(anatomy.variants) if anatomy.variants else _stage_table(anatomy.own))
@@ -110,7 +110,7 @@ def _compare(table: Table, label: str, values: Sequence[str]) -> None:
     table.add_row(label + (" *" if differ else ""), *values, style="bold" if differ else None)
 
 
-def _costs(stage: Stage | None) -> tuple[str, ...]:
+def _costs(stage: LayerCost | None) -> tuple[str, ...]:
     """Parameters, multiply-adds and activations; blank where there are none."""
     if stage is None:
         return ("",) * len(MEASURES)

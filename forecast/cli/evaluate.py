@@ -55,8 +55,8 @@ def evaluate(
     data = truth_of(forecast) if data is None else data
     if drift:
         with console.progress("scoring") as progress:
-            curve = assessment.measure_drift(forecast, data, against or (), progress)
-        _show(curve.to_json(), partial(score_tables.print_drift, curve), as_json)
+            curve = assessment.score_by_lead(forecast, data, against or (), progress)
+        _show(curve.to_json(), partial(score_tables.print_by_lead, curve), as_json)
     elif cells:
         with console.progress("attributing cells") as progress:
             wrong = assessment.attribute_cells(forecast, data, progress)

@@ -62,7 +62,7 @@ def inspect_model(
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
-        console.print_anatomy(found)
+        console.print_model_summary(found)
 
 
 @inspect_app.command("store")

@@ -13,7 +13,7 @@ from forecast.errors import counted
 
 if TYPE_CHECKING:
     from forecast.evaluation.breakdown import Row
-    from forecast.evaluation.by_lead import Drift, Gain, Point
+    from forecast.evaluation.by_lead import Gain, Point, ScoresByLead
     from forecast.evaluation.scores import ClassScores, Scores
     from forecast.evaluation.wrong_cells import WrongCells
 
@@ -24,8 +24,8 @@ SCORES = """\
 [low, high]: 95 % interval over scenes
 VPQ moving, ADE moving: of agents that get more than 2 m away"""
 COMPARED = """\
-skill: of VPQ moving, 0 = constant turn rate, 1 = ceiling, - if closer than 0.05
-ceiling: perfect motion of all agents visible at present"""
+skill: of VPQ moving, 0 = constant turn rate, 1 = oracle, - if closer than 0.05
+oracle: perfect motion of all agents visible at present"""
 PARTS = (
     "iou",
     *("missed_new", "missed_moving", "missed_still"),
@@ -36,7 +36,7 @@ BREAKDOWN = ["agents x leads", "forecast", "along", "ahead", "aside", "displacem
 MARK = " *"
 READS_IDS = "* reads ids and boxes of the history, which detected input goes without"
 WITHOUT_IDS = "-: not known, because the truth has no ids"
-LEFT_OUT = "baselines that read ids are left out, and so is the ceiling"
+LEFT_OUT = "baselines that read ids are left out, and so is the oracle"
 BROKEN_DOWN = """\
 forecast: how many of them have a forecast pose (-: of detected input)
 along, aside: mean distance from the truth along its heading and across it
@@ -133,7 +133,7 @@ def _part_label(part: str) -> str:
     return f"{wrong}\n{whose}"
 
 
-def print_drift(drift: Drift) -> None:
+def print_by_lead(drift: ScoresByLead) -> None:
     """The curve of the first class that has truth, and its gain over each reference."""
     print_scope(drift.scores)
     found = [name for name, one in drift.scores.classes.items() if one.counts["cells"]]
@@ -248,11 +248,11 @@ def print_scope(scores: Scores) -> None:
 
 
 def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
-    """Scores over all leads; skill is of VPQ moving, from constant turn (0) to the ceiling (1)."""
+    """Scores over all leads; skill is of VPQ moving, from constant turn (0) to the oracle (1)."""
     from forecast.evaluation.scores import skill
 
     plain = {forecaster.removesuffix(MARK): one.vpq_moving for forecaster, one in rows.items()}
-    reference, best = plain.get("constant-turn"), plain.get("ceiling")
+    reference, best = plain.get("constant-turn"), plain.get("oracle")
     headers = ["IoU", "VPQ", "VPQ moving", "ADE moving", "skill"]
     table = _titled_table(name, "forecaster", headers)
     for forecaster, one in rows.items():

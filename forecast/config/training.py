@@ -14,37 +14,34 @@ class Stage:
     Attributes:
         epochs: Epochs it lasts.
         horizon: Leads rolled out.
-        memory: Whether forecasts read the raster; without it a step is several times faster.
-            Finding agents always does.
         detected: Share of batches whose ids are hidden, so that agents must be found and tracked.
-        interval: Every how many-th frame of a sequence is used, from its first one on: history and
-            leads alike. Motion per step grows with it, and the present moves later in the store's
-            frames, so a store must hold (history - 1 + horizon) x interval + 1 frames.
+        frame_stride: Every how many-th frame of a sequence is used, from its first one on: history
+            and leads alike. Motion per step grows with it, and the present moves later in the
+            store's frames, so a store must hold (history - 1 + horizon) x frame_stride + 1 frames.
     """
 
     epochs: int
     horizon: int
-    memory: bool = True
     detected: float = 0.0
-    interval: int = 1
+    frame_stride: int = 1
 
     def __post_init__(self) -> None:
-        positive = min(self.epochs, self.horizon, self.interval) >= 1
+        positive = min(self.epochs, self.horizon, self.frame_stride) >= 1
         if not positive or not 0 <= self.detected <= 1:
             raise ConfigError(
-                "stages of at least one epoch, one lead and an interval of one frame, with a share"
-                " of detected in 0..1",
+                "stages of at least one epoch, one lead and a frame_stride of one, with a share of"
+                " detected in 0..1",
                 str(self),
                 "correct the curriculum",
             )
 
     def past(self, history: int) -> int:
         """Stored frames up to and including the present."""
-        return (history - 1) * self.interval + 1
+        return (history - 1) * self.frame_stride + 1
 
     def frames(self, history: int) -> int:
         """Frames that a stored sequence must have."""
-        return (history - 1 + self.horizon) * self.interval + 1
+        return (history - 1 + self.horizon) * self.frame_stride + 1
 
 
 @dataclass(frozen=True)

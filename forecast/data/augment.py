@@ -23,7 +23,7 @@ def augment(
     sequence: BEVSequence,
     how: Augmentation,
     history: int,
-    dice: Generator,
+    generator: Generator,
     rasters: bool = True,
 ) -> BEVSequence:
     """A varied batch; noise touches only the frames that a model may see.
@@ -32,22 +32,24 @@ def augment(
         sequence: The batch.
         how: What is varied, and by how much.
         history: Frames that a model may see.
-        dice: What is drawn comes from here.
+        generator: What is drawn comes from here.
         rasters: Whether the past's rasters are read: if not, what is hidden may stay in them.
     """
-    if _toss(how.mirror, dice):
+    if _toss(how.mirror, generator):
         sequence = sequence.mirror()
     if how.scale > 0:
-        sequence = scale(sequence, 1 + how.scale * (2 * float(torch.rand((), generator=dice)) - 1))
-    if sequence.map_point is not None and _toss(how.drop_lanes, dice):
+        sequence = scale(
+            sequence, 1 + how.scale * (2 * float(torch.rand((), generator=generator)) - 1)
+        )
+    if sequence.map_point is not None and _toss(how.drop_lanes, generator):
         sequence = replace(sequence, map_point=None)
-    if sequence.map is not None and _toss(how.drop_map, dice):
+    if sequence.map is not None and _toss(how.drop_map, generator):
         sequence = replace(sequence, map=torch.zeros_like(sequence.map))
     if sequence.track_state is not None:
         state = sequence.track_state
-        sequence = replace(sequence, track_state=_noise(state, how, history, dice))
+        sequence = replace(sequence, track_state=_noise(state, how, history, generator))
         if history > 1:
-            sequence = hide(sequence, _first_seen(state, how, history, dice), rasters)
+            sequence = hide(sequence, _first_seen(state, how, history, generator), rasters)
     return sequence
 
 
@@ -90,13 +92,13 @@ def _without(raster: Tensor, cells: Bool[Tensor, "b f *k h w"]) -> Tensor:
     return torch.cat((torch.where(cells, 0, raster[:, :frames]), raster[:, frames:]), 1)
 
 
-def _first_seen(state: Tensor, how: Augmentation, history: int, dice: Generator) -> Tensor:
+def _first_seen(state: Tensor, how: Augmentation, history: int, generator: Generator) -> Tensor:
     """The frame in which each track is first seen."""
-    late = torch.rand(state.shape[:2], generator=dice) < how.drop_past
+    late = torch.rand(state.shape[:2], generator=generator) < how.drop_past
     first = late.long()
     if how.newcomers > 0:  # nothing is drawn for what is off
         chance = how.newcomers * _hidden(state[:, :, :history])
-        new = torch.rand(state.shape[:2], generator=dice) < chance
+        new = torch.rand(state.shape[:2], generator=generator) < chance
         first = torch.where(new, history - 1, first)
     return first.to(state.device)
 
@@ -114,14 +116,14 @@ def scale(sequence: BEVSequence, factor: float) -> BEVSequence:
     )
 
 
-def _noise(state: Tensor, how: Augmentation, history: int, dice: Generator) -> Tensor:
-    # The dice are the CPU's, so that a run draws the same on every device.
+def _noise(state: Tensor, how: Augmentation, history: int, generator: Generator) -> Tensor:
+    # The generator are the CPU's, so that a run draws the same on every device.
     state, device = state.clone(), state.device
     past = state[:, :, :history]
-    shift = torch.randn(past[..., :2].shape, generator=dice).to(device)
-    turn = torch.randn(past[..., 2].shape, generator=dice).to(device)
+    shift = torch.randn(past[..., :2].shape, generator=generator).to(device)
+    turn = torch.randn(past[..., 2].shape, generator=generator).to(device)
     # Most trackers are exact, some tremble: who always sees the same noise mistrusts all of them.
-    level = float(torch.rand((), generator=dice)) ** 2
+    level = float(torch.rand((), generator=generator)) ** 2
     past[..., :2] += level * how.position_noise_m * shift
     past[..., 2] += level * how.heading_noise_rad * turn
     return state
@@ -134,5 +136,5 @@ def _hidden(past: Tensor) -> Tensor:
     return torch.where(went < STILL_M, 1.0, MOVING_SHARE)
 
 
-def _toss(probability: float, dice: Generator) -> bool:
-    return bool(torch.rand((), generator=dice) < probability)
+def _toss(probability: float, generator: Generator) -> bool:
+    return bool(torch.rand((), generator=generator) < probability)

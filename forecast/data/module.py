@@ -78,15 +78,15 @@ class BatchOrder(Sampler[list[int]]):
         return max(length // self.batch_size, min(length, 1))
 
     def _batches(self) -> list[list[int]]:
-        dice = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         batches: list[list[int]] = []
         start = 0
         for length in self.lengths:
-            order = (start + torch.randperm(length, generator=dice)).tolist()
+            order = (start + torch.randperm(length, generator=generator)).tolist()
             starts = range(0, self._count(length) * self.batch_size, self.batch_size)
             batches += [order[place : place + self.batch_size] for place in starts]
             start += length
-        shuffled = torch.randperm(len(batches), generator=dice).tolist()
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
         # Fewer batches than processes: some are seen by several of them.
         return [batches[place] for place in shuffled * -(-self.replicas // len(batches))]
 

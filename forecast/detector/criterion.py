@@ -61,7 +61,7 @@ class DetectionWeights:
         box: L1 of cx, cy, w, h.
         giou: 1 - generalised IoU.
         mask: Focal loss of cells (all of them), or cross-entropy (on points).
-        dice: Dice of masks.
+        generator: Dice of masks.
         match_classes: Class in the cost of a match.
         match_box: L1 there.
         match_giou: Generalised IoU there.
@@ -73,7 +73,7 @@ class DetectionWeights:
     box: float = 5.0
     giou: float = 2.0
     mask: float = 1.0
-    dice: float = 1.0
+    generator: float = 1.0
     match_classes: float = 2.0
     match_box: float = 5.0
     match_giou: float = 2.0
@@ -89,12 +89,12 @@ class SetCriterion:
         kind: "focal": a sigmoid per class, nothing is no class at all. "softmax": nothing is the
             last class.
         weights: Of its parts.
-        dice: Where mask points fall; None = torch's own.
+        generator: Where mask points fall; None = torch's own.
     """
 
     kind: ClassLoss
     weights: DetectionWeights = DetectionWeights()
-    dice: Generator | None = None
+    generator: Generator | None = None
 
     def __call__(
         self,
@@ -214,18 +214,18 @@ class SetCriterion:
         both, either = (chance * truth).sum(1), (chance + truth).sum(1)
         return {
             "mask": how.mask * cells.mean(1).sum() / count,
-            "dice": how.dice * (1 - (2 * both + 1) / (either + 1)).sum() / count,
+            "generator": how.generator * (1 - (2 * both + 1) / (either + 1)).sum() / count,
         }
 
     @torch.no_grad()
     def _points(self, logits: Tensor, points: int) -> Float[Tensor, "n p 2"]:
         """Points in [0, 1]: mostly where the mask is in doubt, the others anywhere."""
         shape = (len(logits), OVERSAMPLED * points, 2)
-        drawn = torch.rand(shape, generator=self.dice).to(logits.device, logits.dtype)
+        drawn = torch.rand(shape, generator=self.generator).to(logits.device, logits.dtype)
         doubtful = int(DOUBTFUL * points)
         first = _sample(logits, drawn).abs().topk(doubtful, dim=1, largest=False).indices
         chosen = drawn.gather(1, first[..., None].expand(-1, -1, 2))
-        anywhere = torch.rand(len(logits), points - doubtful, 2, generator=self.dice)
+        anywhere = torch.rand(len(logits), points - doubtful, 2, generator=self.generator)
         return torch.cat((chosen, anywhere.to(drawn)), 1)
 
 

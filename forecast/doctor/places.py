@@ -69,7 +69,7 @@ def vehicles_on_road(clip: Clip) -> NDArray[np.float64]:
 
 
 def _road(clip: Clip) -> NDArray[np.bool_] | None:
-    """What may be driven on: the drivable area, else the lanes' surroundings."""
+    """What may be driven on: the drivable area, else the lanes' scene_context."""
     drivable, lanes = clip.map.get("drivable"), clip.map.get("lane_centre")
     if drivable is not None and drivable.any():
         return np.asarray(drivable > 0)

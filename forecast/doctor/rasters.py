@@ -80,8 +80,8 @@ def _scattered(clip: Clip) -> Iterator[Finding]:
         row, column = np.nonzero(labels)
         ids = labels[row, column]
         for id_ in np.unique(ids).tolist():
-            spread = np.hypot(np.ptp(row[ids == id_]), np.ptp(column[ids == id_]))
-            if (size := spread * clip.grid.resolution_m) > LARGEST_M:
+            extent = np.hypot(np.ptp(row[ids == id_]), np.ptp(column[ids == id_]))
+            if (size := extent * clip.grid.resolution_m) > LARGEST_M:
                 text = f"is {size:.0f} m across in frame {frame}: one id, several agents?"
                 yield Finding(text, id_)
                 return

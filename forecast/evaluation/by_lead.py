@@ -1,4 +1,4 @@
-"""Drift: how a forecast fares lead by lead, who is still alive in it, and what others do better.
+"""Scores lead by lead: how a forecast fares, who is still alive in it, what others do better.
 
 A model that feeds on its own forecasts may be good at first and still fall below constant velocity.
 Scores over all leads hide where.
@@ -88,7 +88,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Drift:
+class ScoresByLead:
     """The curve of each class over the leads.
 
     Attributes:
@@ -107,12 +107,12 @@ class Drift:
         return self.scores.to_json() | {"references": self.references, "classes": curves}
 
 
-def measure_drift(
+def score_by_lead(
     forecast_path: str,
     data_path: str,
     against: Sequence[str] = (),
     progress: Progress | None = None,
-) -> Drift:
+) -> ScoresByLead:
     """Scores a forecast store lead by lead, and what it gains over other forecasts of the same.
 
     Leads and sequences that one of the stores lacks are left out.
@@ -151,7 +151,7 @@ def measure_drift(
     mine = tallies[forecast_path]
     scores = mine.scores(**provenance(own, data, meta, data_path))
     gains = {path: _gains(mine, tallies[path]) for path in others}
-    return Drift(
+    return ScoresByLead(
         scores,
         {name: _curve(scores, k, fates[k], gains) for k, name in enumerate(meta.classes)},
         {path: _reference(store.attrs, scores.input) for path, store in others.items()},

@@ -307,7 +307,7 @@ def visible_ids(truth: Truth) -> NDArray[np.int64]:
     return ids[ids > 0]
 
 
-def ceiling(truth: Truth) -> Forecast:
+def oracle(truth: Truth) -> Forecast:
     """The perfect motion of every agent visible at present: no forecaster sees more."""
     known = np.isin(truth.instance[1:], visible_ids(truth))
     state = truth.track_state

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from forecast.evaluation import breakdown, wrong_cells
 from forecast.evaluation import by_lead as drift
 from forecast.evaluation.breakdown import Row
-from forecast.evaluation.by_lead import Drift
+from forecast.evaluation.by_lead import ScoresByLead
 from forecast.evaluation.scores import Scores
 from forecast.evaluation.scoring import Progress, score_stores
 from forecast.evaluation.wrong_cells import WrongCells
@@ -37,12 +37,12 @@ def attribute_cells(forecast: str, data: str, progress: Progress | None = None) 
         return wrong_cells.attribute_cells(forecast, data, _counted(progress))
 
 
-def measure_drift(
+def score_by_lead(
     forecast: str, data: str, against: Sequence[str] = (), progress: Progress | None = None
-) -> Drift:
-    """Scores lead by lead, and the gain over others; see ``by_lead.measure_drift``."""
+) -> ScoresByLead:
+    """Scores lead by lead, and the gain over others; see ``by_lead.score_by_lead``."""
     with unchanged(forecast, data, *against):
-        return drift.measure_drift(forecast, data, against, _counted(progress))
+        return drift.score_by_lead(forecast, data, against, _counted(progress))
 
 
 def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:

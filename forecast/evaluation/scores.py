@@ -244,7 +244,7 @@ def percentile_interval(draws: NDArray[np.float64] | None) -> Interval:
 
 
 def skill(score: float | None, reference: float | None, best: float | None) -> float | None:
-    """How much of the way from the reference (constant turn) to the ceiling a score has gone.
+    """How much of the way from the reference (constant turn) to the oracle a score has gone.
 
     None where a score is missing or the way is shorter than :data:`LEAST_WAY`.
     """

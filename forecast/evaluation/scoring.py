@@ -11,7 +11,7 @@ import xarray as xr
 from forecast.errors import DataError
 from forecast.evaluation.counts import Forecast, Truth
 from forecast.evaluation.scores import Accumulator, Scores
-from forecast.parallel import Once, in_order, spread
+from forecast.parallel import Once, in_order, map_parallel
 from forecast.schema import SequenceMeta
 from forecast.storage.stores import open_forecast_store, open_sequence_store, refusing_damage
 
@@ -43,7 +43,7 @@ def score_stores(
     opened = Once(partial(_Pair, forecast_path, data_path))
     pair = opened.get()
     total, blocks = pair.accumulator(), range(len(pair.blocks))
-    with spread(min(workers, max(len(blocks), 1)), None) as run:
+    with map_parallel(min(workers, max(len(blocks), 1)), None) as run:
         # Always in the same order: sums of floats differ in another one.
         for counted in in_order(run(partial(_count_block, opened), blocks)):
             total.merge(counted)

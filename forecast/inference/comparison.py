@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from forecast.evaluation.counts import Forecast, Truth, ceiling
+from forecast.evaluation.counts import Forecast, Truth, oracle
 from forecast.evaluation.scores import Accumulator, Scores
 from forecast.model.baselines import Baseline, Components
 from forecast.model.spec import BASELINES, COMPONENTS
@@ -16,7 +16,7 @@ from forecast.schema import SequenceMeta
 from forecast.types import BEVSequence, StepForecast
 
 
-class Contest:
+class BaselineComparison:
     """Scores the forecast and the baselines on the same sequences, as far as truth is known.
 
     Args:
@@ -38,7 +38,7 @@ class Contest:
             self.baselines[COMPONENTS] = Components(classes)
         self.accumulators = {
             name: Accumulator(meta.classes, max(self.horizon, 1), meta.grid)
-            for name in ("forecast", *self.baselines, "ceiling")
+            for name in ("forecast", *self.baselines, "oracle")
         }
         self._kept: dict[str, list[dict[str, Any]]] = {}
 
@@ -65,7 +65,7 @@ class Contest:
                 with_pose = self.tracked or name in BASELINES
                 forecast = _forecast(steps, index, tracks if with_pose else 0)
                 self.accumulators[name].add(truth, forecast)
-            self.accumulators["ceiling"].add(truth, ceiling(truth))
+            self.accumulators["oracle"].add(truth, oracle(truth))
 
     def counted(self) -> dict[str, Any]:
         """What was counted so far, as plain JSON values."""
@@ -77,9 +77,9 @@ class Contest:
             one.merge(counted[name])
 
     def results(self, model: str) -> dict[str, Scores]:
-        """Scores of the forecast under its model's name, the other baselines and the ceiling.
+        """Scores of the forecast under its model's name, the other baselines and the oracle.
 
-        Where the truth has no ids, left out are the ceiling, which is made of them, and, if the
+        Where the truth has no ids, left out are the oracle, which is made of them, and, if the
         forecast reads none, the baselines that do: both would seem to miss everything.
         """
         if self.horizon < 1:
@@ -87,7 +87,7 @@ class Contest:
         names: dict[str, str] = {
             "forecast": model,
             **{name: name for name in self.baselines if name != model},
-            "ceiling": "ceiling",
+            "oracle": "oracle",
         }
         scores = {
             shown: self.accumulators[name].scores(
@@ -105,10 +105,10 @@ class Contest:
         return scores
 
     def _input(self, name: str) -> str:
-        """What an entrant reads; the ceiling reads no history."""
+        """What an entrant reads; the oracle reads no history."""
         if name == "forecast":
             return "tracked" if self.tracked else "detected"
-        return {"ceiling": "", COMPONENTS: "detected"}.get(name, "tracked")
+        return {"oracle": "", COMPONENTS: "detected"}.get(name, "tracked")
 
     def _truth(self, batch: BEVSequence, index: int, scene: str) -> Truth:
         state, label = batch.track_state, batch.track_class

@@ -14,13 +14,13 @@ from forecast.data.reader import SequenceReader, collate
 from forecast.errors import DataError
 from forecast.evaluation.scores import Scores
 from forecast.evaluation.scoring import name_of
-from forecast.inference.comparison import Contest
+from forecast.inference.comparison import BaselineComparison
 from forecast.inference.models import choose_device, load_model
 from forecast.inference.request import RolloutRequest
 from forecast.inference.writer import ForecastWriter, create_store
 from forecast.model.baselines import COMPONENT_SLOTS
 from forecast.rollout import rollout, teacher_forced
-from forecast.storage.resumable import Stage
+from forecast.storage.resumable import ResumableOutput
 from forecast.storage.stores import open_sequence_store
 from forecast.types import BEVSequence, StepForecast
 
@@ -99,12 +99,12 @@ class RolloutJob:
             return teacher_forced(self.model, batch, history, horizon)
         return rollout(self.model, batch.crop(0, history), horizon)
 
-    def contest(self) -> Contest:
+    def contest(self) -> BaselineComparison:
         """A contest in which nothing is counted yet."""
         tracked = self.request.input_mode == "tracked"
-        return Contest(self.reader.meta, self.request.horizon, tracked)
+        return BaselineComparison(self.reader.meta, self.request.horizon, tracked)
 
-    def sum_up(self, stage: Stage) -> tuple[float, dict[str, Scores]]:
+    def sum_up(self, stage: ResumableOutput) -> tuple[float, dict[str, Scores]]:
         """Seconds and scores of all records, always in the same order: sums of floats differ."""
         contest, seconds = self.contest(), 0.0
         for index in range(len(self.batches)):

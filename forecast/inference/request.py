@@ -12,7 +12,7 @@ from forecast.errors import CheckpointError, ConfigError, DataError, check_count
 from forecast.model.spec import BASELINES, COMPONENTS
 from forecast.storage.atomic import refuse_existing, refuse_replacing, refuse_unwritable
 from forecast.storage.files import is_within
-from forecast.storage.resumable import Stage
+from forecast.storage.resumable import ResumableOutput
 from forecast.storage.stores import lacks_ids, open_sequence_store, refusing_damage
 
 InputMode = Literal["tracked", "detected"]
@@ -84,7 +84,7 @@ class RolloutRequest:
             )
         check_model(self.model, self.input_mode, self.mirror)
         if not self.resume:
-            stage = Stage(self.output, self.overwrite)
+            stage = ResumableOutput(self.output, self.overwrite)
             stage.refuse_existing()
             stage.refuse_unfinished()
         if self.gif is not None and not self.overwrite:

@@ -12,7 +12,7 @@ COUNTED = (
 
 
 @dataclass(frozen=True)
-class Stage:
+class LayerCost:
     """One named tensor of a network, and the work that leads to it from the stages before.
 
     Attributes:
@@ -30,9 +30,9 @@ class Stage:
     activation_bytes: int = 0
 
 
-def total(stages: Sequence[Stage]) -> Stage:
+def total(stages: Sequence[LayerCost]) -> LayerCost:
     """All stages together."""
-    return Stage(
+    return LayerCost(
         "total",
         None,
         sum(stage.parameters for stage in stages),

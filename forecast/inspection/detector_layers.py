@@ -12,25 +12,25 @@ from torch import Tensor
 from forecast.detector.detector import Detector
 from forecast.detector.outputs import Detections
 from forecast.detector.spec import DetectorSpec
-from forecast.inspection.costs import Stage
-from forecast.inspection.flop_counter import Ledger
+from forecast.inspection.costs import LayerCost
+from forecast.inspection.flop_counter import FlopCounter
 from forecast.model.layers.mask_heads import FpnMaskHead
 
 LAYERS = 4  # of a ResNet
 
 
-def detector_stages(spec: DetectorSpec, height: int, width: int) -> tuple[Stage, ...]:
+def detector_stages(spec: DetectorSpec, height: int, width: int) -> tuple[LayerCost, ...]:
     """The stages of a detector for one frame, by a run without numbers (meta tensors).
 
     The names are those of the reference's table of shapes.
     """
     with torch.device("meta"):
         model = Detector(replace(spec, backend="torch")).eval()
-        ledger = Ledger(_rows(model))
+        counter = FlopCounter(_rows(model))
         frame = torch.zeros(1, spec.channels, height, width)
-        with ledger.watch(model):
+        with counter.watch(model):
             detections = model(frame)
-    return ledger.stages(model, _tensors(model, detections, ledger.outputs))
+    return counter.stages(model, _tensors(model, detections, counter.outputs))
 
 
 def _rows(model: Detector) -> dict[str, Sequence[str]]:

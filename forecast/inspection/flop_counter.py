@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from forecast.inspection.costs import Stage
+from forecast.inspection.costs import LayerCost
 
 
-class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Books who does how much while a network runs, on any device or on none (meta).
 
     Work is booked on the row of the innermost module that has one, else on the last one that ran:
@@ -56,13 +56,15 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Books on ``row`` what is done from now on outside of modules that have a row."""
         self._row = row
 
-    def stages(self, model: nn.Module, tensors: Mapping[str, Tensor | None]) -> tuple[Stage, ...]:
+    def stages(
+        self, model: nn.Module, tensors: Mapping[str, Tensor | None]
+    ) -> tuple[LayerCost, ...]:
         """The rows in the order of ``tensors``, with their costs."""
         parameters: Counter[str | None] = Counter()
         for name, parameter in model.named_parameters():
             parameters[self._owner(name)] += parameter.numel()
         return tuple(
-            Stage(
+            LayerCost(
                 name,
                 None if tensor is None else tuple(tensor.shape),
                 parameters[name],

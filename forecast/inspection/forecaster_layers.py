@@ -16,8 +16,8 @@ from torch import Tensor
 
 from forecast.errors import ConfigError
 from forecast.grid import BEVGrid
-from forecast.inspection.costs import Stage
-from forecast.inspection.flop_counter import Ledger
+from forecast.inspection.costs import LayerCost
+from forecast.inspection.flop_counter import FlopCounter
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.types import BEVSequence, StepForecast
@@ -25,16 +25,16 @@ from forecast.types import BEVSequence, StepForecast
 AGENTS = 16  # of the made-up history, where the network has slots for them
 LANE_POINTS = 64
 RESOLUTION_M = 0.5
-# Every parameter belongs to one of these; painting belongs to the instance map.
+# Every parameter belongs to one of these; drawing belongs to the instance map.
 ROWS: dict[str, Sequence[str]] = {
-    "memory": ["encode"],
-    "pixels": ["encode.lateral", "encode.context", "encode.pixel"],
-    "queries": ["seed", "crop", "carry"],
-    "decoded": ["decoder", "kinematics"],
-    "motion": ["motion"],
-    "existence": ["sight"],
-    "next_queries": ["interact"],
-    "mask_logits": ["mask"],
+    "features": ["raster_encoder"],
+    "pixels": ["raster_encoder.lateral", "raster_encoder.context", "raster_encoder.pixel"],
+    "queries": ["agent_encoder", "map_crop", "track_encoder"],
+    "decoded": ["decoder", "query_pos_encoder"],
+    "motion": ["motion_head"],
+    "existence": ["visibility_head"],
+    "next_queries": ["query_interaction"],
+    "mask_logits": ["mask_head"],
     "instance": [],
     "tracker": ["tracker"],
 }
@@ -42,41 +42,41 @@ ROWS: dict[str, Sequence[str]] = {
 
 def forecaster_stages(
     spec: ForecasterSpec, inputs: Inputs, height: int, width: int
-) -> tuple[Stage, ...]:
+) -> tuple[LayerCost, ...]:
     """The stages of one step of a forecaster, tracked input, one sequence of ``AGENTS`` agents.
 
     Raises:
         ConfigError: The grid is too small for the network or for the agents.
     """
     model = Forecaster(replace(spec, backend="torch"), inputs).eval()
-    layers = range(1, spec.backbone_layers + 1 if spec.memory else 1)
-    rows = {f"backbone.layer{i}": [f"encode.backbone.extract.layer{i}"] for i in layers}
-    rows |= {"backbone.layer1": ["encode.backbone"]} if spec.memory else {}
-    ledger = Ledger(rows | ROWS)
+    layers = range(1, spec.backbone_layers + 1 if spec.has_raster_encoder else 1)
+    rows = {f"backbone.layer{i}": [f"raster_encoder.backbone.extract.layer{i}"] for i in layers}
+    rows |= {"backbone.layer1": ["raster_encoder.backbone"]} if spec.has_raster_encoder else {}
+    counter = FlopCounter(rows | ROWS)
     history = made_up(min(AGENTS, spec.slots), spec.history, inputs, height, width)
-    with ledger.watch(model):
-        ledger.turn_to("queries")
+    with counter.watch(model):
+        counter.turn_to("queries")
         state = model.start(history)
         after, slots = model.advance(state)
-        ledger.turn_to("instance")
-        step = model.paint(after, slots)
+        counter.turn_to("instance")
+        step = model.draw(after, slots)
     tensors: dict[str, Tensor | None] = {
         f"backbone.layer{i}": level
-        for i, level in zip(layers, ledger.outputs.get("encode.backbone", ()), strict=True)
+        for i, level in zip(layers, counter.outputs.get("raster_encoder.backbone", ()), strict=True)
     }
-    if state.memory is not None:
-        tensors |= {"memory": state.memory.flat(), "pixels": state.memory.pixels}
-    tensors |= {"queries": state.content} | _step_tensors(ledger.outputs, step)
-    tensors["next_queries"] = after.content
+    if state.features is not None:
+        tensors |= {"features": state.features.flat(), "pixels": state.features.pixels}
+    tensors |= {"queries": state.query} | _step_tensors(counter.outputs, step)
+    tensors["next_queries"] = after.query
     tensors["tracker"] = None  # reads detected input only
-    return ledger.stages(model, tensors)
+    return counter.stages(model, tensors)
 
 
 def _step_tensors(outputs: Mapping[str, Any], step: StepForecast) -> dict[str, Tensor | None]:
     return {
         "decoded": outputs["decoder"],
-        "motion": outputs["motion"].residual,
-        "mask_logits": outputs.get("mask"),
+        "motion": outputs["motion_head"].residual,
+        "mask_logits": outputs.get("mask_head"),
         "pose": step.pose,
         "existence": step.existence,
         "instance": step.instance,

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from forecast.config.config import load_config
 from forecast.detector.spec import DetectorSpec
 from forecast.errors import ConfigError
-from forecast.inspection.costs import COUNTED, Stage, total
+from forecast.inspection.costs import COUNTED, LayerCost, total
 from forecast.model.spec import ForecasterSpec, Inputs
 
 MOST_VARIANTS = 12
@@ -37,10 +37,10 @@ class Variant:
 
     changes: Mapping[str, Any]
     input: Frame
-    stages: tuple[Stage, ...]
+    stages: tuple[LayerCost, ...]
 
     @property
-    def total(self) -> Stage:
+    def total(self) -> LayerCost:
         """All stages together."""
         return total(self.stages)
 
@@ -55,7 +55,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelSummary:
     """A configured network, and the variants of it that were asked for.
 
     Attributes:
@@ -79,7 +79,7 @@ class Anatomy:
         return about | own | {"variants": [variant.to_json() for variant in self.variants]}
 
 
-def describe_model(source: str, size: str | None, vary: Sequence[str]) -> Anatomy:
+def describe_model(source: str, size: str | None, vary: Sequence[str]) -> ModelSummary:
     """Looks into a network, and into variants of it: every combination of the varied values.
 
     Args:
@@ -108,7 +108,7 @@ def describe_model(source: str, size: str | None, vary: Sequence[str]) -> Anatom
         Variant(changes, frame, _stages(changed, inputs, frame))
         for changes, (changed, frame) in zip(({}, *combinations), wanted, strict=True)
     )
-    return Anatomy(source, *_about(spec), own, tuple(variants))
+    return ModelSummary(source, *_about(spec), own, tuple(variants))
 
 
 def _read(source: str) -> tuple[Spec, Inputs]:
@@ -175,7 +175,7 @@ def _apply(
 
 
 @cache
-def _stages(spec: Spec, inputs: Inputs, frame: Frame) -> tuple[Stage, ...]:
+def _stages(spec: Spec, inputs: Inputs, frame: Frame) -> tuple[LayerCost, ...]:
     channels, height, width = frame
     if isinstance(spec, DetectorSpec):
         from forecast.inspection.detector_layers import detector_stages

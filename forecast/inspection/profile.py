@@ -25,7 +25,7 @@ from forecast.model.heads import MotionHead
 from forecast.model.layers.mask_heads import DotMaskHead, FpnMaskHead
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.scene_attention import LaneAttention, MapCrop, NeighbourAttention
-from forecast.storage.resumable import Stage
+from forecast.storage.resumable import ResumableOutput
 
 SCORING = "baselines and scores"
 REST = "the rest"
@@ -38,7 +38,7 @@ WATCHED: dict[str, tuple[tuple[Any, str], ...]] = {
         (baselines.Baseline, "start"),
         (baselines.Components, "start"),
     ),
-    "encoding rasters": ((forecaster.Forecaster, "remember"),),
+    "encoding rasters": ((forecaster.Forecaster, "encode_raster"),),
     "finding and tracking agents": ((detecting.Detecting, "track"),),
     "making queries": ((forecaster.Forecaster, "begin"),),
     "map crops": ((MapCrop, "forward"),),
@@ -51,10 +51,10 @@ WATCHED: dict[str, tuple[tuple[Any, str], ...]] = {
     "query interaction": ((QueryInteraction, "forward"),),
     "moving agents": ((forecaster.Forecaster, "advance"), (baselines.Baseline, "move")),
     "mask head": ((DotMaskHead, "forward"), (FpnMaskHead, "forward")),
-    "painting": ((forecaster.Forecaster, "paint"), (baselines, "paint")),
-    "writing": ((ForecastWriter, "write"), (Stage, "keep"), (Stage, "publish")),
-    SCORING: ((contest.Contest, "score"), (contest, "_small")),
-    "drawing": ((workflows, "_draw"),),
+    "drawing": ((forecaster.Forecaster, "paint"), (baselines, "paint")),
+    "writing": ((ForecastWriter, "write"), (ResumableOutput, "keep"), (ResumableOutput, "publish")),
+    SCORING: ((contest.BaselineComparison, "score"), (contest, "_small")),
+    "pictures": ((workflows, "_draw"),),
 }
 """Stages in the order in which a rollout comes to them, and the functions that are theirs."""
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
-from forecast.model.scene.agents import Agents, last_change, last_twist, observe
-from forecast.model.scene.rasterizer import paint
+from forecast.model.scene.agents import Agents, last_acceleration, last_twist, observe
+from forecast.model.scene.rasterizer import rasterize
 from forecast.model.spec import BaselineName
 from forecast.model.tracking.components import link_components
 from forecast.types import BEVSequence, StepForecast
@@ -63,7 +63,7 @@ class Baseline:
             motion = twist
         gain = torch.zeros_like(twist[..., 0])
         if self.name == "constant-acceleration":
-            gain = last_change(agents)[..., 0]
+            gain = last_acceleration(agents)[..., 0]
         return KinematicState(
             0, agents, agents.pose, motion, gain, history.instance[:, -1], history.grid
         )
@@ -86,7 +86,7 @@ class Baseline:
         moved = self.move(state)
         live = state.agents.live
         pose = moved.pose
-        rasters = paint(
+        rasters = rasterize(
             state.agents,
             pose,
             state.pose,

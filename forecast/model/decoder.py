@@ -1,4 +1,4 @@
-"""The decoder: what track queries learn from their surroundings at one step."""
+"""The decoder: what track queries learn from their scene_context at one step."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from forecast.model.layers.attention import feature_attention
-from forecast.model.raster_encoder import Memory, reference_points
-from forecast.model.scene.context import Rows, Surroundings
+from forecast.model.raster_encoder import EncodedFeatures, reference_points
+from forecast.model.scene.context import PackedQueries, SceneContext
 from forecast.model.scene_attention import LaneAttention, NeighbourAttention
 from forecast.model.spec import ForecasterSpec
 
 
 class DecoderLayer(nn.Module):
-    """Neighbours, lanes, the memory around the query, then a feed-forward network (pre-norm).
+    """Neighbours, lanes, encoded features around the query, a feed-forward network (pre-norm).
 
     Args:
         spec: Hyper-parameters.
-        traits: Numbers in ``Rows.traits``.
+        attributes: Numbers in ``PackedQueries.attributes``.
     """
 
-    def __init__(self, spec: ForecasterSpec, traits: int) -> None:
+    def __init__(self, spec: ForecasterSpec, attributes: int) -> None:
         super().__init__()
-        dim, ffn = spec.dim, spec.ffn
-        self.neighbours = NeighbourAttention(dim, traits, spec.hidden)
-        self.lanes = LaneAttention(dim, spec.hidden)
-        self.norm_memory = nn.LayerNorm(dim)
-        self.memory = feature_attention(
-            spec.attention, spec.dim, spec.heads, spec.levels, spec.points, spec.backend
+        dim, ffn = spec.hidden_dim, spec.ffn
+        self.neighbours = NeighbourAttention(dim, attributes, spec.scene_dim)
+        self.lanes = LaneAttention(dim, spec.scene_dim)
+        self.norm_features = nn.LayerNorm(dim)
+        self.cross_attention = feature_attention(
+            spec.attention, spec.hidden_dim, spec.heads, spec.levels, spec.points, spec.backend
         )
-        # The memory starts silent and can only add to what the agent's own frame tells.
-        nn.init.zeros_(self.memory.output_proj.weight)
+        # They start silent and can only add to what the agent's own frame tells.
+        nn.init.zeros_(self.cross_attention.output_proj.weight)
         self.norm_ffn = nn.LayerNorm(dim)
         self.ffn = nn.Sequential(nn.Linear(dim, ffn), nn.ReLU(), nn.Linear(ffn, dim))
         self.dropout = nn.Dropout(0.0)
@@ -38,61 +38,65 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "n d"],
-        position: Float[Tensor, "n d"],
-        rows: Rows,
-        around: Surroundings,
-        memory: Memory | None,
+        query_pos: Float[Tensor, "n d"],
+        packed: PackedQueries,
+        context: SceneContext,
+        features: EncodedFeatures | None,
     ) -> Float[Tensor, "n d"]:
-        """Reads everything once; without a memory that part is left out."""
-        x = self.neighbours(x + position, rows) - position
-        x = self.lanes(x + position, rows, around) - position
-        if memory is not None:
-            x = x + self._read(self.norm_memory(x) + position, rows, around, memory)
+        """Reads everything once; where the raster is not read that part is left out."""
+        x = self.neighbours(x + query_pos, packed) - query_pos
+        x = self.lanes(x + query_pos, packed, context) - query_pos
+        if features is not None:
+            x = x + self._read(self.norm_features(x) + query_pos, packed, context, features)
         out: Tensor = x + self.dropout(self.ffn(self.norm_ffn(x)))
         return out
 
-    def _read(self, query: Tensor, rows: Rows, around: Surroundings, memory: Memory) -> Tensor:
-        pose = rows.packing.pad(rows.pose)
-        read = self.memory(
-            rows.packing.pad(query),
-            reference_points(pose[..., :2], around.grid, len(memory.levels)),
-            memory.flat(),
-            memory.shapes,
+    def _read(
+        self, query: Tensor, packed: PackedQueries, context: SceneContext, features: EncodedFeatures
+    ) -> Tensor:
+        pose = packed.packing.pad(packed.pose)
+        read = self.cross_attention(
+            packed.packing.pad(query),
+            reference_points(pose[..., :2], context.grid, len(features.levels)),
+            features.flat(),
+            features.shapes,
             heading=pose[..., 2],
         )
-        return rows.packing.pack(read)
+        return packed.packing.pack(read)
 
 
 class Decoder(nn.Module):
     """A stack of layers with a final norm; arguments as :class:`DecoderLayer`."""
 
-    def __init__(self, spec: ForecasterSpec, traits: int) -> None:
+    def __init__(self, spec: ForecasterSpec, attributes: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(spec, traits) for _ in range(spec.decoder_layers))
-        self.norm = nn.LayerNorm(spec.dim)
+        self.layers = nn.ModuleList(
+            DecoderLayer(spec, attributes) for _ in range(spec.decoder_layers)
+        )
+        self.norm = nn.LayerNorm(spec.hidden_dim)
 
     def forward(
         self,
-        content: Float[Tensor, "n d"],
-        position: Float[Tensor, "n d"],
-        rows: Rows,
-        around: Surroundings,
-        memory: Memory | None,
+        query: Float[Tensor, "n d"],
+        query_pos: Float[Tensor, "n d"],
+        packed: PackedQueries,
+        context: SceneContext,
+        features: EncodedFeatures | None,
     ) -> Float[Tensor, "n d"]:
-        """Decoded queries, packed as ``rows``."""
-        return self.every(content, position, rows, around, memory)[-1]
+        """Decoded queries, packed as ``packed``."""
+        return self.every(query, query_pos, packed, context, features)[-1]
 
     def every(
         self,
-        content: Float[Tensor, "n d"],
-        position: Float[Tensor, "n d"],
-        rows: Rows,
-        around: Surroundings,
-        memory: Memory | None,
+        query: Float[Tensor, "n d"],
+        query_pos: Float[Tensor, "n d"],
+        packed: PackedQueries,
+        context: SceneContext,
+        features: EncodedFeatures | None,
     ) -> list[Float[Tensor, "n d"]]:
         """The queries as they are after each layer, the last one included."""
-        x, outputs = content, []
+        x, outputs = query, []
         for layer in self.layers:
-            x = layer(x, position, rows, around, memory)
+            x = layer(x, query_pos, packed, context, features)
             outputs.append(self.norm(x))
         return outputs

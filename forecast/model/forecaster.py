@@ -1,4 +1,4 @@
-"""The forecaster: assembles memory, queries, decoder and heads into a step model."""
+"""The forecaster: assembles features, queries, decoder and heads into a step model."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ from forecast.grid import BEVGrid
 from forecast.model.decoder import Decoder
 from forecast.model.heads import RESIDUAL_SCALE, MotionHead
 from forecast.model.layers.mask_heads import DotMaskHead, FpnMaskHead
+from forecast.model.layers.mlp import MLP
+from forecast.model.learned_horizon import LearnedHorizon
 from forecast.model.query_interaction import QueryInteraction
-from forecast.model.raster_encoder import Memory, MemoryEncoder
+from forecast.model.raster_encoder import EncodedFeatures, RasterEncoder
 from forecast.model.scene import se2
-from forecast.model.scene.agents import Agents, last_change, last_twist, observe
-from forecast.model.scene.context import Rows, Surroundings, bounded, relative
-from forecast.model.scene.rasterizer import Refiner, paint
+from forecast.model.scene.agents import Agents, last_acceleration, last_twist, observe
+from forecast.model.scene.context import PackedQueries, SceneContext, bounded, relative
+from forecast.model.scene.rasterizer import Refiner, rasterize
 from forecast.model.scene.warp import sample_at, warp_by_agents
 from forecast.model.scene_attention import MapCrop
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.model.tracker import Tracker
-from forecast.model.visibility import Sight
+from forecast.model.visibility import VisibilityHead
 from forecast.types import BEVSequence, StepForecast
 
 # Slower than this per step an agent's features need not be carried anywhere.
 STILL_M = 0.1
-# Leads that a training is taken to have rolled out at least.
-LEARNED_HORIZON = 6
-# Motion beyond them: ahead, but neither aside nor turning.
-STRAIGHT_ON = (1.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -40,33 +38,33 @@ class ForecastState:
     Attributes:
         lead: Steps made so far.
         agents: The slots as observed at the present.
-        around: Map and lanes.
-        memory: The present frame's memory; None where the raster is not read.
+        context: Map and lanes.
+        features: The present frame's features; None where the raster is not read.
         observed: The present frame's label map.
         pose: Pose of each slot now.
         twist: Its motion per step, in its own frame.
-        change: How much that changed in the last step: its acceleration.
-        content: Content part of each query.
-        sight: What being looked at from the ego added to existence in the last step.
-        position: What QIM adds to its position part; None where it updates content only.
+        acceleration: How much that changed in the last step: its acceleration.
+        query: What each query has learned of its agent.
+        visibility: What visibility from the ego added to existence in the last step.
+        query_pos: What QIM adds to its query_pos part; None where it updates query only.
     """
 
     lead: int
     agents: Agents
-    around: Surroundings
-    memory: Memory | None
+    context: SceneContext
+    features: EncodedFeatures | None
     observed: Int[Tensor, "b h w"]
     pose: Float[Tensor, "b a 3"]
     twist: Float[Tensor, "b a 3"]
-    change: Float[Tensor, "b a 3"]
-    content: Float[Tensor, "b a d"]
-    sight: Float[Tensor, "b a"]
-    position: Float[Tensor, "b a d"] | None = None
+    acceleration: Float[Tensor, "b a 3"]
+    query: Float[Tensor, "b a d"]
+    visibility: Float[Tensor, "b a"]
+    query_pos: Float[Tensor, "b a d"] | None = None
 
 
 @dataclass(frozen=True)
 class SlotStep:
-    """One step before it is painted: what training compares with the truth.
+    """One step before it is drawn: what training compares with the truth.
 
     Attributes:
         lead: Steps after the present.
@@ -100,40 +98,41 @@ class Forecaster(nn.Module):
     def __init__(self, spec: ForecasterSpec, inputs: Inputs) -> None:
         super().__init__()
         self.spec, self.inputs = spec, inputs
-        self.read_memory = spec.memory  # forecasts may leave it out, detection never does
-        self.learned_horizon = LEARNED_HORIZON
-        dim, layers = spec.dim, len(inputs.map_layers) + inputs.bev_channels
-        self.traits = len(inputs.classes) + 2
-        self.encode = MemoryEncoder(spec, inputs.channels) if spec.memory else None
-        self.seed = _mlp(spec.history * 6 + 3 + self.traits, dim)
-        self.kinematics = _mlp(3 + 5 + self.traits + 4, dim)
-        self.crop = MapCrop(layers, dim) if layers else None
-        self.decoder = Decoder(spec, self.traits)
-        self.motion = MotionHead(dim)
-        self.sight = Sight(self.traits, spec.hidden)
-        self.mask = self._mask_head()
-        self.interact = (
-            QueryInteraction(dim, spec.heads, spec.ffn, spec.update_position)
-            if spec.interact
+        self.learned_horizon = LearnedHorizon()
+        dim, layers = spec.hidden_dim, len(inputs.map_layers) + inputs.bev_channels
+        self.attributes = len(inputs.classes) + 2
+        self.raster_encoder = (
+            RasterEncoder(spec, inputs.channels) if spec.has_raster_encoder else None
+        )
+        self.agent_encoder = MLP(spec.history * 6 + 3 + self.attributes, dim, dim)
+        self.query_pos_encoder = MLP(3 + 5 + self.attributes + 4, dim, dim)
+        self.map_crop = MapCrop(layers, dim) if layers else None
+        self.decoder = Decoder(spec, self.attributes)
+        self.motion_head = MotionHead(dim)
+        self.visibility_head = VisibilityHead(self.attributes, spec.scene_dim)
+        self.mask_head = self._mask_head()
+        self.query_interaction = (
+            QueryInteraction(dim, spec.heads, spec.ffn, spec.update_query_pos)
+            if spec.query_interaction
             else None
         )
-        self.tracker = Tracker(spec, len(inputs.classes)) if spec.memory else None
+        self.tracker = Tracker(spec, len(inputs.classes)) if spec.has_raster_encoder else None
         # What the tracker knows of an agent starts silent beside the agent's own history.
-        self.carry = nn.Linear(dim, dim)
-        nn.init.zeros_(self.carry.weight)
-        nn.init.zeros_(self.carry.bias)
+        self.track_encoder = nn.Linear(dim, dim)
+        nn.init.zeros_(self.track_encoder.weight)
+        nn.init.zeros_(self.track_encoder.bias)
 
     def start(self, history: BEVSequence) -> ForecastState:
-        """Reads the past with its ids: agents, map, lanes and (if the model has one) the memory."""
+        """Reads the past with its ids: agents, map, lanes and, if forecasts read it, the raster."""
         agents = observe(history, self.spec.slots)
-        memory = self.remember(history, -1) if self.read_memory else None
-        return self.begin(agents, self.surroundings(history), memory, history.instance[:, -1])
+        features = self.encode_raster(history, -1) if self.spec.raster == "always" else None
+        return self.begin(agents, self.scene_context(history), features, history.instance[:, -1])
 
     def begin(
         self,
         agents: Agents,
-        around: Surroundings,
-        memory: Memory | None,
+        context: SceneContext,
+        features: EncodedFeatures | None,
         observed: Int[Tensor, "b h w"],
     ) -> ForecastState:
         """The state at the present: every agent's query is made from what was seen of it."""
@@ -141,50 +140,58 @@ class Forecaster(nn.Module):
         past = se2.between(agents.pose[:, :, None], agents.past)
         seen = agents.seen[..., None].to(past.dtype)
         story = torch.cat((relative(past) * seen, seen), -1).flatten(2)
-        content = self.seed(torch.cat((story, bounded(twist), self._traits(agents)), -1))
-        if self.crop is not None:
-            rows = self._rows(agents, agents.pose, twist)
-            content = content + agents.packing.pad(self.crop(rows, around))
-        change = last_change(agents)
-        sight = torch.zeros_like(twist[..., 0])
+        query = self.agent_encoder(torch.cat((story, bounded(twist), self._attributes(agents)), -1))
+        if self.map_crop is not None:
+            packed = self._packed(agents, agents.pose, twist)
+            query = query + agents.packing.pad(self.map_crop(packed, context))
+        acceleration = last_acceleration(agents)
+        visibility = torch.zeros_like(twist[..., 0])
         return ForecastState(
-            0, agents, around, memory, observed, agents.pose, twist, change, content, sight
+            0,
+            agents,
+            context,
+            features,
+            observed,
+            agents.pose,
+            twist,
+            acceleration,
+            query,
+            visibility,
         )
 
     def step(self, state: ForecastState) -> tuple[ForecastState, StepForecast]:
-        """One step, painted."""
+        """One step, drawn."""
         state, slots = self.advance(state)
-        return state, self.paint(state, slots)
+        return state, self.draw(state, slots)
 
     def advance(self, state: ForecastState) -> tuple[ForecastState, SlotStep]:
         """One step of the queries: warp, decode, move, and make the next step's queries."""
         agents = state.agents
         pack, pad = agents.packing.pack, agents.packing.pad
-        rows = self._rows(agents, state.pose, state.twist)
-        position = self._position(state, rows)
-        memory = self._warp(state)
-        output = self.decoder(pack(state.content), position, rows, state.around, memory)
-        motion = self.motion(output)
-        twist = motion.applied(rows.twist, pack(state.change))
-        if state.lead >= self.learned_horizon:
-            twist = twist * twist.new_tensor(STRAIGHT_ON)
+        packed = self._packed(agents, state.pose, state.twist)
+        query_pos = self._query_pos(state, packed)
+        features = self._warp(state)
+        output = self.decoder(pack(state.query), query_pos, packed, state.context, features)
+        motion = self.motion_head(output)
+        twist = motion.applied(packed.twist, pack(state.acceleration))
+        twist = self.learned_horizon.straightened(state.lead, twist)
         # Whoever is forecast to stand still stands exactly still, and starts without a push.
         moves = (motion.moving > 0)[:, None]
         twist = pad(twist * moves)
-        change = (twist - state.twist) * pad(moves)
+        acceleration = (twist - state.twist) * pad(moves)
         padded = pad(output)
-        updated, content = self._next_queries(state, padded, pad(position))
+        updated, query = self._next_queries(state, padded, pad(query_pos))
         pose = se2.compose(state.pose, se2.exp(twist))
-        sight = self._look(state, replace(rows, pose=pack(pose), twist=pack(twist)))
+        visibility = self._visibility(state, replace(packed, pose=pack(pose), twist=pack(twist)))
         slots = SlotStep(
             lead=state.lead + 1,
             agents=agents,
             pose=pose,
             before=state.pose,
             moving=pad(motion.moving),
-            existence=pad(motion.existence) + sight,
+            existence=pad(motion.existence) + visibility,
             # An observed mask is drawn as it was.
-            size=agents.size * pad(motion.spread * agents.boxed).exp(),
+            size=agents.size * pad(motion.footprint_scale * agents.boxed).exp(),
             output=padded,
         )
         moved = replace(
@@ -192,62 +199,60 @@ class Forecaster(nn.Module):
             lead=slots.lead,
             pose=pose,
             twist=twist,
-            change=change,
-            content=content,
-            position=updated,
-            sight=sight,
+            acceleration=acceleration,
+            query=query,
+            query_pos=updated,
+            visibility=visibility,
         )
         return moved, slots
 
-    def _look(self, state: ForecastState, arrived: Rows) -> Float[Tensor, "b a"]:
-        """What being looked at adds to existence; beyond the learned horizon what it last did.
+    def _visibility(self, state: ForecastState, arrived: PackedQueries) -> Float[Tensor, "b a"]:
+        """What visibility from the ego adds to existence after this step."""
+        if not self.learned_horizon.updates_visibility(state.lead):
+            return state.visibility
+        part = self.learned_horizon.part(state.lead)
+        return state.agents.packing.pad(
+            self.visibility_head(arrived, state.context, state.lead + 1, part)
+        )
 
-        An ego that drove on for longer than in any training would lose whoever is parked.
-        """
-        if state.lead >= self.learned_horizon:
-            return state.sight
-        part = (state.lead + 1) / self.learned_horizon
-        return state.agents.packing.pad(self.sight(arrived, state.around, state.lead + 1, part))
-
-    def _position(self, state: ForecastState, rows: Rows) -> Float[Tensor, "n d"]:
-        """Position part of the live queries: their motion and where they have come to."""
+    def _query_pos(self, state: ForecastState, packed: PackedQueries) -> Float[Tensor, "n d"]:
+        """The live queries' query_pos: their motion and where they have come to."""
         pack = state.agents.packing.pack
-        come = relative(se2.between(rows.pose, pack(state.agents.pose)))
-        change = pack(state.change) / rows.twist.new_tensor(RESIDUAL_SCALE)
+        come = relative(se2.between(packed.pose, pack(state.agents.pose)))
+        acceleration = pack(state.acceleration) / packed.twist.new_tensor(RESIDUAL_SCALE)
         # Accelerations seen in masks are mostly noise, those of boxes are not.
-        boxed = torch.full_like(change[:, :1], float(state.agents.boxed))
-        features = (bounded(rows.twist), come, rows.traits, change, boxed)
-        position: Tensor = self.kinematics(torch.cat(features, -1))
-        return position if state.position is None else position + pack(state.position)
+        boxed = torch.full_like(acceleration[:, :1], float(state.agents.boxed))
+        features = (bounded(packed.twist), come, packed.attributes, acceleration, boxed)
+        query_pos: Tensor = self.query_pos_encoder(torch.cat(features, -1))
+        return query_pos if state.query_pos is None else query_pos + pack(state.query_pos)
 
     def _next_queries(
-        self, state: ForecastState, output: Float[Tensor, "b a d"], position: Float[Tensor, "b a d"]
+        self,
+        state: ForecastState,
+        output: Float[Tensor, "b a d"],
+        query_pos: Float[Tensor, "b a d"],
     ) -> tuple[Float[Tensor, "b a d"] | None, Float[Tensor, "b a d"]]:
-        """What QIM adds to the next step's position part, if anything, and its content part.
-
-        Queries beyond the learned horizon stay as they were at its end: updated more often than in
-        any training they would drift, and parked cars with them.
-        """
-        if state.lead + 1 >= self.learned_horizon:
-            return state.position, state.content
-        if self.interact is None:
+        """What QIM adds to the next step's query_pos, if anything, and the next query."""
+        if not self.learned_horizon.updates_queries(state.lead):
+            return state.query_pos, state.query
+        if self.query_interaction is None:
             return None, output
-        updated, content = self.interact(output, position, state.content, state.agents.live)
-        return (updated if self.spec.update_position else None), content
+        updated, query = self.query_interaction(output, query_pos, state.query, state.agents.live)
+        return (updated if self.spec.update_query_pos else None), query
 
-    def paint(self, state: ForecastState, slots: SlotStep) -> StepForecast:
+    def draw(self, state: ForecastState, slots: SlotStep) -> StepForecast:
         """Draws the slots of a step."""
         live = slots.agents.live
         existence = torch.sigmoid(slots.existence) * live
         drawn = live & (existence > self.spec.keep)
-        rasters = paint(
+        rasters = rasterize(
             replace(slots.agents, size=slots.size),
             slots.pose,
             slots.before,
             existence,
             drawn,
             state.observed,
-            state.around.grid,
+            state.context.grid,
             len(self.inputs.classes),
             self.refiner(state, slots),
         )
@@ -264,73 +269,75 @@ class Forecaster(nn.Module):
         )
 
     def refiner(self, state: ForecastState, slots: SlotStep) -> Refiner | None:
-        """The mask head at points of the present frame; None without a memory."""
-        memory = state.memory
-        if memory is None:
+        """The mask head at points of the present frame; None where the raster is not read."""
+        features = state.features
+        if features is None:
             return None
 
-        grid, head = state.around.grid, self.mask
+        grid, head = state.context.grid, self.mask_head
         if isinstance(head, DotMaskHead):
 
             def refine(points: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p"]:
-                pixels = sample_at(memory.pixels, points, grid).permute(0, 2, 3, 1)
+                pixels = sample_at(features.pixels, points, grid).permute(0, 2, 3, 1)
                 out: Tensor = head(slots.output, pixels)
                 return out
 
             return refine
-        coarse = memory.levels[-1]
+        coarse = features.levels[-1]
         nothing_padded = torch.zeros_like(coarse[:, 0], dtype=torch.bool)
         live = slots.agents.live
-        maps = head(slots.output, coarse, nothing_padded, memory.guides, live)
+        maps = head(slots.output, coarse, nothing_padded, features.guides, live)
         return lambda points: _sample_own(maps, points, grid)
 
-    def remember(self, history: BEVSequence, frame: int) -> Memory | None:
-        """The memory of one history frame; None for a model that does not read the raster."""
-        if self.encode is None:
+    def encode_raster(self, history: BEVSequence, frame: int) -> EncodedFeatures | None:
+        """The features of one history frame; None for a model that does not read the raster."""
+        if self.raster_encoder is None:
             return None
-        memory: Memory = self.encode(self._frame(history, frame))
-        return memory
+        features: EncodedFeatures = self.raster_encoder(self._frame(history, frame))
+        return features
 
     def _mask_head(self) -> DotMaskHead | FpnMaskHead:
         """Starts silent: untrained, masks are those of the boxes."""
-        if self.encode is None or self.spec.mask_head == "dot":
-            return DotMaskHead(self.spec.dim, self.spec.pixel_dim)
-        head = FpnMaskHead(self.spec.dim, self.spec.heads, self.encode.guide_widths)
+        if self.raster_encoder is None or self.spec.mask_head == "dot":
+            return DotMaskHead(self.spec.hidden_dim, self.spec.pixel_dim)
+        head = FpnMaskHead(self.spec.hidden_dim, self.spec.heads, self.raster_encoder.guide_widths)
         nn.init.zeros_(head.logits.weight)
         return head
 
-    def _warp(self, state: ForecastState) -> Memory | None:
-        if state.memory is None or state.lead == 0 or not self.spec.warp:
-            return state.memory
+    def _warp(self, state: ForecastState) -> EncodedFeatures | None:
+        if state.features is None or state.lead == 0 or not self.spec.warp:
+            return state.features
         shift = torch.linalg.vector_norm((state.pose - state.agents.pose)[..., :2], dim=-1)
         moving: Bool[Tensor, "b a"] = state.agents.live & (shift > STILL_M)
         levels = warp_by_agents(
-            state.memory.levels,
+            state.features.levels,
             state.agents.pose,
             state.pose.detach(),
             state.agents.size,
             moving,
-            state.around.grid,
+            state.context.grid,
         )
-        return replace(state.memory, levels=levels)
+        return replace(state.features, levels=levels)
 
-    def _rows(self, agents: Agents, pose: Tensor, twist: Tensor) -> Rows:
+    def _packed(self, agents: Agents, pose: Tensor, twist: Tensor) -> PackedQueries:
         pack = agents.packing.pack
-        return Rows(agents.packing, pack(pose), pack(twist), pack(self._traits(agents)))
+        return PackedQueries(
+            agents.packing, pack(pose), pack(twist), pack(self._attributes(agents))
+        )
 
-    def _traits(self, agents: Agents) -> Float[Tensor, "b a k"]:
+    def _attributes(self, agents: Agents) -> Float[Tensor, "b a k"]:
         one_hot = _one_hot(agents.label, len(self.inputs.classes))
         size = agents.size / agents.size.new_tensor([5.0, 2.0])
         return torch.cat((one_hot.to(size.dtype), size.log1p()), -1)
 
-    def surroundings(self, history: BEVSequence) -> Surroundings:
+    def scene_context(self, history: BEVSequence) -> SceneContext:
         """Map, dense channels and lanes of the present frame."""
         parts = _map_parts(history, len(self.inputs.map_layers))
         if history.bev is not None and self.inputs.bev_channels:
             parts.append(history.bev[:, -1].float())
         before, now = history.ego_pose[:, -min(history.frames, 2)], history.ego_pose[:, -1]
         twist = se2.log(se2.between(before, now))
-        return Surroundings(torch.cat(parts, 1), history.map_point, history.grid, now, twist)
+        return SceneContext(torch.cat(parts, 1), history.map_point, history.grid, now, twist)
 
     def _frame(self, history: BEVSequence, frame: int) -> Float[Tensor, "b c h w"]:
         classes = len(self.inputs.classes)
@@ -359,7 +366,3 @@ def _map_parts(history: BEVSequence, layers: int) -> list[Tensor]:
 def _one_hot(label: Int[Tensor, "*n"], classes: int) -> Bool[Tensor, "*n k"]:
     """Which class each label is; 0 is none. Torch's own looks at labels, and a GPU has to wait."""
     return label[..., None] == torch.arange(1, classes + 1, device=label.device)
-
-
-def _mlp(features: int, dim: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(features, dim), nn.ReLU(), nn.Linear(dim, dim))

@@ -16,7 +16,7 @@ RESIDUAL_SCALE = (0.5, 0.15, 0.06)
 # An untrained model believes that everybody stays in view and nobody stops.
 SURE_BIAS = 4.0
 # Nobody is drawn larger or smaller than by this factor.
-MOST_SPREAD = 2.0
+MAX_FOOTPRINT_SCALE = 2.0
 
 
 @dataclass(frozen=True)
@@ -25,40 +25,41 @@ class Motion:
 
     Attributes:
         residual: Change of the twist (metres ahead, metres aside, radians).
-        persistence: Share of the last change of the twist that repeats: 1 = it keeps accelerating.
+        persistence: Share of the last acceleration that repeats: 1 = it keeps accelerating.
         moving: Logit of moving at all: agents that stand still must not creep.
-        spread: Log of how much longer and wider it is drawn than it is, for want of certainty.
+        footprint_scale: Log of how much longer and wider it is drawn than it is, for want of
+            certainty.
         existence: Logit of being there after the step.
     """
 
     residual: Float[Tensor, "n 3"]
     persistence: Float[Tensor, "n 3"]
     moving: Float[Tensor, "n"]
-    spread: Float[Tensor, "n 2"]
+    footprint_scale: Float[Tensor, "n 2"]
     existence: Float[Tensor, "n"]
 
     def applied(
-        self, twist: Float[Tensor, "n 3"], change: Float[Tensor, "n 3"]
+        self, twist: Float[Tensor, "n 3"], acceleration: Float[Tensor, "n 3"]
     ) -> Float[Tensor, "n 3"]:
         """The twist of this step from the last one and how that had changed.
 
         Brakes end at a standstill: nobody is braked into reverse, or pushed out of it, in one step.
         """
-        changed = twist + self.residual + self.persistence * change
+        changed = twist + self.residual + self.persistence * acceleration
         ends = twist[:, :1] * changed[:, :1] < 0
         ahead = torch.tensor([True, False, False], device=changed.device)
         return torch.where(ends & ahead, 0.0, changed)
 
 
 class MotionHead(nn.Module):
-    """Motion, spread and existence; untrained it changes nothing and keeps everybody."""
+    """Motion, footprint and existence; untrained it changes nothing and keeps everybody."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.residual = MLP(dim, dim, 3, silent=True)
         self.persistence = MLP(dim, dim, 3, silent=True)
         self.moving = MLP(dim, dim, 1, silent=True)
-        self.spread = MLP(dim, dim, 2, silent=True)
+        self.footprint_scale = MLP(dim, dim, 2, silent=True)
         self.existence = MLP(dim, dim, 1, silent=True)
         self.register_buffer("scale", torch.tensor(RESIDUAL_SCALE), persistent=False)
 
@@ -66,11 +67,11 @@ class MotionHead(nn.Module):
         """Reads decoded queries."""
         residual = self.residual(x) * self.scale
         moving, existence = (head(x).squeeze(-1) for head in (self.moving, self.existence))
-        limit = math.log(MOST_SPREAD)
+        limit = math.log(MAX_FOOTPRINT_SCALE)
         return Motion(
             residual,
             self.persistence(x),
             moving + SURE_BIAS,
-            self.spread(x).clamp(-limit, limit),
+            self.footprint_scale(x).clamp(-limit, limit),
             existence + SURE_BIAS,
         )

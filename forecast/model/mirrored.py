@@ -46,7 +46,7 @@ class Mirrored:
         return MirroredState(scene, image, scene.pose)
 
     def step(self, state: MirroredState) -> tuple[MirroredState, StepForecast]:
-        """One step of both, and the mean of the two, painted."""
+        """One step of both, and the mean of the two, drawn."""
         scene, seen = self.model.advance(state.scene)
         image, mirrored = self.model.advance(state.image)
         mean = replace(
@@ -56,7 +56,7 @@ class Mirrored:
             existence=_middle(seen, mirrored),
             size=(seen.size + mirrored.size) / 2,
         )
-        return MirroredState(scene, image, mean.pose), self.model.paint(scene, mean)
+        return MirroredState(scene, image, mean.pose), self.model.draw(scene, mean)
 
 
 def _mean(one: Float[Tensor, "*n 3"], other: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:

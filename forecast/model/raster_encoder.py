@@ -1,4 +1,4 @@
-"""The memory: what one BEV frame looks like to the queries, on several levels."""
+"""The features: what one BEV frame looks like to the queries, on several levels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from forecast.model.spec import ForecasterSpec
 
 
 @dataclass(frozen=True)
-class Memory:
+class EncodedFeatures:
     """The encoded pyramid of one frame.
 
     Attributes:
@@ -55,7 +55,7 @@ def reference_points(
     return ((points - low) / extent)[:, :, None].expand(-1, -1, levels, -1)
 
 
-class MemoryEncoder(nn.Module):
+class RasterEncoder(nn.Module):
     """Backbone, input projections, encoder, pixel embedding, and features that guide masks.
 
     Args:
@@ -65,17 +65,22 @@ class MemoryEncoder(nn.Module):
 
     def __init__(self, spec: ForecasterSpec, channels: int) -> None:
         super().__init__()
-        self.dim, self.num_levels = spec.dim, spec.levels
+        self.dim, self.num_levels = spec.hidden_dim, spec.levels
         self.backbone = Backbone(spec.backbone, channels, spec.stem_stride, spec.backbone_layers)
-        widths, dim, pixel_dim = self.backbone.widths, spec.dim, spec.pixel_dim
-        self.project = nn.ModuleList(
+        widths, dim, pixel_dim = self.backbone.widths, spec.hidden_dim, spec.pixel_dim
+        self.input_proj = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, dim, 1), nn.GroupNorm(32, dim)) for width in widths[1:]
         )
         self.level_embed = nn.Parameter(torch.randn(self.num_levels, dim) * 0.1)
         self.encoder = nn.ModuleList(
             EncoderLayer(
                 feature_attention(
-                    spec.attention, spec.dim, spec.heads, spec.levels, spec.points, spec.backend
+                    spec.attention,
+                    spec.hidden_dim,
+                    spec.heads,
+                    spec.levels,
+                    spec.points,
+                    spec.backend,
                 ),
                 dim,
                 spec.ffn,
@@ -96,10 +101,10 @@ class MemoryEncoder(nn.Module):
 
     @property
     def guide_widths(self) -> tuple[int, ...]:
-        """Channels of ``Memory.guides``, coarse to fine."""
+        """Channels of ``EncodedFeatures.guides``, coarse to fine."""
         return tuple(reversed(self.backbone.widths[:-1])) if self.guided else ()
 
-    def forward(self, frame: Float[Tensor, "b c h w"]) -> Memory:
+    def forward(self, frame: Float[Tensor, "b c h w"]) -> EncodedFeatures:
         """Encodes one frame.
 
         Raises:
@@ -110,12 +115,12 @@ class MemoryEncoder(nn.Module):
             raise ConfigError(
                 f"a grid of more than {self.backbone.strides[-1]} cells along x or y",
                 f"{height} x {width} cells",
-                "use a larger or finer grid, or a model with model.memory: false",
+                "use a larger or finer grid, or a model with model.features: false",
             )
         # The same numbers; convolutions on the CPU take a sixth less time on channels side by side.
         frame = frame.contiguous(memory_format=torch.channels_last)
         pyramid = self.backbone(frame)
-        levels = [p(level) for p, level in zip(self.project, pyramid[1:], strict=True)]
+        levels = [p(level) for p, level in zip(self.input_proj, pyramid[1:], strict=True)]
         shapes, x = shapes_of(levels), flatten_levels(levels)
         position = torch.cat(
             [
@@ -128,7 +133,7 @@ class MemoryEncoder(nn.Module):
             x = layer(x, position, reference, shapes)
         encoded = unflatten_levels(x, shapes)
         guides = tuple(reversed(pyramid[:-1])) if self.guided else ()
-        return Memory(encoded, self._pixels(frame, pyramid[0], encoded[0]), guides)
+        return EncodedFeatures(encoded, self._pixels(frame, pyramid[0], encoded[0]), guides)
 
     def _pixels(self, frame: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
         context = nn.functional.interpolate(

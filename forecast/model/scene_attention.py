@@ -1,4 +1,4 @@
-"""What each query sees around it, in its own frame: lane points, neighbours, a crop of the map.
+"""What each query sees context it, in its own frame: lane points, neighbours, a crop of the map.
 
 In its own frame every agent drives towards +x, so what is learned on one street holds on all.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from forecast.model.scene import se2
-from forecast.model.scene.context import Rows, Surroundings, relative
+from forecast.model.scene.context import PackedQueries, SceneContext, relative
 
 NEIGHBOURS = 12
 LANE_POINTS = 64
@@ -30,7 +30,7 @@ class SetAttention(nn.Module):
     numbers as projecting every member, for a small part of the work.
 
     Args:
-        dim: Width of the rows.
+        dim: Width of the packed.
         features: Numbers that describe one member of the set.
         hidden: Width of keys and values.
         heads: Attention heads.
@@ -52,28 +52,28 @@ class SetAttention(nn.Module):
 
     def forward(
         self,
-        rows: Float[Tensor, "n d"],
+        packed: Float[Tensor, "n d"],
         members: Float[Tensor, "n k f"],
         valid: Bool[Tensor, "n k"],
     ) -> Float[Tensor, "n d"]:
-        """Adds to each row what it read; rows with an empty set read nothing."""
+        """Adds to each row what it read; packed with an empty set read nothing."""
         if not valid.numel():
-            return rows
+            return packed
         encoded = self.member(members)
         valid = self.hide(valid.to(encoded.dtype)) > 0
         # An empty set would make its softmax NaN: let it read anything, then forget what it read.
         some = valid.any(1, keepdim=True)
-        logits = self._asks(self.norm(rows)) @ encoded.transpose(1, 2)
+        logits = self._asks(self.norm(packed)) @ encoded.transpose(1, 2)
         share = logits.masked_fill(~(valid | ~some)[:, None], -torch.inf).softmax(-1)
         read = self._values(share @ encoded)
-        out: Tensor = rows + self.dropout(self.out(read * some))
+        out: Tensor = packed + self.dropout(self.out(read * some))
         return out
 
-    def _asks(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n heads h"]:
+    def _asks(self, packed: Float[Tensor, "n d"]) -> Float[Tensor, "n heads h"]:
         """Queries taken through the keys' projection."""
-        query = self.query(rows)
+        query = self.query(packed)
         key = self.key.weight.view(self.heads, -1, query.shape[1])
-        query = query.view(len(rows), self.heads, -1) / math.sqrt(key.shape[1])
+        query = query.view(len(packed), self.heads, -1) / math.sqrt(key.shape[1])
         return torch.einsum("nhe,hed->nhd", query, key)
 
     def _values(self, read: Float[Tensor, "n heads h"]) -> Float[Tensor, "n h"]:
@@ -85,18 +85,18 @@ class SetAttention(nn.Module):
 class NeighbourAttention(nn.Module):
     """Attention to the nearest other agents, their poses and motions in the row's frame."""
 
-    def __init__(self, dim: int, traits: int, hidden: int) -> None:
+    def __init__(self, dim: int, attributes: int, hidden: int) -> None:
         super().__init__()
         self.share = nn.Linear(dim, 32)
-        self.attend = SetAttention(dim, 5 + 2 + traits + 32, hidden)
+        self.attend = SetAttention(dim, 5 + 2 + attributes + 32, hidden)
 
-    def forward(self, x: Float[Tensor, "n d"], rows: Rows) -> Float[Tensor, "n d"]:
-        """One round of interaction; ``x`` are the rows' features."""
-        index, valid = nearest_rows(rows)
-        pose = se2.between(rows.pose[:, None], rows.pose[index])
-        velocity = se2.rotate(rows.twist[index][..., :2], pose[..., 2])
+    def forward(self, x: Float[Tensor, "n d"], packed: PackedQueries) -> Float[Tensor, "n d"]:
+        """One round of interaction; ``x`` are the packed' features."""
+        index, valid = nearest_queries(packed)
+        pose = se2.between(packed.pose[:, None], packed.pose[index])
+        velocity = se2.rotate(packed.twist[index][..., :2], pose[..., 2])
         members = torch.cat(
-            (relative(pose), velocity / 5.0, rows.traits[index], self.share(x)[index]), -1
+            (relative(pose), velocity / 5.0, packed.attributes[index], self.share(x)[index]), -1
         )
         out: Tensor = self.attend(x, members, valid)
         return out
@@ -110,19 +110,19 @@ class LaneAttention(nn.Module):
         self.attend = SetAttention(dim, 5, hidden)
 
     def forward(
-        self, x: Float[Tensor, "n d"], rows: Rows, around: Surroundings
+        self, x: Float[Tensor, "n d"], packed: PackedQueries, context: SceneContext
     ) -> Float[Tensor, "n d"]:
-        """Reads the lanes around and ahead; without lane points returns ``x`` as it is."""
-        if around.points is None or around.points.shape[1] == 0:
+        """Reads the lanes context and ahead; without lane points returns ``x`` as it is."""
+        if context.points is None or context.points.shape[1] == 0:
             return x
-        points, valid = nearest_points(rows, around.points)
-        members = relative(se2.between(rows.pose[:, None], points))
+        points, valid = nearest_points(packed, context.points)
+        members = relative(se2.between(packed.pose[:, None], points))
         out: Tensor = self.attend(x, torch.where(valid[..., None], members, 0.0), valid)
         return out
 
 
 class MapCrop(nn.Module):
-    """A small CNN on the map around each row, turned so that the row looks along +x."""
+    """A small CNN on the map context each row, turned so that the row looks along +x."""
 
     def __init__(self, layers: int, dim: int) -> None:
         super().__init__()
@@ -137,30 +137,30 @@ class MapCrop(nn.Module):
             nn.Linear(48 * (CROP_CELLS // 8) ** 2, dim),
         )
 
-    def forward(self, rows: Rows, around: Surroundings) -> Float[Tensor, "n d"]:
+    def forward(self, packed: PackedQueries, context: SceneContext) -> Float[Tensor, "n d"]:
         """What the map looks like from each row."""
-        out: Tensor = self.cnn(crop(rows, around))
+        out: Tensor = self.cnn(crop(packed, context))
         return out
 
 
-def crop(rows: Rows, around: Surroundings) -> Float[Tensor, "n m c c"]:
-    """The map around each row, ``CROP_CELLS`` square, mostly ahead of it; zero off the grid."""
-    device = rows.pose.device
+def crop(packed: PackedQueries, context: SceneContext) -> Float[Tensor, "n m c c"]:
+    """The map context each row, ``CROP_CELLS`` square, mostly ahead of it; zero off the grid."""
+    device = packed.pose.device
     ahead = (torch.arange(CROP_CELLS, device=device) + 0.5) * CROP_CELL_M - CROP_BEHIND_M
     aside = (torch.arange(CROP_CELLS, device=device) + 0.5 - CROP_CELLS / 2) * CROP_CELL_M
     points = torch.stack(torch.meshgrid(aside, ahead, indexing="ij")[::-1], -1).flatten(0, 1)
-    world = se2.apply(rows.pose[:, None], points.to(rows.pose.dtype)[None])
-    grid = around.grid
+    world = se2.apply(packed.pose[:, None], points.to(packed.pose.dtype)[None])
+    grid = context.grid
     # Lines one cell wide would fall between samples 1.5 m apart.
     factor = max(1, round(CROP_CELL_M / 1.5 / grid.resolution_m))
-    image = _pooled(around.map, factor)
+    image = _pooled(context.map, factor)
     low = world.new_tensor([grid.x_min_m, grid.y_min_m])
     # Of the pooled image, which reaches beyond the grid where the factor does not divide it.
     shape = world.new_tensor([image.shape[-1], image.shape[-2]])
     where = (world - low) / (shape * factor * grid.resolution_m) * 2 - 1
     views = where.view(-1, CROP_CELLS, CROP_CELLS, 2)
-    counts = torch.bincount(rows.sequence, minlength=len(image)).tolist()
-    # One view of the image for each row: no copies, and torch shares the rows among its threads.
+    counts = torch.bincount(packed.sequence, minlength=len(image)).tolist()
+    # One view of the image for each row: no copies, and torch shares the packed among its threads.
     crops = [
         functional.grid_sample(own.expand(len(view), -1, -1, -1), view, align_corners=False)
         for own, view in zip(image[:, None], torch.split(views, counts), strict=True)
@@ -176,14 +176,14 @@ def _pooled(image: Float[Tensor, "b m h w"], factor: int) -> Float[Tensor, "b m 
     return reduce(torch.maximum, (image[..., k::factor] for k in range(factor)))
 
 
-def nearest_rows(rows: Rows) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
-    """The nearest other rows of the same sequence and group."""
-    count = len(rows.pose)
+def nearest_queries(packed: PackedQueries) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+    """The nearest other packed of the same sequence and group."""
+    count = len(packed.pose)
     with torch.no_grad():
-        distance = torch.cdist(rows.pose[:, :2], rows.pose[:, :2])
-        other = rows.sequence[:, None] == rows.sequence[None]
-        if rows.group is not None:
-            other &= rows.group[:, None] == rows.group[None]
+        distance = torch.cdist(packed.pose[:, :2], packed.pose[:, :2])
+        other = packed.sequence[:, None] == packed.sequence[None]
+        if packed.group is not None:
+            other &= packed.group[:, None] == packed.group[None]
         other &= ~torch.eye(count, dtype=torch.bool, device=distance.device)
         distance = distance.masked_fill(~other, torch.inf)
         near, index = distance.topk(min(NEIGHBOURS, count), largest=False)
@@ -191,18 +191,18 @@ def nearest_rows(rows: Rows) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
 
 
 def nearest_points(
-    rows: Rows, points: Float[Tensor, "b p 3"]
+    packed: PackedQueries, points: Float[Tensor, "b p 3"]
 ) -> tuple[Float[Tensor, "n k 3"], Bool[Tensor, "n k"]]:
     """The lane points nearest to where each row will be in two steps."""
     with torch.no_grad():
-        centre = se2.apply(rows.pose, 2 * rows.twist[:, :2])
+        centre = se2.apply(packed.pose, 2 * packed.twist[:, :2])
         # A coordinate at a time: what lies close in memory is several times quicker to go through.
-        x, y = (points[..., k].contiguous().index_select(0, rows.sequence) for k in (0, 1))
+        x, y = (points[..., k].contiguous().index_select(0, packed.sequence) for k in (0, 1))
         distance = (x - centre[:, :1]).square() + (y - centre[:, 1:]).square()
         distance = torch.nan_to_num(distance, nan=torch.inf)
         count = min(LANE_POINTS, points.shape[1])
         near, index = distance.topk(count, largest=False, sorted=False)
-        place = (index + rows.sequence[:, None] * points.shape[1]).flatten()
+        place = (index + packed.sequence[:, None] * points.shape[1]).flatten()
         chosen = points.flatten(0, 1).index_select(0, place).view(len(index), count, 3)
         valid = torch.isfinite(near)
     return torch.nan_to_num(chosen), valid

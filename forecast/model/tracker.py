@@ -23,17 +23,17 @@ from torch.nn import functional
 from forecast.grid import BEVGrid
 from forecast.model.decoder import Decoder
 from forecast.model.query_interaction import QueryInteraction
-from forecast.model.raster_encoder import Memory
+from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
-from forecast.model.scene.context import Rows, Surroundings
+from forecast.model.scene.context import PackedQueries, SceneContext
 from forecast.model.scene.packing import Packing
 from forecast.model.scene.warp import cell_centres, sample_at
 from forecast.model.spec import ForecasterSpec
 from forecast.model.tracking.tracks import (
-    Decide,
     Decision,
-    Extra,
+    DenoisingQueries,
     FrameQueries,
+    Lifecycle,
     Tracks,
     frames_missed,
     predicted,
@@ -45,16 +45,16 @@ TYPICAL_SIZE_M = (4.5, 1.9)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Queries of a frame before they are decoded; candidates, tracks, then extra ones.
+class _FrameInput:
+    """Queries of a frame before they are decoded; candidates, tracks, then denoising ones.
 
     Attributes:
         ids, live, missed: As in :class:`FrameQueries`.
-        group: 0, or the group of an extra query.
+        group: 0, or the group of an denoising query.
         pose: Where each looks.
         known: 1 where heading, class and size are known, 0 for candidates.
-        traits: Class probabilities, length and width.
-        content: Content part, before it has looked at the raster.
+        attributes: Class probabilities, length and width.
+        query: Content part, before it has looked at the raster.
     """
 
     ids: Int[Tensor, "b q"]
@@ -63,8 +63,8 @@ class _Asked:
     group: Int[Tensor, "b q"]
     pose: Float[Tensor, "b q 3"]
     known: Float[Tensor, "b q"]
-    traits: Float[Tensor, "b q c"]
-    content: Float[Tensor, "b q d"]
+    attributes: Float[Tensor, "b q c"]
+    query: Float[Tensor, "b q d"]
 
     @cached_property
     def packing(self) -> Packing:
@@ -72,10 +72,12 @@ class _Asked:
         return Packing.of(self.live)
 
     @staticmethod
-    def join(kinds: Sequence[_Asked]) -> _Asked:
+    def join(kinds: Sequence[_FrameInput]) -> _FrameInput:
         """The queries of all kinds, in order."""
-        names = (item.name for item in fields(_Asked))
-        return _Asked(*(torch.cat([getattr(kind, name) for kind in kinds], 1) for name in names))
+        names = (item.name for item in fields(_FrameInput))
+        return _FrameInput(
+            *(torch.cat([getattr(kind, name) for kind in kinds], 1) for name in names)
+        )
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ class _Carried:
     """What QIM makes the next frame's tracks from."""
 
     output: Float[Tensor, "b q d"]
-    content: Float[Tensor, "b q d"]
-    position: Float[Tensor, "b q d"]
+    query: Float[Tensor, "b q d"]
+    query_pos: Float[Tensor, "b q d"]
 
 
 class Tracker(nn.Module):
@@ -97,165 +99,169 @@ class Tracker(nn.Module):
 
     def __init__(self, spec: ForecasterSpec, classes: int) -> None:
         super().__init__()
-        dim, traits = spec.dim, classes + 2
+        dim, attributes = spec.hidden_dim, classes + 2
         self.spec, self.classes = spec, classes
-        self.heat = nn.Sequential(
+        self.heatmap_head = nn.Sequential(
             nn.Conv2d(spec.pixel_dim, spec.pixel_dim, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(spec.pixel_dim, 1, 3, padding=1),
         )
-        nn.init.constant_(cast(Tensor, self.heat[-1].bias), PRIOR_BIAS)
-        self.detect = nn.Parameter(torch.randn(spec.queries, dim) * 0.02)
-        self.look = nn.Linear(spec.pixel_dim, dim)
-        self.position = nn.Sequential(nn.Linear(3 + traits, dim), nn.ReLU(), nn.Linear(dim, dim))
-        self.decoder = Decoder(spec, traits)
-        self.classify = nn.Linear(dim, classes)
-        nn.init.constant_(self.classify.bias, PRIOR_BIAS)
-        self.box = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 6))
-        self.interact = QueryInteraction(dim, spec.heads, spec.ffn, spec.update_position)
+        nn.init.constant_(cast(Tensor, self.heatmap_head[-1].bias), PRIOR_BIAS)
+        self.detect_query = nn.Parameter(torch.randn(spec.queries, dim) * 0.02)
+        self.pixel_encoder = nn.Linear(spec.pixel_dim, dim)
+        self.query_pos_encoder = nn.Sequential(
+            nn.Linear(3 + attributes, dim), nn.ReLU(), nn.Linear(dim, dim)
+        )
+        self.decoder = Decoder(spec, attributes)
+        self.class_head = nn.Linear(dim, classes)
+        nn.init.constant_(self.class_head.bias, PRIOR_BIAS)
+        self.box_head = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 6))
+        self.query_interaction = QueryInteraction(dim, spec.heads, spec.ffn, spec.update_query_pos)
 
     def forward(
-        self, memories: list[Memory], around: Surroundings, decide: Decide
+        self, encoded: list[EncodedFeatures], context: SceneContext, lifecycle: Lifecycle
     ) -> tuple[Tracks, list[FrameQueries]]:
         """Tracks through the frames of the history.
 
         Args:
-            memories: Of every history frame, the present one last.
-            around: Map and lanes.
-            decide: Says which candidates are born and which tracks go on.
+            encoded: Of every history frame, the present one last.
+            context: Map and lanes.
+            lifecycle: Says which candidates are born and which tracks go on.
 
         Returns:
             The tracks at the present, live ones first, and what was decoded at each frame.
         """
-        tracks = self._none(memories[0].pixels, self.spec.queries, len(memories))
+        tracks = self._none(encoded[0].pixels, self.spec.queries, len(encoded))
         decoded = []
-        for frame, memory in enumerate(memories):
-            extra = decide.extra(frame)
-            queries, carried = self._decode(frame, memory, tracks, extra, around)
+        for frame, features in enumerate(encoded):
+            denoising = lifecycle.denoising_queries(frame)
+            queries, carried = self._decode(frame, features, tracks, denoising, context)
             decoded.append(queries)
-            tracks = self._update(tracks, queries, carried, decide(queries))
+            tracks = self._update(tracks, queries, carried, lifecycle(queries))
         return tracks, decoded
 
     def _none(self, like: Tensor, slots: int, frames: int) -> Tracks:
-        batch, dim = like.shape[0], self.spec.dim
+        batch, dim = like.shape[0], self.spec.hidden_dim
         return Tracks(
             ids=torch.zeros(batch, slots, dtype=torch.long, device=like.device),
             past=like.new_zeros(batch, slots, frames, 3),
             seen=torch.zeros(batch, slots, frames, dtype=torch.bool, device=like.device),
             size=like.new_tensor(TYPICAL_SIZE_M).expand(batch, slots, 2),
             score=like.new_zeros(batch, slots, self.classes),
-            content=like.new_zeros(batch, slots, dim),
-            position=like.new_zeros(batch, slots, dim) if self.spec.update_position else None,
+            query=like.new_zeros(batch, slots, dim),
+            query_pos=like.new_zeros(batch, slots, dim) if self.spec.update_query_pos else None,
         )
 
     def _decode(
         self,
         frame: int,
-        memory: Memory,
+        features: EncodedFeatures,
         tracks: Tracks,
-        extra: Extra | None,
-        around: Surroundings,
+        denoising: DenoisingQueries | None,
+        context: SceneContext,
     ) -> tuple[FrameQueries, _Carried]:
         """A frame's queries, and what QIM needs of them."""
-        heat = self.heat(memory.pixels).squeeze(1)
-        kinds = [self._candidates(heat, around.grid), self._tracked(tracks, frame)]
+        heat = self.heatmap_head(features.pixels).squeeze(1)
+        kinds = [self._candidates(heat, context.grid), self._tracked(tracks, frame)]
         own = sum(kind.ids.shape[1] for kind in kinds)
-        if extra is not None:
-            kinds.append(self._told(extra))
-        asked = _Asked.join(kinds)
-        pack = asked.packing.pack
-        pixels = sample_at(memory.pixels, asked.pose[:, :, None, :2], around.grid).squeeze(-1)
-        content = asked.content + self.look(pixels.transpose(1, 2))
-        position = self._positions(asked, tracks)
-        rows = Rows(
-            asked.packing,
-            pack(asked.pose),
-            pack(torch.zeros_like(asked.pose)),
-            pack(asked.traits),
-            pack(asked.group) if extra is not None else None,
+        if denoising is not None:
+            kinds.append(self._denoising(denoising))
+        given = _FrameInput.join(kinds)
+        pack = given.packing.pack
+        pixels = sample_at(features.pixels, given.pose[:, :, None, :2], context.grid).squeeze(-1)
+        query = given.query + self.pixel_encoder(pixels.transpose(1, 2))
+        query_pos = self._query_pos(given, tracks)
+        packed = PackedQueries(
+            given.packing,
+            pack(given.pose),
+            pack(torch.zeros_like(given.pose)),
+            pack(given.attributes),
+            pack(given.group) if denoising is not None else None,
         )
-        layers = self.decoder.every(pack(content), pack(position), rows, around, memory)
+        layers = self.decoder.every(pack(query), pack(query_pos), packed, context, features)
         *earlier, last = [
-            self._answers(frame, heat, asked, output)
+            self._answers(frame, heat, given, output)
             for output in (layers if self.training else layers[-1:])
         ]
         queries = replace(last, earlier=tuple(earlier))
         mine, others = slice(0, own), slice(own, None)
         queries = replace(
-            queries.part(mine), denoised=queries.part(others) if extra is not None else None
+            queries.part(mine), denoised=queries.part(others) if denoising is not None else None
         )
-        output = asked.packing.pad(layers[-1])
-        return queries, _Carried(output[:, mine], content[:, mine], position[:, mine])
+        output = given.packing.pad(layers[-1])
+        return queries, _Carried(output[:, mine], query[:, mine], query_pos[:, mine])
 
-    def _candidates(self, heat: Tensor, grid: BEVGrid) -> _Asked:
+    def _candidates(self, heat: Tensor, grid: BEVGrid) -> _FrameInput:
         centre, found = peaks(heat, self.spec.queries, grid)
         none = torch.zeros_like(centre[..., :1])
         nobody = torch.zeros_like(found, dtype=torch.long)
-        traits = none.expand(-1, -1, self.classes + 2)
-        return _Asked(
+        attributes = none.expand(-1, -1, self.classes + 2)
+        return _FrameInput(
             ids=nobody,
             live=found,
             missed=nobody,
             group=nobody,
             pose=torch.cat((centre, none), -1),
             known=none.squeeze(-1),
-            traits=traits,
-            content=self.detect.expand(len(centre), -1, -1),
+            attributes=attributes,
+            query=self.detect_query.expand(len(centre), -1, -1),
         )
 
-    def _tracked(self, tracks: Tracks, frame: int) -> _Asked:
-        return _Asked(
+    def _tracked(self, tracks: Tracks, frame: int) -> _FrameInput:
+        return _FrameInput(
             ids=tracks.ids,
             live=tracks.ids != 0,
             missed=frames_missed(tracks, frame),
             group=torch.zeros_like(tracks.ids),
             pose=predicted(tracks, frame),
             known=torch.ones_like(tracks.size[..., 0]),
-            traits=torch.cat((tracks.score.softmax(-1), tracks.size / 5.0), -1),
-            content=tracks.content,
+            attributes=torch.cat((tracks.score.softmax(-1), tracks.size / 5.0), -1),
+            query=tracks.query,
         )
 
-    def _told(self, extra: Extra) -> _Asked:
-        """Extra queries look like tracks without a memory: all they know is in their traits."""
-        label = functional.one_hot(extra.label.clamp(min=1) - 1, self.classes)
-        traits = torch.cat((label.to(extra.size.dtype), extra.size / 5.0), -1)
-        return _Asked(
-            ids=extra.ids,
-            live=extra.live,
-            missed=torch.zeros_like(extra.ids),
-            group=extra.group,
-            pose=extra.pose,
-            known=torch.ones_like(extra.size[..., 0]),
-            traits=traits,
-            content=traits.new_zeros(*traits.shape[:2], self.spec.dim),
+    def _denoising(self, denoising: DenoisingQueries) -> _FrameInput:
+        """Denoising queries look like new tracks: all they know is in their attributes."""
+        label = functional.one_hot(denoising.label.clamp(min=1) - 1, self.classes)
+        attributes = torch.cat((label.to(denoising.size.dtype), denoising.size / 5.0), -1)
+        return _FrameInput(
+            ids=denoising.ids,
+            live=denoising.live,
+            missed=torch.zeros_like(denoising.ids),
+            group=denoising.group,
+            pose=denoising.pose,
+            known=torch.ones_like(denoising.size[..., 0]),
+            attributes=attributes,
+            query=attributes.new_zeros(*attributes.shape[:2], self.spec.hidden_dim),
         )
 
-    def _positions(self, asked: _Asked, tracks: Tracks) -> Float[Tensor, "b q d"]:
+    def _query_pos(self, given: _FrameInput, tracks: Tracks) -> Float[Tensor, "b q d"]:
         """Position parts, from poses; where QIM updates them, tracks carry theirs as well."""
-        known, yaw = asked.known, asked.pose[..., 2]
+        known, yaw = given.known, given.pose[..., 2]
         about = torch.stack((known, yaw.cos() * known, yaw.sin() * known), -1)
-        position: Tensor = self.position(torch.cat((about, asked.traits), -1))
-        if tracks.position is None:
-            return position
+        query_pos: Tensor = self.query_pos_encoder(torch.cat((about, given.attributes), -1))
+        if tracks.query_pos is None:
+            return query_pos
         count = self.spec.queries
-        mine = slice(count, count + tracks.position.shape[1])
-        carried = torch.zeros_like(position)
-        carried[:, mine] = tracks.position
-        return position + carried
+        mine = slice(count, count + tracks.query_pos.shape[1])
+        carried = torch.zeros_like(query_pos)
+        carried[:, mine] = tracks.query_pos
+        return query_pos + carried
 
-    def _answers(self, frame: int, heat: Tensor, asked: _Asked, output: Tensor) -> FrameQueries:
+    def _answers(
+        self, frame: int, heat: Tensor, given: _FrameInput, output: Tensor
+    ) -> FrameQueries:
         """Class and box of every query after one decoder layer."""
-        pose, size = self._boxes(asked.pose, asked.packing.pad(self.box(output)))
+        pose, size = self._boxes(given.pose, given.packing.pad(self.box_head(output)))
         return FrameQueries(
             frame=frame,
             heat=heat,
             candidates=self.spec.queries,
-            ids=asked.ids,
-            live=asked.live,
-            missed=asked.missed,
+            ids=given.ids,
+            live=given.live,
+            missed=given.missed,
             pose=pose,
             size=size,
-            score=asked.packing.pad(self.classify(output)),
+            score=given.packing.pad(self.class_head(output)),
         )
 
     def _boxes(self, reference: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,10 +281,12 @@ class Tracker(nn.Module):
         and anybody before nobody.
         """
         frame, ids = queries.frame, decision.ids
-        position = carried.position
-        if tracks.position is None:
-            position = torch.zeros_like(position)
-        position, content = self.interact(carried.output, position, carried.content, ids != 0)
+        query_pos = carried.query_pos
+        if tracks.query_pos is None:
+            query_pos = torch.zeros_like(query_pos)
+        query_pos, query = self.query_interaction(
+            carried.output, query_pos, carried.query, ids != 0
+        )
         expected = predicted(tracks, frame)
         blank = self._none(tracks.past, queries.candidates, tracks.past.shape[2])
         seen = decision.seen[..., None]
@@ -296,10 +304,10 @@ class Tracker(nn.Module):
             seen=(before | (seen & now)) & (ids != 0)[..., None],
             size=refreshed(queries.size, blank.size, tracks.size),
             score=refreshed(queries.score, blank.score, tracks.score),
-            content=refreshed(content, blank.content, tracks.content),
-            position=None
-            if tracks.position is None
-            else refreshed(position, position[:, : queries.candidates], tracks.position),
+            query=refreshed(query, blank.query, tracks.query),
+            query_pos=None
+            if tracks.query_pos is None
+            else refreshed(query_pos, query_pos[:, : queries.candidates], tracks.query_pos),
         )
         newborn = torch.arange(ids.shape[1], device=ids.device) < queries.candidates
         rank = torch.where(ids > 0, newborn.int(), torch.where(ids < 0, 2, 3))

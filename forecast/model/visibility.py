@@ -11,27 +11,27 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from forecast.model.scene import se2
-from forecast.model.scene.context import Rows, Surroundings, bounded, relative
+from forecast.model.scene.context import PackedQueries, SceneContext, bounded, relative
 
 
-class Sight(nn.Module):
+class VisibilityHead(nn.Module):
     """What being looked at from the ego adds to the logit of existence; untrained it adds nothing.
 
     It sees no map and teaches the motion nothing: else it would learn by heart whom the recordings
     lost where.
 
     Args:
-        traits: Numbers in ``Rows.traits``.
+        attributes: Numbers in ``PackedQueries.attributes``.
         hidden: Width.
     """
 
-    def __init__(self, traits: int, hidden: int) -> None:
+    def __init__(self, attributes: int, hidden: int) -> None:
         super().__init__()
         last = nn.Linear(hidden, 1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.judge = nn.Sequential(
-            nn.Linear(traits + 5 + 5 + 3 + 3 + 1, hidden),
+            nn.Linear(attributes + 5 + 5 + 3 + 3 + 1, hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
@@ -39,25 +39,25 @@ class Sight(nn.Module):
         )
 
     def forward(
-        self, rows: Rows, around: Surroundings, lead: int, part: float
+        self, packed: PackedQueries, context: SceneContext, lead: int, part: float
     ) -> Float[Tensor, "n"]:
         """The addition for every row.
 
         Args:
-            rows: The queries after the step.
-            around: Says where the ego is at the present and how it moves, which it goes on doing.
+            packed: The queries after the step.
+            context: Says where the ego is at the present and how it moves, which it goes on doing.
             lead: Steps after the present.
             part: Which part of the learned horizon that is.
         """
-        twist = around.ego_twist[rows.sequence]
-        eye = se2.compose(around.ego_pose[rows.sequence], se2.exp(twist * lead))
+        twist = context.ego_twist[packed.sequence]
+        eye = se2.compose(context.ego_pose[packed.sequence], se2.exp(twist * lead))
         features = (
-            rows.traits,
-            relative(se2.between(eye, rows.pose)),
-            relative(se2.between(rows.pose, eye)),
+            packed.attributes,
+            relative(se2.between(eye, packed.pose)),
+            relative(se2.between(packed.pose, eye)),
             bounded(twist),
-            bounded(rows.twist),
-            rows.pose.new_full((len(rows.pose), 1), part),
+            bounded(packed.twist),
+            packed.pose.new_full((len(packed.pose), 1), part),
         )
         out: Tensor = self.judge(torch.cat(features, -1).detach()).squeeze(-1)
         return out

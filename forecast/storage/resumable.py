@@ -17,7 +17,7 @@ from forecast.storage.atomic import is_there, publish, remove
 from forecast.storage.files import filesystem, is_local, make_folder, write_whole
 
 
-class Stage:
+class ResumableOutput:
     """The place beside the output where a run keeps what it has so far. Picklable.
 
     Args:

@@ -79,17 +79,17 @@ def _check_folder(output: str, resume: bool) -> None:
 
 
 def _check_curriculum(config: Config) -> None:
-    if not config.model.memory and any(stage.detected for stage in config.curriculum):
+    if config.model.raster == "none" and any(stage.detected for stage in config.curriculum):
         raise ConfigError(
-            "model.memory: true where stages hide the ids",
-            "model.memory: false and a stage with detected above 0",
-            "set model.memory: true, or detected: 0 in the curriculum",
+            "model.raster: detection or always where stages hide the ids",
+            "model.raster: none and a stage with detected above 0",
+            "set model.raster, or detected: 0 in the curriculum",
         )
-    if config.curriculum[-1].interval != 1:
+    if config.curriculum[-1].frame_stride != 1:
         raise ConfigError(
-            "a last stage with interval 1, whose step is the store's",
-            f"interval {config.curriculum[-1].interval}",
-            "end the curriculum with a stage of interval 1",
+            "a last stage with frame_stride 1, whose step is the store's",
+            f"frame_stride {config.curriculum[-1].frame_stride}",
+            "end the curriculum with a stage of frame_stride 1",
         )
 
 
@@ -98,11 +98,11 @@ def _check_start(config: Config) -> None:
     if config.initial is not None and config.backbone_weights is not None:
         raise ConfigError("initial or backbone_weights", "both", "leave one of them out")
     weights = config.backbone_weights
-    if weights is not None and not config.model.memory:
+    if weights is not None and config.model.raster == "none":
         raise ConfigError(
             "backbone_weights for a model that reads the raster",
-            "model.memory: false",
-            "leave out backbone_weights or set model.memory: true",
+            "model.raster: none",
+            "leave out backbone_weights or set model.raster: always",
         )
     if weights is not None and not Path(weights).is_file():
         raise ConfigError("a file for backbone_weights", repr(weights), "correct it")
@@ -117,7 +117,7 @@ def _check_start(config: Config) -> None:
 def _check_fit(store: _Store, config: Config) -> None:
     """The store has the frames and tracks that the curriculum learns from."""
     history, meta = config.model.history, store.meta
-    # Beyond the store's present; an interval moves a stage's own present further on.
+    # Beyond the store's present; an frame_stride moves a stage's own present further on.
     longest = max(stage.frames(history) for stage in config.curriculum) - history
     if meta.history != history or meta.horizon < longest:
         raise DataError(

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from forecast.config.training import TrackRules
 from forecast.model.scene import se2
-from forecast.model.tracking.tracks import Extra
+from forecast.model.tracking.tracks import DenoisingQueries
 
 # Copies of a pedestrian's box that differ by centimetres cannot be told apart.
 LEAST_HALF_M = 1.0
@@ -29,19 +29,19 @@ class Denoising:
     Attributes:
         rules: How many groups and how much noise.
         classes: Number of classes.
-        dice: None = torch's own.
+        generator: None = torch's own.
     """
 
     rules: TrackRules
     classes: int
-    dice: Generator | None = None
+    generator: Generator | None = None
 
     def __call__(
         self,
         state: Float[Tensor, "b n 5"],
         label: Int[Tensor, "b n"],
         visible: Bool[Tensor, "b n"],
-    ) -> Extra:
+    ) -> DenoisingQueries:
         """Every visible agent twice in every group: first a better copy, then a worse one.
 
         Args:
@@ -57,7 +57,7 @@ class Denoising:
         live = visible.gather(1, order)
         truth = state.gather(1, order[..., None].expand(-1, -1, 5))
         pose, size = self._moved(torch.where(live[..., None], truth, 1.0), worse)
-        return Extra(
+        return DenoisingQueries(
             ids=torch.where(live & ~worse, order + 1, 0),
             live=live,
             group=group.expand_as(order),
@@ -84,11 +84,13 @@ class Denoising:
 
     def _draw(self, shape: tuple[int, ...], like: Tensor, worse: Tensor) -> Tensor:
         """Numbers of either sign and a size below 1, or from 1 to 2 for worse copies."""
-        drawn = torch.rand(2, len(like), *shape, generator=self.dice).to(like.device, like.dtype)
+        drawn = torch.rand(2, len(like), *shape, generator=self.generator).to(
+            like.device, like.dtype
+        )
         return torch.where(drawn[0] < 0.5, -1.0, 1.0) * (drawn[1] + worse)
 
     def _flipped(self, label: Tensor) -> Tensor:
         """Some labels replaced by another class."""
-        drawn = torch.rand(2, *label.shape, generator=self.dice).to(label.device)
+        drawn = torch.rand(2, *label.shape, generator=self.generator).to(label.device)
         other = (label + (drawn[1] * (self.classes - 1)).long()) % self.classes + 1
         return torch.where(drawn[0] < self.rules.flip, other, label)

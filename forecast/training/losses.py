@@ -33,7 +33,7 @@ MOVING_M = 2.0
 
 
 @dataclass(frozen=True)
-class Truth:
+class Target:
     """What became of each slot at one lead.
 
     Attributes:
@@ -55,7 +55,7 @@ class Truth:
 
 def future_of(
     agents: Agents, track_state: Float[Tensor, "b n t 5"], grid: BEVGrid, still: float
-) -> list[Truth]:
+) -> list[Target]:
     """The truth of every slot at each future frame.
 
     Args:
@@ -79,7 +79,7 @@ def future_of(
     inside = there & grid.contains(state[..., 0], state[..., 1])
     moved = _moved(present[:, :, 0], state[..., :2], there)
     return [
-        Truth(
+        Target(
             pose=state[:, :, k, :3],
             size=state[:, :, k, 3:],
             there=there[:, :, k],
@@ -105,20 +105,20 @@ def _moved(
 
 def step_loss(
     step: SlotStep,
-    truth: Truth,
+    truth: Target,
     grid: BEVGrid,
     weights: LossWeights,
-    dice: Generator,
+    generator: Generator,
     refine: Refiner | None,
 ) -> dict[str, Tensor]:
     """Weighted sums over agents of each part of the loss, and the weight they were summed with.
 
     Args:
-        step: The forecast, before painting.
+        step: The forecast, before drawing.
         truth: What happened.
         grid: The grid, for the sharpness of masks.
         weights: Share of each part.
-        dice: Where mask points fall.
+        generator: Where mask points fall.
         refine: The mask head's residual logits.
     """
     share = truth.weight * truth.there
@@ -127,7 +127,7 @@ def step_loss(
         error, torch.zeros_like(error), reduction="none", beta=POSITION_BETA_M
     ).sum(-1)
     turned = 1 - (step.pose[..., 2] - truth.pose[..., 2]).cos()
-    mask = _mask_loss(step, truth, grid, weights.points, dice, refine)
+    mask = _mask_loss(step, truth, grid, weights.points, generator, refine)
     moving = _cross_entropy(step.moving, truth.moved)
     existence = _cross_entropy(step.existence, truth.inside)
     return {
@@ -142,10 +142,10 @@ def step_loss(
 
 def _mask_loss(
     step: SlotStep,
-    truth: Truth,
+    truth: Target,
     grid: BEVGrid,
     points: int,
-    dice: Generator,
+    generator: Generator,
     refine: Refiner | None,
 ) -> Float[Tensor, "b a"]:
     """1 - soft IoU of forecast and true mask, which counts above a half as in VPQ.
@@ -155,7 +155,9 @@ def _mask_loss(
     """
     # Each rectangle and a margin of a metre; half the points fall into either.
     drawn, true = step.size.detach() + MARGIN_M, truth.size + MARGIN_M
-    unit = torch.rand(*step.pose.shape[:2], points, 2, generator=dice).to(step.pose.device) - 0.5
+    unit = (
+        torch.rand(*step.pose.shape[:2], points, 2, generator=generator).to(step.pose.device) - 0.5
+    )
     owner = (torch.arange(points, device=unit.device) % 2 == 0)[:, None]
     around = torch.where(owner, step.pose.detach()[:, :, None], truth.pose[:, :, None])
     world = se2.apply(around, unit * torch.where(owner, drawn[:, :, None], true[:, :, None]))

@@ -18,7 +18,7 @@ from torch.nn import functional
 from forecast.config.training import TrackRules
 from forecast.grid import BEVGrid
 from forecast.model.layers.assignment import least_cost
-from forecast.model.tracking.tracks import Decision, Extra, FrameQueries
+from forecast.model.tracking.tracks import Decision, DenoisingQueries, FrameQueries
 from forecast.training.track_rules import carried_on
 
 CLASS_COST = 2.0
@@ -27,7 +27,7 @@ CENTRE_COST_PER_M = 1.0
 REACH_M = 4.0
 
 # Makes extra queries of the true state, class and visibility of every track at one frame.
-Denoise = Callable[[Tensor, Tensor, Tensor], Extra]
+Denoise = Callable[[Tensor, Tensor, Tensor], DenoisingQueries]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TruthAssignment:
         label: ``track_class``.
         grid: Agents off the grid cannot be seen.
         rules: Which tracks go on.
-        dice: Of these rules; None = torch's own.
+        generator: Of these rules; None = torch's own.
         denoise: Makes noised truths, or None.
 
     Attributes:
@@ -66,18 +66,18 @@ class TruthAssignment:
         label: Int[Tensor, "b n"],
         grid: BEVGrid,
         rules: TrackRules | None = None,
-        dice: Generator | None = None,
+        generator: Generator | None = None,
         denoise: Denoise | None = None,
     ) -> None:
         self.state, self.label, self.grid = state, label.long(), grid
         self.visible = torch.isfinite(state).all(-1) & grid.contains(state[..., 0], state[..., 1])
         self.visible &= label[..., None] > 0
-        self.rules, self.dice, self.denoise = rules or TrackRules(), dice, denoise
+        self.rules, self.generator, self.denoise = rules or TrackRules(), generator, denoise
         self.frames: list[Assigned] = []
         self.earlier: list[Assigned] = []
         self.denoised: list[Assigned] = []
 
-    def extra(self, frame: int) -> Extra | None:
+    def denoising_queries(self, frame: int) -> DenoisingQueries | None:
         """Noised truths of a frame."""
         if self.denoise is None:
             return None
@@ -97,7 +97,7 @@ class TruthAssignment:
             self.denoised.append(Assigned(queries.denoised, queries.denoised.ids))
         ids = truth
         if frame + 1 < self.state.shape[2]:  # after the last frame there is nothing to practise
-            ids = carried_on(queries, truth, self.state[:, :, frame], self.rules, self.dice)
+            ids = carried_on(queries, truth, self.state[:, :, frame], self.rules, self.generator)
         return Decision(ids, ids != 0)
 
     @torch.no_grad()

@@ -19,9 +19,10 @@ from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
 from forecast.model.layers.average import mean_count
+from forecast.model.learned_horizon import LearnedHorizon
 from forecast.rollout import rollout
 from forecast.training.denoising import Denoising
-from forecast.training.losses import Truth, future_of, step_loss
+from forecast.training.losses import Target, future_of, step_loss
 from forecast.training.matching import TruthAssignment
 from forecast.training.perception import perception_loss
 from forecast.types import BEVSequence
@@ -31,7 +32,7 @@ LOG_EVERY_STEPS = 10
 LEAST_ERROR_M = 0.05  # of constant turn rate, to be compared with
 
 
-class Unpainted:
+class UndrawnForecaster:
     """A forecaster whose steps are not drawn: all that training needs, at a fraction of the time.
 
     Args:
@@ -87,7 +88,7 @@ class ForecastTraining(pl.LightningModule):
         self.steps, self.seed, self.tracks = steps, seed, tracks or TrackRules()
         self._sums = torch.zeros(3)
         longest = max(stage.horizon for stage in curriculum)
-        model.learned_horizon = max(model.learned_horizon, longest)
+        model.learned_horizon = LearnedHorizon(max(model.learned_horizon.steps, longest))
         for layer in model.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = optimisation.dropout
@@ -119,19 +120,19 @@ class ForecastTraining(pl.LightningModule):
 
     def training_step(self, batch: BEVSequence, index: int) -> Tensor:
         """Rolls the batch out and adds the steps' losses up."""
-        # Not in an epoch's hook: Lightning leaves that out when a run resumes midway.
-        self.model.read_memory = self.stage.memory
         number = self.seed * 1_000_003 + self.global_step
         # What kind of step it is, every process has to agree on; noise, none should share.
         shared = Generator().manual_seed(number)
-        dice = Generator().manual_seed(number + 7_919 * self.global_rank)
+        generator = Generator().manual_seed(number + 7_919 * self.global_rank)
         detected = bool(torch.rand((), generator=shared) < self.stage.detected)
-        torch.manual_seed(number + 104_729 * self.global_rank)  # dropout has no dice of its own
-        masks_only = not detected and self._masks_only(dice)
-        batch = batch.crop(0, batch.frames, self.stage.interval)
-        rasters = self.stage.memory or detected or masks_only
-        batch = augment(batch, self.augmentation, self.model.spec.history, dice, rasters)
-        parts = self._losses(batch, self.stage.horizon, dice, detected, masks_only)
+        torch.manual_seed(
+            number + 104_729 * self.global_rank
+        )  # dropout has no generator of its own
+        masks_only = not detected and self._masks_only(generator)
+        batch = batch.crop(0, batch.frames, self.stage.frame_stride)
+        rasters = self.model.spec.raster == "always" or detected or masks_only
+        batch = augment(batch, self.augmentation, self.model.spec.history, generator, rasters)
+        parts = self._losses(batch, self.stage.horizon, generator, detected, masks_only)
         loss = torch.stack(tuple(parts.values())).sum()
         self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
         # At other steps nobody would read them.
@@ -145,7 +146,7 @@ class ForecastTraining(pl.LightningModule):
         self,
         batch: BEVSequence,
         horizon: int,
-        dice: Generator,
+        generator: Generator,
         detected: bool,
         masks_only: bool = False,
     ) -> dict[str, Tensor]:
@@ -157,38 +158,40 @@ class ForecastTraining(pl.LightningModule):
         if detected:
             denoise = None
             if self.tracks.denoising:
-                denoise = Denoising(self.tracks, len(self.model.inputs.classes), dice)
+                denoise = Denoising(self.tracks, len(self.model.inputs.classes), generator)
             assignment = TruthAssignment(
-                past.track_state, past.track_class, batch.grid, self.tracks, dice, denoise
+                past.track_state, past.track_class, batch.grid, self.tracks, generator, denoise
             )
         elif masks_only:
             past = replace(past, track_state=None, track_class=None)
-        parts = self._motion_losses(batch, past, horizon, dice, assignment)
+        parts = self._motion_losses(batch, past, horizon, generator, assignment)
         if assignment is not None:
             parts |= _per_agent(perception_loss(assignment))
         return parts
 
-    def _masks_only(self, dice: Generator) -> bool:
+    def _masks_only(self, generator: Generator) -> bool:
         share = self.augmentation.masks_only
         # Nothing is drawn for what is off, so that other draws stay what they were.
-        return share > 0 and float(torch.rand((), generator=dice)) < share
+        return share > 0 and float(torch.rand((), generator=generator)) < share
 
     def _motion_losses(
         self,
         batch: BEVSequence,
         past: BEVSequence,
         horizon: int,
-        dice: Generator,
+        generator: Generator,
         assignment: TruthAssignment | None,
     ) -> dict[str, Tensor]:
         assert batch.track_state is not None
         present_on = batch.track_state[:, :, past.frames - 1 :]
         totals: dict[str, Tensor] = {}
-        truths: list[Truth] = []
-        for state, slots in rollout(Unpainted(self.model, assignment), past, horizon):
-            truths = truths or future_of(slots.agents, present_on, batch.grid, self.weights.still)
+        targets: list[Target] = []
+        for state, slots in rollout(UndrawnForecaster(self.model, assignment), past, horizon):
+            targets = targets or future_of(slots.agents, present_on, batch.grid, self.weights.still)
             refine = self.model.refiner(state, slots)
-            parts = step_loss(slots, truths[slots.lead - 1], batch.grid, self.weights, dice, refine)
+            parts = step_loss(
+                slots, targets[slots.lead - 1], batch.grid, self.weights, generator, refine
+            )
             totals = {name: totals.get(name, 0.0) + part for name, part in parts.items()}
         return _per_agent(totals)
 
@@ -200,11 +203,11 @@ class ForecastTraining(pl.LightningModule):
         past, present_on = batch.crop(0, history), batch.track_state[:, :, history - 1 :]
         baseline = Baseline("constant-turn", len(self.model.inputs.classes), self.model.spec.slots)
         other = baseline.start(past)
-        truths: list[Truth] = []
+        targets: list[Target] = []
         sums = torch.zeros(3)
-        for _, slots in rollout(Unpainted(self.model), past, horizon):
-            truths = truths or future_of(slots.agents, present_on, batch.grid, 0.0)
-            truth = truths[slots.lead - 1]
+        for _, slots in rollout(UndrawnForecaster(self.model), past, horizon):
+            targets = targets or future_of(slots.agents, present_on, batch.grid, 0.0)
+            truth = targets[slots.lead - 1]
             other = baseline.move(other)
             moving = truth.there & (truth.weight > 0)
             for row, pose in enumerate((slots.pose, other.pose)):
@@ -233,7 +236,11 @@ class ForecastTraining(pl.LightningModule):
         """AdamW with warm-up and cosine decay; the raster encoder learns more slowly."""
         how = self.optimisation
         # In the model's order, never a set's: a resumed run finds its state by position.
-        slow = list(self.model.encode.parameters()) if self.model.encode is not None else []
+        slow = (
+            list(self.model.raster_encoder.parameters())
+            if self.model.raster_encoder is not None
+            else []
+        )
         known = set(slow)
         fast = [p for p in self.model.parameters() if p not in known]
         optimizer = torch.optim.AdamW(

@@ -86,8 +86,6 @@ def run_training(
         except TrainingError as error:
             stopped = error
     weights = folder / "model.safetensors"
-    # A run resumed after its last step has been in no stage since.
-    training.model.read_memory = training.stage.memory
     if trainer.is_global_zero and trainer.global_step:
         about = _about(config, batches, trainer.global_step, stopped)
         save_checkpoint(training.model, weights, batches.train[0].meta.dt_s, about)
@@ -152,6 +150,9 @@ def _model(config: Config, batches: SequenceData) -> Forecaster:
             str(inputs),
             "prepare the stores with these classes, map and channels, or leave `initial` out",
         )
+    if model.spec.has_raster_encoder and config.model.has_raster_encoder:
+        # The same weights: whether forecasts read the raster is free.
+        model.spec = replace(model.spec, raster=config.model.raster)
     if model.spec != config.model:
         other = {k: v for k, v in asdict(model.spec).items() if v != getattr(config.model, k)}
         raise CheckpointError(
@@ -165,8 +166,8 @@ def _model(config: Config, batches: SequenceData) -> Forecaster:
 def _untrained(config: Config, inputs: Inputs) -> Forecaster:
     model = Forecaster(config.model, inputs)
     if config.backbone_weights is not None:
-        assert model.encode is not None  # checked before
-        load_backbone(model.encode.backbone, Path(config.backbone_weights))
+        assert model.raster_encoder is not None  # checked before
+        load_backbone(model.raster_encoder.backbone, Path(config.backbone_weights))
     return model
 
 

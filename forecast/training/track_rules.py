@@ -27,7 +27,7 @@ def carried_on(
     truth: Int[Tensor, "b q"],
     state: Float[Tensor, "b n 5"],
     rules: TrackRules,
-    dice: Generator | None,
+    generator: Generator | None,
 ) -> Int[Tensor, "b q"]:
     """The ids with which queries go on to the next frame.
 
@@ -36,7 +36,7 @@ def carried_on(
         truth: Track id that each query answers for; 0 = nothing.
         state: The tracks' true state at this frame (``track = id - 1``).
         rules: What to select, drop and insert.
-        dice: Of drops and insertions; None = torch's own.
+        generator: Of drops and insertions; None = torch's own.
 
     Returns:
         ``truth``, but 0 where a track is given up and ``INSERTED`` where a false positive goes on.
@@ -45,9 +45,9 @@ def carried_on(
     if rules.overlap > 0:
         ids = _well_placed(queries, ids, state, rules.overlap)
     if rules.drop > 0:
-        ids = torch.where(_toss(ids, rules.drop, dice), 0, ids)
+        ids = torch.where(_toss(ids, rules.drop, generator), 0, ids)
     if rules.insert > 0:
-        ids = _with_false_positives(queries, truth, ids, _toss(ids, rules.insert, dice))
+        ids = _with_false_positives(queries, truth, ids, _toss(ids, rules.insert, generator))
     return ids
 
 
@@ -68,9 +68,9 @@ def _polygons(boxes: Tensor) -> np.ndarray:
     return polygons
 
 
-def _toss(ids: Tensor, probability: float, dice: Generator | None) -> Tensor:
-    # The dice are the CPU's, so that a run draws the same on every device.
-    return torch.rand(ids.shape, generator=dice).to(ids.device) < probability
+def _toss(ids: Tensor, probability: float, generator: Generator | None) -> Tensor:
+    # The generator are the CPU's, so that a run draws the same on every device.
+    return torch.rand(ids.shape, generator=generator).to(ids.device) < probability
 
 
 @torch.no_grad()

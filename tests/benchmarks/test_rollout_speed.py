@@ -37,7 +37,7 @@ def reader() -> SequenceReader:
 
 def model(kind: str) -> StepModel[Any, StepForecast]:
     forecaster = load_checkpoint(packaged("model.safetensors")).model.to(device())
-    forecaster.read_memory = kind == KINDS[1]
+    forecaster.reads_raster = kind == KINDS[1]
     return Detecting(forecaster) if kind == "detected" else forecaster
 
 

@@ -1,4 +1,4 @@
-"""Drift from the command line: roll out freely and with the truth, then compare lead by lead."""
+"""Scores by lead from the command line: free and with the truth, compared lead by lead."""
 
 from __future__ import annotations
 

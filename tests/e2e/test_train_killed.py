@@ -123,27 +123,27 @@ def test_five_kills_change_no_bit_of_the_weights(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
     for name, first in (("train", 0), ("val", 100)):
         sequence_store(tmp_path / f"{name}.zarr", [traffic(first + n) for n in range(SCENES)])
-    whole, run, dice = Run(tmp_path, "whole"), Run(tmp_path, "parts"), random.Random(0)
+    whole, run, generator = Run(tmp_path, "whole"), Run(tmp_path, "parts"), random.Random(0)
     whole.finish()
 
     run.start()
-    run.kill(dice.uniform(0.0, 2.0))  # while the program starts
+    run.kill(generator.uniform(0.0, 2.0))  # while the program starts
 
     run.start()
-    for _ in range(dice.randint(1, 2)):
+    for _ in range(generator.randint(1, 2)):
         run.wait_for("last.ckpt")
-    run.kill(dice.uniform(0.0, 0.2))  # within a step
+    run.kill(generator.uniform(0.0, 0.2))  # within a step
 
     run.start()
-    for _ in range(dice.randint(1, 2)):
+    for _ in range(generator.randint(1, 2)):
         run.wait_for(".last.ckpt.partial")
-    run.kill(dice.uniform(0.0, 0.005))  # while the state is written
+    run.kill(generator.uniform(0.0, 0.005))  # while the state is written
 
     run.start()
     run.wait_for("last.ckpt")
     while run.step() % EPOCH:
         run.wait_for("last.ckpt")
-    run.kill(dice.uniform(0.0, 0.2))  # while an epoch is validated
+    run.kill(generator.uniform(0.0, 0.2))  # while an epoch is validated
 
     run.start()
     run.wait_for(".model.safetensors.partial")

@@ -16,10 +16,10 @@ LAYERS, BATCH, QUERIES, CLASSES = 3, 2, 7, 5
 
 
 def made(seed: int, logits: int, counts: tuple[int, ...]) -> tuple[Detections, list[Objects]]:
-    dice = Generator().manual_seed(seed)
+    generator = Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=dice)
+        return torch.rand(*shape, generator=generator)
 
     found = Detections(
         outputs_class=(3 * draw(LAYERS, BATCH, QUERIES, logits) - 2).requires_grad_(),
@@ -93,8 +93,8 @@ def test_losses_and_gradients_are_those_of_transformers(
         again = Detections(again.outputs_class, again.outputs_coord, None, again.decoded)
     weights = DetectionWeights(classes=1.0, match_classes=2.0 if kind == "focal" else 1.0)
     ours = SetCriterion(kind, weights)(again, objects)
-    names = {"class": "loss_ce", "mask": "loss_mask", "dice": "loss_dice"}
-    for name in ("class", "mask", "dice")[: 3 if masks else 1]:
+    names = {"class": "loss_ce", "mask": "loss_mask", "generator": "loss_dice"}
+    for name in ("class", "mask", "generator")[: 3 if masks else 1]:
         torch.testing.assert_close(ours[name], parts[names[name]], atol=1e-5, rtol=1e-5)
     total = torch.stack(tuple(ours.values())).sum()
     torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-5)
@@ -153,13 +153,13 @@ def test_masks_on_points_approach_masks_everywhere() -> None:
     parts = criterion(flat, solid)
     chance = torch.sigmoid(torch.tensor(0.7))
     torch.testing.assert_close(parts["mask"], -chance.log())
-    dice = 1 - (2 * 20 * chance + 1) / (20 * chance + 20 + 1)
-    torch.testing.assert_close(parts["dice"], dice)
+    generator = 1 - (2 * 20 * chance + 1) / (20 * chance + 20 + 1)
+    torch.testing.assert_close(parts["generator"], generator)
 
 
 def test_points_fall_mostly_where_a_mask_is_in_doubt() -> None:
     edge = torch.linspace(-8, 8, 64).expand(1, 64, 64)
-    criterion = SetCriterion("focal", dice=Generator().manual_seed(0))
+    criterion = SetCriterion("focal", generator=Generator().manual_seed(0))
     points = criterion._points(edge, 400)
     off = (points[0, :, 0] - 0.5).abs()
     assert points.shape == (1, 400, 2)

@@ -42,18 +42,18 @@ def update(
     """The next position (if its weights are there) and content of a set of tracks."""
     x = norm(output + attend(output + position, output, state, heads), state, "norm1")
     x = norm(x + feed_forward(x, state, "ffn"), state, "norm2")
-    content = norm(content + feed_forward(x, state, "ffn_content"), state, "norm_content")
-    if "norm_position.weight" in state:
-        moved = position + feed_forward(x, state, "ffn_position")
-        position = norm(moved, state, "norm_position")
+    content = norm(content + feed_forward(x, state, "ffn_query"), state, "norm_query")
+    if "norm_query_pos.weight" in state:
+        moved = position + feed_forward(x, state, "ffn_query_pos")
+        position = norm(moved, state, "norm_query_pos")
     return position, content
 
 
-@pytest.mark.parametrize("update_position", [False, True])
-def test_the_update_follows_the_formulas(update_position: bool) -> None:
+@pytest.mark.parametrize("update_query_pos", [False, True])
+def test_the_update_follows_the_formulas(update_query_pos: bool) -> None:
     """Over three frames, the position and content of one being read in the next."""
     torch.manual_seed(0)
-    module = QueryInteraction(16, 4, 24, update_position).double()
+    module = QueryInteraction(16, 4, 24, update_query_pos).double()
     with torch.no_grad():
         for weight in module.parameters():  # biases and norms begin as zeros and ones
             weight.add_(0.1 * torch.randn_like(weight))

@@ -54,11 +54,11 @@ def test_constant_turn_is_exact_for_agents_that_turn_at_constant_rate() -> None:
 def test_who_stops_starts_again_without_a_push() -> None:
     state = forecaster(trained=False).start(sequences([[Mover(0.0, 0.0, speed=4.0)]]).crop(0, 3))
     model = forecaster(trained=False).eval()
-    torch.nn.init.constant_(model.motion.moving[-1].bias, -9.0)
+    torch.nn.init.constant_(model.motion_head.moving[-1].bias, -9.0)
     with torch.inference_mode():
         stopped, _ = model.advance(state)
     assert not stopped.twist.any()
-    assert not stopped.change.any()
+    assert not stopped.acceleration.any()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_an_acceleration_that_persists_is_carried_to_every_step() -> None:
     state = batch.track_state.clone()
     state[0, 0, 0, 0] += 0.5  # 1.5 m, then 2 m: half a metre more in each step
     model = forecaster(trained=False).eval()
-    torch.nn.init.ones_(model.motion.persistence[-1].bias)
+    torch.nn.init.ones_(model.motion_head.persistence[-1].bias)
     steps = run(model, replace(batch, track_state=state), 3)
     ahead = [float(forecast.pose[0, 0, 0]) for forecast in steps]
     assert ahead == pytest.approx([2.5, 5.5, 9.0], abs=1e-4)
@@ -91,7 +91,7 @@ def test_an_acceleration_that_persists_is_carried_to_every_step() -> None:
 def test_nobody_is_braked_into_reverse() -> None:
     model = forecaster(trained=False).eval()
     change = torch.tensor([-1.5 / RESIDUAL_SCALE[0], 0.0, 0.0])  # every step 1.5 m shorter
-    model.motion.residual[-1].bias = torch.nn.Parameter(change)
+    model.motion_head.residual[-1].bias = torch.nn.Parameter(change)
     steps = run(model, sequences([[Mover(-10.0, 0.0, speed=8.0)]]), 3)
     ahead = [float(forecast.pose[0, 0, 0]) for forecast in steps]
     assert ahead == pytest.approx([-7.5, -6.5, -6.5], abs=1e-3)
@@ -120,14 +120,14 @@ def test_an_untrained_forecaster_is_constant_turn(changes: dict[str, Any]) -> No
         torch.testing.assert_close(ours.flow, theirs.flow, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("changes", [{}, {"interact": False}, {"update_position": True}])
+@pytest.mark.parametrize("changes", [{}, {"interact": False}, {"update_query_pos": True}])
 def test_queries_beyond_the_learned_horizon_stay_as_they_were(changes: dict[str, Any]) -> None:
     model = forecaster(**changes)
     model.learned_horizon = 3
     state, contents = model.start(sequences(TRAFFIC).crop(0, 3)), []
     with torch.inference_mode():
         for _ in range(5):
-            contents.append(state.content)
+            contents.append(state.query)
             state, _ = model.advance(state)
     assert not torch.equal(contents[1], contents[2])
     assert torch.equal(contents[2], contents[3])
@@ -147,11 +147,11 @@ def test_who_is_forecast_with_little_certainty_is_drawn_larger() -> None:
     model, lone = forecaster(trained=False), sequences([[Mover(-5.0, 0.0, 0.0, speed=3.0)]])
     own = run(model, lone, 2)[-1].instance.sum()
     with torch.no_grad():
-        model.motion.spread[-1].bias.copy_(torch.tensor([1.5, 1.0]).log())
+        model.motion_head.footprint_scale[-1].bias.copy_(torch.tensor([1.5, 1.0]).log())
     assert 1.3 * own < run(model, lone, 2)[-1].instance.sum() < 1.8 * own
     masks = replace(lone, track_state=None, track_class=None)
     with torch.no_grad():
-        model.motion.spread[-1].bias.fill_(100.0)
+        model.motion_head.footprint_scale[-1].bias.fill_(100.0)
     # An observed mask stays as it was.
     spread, plain = run(model, masks, 1)[-1], run(forecaster(trained=False), masks, 1)[-1]
     assert torch.equal(spread.instance, plain.instance)

@@ -113,7 +113,7 @@ def write_log(
 
 
 def tracks(agents: dict[str, tuple[str, Mover]], frames: int = 110) -> dict[str, Any]:
-    """Rows of a scenario's table."""
+    """PackedQueries of a scenario's table."""
     columns: dict[str, list[Any]] = {}
     for name, (kind, mover) in agents.items():
         state = mover.state(np.arange(frames) * 0.1)

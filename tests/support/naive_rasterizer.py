@@ -12,7 +12,7 @@ from forecast.model.scene.rasterizer import FARTHEST_LOGIT, Rasters, Refiner
 from forecast.model.scene.warp import cell_centres
 
 
-def naive_paint(
+def naive_rasterize(
     agents: Agents,
     pose: Tensor,
     before: Tensor,
@@ -23,7 +23,7 @@ def naive_paint(
     classes: int,
     refine: Refiner | None = None,
 ) -> Rasters:
-    """What ``paint`` returns; arguments as there."""
+    """What ``rasterize`` returns; arguments as there."""
     batch, slots = agents.ids.shape
     centres = cell_centres(grid.shape, grid, pose).flatten(0, 1).expand(batch, slots, -1, 2)
     body = se2.unapply(pose[:, :, None], centres)

@@ -23,8 +23,8 @@ def detecting(**changes: Any) -> Detecting:
     model = forecaster(**changes)
     assert model.tracker is not None
     with torch.no_grad():
-        model.tracker.classify.bias[0] = 6.0
-        model.tracker.box[2].bias[2:4] = 1.5
+        model.tracker.class_head.bias[0] = 6.0
+        model.tracker.box_head[2].bias[2:4] = 1.5
     return Detecting(model)
 
 
@@ -34,7 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fpn": {"mask_head": "fpn", "dim": 128, "heads": 8},
     "no interaction": {"interact": False},
     "no warp": {"warp": False},
-    "position update": {"update_position": True},
+    "position update": {"update_query_pos": True},
 }
 
 

@@ -13,7 +13,7 @@ from forecast.grid import BEVGrid
 from forecast.model.forecaster import Forecaster
 from forecast.model.scene import se2
 from forecast.model.spec import ForecasterSpec, Inputs
-from forecast.model.tracking.tracks import Decide, FrameQueries, Tracks
+from forecast.model.tracking.tracks import FrameQueries, Lifecycle, Tracks
 from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
 from forecast.types import BEVSequence
 from tests.support.stores import GRID, Mover, sequence_dataset
@@ -61,14 +61,16 @@ def forecaster(trained: bool = True, **changes: Any) -> Forecaster:
 
 
 def tracked(
-    model: Forecaster, decide: Decide, history: int = 3
+    model: Forecaster, lifecycle: Lifecycle, history: int = 3
 ) -> tuple[Tracks, list[FrameQueries]]:
     """Tracks of made-up traffic, with births decided from outside."""
     assert model.tracker is not None
     past = sequences(TRAFFIC, history=history).crop(0, history)
-    memories = [memory for f in range(history) if (memory := model.remember(past, f)) is not None]
+    encoded = [
+        features for f in range(history) if (features := model.encode_raster(past, f)) is not None
+    ]
     with torch.no_grad():
-        tracks, frames = model.tracker(memories, model.surroundings(past), decide)
+        tracks, frames = model.tracker(encoded, model.scene_context(past), lifecycle)
     return tracks, frames
 
 

@@ -45,7 +45,7 @@ class MultiScaleDeformableAttention(nn.Module):
             raise ConfigError(
                 "a number of heads that divides the hidden size",
                 f"{num_heads} heads for {embed_dims}",
-                "change model.heads or model.dim",
+                "change model.heads or model.hidden_dim",
             )
         self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
         self.backend = backend

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from forecast.model.layers.mlp import MLP
-from forecast.model.layers.pixel_decoder import SHARE, PixelDecoder
+from forecast.model.layers.pixel_decoder import GROUPS, SHARE, PixelDecoder
 
-GROUPS = 8  # of every group norm, so they divide all widths
 # Logit of masks that were not drawn: their sigmoid is zero and their losses are finite.
 ABSENT_LOGIT = -30.0
 # Mask cells drawn at a time: enough to keep a processor busy, few enough to stay in its caches.

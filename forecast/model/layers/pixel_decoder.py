@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forecast.model.layers.mask_heads import GROUPS
-
+GROUPS = 8  # of every group norm, so they divide all widths
 SHARE = 4  # the width of a cell is that of a query over this: there are many cells
 
 

@@ -56,7 +56,7 @@ class SinePosition(nn.Module):
 class LearnedPosition(nn.Module):
     """A learned vector per column and per row; x first, as in DETR.
 
-    Maps with more rows or columns than the table has entries are spread over it and read between
+    Maps with more rows or columns than the table has entries are stretched over it and read between
     entries, so that any size can be embedded.
 
     Args:

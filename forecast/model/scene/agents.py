@@ -81,7 +81,7 @@ def last_twist(agents: Agents) -> Float[Tensor, "b a 3"]:
     return twist
 
 
-def last_change(agents: Agents) -> Float[Tensor, "b a 3"]:
+def last_acceleration(agents: Agents) -> Float[Tensor, "b a 3"]:
     """How much the motion per step changed from the last step but one to the last.
 
     Zero for an agent that was not seen in all of the last three frames.
@@ -89,8 +89,8 @@ def last_change(agents: Agents) -> Float[Tensor, "b a 3"]:
     if agents.seen.shape[-1] < 3:
         return torch.zeros_like(agents.pose)
     older, old, now = agents.past[:, :, -3:].unbind(2)
-    change = se2.log(se2.between(old, now)) - se2.log(se2.between(older, old))
-    return torch.where(agents.seen[:, :, -3:].all(-1, keepdim=True), change, 0.0)
+    acceleration = se2.log(se2.between(old, now)) - se2.log(se2.between(older, old))
+    return torch.where(agents.seen[:, :, -3:].all(-1, keepdim=True), acceleration, 0.0)
 
 
 def _from_tracks(history: BEVSequence) -> Agents:
@@ -144,8 +144,8 @@ def _from_masks(history: BEVSequence) -> Agents:
 def sides(var: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 2"]:
     """Length and width of a rectangle, from its variance xx, yy, xy."""
     xx, yy, xy = var.unbind(-1)
-    spread = torch.hypot(xx - yy, 2 * xy)
-    return (6 * torch.stack((xx + yy + spread, xx + yy - spread), -1).clamp(min=0)).sqrt()
+    extent = torch.hypot(xx - yy, 2 * xy)
+    return (6 * torch.stack((xx + yy + extent, xx + yy - extent), -1).clamp(min=0)).sqrt()
 
 
 def _yaw_of_masks(

@@ -18,7 +18,7 @@ TWIST_SCALE = (5.0, 1.0, 0.2)  # metres ahead, metres aside, radians, per step
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SceneContext:
     """The static scene of B sequences, in the present frame.
 
     Attributes:
@@ -37,21 +37,21 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
-class Rows:
+class PackedQueries:
     """Live queries of the whole batch, packed in its order.
 
     Attributes:
         packing: Where they come from.
         pose: Pose now, in the present frame.
         twist: Motion per step, in the query's own frame.
-        traits: Class (one-hot), length and width.
-        group: Rows of different groups do not see each other; None = all are of one.
+        attributes: Class (one-hot), length and width.
+        group: PackedQueries of different groups do not see each other; None = all are of one.
     """
 
     packing: Packing
     pose: Float[Tensor, "n 3"]
     twist: Float[Tensor, "n 3"]
-    traits: Float[Tensor, "n k"]
+    attributes: Float[Tensor, "n k"]
     group: Int[Tensor, "n"] | None = None
 
     @property

@@ -35,6 +35,6 @@ class Packing:
         return slots.flatten(0, 1).index_select(0, self.place)
 
     def pad(self, rows: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "b q *d"]:
-        """Rows back in their slots; empty slots are zero."""
+        """PackedQueries back in their slots; empty slots are zero."""
         padded = rows.new_zeros(self.live.numel(), *rows.shape[1:])
         return padded.index_copy(0, self.place, rows).view(*self.live.shape, *rows.shape[1:])

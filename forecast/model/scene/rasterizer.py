@@ -71,7 +71,7 @@ class _Pairs:
         return turned[0] + self.of(x), turned[1] + self.of(y)
 
 
-def paint(
+def rasterize(
     agents: Agents,
     pose: Float[Tensor, "b a 3"],
     before: Float[Tensor, "b a 3"],

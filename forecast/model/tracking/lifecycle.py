@@ -13,30 +13,33 @@ from forecast.model.scene import se2
 from forecast.model.tracking.tracks import Decision, FrameQueries
 
 
-class Birth:
+class TrackManager:
     """Decides by scores, when forecasting: who is born and who stays.
 
     Args:
-        birth: Probability from which a candidate becomes a track.
-        stay: Probability from which a track is seen again.
-        tolerance: Frames in a row that a track may go unseen before it ends.
+        birth_threshold: Probability from which a candidate becomes a track.
+        track_threshold: Probability from which a track is seen again.
+        miss_tolerance: Frames in a row that a track may go unseen before it ends.
     """
 
-    def __init__(self, birth: float, stay: float, tolerance: int = 0) -> None:
-        self.birth, self.stay, self.tolerance = birth, stay, tolerance
+    def __init__(
+        self, birth_threshold: float, track_threshold: float, miss_tolerance: int = 0
+    ) -> None:
+        self.birth_threshold, self.track_threshold = birth_threshold, track_threshold
+        self.miss_tolerance = miss_tolerance
         self.used: Tensor | None = None
 
-    def extra(self, frame: int) -> None:
+    def denoising_queries(self, frame: int) -> None:
         """Forecasting needs no further queries."""
 
     def __call__(self, queries: FrameQueries) -> Decision:
         """New ids count on from the last one used in each sequence."""
         count = queries.candidates
         probability = torch.sigmoid(queries.score.amax(-1))
-        seen = probability[:, count:] >= self.stay
-        goes_on = seen | (queries.missed[:, count:] < self.tolerance)
+        seen = probability[:, count:] >= self.track_threshold
+        goes_on = seen | (queries.missed[:, count:] < self.miss_tolerance)
         tracks = torch.where(goes_on, queries.ids[:, count:], 0)
-        good = queries.live[:, :count] & (probability[:, :count] >= self.birth)
+        good = queries.live[:, :count] & (probability[:, :count] >= self.birth_threshold)
         # Also in the box of a track that is not seen now: who appears there is that track.
         good &= ~self._covered(queries, tracks > 0)
         good &= ~self._repeated(queries, probability, good)

@@ -29,7 +29,7 @@ class FrameQueries:
         size: Length and width, metres.
         score: Logit of every class.
         earlier: The same queries after each earlier decoder layer; in training only.
-        denoised: The extra queries of :class:`Extra`, decoded.
+        denoised: The extra queries of :class:`DenoisingQueries`, decoded.
     """
 
     frame: int
@@ -59,7 +59,7 @@ class FrameQueries:
 
 
 @dataclass(frozen=True)
-class Extra:
+class DenoisingQueries:
     """E queries decoded beside the others; neither kind sees the other, nor groups each other.
 
     Attributes:
@@ -94,10 +94,10 @@ class Decision:
     seen: Bool[Tensor, "b q"]
 
 
-class Decide(Protocol):
+class Lifecycle(Protocol):
     """Decides from outside of the tracker: by scores when forecasting, by the truth in training."""
 
-    def extra(self, frame: int) -> Extra | None:
+    def denoising_queries(self, frame: int) -> DenoisingQueries | None:
         """Queries to decode beside a frame's own, or None."""
         ...
 
@@ -116,8 +116,8 @@ class Tracks:
         seen: Whether it was seen there.
         size: Length and width, metres.
         score: Logit of every class.
-        content: Content part of its query.
-        position: What QIM adds to its position part; None where it updates content only.
+        query: Content part of its query.
+        query_pos: What QIM adds to its query_pos part; None where it updates query only.
     """
 
     ids: Int[Tensor, "b s"]
@@ -125,8 +125,8 @@ class Tracks:
     seen: Bool[Tensor, "b s t"]
     size: Float[Tensor, "b s 2"]
     score: Float[Tensor, "b s k"]
-    content: Float[Tensor, "b s d"]
-    position: Float[Tensor, "b s d"] | None = None
+    query: Float[Tensor, "b s d"]
+    query_pos: Float[Tensor, "b s d"] | None = None
 
     def take(self, order: Int[Tensor, "b s"]) -> Tracks:
         """The slots in another order (or only some of them)."""

@@ -1,4 +1,4 @@
-"""Work spread over processes: nothing of Dask's inner life reaches the terminal."""
+"""Work map_parallel over processes: nothing of Dask's inner life reaches the terminal."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from forecast.parallel import spread
+from forecast.parallel import map_parallel
 
 # What a busy machine may hear from a worker, and at the end from its nanny.
 PROGRAM = """
 import logging
-from forecast.parallel import spread
+from forecast.parallel import map_parallel
 
 def complain(number):
     for name in ("distributed.worker", "distributed.gc"):
@@ -22,7 +22,7 @@ def complain(number):
     return number
 
 if __name__ == "__main__":
-    with spread(2, None) as run:
+    with map_parallel(2, None) as run:
         assert sorted(run(complain, range(2))) == [0, 1]
         logging.getLogger("distributed.nanny").warning("inner life")
 """
@@ -52,7 +52,7 @@ def test_all_is_as_before_when_the_work_is_done(
     if own is not None:
         monkeypatch.setenv("DASK_LOGGING", own)
     before = logging.getLogger("distributed").level
-    with spread(2, None) as run:
+    with map_parallel(2, None) as run:
         assert list(run(str, [1])) == ["1"]
     assert logging.getLogger("distributed").level == before
     assert os.environ.get("DASK_LOGGING") == own

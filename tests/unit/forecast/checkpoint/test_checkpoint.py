@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from forecast.checkpoint import checkpoint
-from forecast.checkpoint import metadata as note
+from forecast.checkpoint import metadata as metadata
 from forecast.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from forecast.errors import CheckpointError
 from forecast.model.spec import ForecasterSpec
@@ -25,7 +25,7 @@ def saved(tmp_path: Path) -> Path:
 def rewrite(saved: Path, change: dict[str, object]) -> None:
     """Other content, as a program would have written it."""
     path = saved / "model.json"
-    path.write_text(json.dumps(note.sealed(json.loads(path.read_text()) | change)))
+    path.write_text(json.dumps(metadata.with_checksum(json.loads(path.read_text()) | change)))
 
 
 def test_a_checkpoint_comes_back_as_it_was(saved: Path) -> None:
@@ -42,9 +42,9 @@ def test_a_checkpoint_comes_back_as_it_was(saved: Path) -> None:
 
 def test_whether_forecasts_read_the_raster_is_remembered(tmp_path: Path) -> None:
     model = forecaster()
-    model.read_memory = False
+    model.reads_raster = False
     save_checkpoint(model, tmp_path / "model.safetensors", 0.5, {})
-    assert load_checkpoint(tmp_path).model.read_memory is False
+    assert load_checkpoint(tmp_path).model.reads_raster is False
 
 
 def test_weights_that_were_tampered_with_are_refused(saved: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_seal_does_not_depend_on_how_the_json_is_laid_out(saved: Path) -> No
 def test_the_same_and_older_versions_are_read(
     saved: Path, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(note, "__version__", "0.2.0")
+    monkeypatch.setattr(metadata, "__version__", "0.2.0")
     rewrite(saved, {"version": version})
     load_checkpoint(saved)
 
@@ -130,7 +130,7 @@ def test_the_same_and_older_versions_are_read(
 def test_a_newer_version_is_named(
     saved: Path, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(note, "__version__", "0.2.0")
+    monkeypatch.setattr(metadata, "__version__", "0.2.0")
     rewrite(saved, {"version": version, "schema": "bev-forecaster/9", "model": {"depth": 3}})
     with pytest.raises(CheckpointError, match=f"0.2.0 or older.*written by {version}"):
         load_checkpoint(saved)
@@ -138,7 +138,7 @@ def test_a_newer_version_is_named(
 
 def test_weights_that_an_older_version_did_not_have_change_no_forecast(tmp_path: Path) -> None:
     model = forecaster()
-    for part in (model.motion.spread, model.sight.judge):
+    for part in (model.motion_head.footprint_scale, model.visibility_head.judge):
         nn.init.zeros_(part[-1].weight)
         nn.init.zeros_(part[-1].bias)
     weights = tmp_path / "model.safetensors"
@@ -153,7 +153,7 @@ def test_weights_that_an_older_version_did_not_have_change_no_forecast(tmp_path:
 
 def test_settings_that_an_older_version_did_not_know_have_their_defaults(saved: Path) -> None:
     content = json.loads((saved / "model.json").read_text())
-    fields = ("miss_tolerance", "update_position", "stay")
+    fields = ("miss_tolerance", "update_query_pos", "stay")
     model = {name: value for name, value in content["model"].items() if name not in fields}
     rewrite(saved, {"model": model, "version": "0.0.9"})
     spec, default = load_checkpoint(saved).model.spec, ForecasterSpec()

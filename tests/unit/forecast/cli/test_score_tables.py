@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from forecast.cli.score_tables import print_breakdown, print_comparison, print_drift, print_scores
+from forecast.cli.score_tables import print_breakdown, print_by_lead, print_comparison, print_scores
 from forecast.evaluation.breakdown import Row
-from forecast.evaluation.by_lead import Drift
-from forecast.evaluation.counts import Forecast, ceiling
+from forecast.evaluation.by_lead import ScoresByLead
+from forecast.evaluation.counts import Forecast, oracle
 from forecast.evaluation.scores import Accumulator, Scores
 from forecast.evaluation.scoring import read_truths
 from forecast.schema import SequenceMeta
@@ -19,16 +19,16 @@ from tests.support.stores import GRID, Mover, sequence_dataset
 
 @pytest.fixture
 def compared() -> dict[str, Scores]:
-    """Constant turn that sees nothing, a model as good as the ceiling, and the ceiling."""
+    """Constant turn that sees nothing, a model as good as the oracle, and the oracle."""
     data = sequence_dataset([[Mover(0, 0, speed=3)], [Mover(-5, 3, speed=5)]])
     meta = SequenceMeta.from_attrs(data.attrs, "memory")
     blind, perfect = (Accumulator(meta.classes, 6, GRID) for _ in range(2))
     for truth in read_truths("memory", data, meta, range(2), 6):
-        best = ceiling(truth)
+        best = oracle(truth)
         blind.add(truth, Forecast(0 * best.semantic, 0 * best.instance, best.pose))
         perfect.add(truth, best)
     scores = [accumulator.scores(dt_s=0.5) for accumulator in (perfect, blind, perfect)]
-    return dict(zip(("mine", "constant-turn", "ceiling"), scores, strict=True))
+    return dict(zip(("mine", "constant-turn", "oracle"), scores, strict=True))
 
 
 def test_comparison_gives_intervals_and_skill(
@@ -47,7 +47,7 @@ def test_where_nobody_is_nothing_is_said_to_be_scored(capsys: pytest.CaptureFixt
     nothing = Accumulator(meta.classes, 6, GRID).scores()
     print_comparison({"mine": nothing})
     print_scores(nothing)
-    print_drift(Drift(nothing, {}, {}))
+    print_by_lead(ScoresByLead(nothing, {}, {}))
     assert capsys.readouterr().out.count("nothing to score") == 3
 
 
@@ -78,7 +78,7 @@ def test_a_score_that_is_undefined_is_a_dash(
     assert re.search(r"ADE, m +-", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("column", ["skill", "ceiling", "VPQ moving, ADE moving", "[low, high]"])
+@pytest.mark.parametrize("column", ["skill", "oracle", "VPQ moving, ADE moving", "[low, high]"])
 def test_columns_that_do_not_explain_themselves_are_explained_below_the_comparison(
     column: str, compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,13 +117,13 @@ def test_every_table_names_leads_by_their_time(
 def test_who_reads_ids_beside_a_forecast_that_may_not_is_marked(
     compared: dict[str, Scores], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    read = {"mine": "detected", "constant-turn": "tracked", "ceiling": ""}
+    read = {"mine": "detected", "constant-turn": "tracked", "oracle": ""}
     hidden = {name: replace(one, input=read[name]) for name, one in compared.items()}
     print_comparison(hidden)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "mine 1.000 1.000 1.000 [1.000, 1.000] 0.000 m 1.000" in lines, "skill is still known"
     assert sum(line.startswith("constant-turn * 0.000") for line in lines) == 2
-    assert not any(line.startswith("ceiling *") for line in lines)
+    assert not any(line.startswith("oracle *") for line in lines)
     assert lines[-1].startswith("* reads ids and boxes")
 
 

@@ -30,8 +30,8 @@ def test_a_detector_cannot_be_trained(tmp_path: Path) -> None:
 
 def test_settings_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
     path = write(tmp_path, "curriculum: [{epochs: 3, horizon: 2}]\n")
-    config = load_config(path, ["model.dim=64", "curriculum.0.horizon=4", "seed=5"])
-    assert (config.model.dim, config.curriculum[0].horizon, config.seed) == (64, 4, 5)
+    config = load_config(path, ["model.hidden_dim=64", "curriculum.0.horizon=4", "seed=5"])
+    assert (config.model.hidden_dim, config.curriculum[0].horizon, config.seed) == (64, 4, 5)
     assert config.epochs == 3
 
 
@@ -44,7 +44,7 @@ def test_settings_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
         ("curriculum: []", [], "curriculum"),
         ("curriculum: [{epochs: 1, horizon: 1, detected: 1.5}]", [], "0..1"),
         ("seed: -1", [], "seed"),
-        ("model: {dim: 30}", [], "model.dim"),
+        ("model: {dim: 30}", [], "model.hidden_dim"),
         ("detector: {dims: 3}", [], "dims"),
         ("detector: {hidden_dim: 100}", [], "detector.hidden_dim"),
         ("detector: {backbone: resnet18, dilation: true}", [], "basic blocks"),
@@ -89,7 +89,7 @@ def test_a_fault_of_set_is_not_looked_for_in_the_file(
 def test_a_fault_of_the_file_is_looked_for_there_whatever_set_changes(tmp_path: Path) -> None:
     for text in ("model: {nope: 1}", "seed: -1"):
         with pytest.raises(ConfigError, match=r"in .*config\.yaml$"):
-            load_config(write(tmp_path, text), ["model.dim=64"])
+            load_config(write(tmp_path, text), ["model.hidden_dim=64"])
 
 
 def test_a_missing_file_is_refused() -> None:

@@ -43,10 +43,10 @@ def test_noise_leaves_the_truth_alone() -> None:
 def test_every_batch_has_a_tracker_of_its_own_up_to_the_noise_that_was_set() -> None:
     batch = sequences(TRAFFIC)
     how = Augmentation(0.0, 0.2, 0.0, 0.0, 0.0, 0.0)
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     errors = []
     for _ in range(200):
-        varied = augment(batch, how, 3, dice)
+        varied = augment(batch, how, 3, generator)
         assert varied.track_state is not None
         assert batch.track_state is not None
         shift = (varied.track_state - batch.track_state)[:, :, :3, :2]

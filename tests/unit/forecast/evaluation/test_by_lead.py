@@ -1,4 +1,4 @@
-"""Drift: who is still alive at each lead, how sure the forecast was, and who is above whom."""
+"""Scores by lead: who is still alive, how sure the forecast was, and who is above whom."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forecast.cli.score_tables import print_drift
-from forecast.evaluation.by_lead import Fate, count_fates, measure_drift
+from forecast.cli.score_tables import print_by_lead
+from forecast.evaluation.by_lead import Fate, count_fates, score_by_lead
 from forecast.evaluation.counts import Forecast, Truth
 from forecast.inference.writer import ForecastWriter, create_store
 from forecast.storage.stores import open_sequence_store
@@ -58,7 +58,7 @@ def lossy(data: str, tmp_path: Path) -> str:
 
 
 def test_a_model_that_loses_an_agent_shows_it_from_that_lead_on(data: str, lossy: str) -> None:
-    curve = measure_drift(lossy, data).curves["vehicle"]
+    curve = score_by_lead(lossy, data).curves["vehicle"]
     assert [point.agents for point in curve] == [4] * 6
     alive = [1.0] * (LOST_FROM - 1) + [0.5] * (7 - LOST_FROM)
     assert [point.drawn for point in curve] == alive
@@ -68,7 +68,7 @@ def test_a_model_that_loses_an_agent_shows_it_from_that_lead_on(data: str, lossy
 
 
 def test_a_class_without_agents_has_nothing_to_score(data: str, lossy: str) -> None:
-    point = measure_drift(lossy, data).curves["cyclist"][0]
+    point = score_by_lead(lossy, data).curves["cyclist"][0]
     assert (point.iou, point.drawn, point.matched, point.brier) == (None,) * 4
     assert point.agents == 0
 
@@ -77,13 +77,13 @@ def test_what_is_below_a_reference_is_said_with_its_interval(
     data: str, lossy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     perfect = forecast_store(tmp_path / "perfect.zarr", data)
-    found = measure_drift(lossy, data, [perfect])
+    found = score_by_lead(lossy, data, [perfect])
     first, last = (found.curves["vehicle"][k].gains[perfect]["iou"] for k in (0, -1))
     assert (first.difference, first.below) == (0.0, False)
     assert last.interval is not None
     assert last.interval[0] <= last.difference <= last.interval[1] < 0
     assert (last.below, last.sure) == (True, True)
-    print_drift(found)
+    print_by_lead(found)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert f"vehicle: gain over perfect ({perfect})" in lines
     *_, row, meaning, below = lines
@@ -91,12 +91,12 @@ def test_what_is_below_a_reference_is_said_with_its_interval(
     assert row.endswith("] IoU, VPQ, VPQ moving?")
     assert meaning.startswith("score minus theirs")
     assert below.startswith("below in: ")
-    above = measure_drift(perfect, data, [lossy]).curves["vehicle"][-1].gains[lossy]
+    above = score_by_lead(perfect, data, [lossy]).curves["vehicle"][-1].gains[lossy]
     assert above["iou"].difference == -last.difference
 
 
 def test_the_json_is_that_of_evaluate_with_curves(data: str, lossy: str) -> None:
-    found = json.loads(json.dumps(measure_drift(lossy, data, [lossy]).to_json(), allow_nan=False))
+    found = json.loads(json.dumps(score_by_lead(lossy, data, [lossy]).to_json(), allow_nan=False))
     assert (found["model"], found["horizon"], found["scenes"]) == ("lossy", 6, 2)
     assert found["references"] == {lossy: "lossy"}
     assert [point["lead"] for point in found["classes"]["vehicle"]] == [1, 2, 3, 4, 5, 6]
@@ -113,7 +113,7 @@ def test_leads_and_sequences_that_one_store_lacks_are_left_out(
     create_store(path, first, meta, horizon=2, tracks=2, attrs={"model": "short"})
     steps = [step for step in perfect_steps(dataset, meta, 0) if step.lead <= 2]
     ForecastWriter(path).write(slice(0, 1), steps)
-    found = measure_drift(lossy, data, [path])
+    found = score_by_lead(lossy, data, [path])
     assert (found.scores.sequences, found.scores.horizon) == (1, 2)
     gain = found.curves["vehicle"][0].gains[path]["iou"]
     assert (gain.interval, gain.sure) == (None, False), "one scene has no interval"
@@ -123,10 +123,10 @@ def test_nobodys_fate_is_known_where_ids_are_not_those_of_the_truth(
     data: str, tmp_path: Path
 ) -> None:
     path = forecast_store(tmp_path / "detected.zarr", data, input="detected")
-    point = measure_drift(path, data).curves["vehicle"][0]
+    point = score_by_lead(path, data).curves["vehicle"][0]
     assert point.iou == 1.0
     assert (point.drawn, point.matched, point.brier) == (None,) * 3
-    tracked = measure_drift(forecast_store(tmp_path / "tracked.zarr", data), data)
+    tracked = score_by_lead(forecast_store(tmp_path / "tracked.zarr", data), data)
     assert point.agents == tracked.curves["vehicle"][0].agents > 0
 
 
@@ -134,8 +134,8 @@ def test_a_reference_that_read_something_else_says_what(
     data: str, lossy: str, tmp_path: Path
 ) -> None:
     path = forecast_store(tmp_path / "detected.zarr", data, input="detected")
-    assert measure_drift(lossy, data, [path]).references == {path: "perfect, detected input"}
-    assert measure_drift(path, data, [lossy]).references == {lossy: "lossy, tracked input"}
+    assert score_by_lead(lossy, data, [path]).references == {path: "perfect, detected input"}
+    assert score_by_lead(path, data, [lossy]).references == {lossy: "lossy, tracked input"}
 
 
 def test_brier_is_the_squared_error_of_existence_of_who_is_visible_at_present() -> None:
@@ -162,5 +162,5 @@ def test_a_forecast_that_knows_fewer_ids_than_the_truth_is_counted() -> None:
 
 def test_empty_scenes_have_nothing_to_score(tmp_path: Path) -> None:
     data = sequence_store(tmp_path / "empty.zarr", [[], []])
-    curve = measure_drift(forecast_store(tmp_path / "f.zarr", data), data).curves["vehicle"]
+    curve = score_by_lead(forecast_store(tmp_path / "f.zarr", data), data).curves["vehicle"]
     assert [(point.iou, point.agents) for point in curve] == [(None, 0)] * 6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forecast.evaluation.counts import Forecast, Sum, Truth, ceiling, count, moving_ids
+from forecast.evaluation.counts import Forecast, Sum, Truth, count, moving_ids, oracle
 from forecast.evaluation.scores import iou, vpq
 from forecast.grid import BEVGrid
 from tests.support.stores import GRID, Mover, sequence_dataset
@@ -173,7 +173,7 @@ def whole(movers: list[Mover] = MOVERS, history: int = 3) -> Truth:
 
 def test_displacement_is_between_true_and_forecast_centres() -> None:
     truth = whole()
-    perfect = ceiling(truth)
+    perfect = oracle(truth)
     assert perfect.pose is not None
     shifted = Forecast(perfect.semantic, perfect.instance, perfect.pose + np.array([3, 4, 0, 0, 0]))
     sums = count(truth, shifted, 3, GRID)
@@ -185,7 +185,7 @@ def test_displacement_is_between_true_and_forecast_centres() -> None:
 
 def test_an_agent_without_forecast_is_counted_but_has_no_distance() -> None:
     truth = whole()
-    perfect = ceiling(truth)
+    perfect = oracle(truth)
     assert perfect.pose is not None
     pose = perfect.pose[:, :2].copy()  # fewer tracks than the truth: the pedestrian has none
     pose[2:, 0] = np.nan
@@ -197,14 +197,14 @@ def test_an_agent_without_forecast_is_counted_but_has_no_distance() -> None:
 def test_without_track_classes_the_masks_tell_them() -> None:
     truth = whole()
     bare = Truth(truth.semantic, truth.instance, truth.track_state)
-    perfect = ceiling(truth)
+    perfect = oracle(truth)
     np.testing.assert_array_equal(count(truth, perfect, 3, GRID), count(bare, perfect, 3, GRID))
 
 
 def test_the_ceiling_is_perfect_for_what_is_seen_at_present() -> None:
     late = Mover(-40, 0, speed=16)  # enters the grid after the present
     truth = whole([*MOVERS, late])
-    sums = count(truth, ceiling(truth), 3, GRID)[0].sum(axis=0)
+    sums = count(truth, oracle(truth), 3, GRID)[0].sum(axis=0)
     assert vpq(sums, Sum.MOVING_TP) == 1.0
     assert sums[Sum.FP] == 0
     assert sums[Sum.FN] > 0

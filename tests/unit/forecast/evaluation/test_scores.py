@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from forecast.errors import DataError
-from forecast.evaluation.counts import Forecast, Truth, ceiling
+from forecast.evaluation.counts import Forecast, Truth, oracle
 from forecast.evaluation.scores import Accumulator, gain, percentile_interval, resample, skill
 from forecast.evaluation.scoring import BLOCK, in_blocks, read_truths, score_stores
 from forecast.schema import SequenceMeta
@@ -47,7 +47,7 @@ def accumulated(forecaster: Any) -> Accumulator:
 
 
 def test_a_perfect_forecast_scores_one_and_a_class_without_agents_null() -> None:
-    scores = accumulated(ceiling).scores(protocol={"hash": "h"}, model="m", data="d")
+    scores = accumulated(oracle).scores(protocol={"hash": "h"}, model="m", data="d")
     found = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert set(found) >= {"classes", "sequences", "scenes", "horizon", "protocol", "model", "data"}
     vehicle = found["classes"]["vehicle"]
@@ -66,7 +66,7 @@ def test_vpq_without_true_ids_is_unknown_not_zero() -> None:
     accumulator = Accumulator(CLASSES, 6, GRID)
     for truth in truths():
         nameless = np.where(truth.semantic == 1, 0, truth.instance)  # pedestrians keep theirs
-        accumulator.add(replace(truth, instance=nameless), ceiling(truth))
+        accumulator.add(replace(truth, instance=nameless), oracle(truth))
     vehicle, pedestrian, _ = accumulator.scores().classes.values()
     assert vehicle.iou == 1.0
     assert vehicle.vpq is vehicle.vpq_moving is vehicle.sq is vehicle.rq is None
@@ -80,7 +80,7 @@ def test_vpq_without_true_ids_is_unknown_not_zero() -> None:
 def test_false_alarms_where_there_is_no_truth_score_zero() -> None:
     accumulator = Accumulator(CLASSES, 6, GRID)
     for truth in truths():
-        accumulator.add(replace(truth, semantic=0 * truth.semantic), ceiling(truth))
+        accumulator.add(replace(truth, semantic=0 * truth.semantic), oracle(truth))
     assert accumulator.scores().classes["vehicle"].vpq == 0.0
 
 
@@ -145,12 +145,12 @@ def test_skill_is_the_share_of_the_way_to_the_ceiling() -> None:
 
 def test_where_constant_turn_leaves_next_to_nothing_to_gain_there_is_no_skill() -> None:
     assert skill(0.1, 0.9999, 1.0) is None
-    assert skill(0.1, 1.0, 0.9999) is None, "nor where it is above the ceiling"
+    assert skill(0.1, 1.0, 0.9999) is None, "nor where it is above the oracle"
     assert skill(0.94, 0.94, 1.0) == 0.0
 
 
 def test_gain_pairs_the_draws_of_both_forecasters() -> None:
-    better, worse = accumulated(ceiling), accumulated(persistence)
+    better, worse = accumulated(oracle), accumulated(persistence)
     difference, interval = gain(better, worse, "iou")["vehicle"]
     assert interval is not None
     assert 0 < interval[0] <= difference <= interval[1] < 1

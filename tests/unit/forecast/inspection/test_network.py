@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from forecast.cli.console import print_anatomy
+from forecast.cli.console import print_model_summary
 from forecast.detector.detector import Detector
 from forecast.detector.spec import DetectorSpec
 from forecast.errors import ConfigError
-from forecast.inspection.costs import Stage, total
+from forecast.inspection.costs import LayerCost, total
 from forecast.inspection.detector_layers import detector_stages
-from forecast.inspection.flop_counter import Ledger
+from forecast.inspection.flop_counter import FlopCounter
 from forecast.inspection.forecaster_layers import forecaster_stages
-from forecast.inspection.network import Anatomy, describe_model
+from forecast.inspection.network import ModelSummary, describe_model
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
@@ -35,7 +35,7 @@ def config(tmp_path: Path) -> str:
     return str(file)
 
 
-def by_name(stages: tuple[Stage, ...]) -> dict[str, Stage]:
+def by_name(stages: tuple[LayerCost, ...]) -> dict[str, LayerCost]:
     return {stage.name: stage for stage in stages}
 
 
@@ -43,10 +43,10 @@ def by_name(stages: tuple[Stage, ...]) -> dict[str, Stage]:
 def test_work_is_counted_by_hand(device: str) -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(160, 2))
     model.to(device)
-    ledger = Ledger({"conv": ["0"], "linear": ["3"]})
-    with ledger.watch(model):
+    counter = FlopCounter({"conv": ["0"], "linear": ["3"]})
+    with counter.watch(model):
         out = model(torch.zeros(2, 3, 4, 5, device=device))
-    conv, linear = ledger.stages(model, {"conv": ledger.outputs["0"], "linear": out})
+    conv, linear = counter.stages(model, {"conv": counter.outputs["0"], "linear": out})
     maps = 2 * 8 * 4 * 5
     assert (conv.parameters, linear.parameters) == (3 * 8 * 9 + 8, 160 * 2 + 2)
     assert (conv.multiply_adds, linear.multiply_adds) == (maps * 3 * 9, 2 * 160 * 2)
@@ -57,8 +57,8 @@ def test_work_is_counted_by_hand(device: str) -> None:
 
 def test_hooks_are_gone_afterwards() -> None:
     model = nn.Linear(2, 2)
-    ledger = Ledger({"all": [""]})
-    with ledger.watch(model):
+    counter = FlopCounter({"all": [""]})
+    with counter.watch(model):
         pass
     assert not model._forward_hooks
     assert not model._forward_pre_hooks
@@ -68,11 +68,11 @@ def test_bilinear_samples_are_counted_alike_with_and_without_numbers() -> None:
     found = []
     for device in ("meta", "cpu"):
         model = nn.Identity()
-        ledger = Ledger({"all": [""]})
+        counter = FlopCounter({"all": [""]})
         image, grid = torch.zeros(1, 3, 5, 6, device=device), torch.zeros(1, 7, 2, 2, device=device)
-        with ledger.watch(model):
+        with counter.watch(model):
             out = nn.functional.grid_sample(model(image), grid, align_corners=False)
-        found.append(ledger.stages(model, {"all": out}))
+        found.append(counter.stages(model, {"all": out}))
     assert found[0] == found[1]
     assert found[0][0].multiply_adds == 4 * 3 * 7 * 2
 
@@ -120,7 +120,7 @@ def test_every_parameter_of_a_forecaster_belongs_to_a_stage(spec: ForecasterSpec
     assert total(stages).parameters == sum(p.numel() for p in model.parameters())
     named = by_name(stages)
     assert named["instance"].shape == (1, 64, 96)
-    assert named["queries"].shape == (1, min(16, spec.slots), spec.dim)
+    assert named["queries"].shape == (1, min(16, spec.slots), spec.hidden_dim)
     assert ("memory" in named) == spec.memory
 
 
@@ -148,7 +148,7 @@ def test_variants_stand_side_by_side(config: str, capsys: pytest.CaptureFixture[
     ]
     shapes = [by_name(variant.stages)["hs"].shape for variant in found.variants]
     assert shapes == [(2, 1, q, d) for d in (128, 256) for q in (10, 20)]
-    print_anatomy(found)
+    print_model_summary(found)
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("hs *") and "2 x 1 x 20 x 256" in line for line in lines)
     assert any(line.startswith("backbone.layer1  ") for line in lines)
@@ -171,7 +171,7 @@ def test_more_channels_than_known_are_the_users_own(tmp_path: Path) -> None:
     file = tmp_path / "forecaster.yaml"
     file.write_text("model: {memory: false}\n")
     channels = INPUTS.channels + 2
-    found: Anatomy = describe_model(str(file), f"{channels}x64x96", [])
+    found: ModelSummary = describe_model(str(file), f"{channels}x64x96", [])
     plain = describe_model(str(file), "64x96", [])
     assert found.own.total.parameters > plain.own.total.parameters
 

@@ -42,12 +42,12 @@ def test_a_stage_is_not_charged_for_the_stages_inside_it(clock: list[float]) -> 
 def test_what_baselines_do_is_theirs(clock: list[float]) -> None:
     stopwatch = Stopwatch()
 
-    def paint() -> None:
+    def draw() -> None:
         clock[0] += 1
 
-    stopwatch.around(SCORING, stopwatch.around("painting", paint))()
+    stopwatch.around(SCORING, stopwatch.around("drawing", paint))()
     assert stopwatch.seconds[SCORING] == 1
-    assert "painting" not in stopwatch.seconds
+    assert "drawing" not in stopwatch.seconds
 
 
 def test_a_stage_that_fails_is_over(clock: list[float]) -> None:
@@ -74,7 +74,7 @@ def test_a_rollout_is_watched_from_reading_to_scoring_and_no_longer(tmp_path: Pa
     took = time.perf_counter() - began
     calls = {one.stage: one.calls for one in table}
     assert calls["reading the store"] >= 2
-    assert calls["decoder: neighbours"] == calls["painting"] == calls["motion head"] == 12
+    assert calls["decoder: neighbours"] == calls["drawing"] == calls["motion head"] == 12
     assert calls["query interaction"] == 10  # beyond the learned horizon queries stay as they are
     assert {"map crops", "writing", SCORING, REST} <= set(calls)
     assert 0.8 * took < sum(one.seconds for one in table) <= took
@@ -91,10 +91,10 @@ def test_nothing_is_watched_unless_it_is_asked_for() -> None:
 
 
 def test_the_table_gives_seconds_shares_and_calls(capsys: pytest.CaptureFixture[str]) -> None:
-    print_stage_times([StageTime("painting", 1.5, 0.75, 6), StageTime(REST, 0.5, 0.25, 0)])
+    print_stage_times([StageTime("drawing", 1.5, 0.75, 6), StageTime(REST, 0.5, 0.25, 0)])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:] == [
-        ["painting", "1.500", "75.0%", "6"],
+        ["drawing", "1.500", "75.0%", "6"],
         ["the", "rest", "0.500", "25.0%"],
         ["total", "2.000"],
     ]

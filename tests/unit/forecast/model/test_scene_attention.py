@@ -7,7 +7,7 @@ from torch.nn import functional
 from forecast.model.scene_attention import SetAttention
 
 
-def every_member_projected(attend: SetAttention, rows: Tensor, members: Tensor) -> Tensor:
+def every_member_projected(attend: SetAttention, packed: Tensor, members: Tensor) -> Tensor:
     """The textbook's order: keys and values of every member, then the softmax."""
     encoded = attend.member(members)
     count, _, hidden = encoded.shape
@@ -15,11 +15,11 @@ def every_member_projected(attend: SetAttention, rows: Tensor, members: Tensor) 
     def split(x: Tensor) -> Tensor:
         return x.view(count, -1, attend.heads, hidden // attend.heads).transpose(1, 2)
 
-    query = attend.query(attend.norm(rows))
+    query = attend.query(attend.norm(packed))
     read = functional.scaled_dot_product_attention(
         split(query), split(attend.key(encoded)), split(attend.value(encoded))
     )
-    out: Tensor = rows + attend.out(read.transpose(1, 2).reshape(count, hidden))
+    out: Tensor = packed + attend.out(read.transpose(1, 2).reshape(count, hidden))
     return out
 
 
@@ -32,25 +32,25 @@ def attention() -> SetAttention:
 
 
 def test_projecting_for_the_reader_equals_projecting_every_member() -> None:
-    attend, rows, members = attention(), torch.randn(7, 32), torch.randn(7, 11, 5)
-    ours = attend(rows, members, torch.ones(7, 11, dtype=torch.bool))
-    torch.testing.assert_close(ours, every_member_projected(attend, rows, members))
+    attend, packed, members = attention(), torch.randn(7, 32), torch.randn(7, 11, 5)
+    ours = attend(packed, members, torch.ones(7, 11, dtype=torch.bool))
+    torch.testing.assert_close(ours, every_member_projected(attend, packed, members))
 
 
 def test_what_is_not_valid_is_not_read_and_an_empty_set_says_nothing() -> None:
-    attend, rows, members = attention(), torch.randn(2, 32), torch.randn(2, 11, 5)
+    attend, packed, members = attention(), torch.randn(2, 32), torch.randn(2, 11, 5)
     valid = torch.zeros(2, 11, dtype=torch.bool)
     valid[0, :4] = True
-    ours = attend(rows, members, valid)
-    few = every_member_projected(attend, rows[:1], members[:1, :4])
+    ours = attend(packed, members, valid)
+    few = every_member_projected(attend, packed[:1], members[:1, :4])
     torch.testing.assert_close(ours[:1], few)
-    torch.testing.assert_close(ours[1], rows[1] + attend.out.bias)
+    torch.testing.assert_close(ours[1], packed[1] + attend.out.bias)
 
 
 def test_dropout_hides_members_in_training_only() -> None:
-    attend, rows, members = attention(), torch.randn(1, 32), torch.randn(1, 11, 5)
+    attend, packed, members = attention(), torch.randn(1, 32), torch.randn(1, 11, 5)
     valid = torch.ones(1, 11, dtype=torch.bool)
     attend.hide.p = 0.5
-    assert torch.equal(attend(rows, members, valid), attend(rows, members, valid))
+    assert torch.equal(attend(packed, members, valid), attend(packed, members, valid))
     attend.train()
-    assert not torch.equal(attend(rows, members, valid), attend(rows, members, valid))
+    assert not torch.equal(attend(packed, members, valid), attend(packed, members, valid))

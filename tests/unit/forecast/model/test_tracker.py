@@ -9,7 +9,7 @@ from forecast.model.detected_input import Detecting
 from forecast.model.scene import se2
 from forecast.model.spec import ForecasterSpec
 from forecast.model.tracker import peaks
-from forecast.model.tracking.lifecycle import Birth
+from forecast.model.tracking.lifecycle import TrackManager
 from forecast.model.tracking.tracks import Decision, FrameQueries, Tracks
 from tests.support.sequences import SMALL, TRAFFIC, forecaster, tracked
 from tests.support.stores import GRID
@@ -23,39 +23,39 @@ def scored(frame: FrameQueries, *chances: float) -> FrameQueries:
 
 
 def test_good_candidates_are_born_with_new_ids_and_weak_tracks_end() -> None:
-    decide = Birth(birth=0.4, stay=0.5)
+    lifecycle = TrackManager(birth=0.4, stay=0.5)
     first = scored(queries([(0.0, 0.0), (9.0, 0.0), (0.0, 9.0)], []), 0.9, 0.3, 0.5)
-    assert decide(first).ids.tolist() == [[1, 0, 2]]
+    assert lifecycle(first).ids.tolist() == [[1, 0, 2]]
     second = scored(queries([(9.0, 9.0)], [(1, 0.0, 0.0), (2, 0.0, 9.0)], 1), 0.8, 0.7, 0.2)
-    assert decide(second).ids.tolist() == [[3, 1, 0]]
+    assert lifecycle(second).ids.tolist() == [[3, 1, 0]]
 
 
 def test_nobody_is_born_inside_a_track_or_a_better_candidate() -> None:
     frame = scored(
         queries([(0.5, 0.0), (9.0, 0.0), (9.5, 0.0)], [(1, 0.0, 0.0)], 1), 0.9, 0.6, 0.8, 0.9
     )
-    decide = Birth(0.4, 0.5)
-    decide.used = torch.tensor([1])
-    assert decide(frame).ids.tolist() == [[0, 0, 2, 1]]
+    lifecycle = TrackManager(0.4, 0.5)
+    lifecycle.used = torch.tensor([1])
+    assert lifecycle(frame).ids.tolist() == [[0, 0, 2, 1]]
 
 
 def test_a_weak_track_is_kept_unseen_for_as_long_as_misses_are_tolerated() -> None:
-    decide = Birth(0.4, 0.5, tolerance=2)
+    lifecycle = TrackManager(0.4, 0.5, tolerance=2)
     frame = scored(queries([(9.0, 9.0)], [(1, 0.0, 0.0), (2, 0.0, 9.0)], 1), 0.1, 0.7, 0.2)
     for missed, ids, seen in (
         (0, [0, 1, 2], [False, True, False]),
         (1, [0, 1, 2], [False, True, False]),
         (2, [0, 1, 0], [False, True, False]),
     ):
-        decision = decide(replace(frame, missed=torch.tensor([[0, 0, missed]])))
+        decision = lifecycle(replace(frame, missed=torch.tensor([[0, 0, missed]])))
         assert decision.ids.tolist() == [ids]
         assert decision.seen.tolist() == [seen]
 
 
 def test_nobody_is_born_in_the_box_of_a_track_that_is_missed() -> None:
     frame = scored(queries([(0.5, 0.0)], [(1, 0.0, 0.0)], 1), 0.9, 0.2)
-    assert Birth(0.4, 0.5, tolerance=1)(frame).ids.tolist() == [[0, 1]]
-    assert Birth(0.4, 0.5)(frame).ids.tolist() == [[1, 0]]
+    assert TrackManager(0.4, 0.5, tolerance=1)(frame).ids.tolist() == [[0, 1]]
+    assert TrackManager(0.4, 0.5)(frame).ids.tolist() == [[1, 0]]
 
 
 class Blink:
@@ -65,7 +65,7 @@ class Blink:
         self.unseen = unseen
         self.frames: list[FrameQueries] = []
 
-    def extra(self, frame: int) -> None:
+    def denoising_queries(self, frame: int) -> None:
         return None
 
     def __call__(self, queries: FrameQueries) -> Decision:
@@ -77,9 +77,9 @@ class Blink:
 
 
 def blinking(unseen: tuple[int, ...], **changes: Any) -> tuple[Tracks, list[FrameQueries]]:
-    decide = Blink(unseen)
-    tracks, _ = tracked(forecaster(history=4, **changes), decide, history=4)
-    return tracks, decide.frames
+    lifecycle = Blink(unseen)
+    tracks, _ = tracked(forecaster(history=4, **changes), lifecycle, history=4)
+    return tracks, lifecycle.frames
 
 
 def test_a_track_that_is_not_seen_drives_on_and_keeps_what_it_knew() -> None:
@@ -108,19 +108,19 @@ def test_updated_positions_are_carried_and_only_where_they_are_asked_for() -> No
     """MOTR's position update has weights of its own, which change what tracks are next."""
     plain, _ = blinking(())
     assert plain.position is None
-    tracks, frames = blinking((), update_position=True)
-    assert tracks.position is not None
-    model = forecaster(history=4, update_position=True)
+    tracks, frames = blinking((), update_query_pos=True)
+    assert tracks.query_pos is not None
+    model = forecaster(history=4, update_query_pos=True)
     assert model.tracker is not None
     simple = forecaster(history=4)
     names = {name for name in model.state_dict() if name.startswith("tracker.")}
     assert {name.split(".")[2] for name in names - set(simple.state_dict())} == {
-        "ffn_position",
-        "norm_position",
+        "ffn_query_pos",
+        "norm_query_pos",
     }
-    assert model.tracker.interact.norm_position is not None
+    assert model.tracker.query_interaction.norm_query_pos is not None
     with torch.no_grad():
-        model.tracker.interact.norm_position.bias.add_(1.0)
+        model.tracker.query_interaction.norm_query_pos.bias.add_(1.0)
     _, moved = tracked(model, Blink(()), history=4)
     track = frames[0].candidates
     torch.testing.assert_close(moved[0].score, frames[0].score)
@@ -143,10 +143,10 @@ def test_nobody_takes_the_slot_of_somebody() -> None:
 
 def test_checkpoints_from_before_these_settings_describe_the_same_model() -> None:
     old = asdict(SMALL)
-    for name in ("stay", "miss_tolerance", "update_position"):
+    for name in ("stay", "miss_tolerance", "update_query_pos"):
         del old[name]
     assert ForecasterSpec(**old) == SMALL
-    assert (SMALL.stay, SMALL.miss_tolerance, SMALL.update_position) == (0.5, 0, False)
+    assert (SMALL.stay, SMALL.miss_tolerance, SMALL.update_query_pos) == (0.5, 0, False)
 
 
 def test_peaks_are_the_strongest_local_maxima_at_their_cells_centres() -> None:
@@ -160,4 +160,4 @@ def test_peaks_are_the_strongest_local_maxima_at_their_cells_centres() -> None:
 
 def test_a_model_that_reads_no_raster_cannot_detect() -> None:
     with pytest.raises(ConfigError, match="reads the raster"):
-        Detecting(forecaster(memory=False))
+        Detecting(forecaster(features=False))

@@ -30,10 +30,13 @@ def seen_by(batch: BEVSequence, metres: float) -> BEVSequence:
 def loses_the_distant(model: Forecaster) -> Forecaster:
     """Existence falls with the distance from the ego, and depends on nothing else."""
     with torch.no_grad():
-        for parameter in (*model.sight.parameters(), *model.motion.existence.parameters()):
+        for parameter in (
+            *model.visibility_head.parameters(),
+            *model.motion_head.existence.parameters(),
+        ):
             parameter.zero_()
-        first, _, middle, _, last = model.sight.judge
-        distance = model.traits + 2  # relative() gives it after x and y
+        first, _, middle, _, last = model.visibility_head.judge
+        distance = model.attributes + 2  # relative() gives it after x and y
         first.weight[0, distance] = middle.weight[0, 0] = 1.0
         last.weight[0, 0] = -1.0
     return model
@@ -81,10 +84,10 @@ def test_it_does_not_matter_in_which_frame_the_ego_is_told() -> None:
 def test_existence_teaches_the_motion_nothing_through_the_place_of_the_ego() -> None:
     model = forecaster(memory=False).train()
     with torch.no_grad():
-        model.motion.existence[-1].weight.zero_()
+        model.motion_head.existence[-1].weight.zero_()
     state = model.start(sequences(TRAFFIC).crop(0, 3))
     model.advance(state)[1].existence.sum().backward()
-    assert model.sight.judge[0].weight.grad is not None
-    for part in (model.motion.residual, model.seed, model.decoder):
+    assert model.visibility_head.judge[0].weight.grad is not None
+    for part in (model.motion_head.residual, model.seed, model.decoder):
         for name, parameter in part.named_parameters():
             assert parameter.grad is None or not parameter.grad.any(), name

@@ -78,4 +78,4 @@ def test_only_what_needs_no_ids_is_scored_against_a_store_without_them(
     out = capsys.readouterr().out
     assert out.count("-: not known, because the truth has no ids\n") == 2
     assert "skill:" not in out
-    assert "ceiling:" not in out
+    assert "oracle:" not in out

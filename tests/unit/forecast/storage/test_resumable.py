@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.resumable import Stage as SceneStage
+from data_tools.part_files import ResumableOutput as SceneStage
 from forecast.errors import DataError
-from forecast.storage.resumable import Stage
+from forecast.storage.resumable import ResumableOutput
 from tests.support.stores import content
 
 PLAN = {"horizon": 6, "model": {"name": "m"}}
 
 
-def worked(path: Path | str, overwrite: bool | None = False) -> Stage:
+def worked(path: Path | str, overwrite: bool | None = False) -> ResumableOutput:
     """A stage with a store, such as a run has before it publishes."""
-    stage = Stage(str(path), overwrite)
+    stage = ResumableOutput(str(path), overwrite)
     stage.begin(PLAN, resume=False)
     stage.system.makedirs(f"{stage.root}/store", exist_ok=True)
     stage.system.pipe_file(f"{stage.root}/store/zarr.json", b"new")
@@ -25,8 +25,8 @@ def worked(path: Path | str, overwrite: bool | None = False) -> Stage:
     return stage
 
 
-def resumed(path: Path, overwrite: bool | None = False) -> Stage:
-    stage = Stage(str(path), overwrite)
+def resumed(path: Path, overwrite: bool | None = False) -> ResumableOutput:
+    stage = ResumableOutput(str(path), overwrite)
     stage.begin(PLAN, resume=True)
     return stage
 
@@ -43,18 +43,18 @@ def test_an_unfinished_run_is_not_begun_anew_unasked(tmp_path: Path) -> None:
     before = content(tmp_path)
     line = r"expected no unfinished run at .*o\.zarr; got .*; add --resume .* or --overwrite"
     with pytest.raises(DataError, match=line):
-        Stage(str(tmp_path / "o.zarr")).begin(PLAN, resume=False)
+        ResumableOutput(str(tmp_path / "o.zarr")).begin(PLAN, resume=False)
     assert content(tmp_path) == before
 
 
 def test_a_run_that_was_killed_before_its_first_record_stops_nobody(tmp_path: Path) -> None:
-    Stage(str(tmp_path / "o.zarr")).begin(PLAN, resume=False)
-    Stage(str(tmp_path / "o.zarr")).begin({"horizon": 7}, resume=False)
+    ResumableOutput(str(tmp_path / "o.zarr")).begin(PLAN, resume=False)
+    ResumableOutput(str(tmp_path / "o.zarr")).begin({"horizon": 7}, resume=False)
 
 
 def test_with_overwrite_nothing_is_left_of_an_earlier_run(tmp_path: Path) -> None:
     worked(tmp_path / "o.zarr")
-    stage = Stage(str(tmp_path / "o.zarr"), overwrite=True)
+    stage = ResumableOutput(str(tmp_path / "o.zarr"), overwrite=True)
     stage.begin(PLAN, resume=False)
     assert stage.missing(2) == [0, 1]
     assert not stage.system.exists(f"{stage.root}/store")
@@ -69,7 +69,7 @@ def test_another_plan_is_refused_and_what_differs_is_named(tmp_path: Path) -> No
 def test_a_refused_resumption_leaves_the_interrupted_run_as_it_was(tmp_path: Path) -> None:
     worked(tmp_path / "o.zarr")
     before = content(tmp_path)
-    other = Stage(str(tmp_path / "o.zarr"))
+    other = ResumableOutput(str(tmp_path / "o.zarr"))
     with pytest.raises(DataError, match="horizon"), other.begun({"horizon": 7}, resume=True):
         pass
     assert content(tmp_path) == before
@@ -79,15 +79,15 @@ def test_a_refused_start_leaves_the_work_of_another_run_as_it_was(tmp_path: Path
     worked(tmp_path / "o.zarr")
     (tmp_path / "o.zarr").write_text("of a third")
     before = content(tmp_path)
-    other = Stage(str(tmp_path / "o.zarr"), overwrite=False)
+    other = ResumableOutput(str(tmp_path / "o.zarr"), overwrite=False)
     with pytest.raises(DataError, match="which exists"), other.begun(PLAN, resume=False):
         pass
     assert content(tmp_path) == before
 
 
-@pytest.mark.parametrize("kind", [Stage, SceneStage])
+@pytest.mark.parametrize("kind", [ResumableOutput, SceneStage])
 def test_a_start_that_fails_leaves_nothing(
-    kind: type[Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[ResumableOutput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -98,7 +98,7 @@ def test_a_start_that_fails_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def interrupt(stage: Stage, work: Callable[[], object]) -> None:
+def interrupt(stage: ResumableOutput, work: Callable[[], object]) -> None:
     """Begins, works and is interrupted."""
 
     def run() -> None:
@@ -111,7 +111,7 @@ def interrupt(stage: Stage, work: Callable[[], object]) -> None:
 
 
 def test_a_run_that_fails_before_its_first_record_leaves_nothing(tmp_path: Path) -> None:
-    stage = Stage(str(tmp_path / "o.zarr"))
+    stage = ResumableOutput(str(tmp_path / "o.zarr"))
     unfinished = Path(stage.root) / "records" / "00000000.json.1a2b.tmp"
     interrupt(stage, lambda: unfinished.write_text("half a rec"))
     assert not list(tmp_path.iterdir())
@@ -125,7 +125,7 @@ def test_what_is_gone_may_be_discarded_again(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_after_it_can_be_resumed(tmp_path: Path) -> None:
-    stage = Stage(str(tmp_path / "o.zarr"))
+    stage = ResumableOutput(str(tmp_path / "o.zarr"))
     interrupt(stage, lambda: stage.keep(1, {}))
     assert resumed(tmp_path / "o.zarr").missing(2) == [0]
 
@@ -139,7 +139,7 @@ def test_an_output_that_exists_is_refused(
     (tmp_path / "o.zarr").mkdir()
     natural = f"expected a new output; got .*o.zarr, which exists; .*{remedy}"
     with pytest.raises(DataError, match=natural):
-        Stage(str(tmp_path / "o.zarr"), overwrite).begin(PLAN, resume=False)
+        ResumableOutput(str(tmp_path / "o.zarr"), overwrite).begin(PLAN, resume=False)
     assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
 
 
@@ -173,9 +173,9 @@ def test_a_run_killed_while_tidying_up_is_published(tmp_path: Path) -> None:
     assert stage.missing(1) == []
 
 
-def without_a_store(path: Path) -> Stage:
+def without_a_store(path: Path) -> ResumableOutput:
     """A stage such as `prepare` has before it assembles a store of its parts."""
-    stage = Stage(str(path))
+    stage = ResumableOutput(str(path))
     stage.begin(PLAN, resume=False)
     stage.keep(0, {})
     return stage
@@ -183,7 +183,7 @@ def without_a_store(path: Path) -> Stage:
 
 @pytest.mark.parametrize("started", [worked, without_a_store])
 def test_a_store_of_others_is_not_taken_for_our_own(
-    started: Callable[[Path], Stage], tmp_path: Path
+    started: Callable[[Path], ResumableOutput], tmp_path: Path
 ) -> None:
     started(tmp_path / "o.zarr")
     (tmp_path / "o.zarr").mkdir()
@@ -238,5 +238,5 @@ def test_a_complete_output_is_not_overwritten_where_nothing_can_be_resumed(tmp_p
     output = tmp_path / "o.zarr"
     output.mkdir()
     with pytest.raises(DataError, match=r"none beside .*, which is complete; leave out"):
-        Stage(str(output), overwrite=True).begin(PLAN, resume=True)
+        ResumableOutput(str(output), overwrite=True).begin(PLAN, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from forecast.config.training import TrackRules
 from forecast.model.scene import se2
-from forecast.model.tracking.tracks import Decision, Extra, FrameQueries
+from forecast.model.tracking.tracks import Decision, DenoisingQueries, FrameQueries
 from forecast.training.denoising import Denoising
 from tests.support.sequences import TRAFFIC, forecaster, tracked
 
@@ -19,7 +19,7 @@ LABEL = torch.tensor([[1, 2, 3]])
 VISIBLE = torch.tensor([[True, True, False]])
 
 
-def extra(rules: TrackRules, seed: int = 0) -> Extra:
+def denoising_queries(rules: TrackRules, seed: int = 0) -> DenoisingQueries:
     return Denoising(rules, 3, Generator().manual_seed(seed))(STATE, LABEL, VISIBLE)
 
 
@@ -74,10 +74,10 @@ def test_a_frame_without_agents_has_no_copies() -> None:
 class Scripted:
     """Births the first candidate of every sequence, then keeps the tracks."""
 
-    def __init__(self, extras: Extra | None) -> None:
+    def __init__(self, extras: DenoisingQueries | None) -> None:
         self.extras = extras
 
-    def extra(self, frame: int) -> Extra | None:
+    def denoising_queries(self, frame: int) -> DenoisingQueries | None:
         return self.extras
 
     def __call__(self, queries: FrameQueries) -> Decision:
@@ -87,10 +87,10 @@ class Scripted:
         return Decision(ids, ids > 0)
 
 
-def copies(group: list[int], x: float) -> Extra:
+def copies(group: list[int], x: float) -> DenoisingQueries:
     ids = torch.tensor([[1, 2, 0, 0]]).expand(len(TRAFFIC), -1)
     places = torch.tensor([[0.0, 0.0, 0.0], [3.0, 1.0, 1.0], [x, 0.0, 0.0], [x, 1.0, 1.0]])
-    return Extra(
+    return DenoisingQueries(
         ids=ids,
         live=torch.ones_like(ids, dtype=torch.bool),
         group=torch.tensor([group]).expand_as(ids),
@@ -100,7 +100,7 @@ def copies(group: list[int], x: float) -> Extra:
     )
 
 
-def decoded(extras: Extra | None) -> tuple[Tensor, Tensor, FrameQueries]:
+def decoded(extras: DenoisingQueries | None) -> tuple[Tensor, Tensor, FrameQueries]:
     """Scores of the last frame, contents of the tracks, and the copies' queries."""
     tracks, frames = tracked(forecaster(), Scripted(extras))
     return frames[-1].score, tracks.content, frames[-1].denoised or frames[-1]

@@ -81,10 +81,10 @@ def test_the_batch_at_fault_is_named(
     other = sequence_store(tmp_path / "other.zarr", [[Mover(0.0, 0.0)], [Mover(1.0, 1.0)]], first=8)
     seen: list[BEVSequence] = []
 
-    def remember(self: ForecastTraining, batch: BEVSequence, index: int) -> None:
+    def encode_raster(self: ForecastTraining, batch: BEVSequence, index: int) -> None:
         seen.append(batch)
 
-    monkeypatch.setattr(ForecastTraining, "on_train_batch_start", remember)
+    monkeypatch.setattr(ForecastTraining, "on_train_batch_start", encode_raster)
     spoil_loss(monkeypatch, 6, not_a_number)
     with pytest.raises(TrainingError) as caught:
         run_training(RARELY, [store, other], None, str(tmp_path / "run"), resume=False)

@@ -6,7 +6,7 @@ from torch import Generator
 from forecast.config.training import LossWeights
 from forecast.model.forecaster import SlotStep
 from forecast.model.scene.agents import Agents
-from forecast.training.losses import Truth, future_of, step_loss
+from forecast.training.losses import Target, future_of, step_loss
 from tests.support.stores import GRID
 
 CARS = 400
@@ -24,9 +24,9 @@ def mask_loss(longer: float, sigma_m: float, far_m: float = 0.0) -> float:
     agents = Agents(ids, torch.ones_like(ids), torch.zeros(1, CARS, 3, 3), seen, size)
     drawn = size * torch.tensor([longer, 1.0])
     step = SlotStep(1, agents, pose, pose, nothing, nothing, drawn, nothing[..., None])
-    truth = Truth(torch.zeros(1, CARS, 3), size, there, there, there, nothing + 1)
-    dice = Generator().manual_seed(1)
-    parts = step_loss(step, truth, GRID, LossWeights(points=256), dice, None)
+    truth = Target(torch.zeros(1, CARS, 3), size, there, there, there, nothing + 1)
+    generator = Generator().manual_seed(1)
+    parts = step_loss(step, truth, GRID, LossWeights(points=256), generator, None)
     return float(parts["mask"] / CARS)
 
 
@@ -52,8 +52,8 @@ def test_a_parked_car_that_was_hidden_for_a_while_has_not_moved() -> None:
     driving = torch.tensor([[3.0 * t, 0.0, 0.0, 4.5, 2.0] for t in range(4)])
     state = torch.stack((parked, driving))[None]
     state[:, :, 2] = torch.nan
-    truths = future_of(agents, state, GRID, still=0.3)
-    assert [truth.moved[0].tolist() for truth in truths] == [
+    targets = future_of(agents, state, GRID, still=0.3)
+    assert [truth.moved[0].tolist() for truth in targets] == [
         [False, True],
         [False, False],
         [False, True],

@@ -9,7 +9,7 @@ from forecast.grid import BEVGrid
 from forecast.inference.models import _WithLayers
 from forecast.model.baselines import Baseline
 from forecast.model.scene.agents import observe
-from forecast.model.scene.context import Rows, Surroundings
+from forecast.model.scene.context import PackedQueries, SceneContext
 from forecast.model.scene.packing import Packing
 from forecast.model.scene_attention import crop
 from forecast.rollout import rollout
@@ -23,10 +23,10 @@ def blind(batch: BEVSequence) -> BEVSequence:
     return replace(batch, track_state=None, track_class=None)
 
 
-def one_row() -> Rows:
+def one_row() -> PackedQueries:
     """An agent at the ego's place, looking ahead."""
     packing = Packing.of(torch.ones(1, 1, dtype=torch.bool))
-    return Rows(packing, torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 1))
+    return PackedQueries(packing, torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 1))
 
 
 def test_a_heading_is_told_by_the_frames_that_show_the_agent() -> None:
@@ -66,7 +66,7 @@ def test_the_crop_is_registered_where_pooling_does_not_divide_the_grid() -> None
     raster = torch.zeros(1, 1, *grid.shape)
     raster[0, 0, 95:105, 180:190] = 1.0  # a patch centred on x = 12.75, y = 0
     rows = one_row()
-    seen = crop(rows, Surroundings(raster, None, grid, *torch.zeros(2, 1, 3)))[0, 0]
+    seen = crop(rows, SceneContext(raster, None, grid, *torch.zeros(2, 1, 3)))[0, 0]
     ahead = (torch.arange(32) + 0.5) * 1.5 - 12.0
     centre = (seen.sum(0) * ahead).sum() / seen.sum()
     assert abs(centre - 12.75) < 0.35
@@ -75,7 +75,7 @@ def test_the_crop_is_registered_where_pooling_does_not_divide_the_grid() -> None
 def test_a_grid_smaller_than_a_crop_cell_can_be_read() -> None:
     grid = BEVGrid(0.0, 0.6, 0.0, 0.3, 0.15)
     rows = one_row()
-    around = Surroundings(torch.ones(1, 2, *grid.shape), None, grid, *torch.zeros(2, 1, 3))
+    around = SceneContext(torch.ones(1, 2, *grid.shape), None, grid, *torch.zeros(2, 1, 3))
     assert crop(rows, around).shape[1] == 2
 
 

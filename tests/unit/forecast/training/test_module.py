@@ -102,7 +102,7 @@ def test_detected_input_trains_perception(store: str, tmp_path: Path) -> None:
     run_training(config, [store], None, str(tmp_path / "run"), resume=False)
     before = forecaster(trained=False).state_dict()
     after = weights(tmp_path / "run")
-    for name in ("tracker.detect", "tracker.classify.bias", "tracker.heat.2.bias"):
+    for name in ("tracker.detect_query", "tracker.class_head.bias", "tracker.heatmap_head.2.bias"):
         assert not torch.equal(before[name], after[name]), name
 
 
@@ -124,7 +124,7 @@ def test_every_rule_for_tracks_and_two_decoder_layers_train_together(
     monkeypatch.setattr(module, "LOG_EVERY_STEPS", 1)
     config = QUICK.model_copy(
         update={
-            "model": replace(SMALL, decoder_layers=2, update_position=True),
+            "model": replace(SMALL, decoder_layers=2, update_query_pos=True),
             "curriculum": (Stage(1, 1, memory=True, detected=1.0),),
             "tracks": RULES,
         }
@@ -148,16 +148,16 @@ def test_a_stage_may_use_every_second_frame_as_far_as_the_store_reaches(
 ) -> None:
     """3 + 6 frames, every second: 3 of history and 2 leads, and not one more."""
     last = Stage(1, 1, memory=False)
-    stages = (Stage(1, 2, memory=False, interval=2), last)
+    stages = (Stage(1, 2, memory=False, frame_stride=2), last)
     config = QUICK.model_copy(update={"curriculum": stages})
     run_training(config, [store], None, str(tmp_path / "run"), resume=False)
     assert load_checkpoint(tmp_path / "run").training["steps"] == 8
-    stages = (Stage(1, 3, memory=False, interval=2), last)
+    stages = (Stage(1, 3, memory=False, frame_stride=2), last)
     longer = QUICK.model_copy(update={"curriculum": stages})
     with pytest.raises(DataError, match="horizon of at least 8"):
         run_training(longer, [store], None, str(tmp_path / "longer"), resume=False)
     with pytest.raises(ConfigError, match="interval"):
-        Stage(1, 1, interval=0)
+        Stage(1, 1, frame_stride=0)
 
 
 def test_every_second_frame_is_what_a_store_of_twice_the_step_holds() -> None:
@@ -257,7 +257,10 @@ def test_a_backbone_may_start_from_weights_of_its_own(store: str, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("curriculum", "message"),
-    [((Stage(1, 1, detected=0.5),), "memory: true"), ((Stage(1, 1, interval=2),), "interval 1")],
+    [
+        ((Stage(1, 1, detected=0.5),), "memory: true"),
+        ((Stage(1, 1, frame_stride=2),), "interval 1"),
+    ],
 )
 def test_a_curriculum_that_the_model_cannot_follow_is_refused(
     curriculum: tuple[Stage, ...], message: str, store: str, tmp_path: Path

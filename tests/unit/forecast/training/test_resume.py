@@ -82,7 +82,7 @@ def test_a_run_that_another_version_began_is_not_resumed(
     interrupted(store, tmp_path / "run", monkeypatch)
     path = tmp_path / "run" / "last.ckpt"
     state = torch.load(path, weights_only=False)
-    del state["state_dict"]["model.sight.judge.0.weight"]
+    del state["state_dict"]["model.visibility_head.judge.0.weight"]
     torch.save(state, path)
     with pytest.raises(CheckpointError, match=r"began.*1 weights, such as model\.sight"):
         run_training(STAGED, [store], None, str(tmp_path / "run"), resume=True)
@@ -122,7 +122,7 @@ def test_a_run_resumed_after_its_last_step_reads_what_its_last_stage_read(
     config = STAGED.model_copy(update={"curriculum": (Stage(1, 1, memory=False),)})
     for resume in (False, True):
         run_training(config, [store], None, str(tmp_path / "run"), resume=resume)
-        assert load_checkpoint(tmp_path / "run").model.read_memory is False
+        assert load_checkpoint(tmp_path / "run").model.reads_raster is False
 
 
 def test_every_epoch_has_an_order_of_its_own(
@@ -176,6 +176,6 @@ def test_the_optimizer_lists_its_parameters_in_the_model_s_order() -> None:
     made = training.configure_optimizers()
     assert isinstance(made, dict)
     fast, slow = (group["params"] for group in made["optimizer"].param_groups)
-    assert model.encode is not None
-    assert [id(one) for one in slow] == [id(one) for one in model.encode.parameters()]
+    assert model.raster_encoder is not None
+    assert [id(one) for one in slow] == [id(one) for one in model.raster_encoder.parameters()]
     assert len(fast) + len(slow) == len(list(model.parameters()))

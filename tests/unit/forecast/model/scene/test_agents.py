@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from forecast.model.scene.agents import last_change, last_twist, observe
+from forecast.model.scene.agents import last_acceleration, last_twist, observe
 from tests.support.sequences import sequences
 from tests.support.stores import Mover
 
@@ -43,8 +43,8 @@ def test_the_last_change_is_the_acceleration_of_who_was_seen_three_times() -> No
     state[0, :, 0, 0] += 0.5  # 1.5 m in the first step, 2 m in the second
     state[0, 1, 0] = torch.nan
     agents = observe(replace(batch, track_state=state).crop(0, 3), 8)
-    torch.testing.assert_close(last_change(agents)[0, 0], torch.tensor([0.5, 0.0, 0.0]))
-    assert not last_change(agents)[0, 1].any()
+    torch.testing.assert_close(last_acceleration(agents)[0, 0], torch.tensor([0.5, 0.0, 0.0]))
+    assert not last_acceleration(agents)[0, 1].any()
 
 
 @pytest.mark.parametrize("yaw", [0.0, 0.7, 2.5, -1.2])

@@ -1,4 +1,4 @@
-"""What a query sees of its surroundings, against the plainest way to look."""
+"""What a query sees of its scene_context, against the plainest way to look."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
-from forecast.model.scene.context import Rows, Surroundings
+from forecast.model.scene.context import PackedQueries, SceneContext
 from forecast.model.scene.packing import Packing
 from forecast.model.scene.warp import sample_at
 from forecast.model.scene_attention import (
@@ -22,25 +22,25 @@ from forecast.model.scene_attention import (
 GRID = BEVGrid(-30.0, 34.0, -20.0, 20.0, 0.5)
 
 
-def rows_of(sequence: list[int]) -> Rows:
+def rows_of(sequence: list[int]) -> PackedQueries:
     torch.manual_seed(0)
     count = len(sequence)
     pose = torch.randn(count, 3) * torch.tensor([20.0, 12.0, 2.0])
     live = torch.zeros(max(sequence, default=0) + 1, max(count, 1), dtype=torch.bool)
     for slot, number in enumerate(sequence):
         live[number, slot] = True
-    return Rows(Packing.of(live), pose, torch.randn(count, 3), torch.zeros(count, 5))
+    return PackedQueries(Packing.of(live), pose, torch.randn(count, 3), torch.zeros(count, 5))
 
 
 def test_crops_are_those_of_one_row_after_the_other() -> None:
     rows = rows_of([0, 0, 0, 2, 2])  # nobody is in the second sequence
-    around = Surroundings(torch.rand(3, 2, *GRID.shape), None, GRID, *torch.zeros(2, 3, 3))
-    pooled = functional.max_pool2d(around.map, 2)
+    context = SceneContext(torch.rand(3, 2, *GRID.shape), None, GRID, *torch.zeros(2, 3, 3))
+    pooled = functional.max_pool2d(context.map, 2)
     cells = torch.arange(CROP_CELLS) + 0.5
     aside, ahead = torch.meshgrid(
         (cells - CROP_CELLS / 2) * CROP_CELL_M, cells * CROP_CELL_M - CROP_BEHIND_M, indexing="ij"
     )
-    views = crop(rows, around)
+    views = crop(rows, context)
     for view, sequence, pose in zip(views, rows.sequence, rows.pose, strict=True):
         points = se2.apply(pose, torch.stack((ahead, aside), -1))
         plain = sample_at(pooled[sequence][None], points[None], GRID)
@@ -48,8 +48,8 @@ def test_crops_are_those_of_one_row_after_the_other() -> None:
 
 
 def test_a_batch_without_anybody_has_no_crops() -> None:
-    around = Surroundings(torch.rand(2, 3, *GRID.shape), None, GRID, *torch.zeros(2, 2, 3))
-    assert crop(rows_of([]), around).shape == (0, 3, CROP_CELLS, CROP_CELLS)
+    context = SceneContext(torch.rand(2, 3, *GRID.shape), None, GRID, *torch.zeros(2, 2, 3))
+    assert crop(rows_of([]), context).shape == (0, 3, CROP_CELLS, CROP_CELLS)
 
 
 def test_lane_points_are_the_nearest_of_the_row_s_own_sequence() -> None:

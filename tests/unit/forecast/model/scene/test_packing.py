@@ -56,7 +56,7 @@ def _is_mask(index: object) -> bool:
 @pytest.mark.parametrize("memory", [False, True])
 def test_steps_of_the_queries_never_wait_for_the_device(memory: bool) -> None:
     model = forecaster()
-    model.read_memory = memory
+    model.reads_raster = memory
     state = model.start(sequences(TRAFFIC).crop(0, 3))
     state, _ = model.advance(state)
     with Waits() as waits:

@@ -9,8 +9,8 @@ from torch import Tensor
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents, observe
-from forecast.model.scene.rasterizer import Refiner, paint
-from tests.support.naive_rasterizer import naive_paint
+from forecast.model.scene.rasterizer import Refiner, rasterize
+from tests.support.naive_rasterizer import naive_rasterize
 from tests.support.sequences import sequences
 from tests.support.stores import Mover
 
@@ -50,7 +50,7 @@ def test_painting_near_agents_equals_painting_everywhere(
     existence = torch.rand(agents.ids.shape) * agents.live
     drawn = agents.live & (existence > 0.3)
     given = agents, pose, agents.pose, existence, drawn, observed, grid, 3, refine
-    ours, theirs = paint(*given), naive_paint(*given)
+    ours, theirs = rasterize(*given), naive_rasterize(*given)
     assert ours.instance.any()
     assert torch.equal(ours.instance, theirs.instance)
     assert torch.equal(ours.semantic, theirs.semantic)
@@ -62,7 +62,7 @@ def test_broken_poses_draw_nothing_and_break_nothing() -> None:
     agents, observed = agents_of(WIDE, boxed=True)
     pose = torch.full_like(agents.pose, torch.nan)
     everyone = agents.live.float()
-    rasters = paint(agents, pose, pose, everyone, agents.live, observed, WIDE, 3)
+    rasters = rasterize(agents, pose, pose, everyone, agents.live, observed, WIDE, 3)
     assert not rasters.instance.any()
     assert not rasters.occupancy.any()
 
@@ -70,6 +70,6 @@ def test_broken_poses_draw_nothing_and_break_nothing() -> None:
 def test_who_has_left_the_grid_is_not_drawn_at_its_border() -> None:
     agents, observed = agents_of(WIDE, boxed=True)
     gone = agents.pose + torch.tensor([500.0, -300.0, 0.0])
-    rasters = paint(agents, gone, gone, agents.live.float(), agents.live, observed, WIDE, 3)
+    rasters = rasterize(agents, gone, gone, agents.live.float(), agents.live, observed, WIDE, 3)
     assert not rasters.instance.any()
     assert not rasters.occupancy.any()

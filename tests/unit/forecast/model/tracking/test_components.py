@@ -12,7 +12,7 @@ from forecast.model.baselines import Baseline, Components
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.tracking.components import link_components
-from forecast.model.tracking.lifecycle import Birth
+from forecast.model.tracking.lifecycle import TrackManager
 from forecast.rollout import rollout
 from forecast.types import BEVSequence
 from tests.support.sequences import INPUTS, SMALL, sequences
@@ -128,8 +128,10 @@ def test_a_component_is_never_given_the_id_of_a_track_without_cells(
     detecting = Detecting(model)
     with torch.no_grad():
         state = detecting.start(past)
-        memories = [memory for f in range(3) if (memory := model.remember(past, f)) is not None]
-        tracks, _ = detecting.tracker(memories, model.surroundings(past), Birth(1e-6, 1e-6))
+        encoded = [
+            features for f in range(3) if (features := model.encode_raster(past, f)) is not None
+        ]
+        tracks, _ = detecting.tracker(encoded, model.scene_context(past), TrackManager(1e-6, 1e-6))
     assert tracks.ids.max() > 0
     assert int(state.agents.ids[state.agents.live].min()) > int(tracks.ids.max())
 

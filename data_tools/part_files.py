@@ -1,7 +1,7 @@
 """What is known of each scene while a sequence store is made, and where its sequences wait.
 
-Under ``OUTPUT.partial``, beside what every :class:`forecast.storage.resumable.Stage` keeps, lie the
-parts with the sequences of each scene, from which the store is assembled at the end.
+Under ``OUTPUT.partial``, beside what every :class:`forecast.storage.resumable.ResumableOutput`
+keeps, lie the parts with the sequences of each scene, from which the store is assembled at the end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from data_tools.store import Piece, part_counts
-from forecast.storage import resumable as stage
+from forecast.storage.resumable import ResumableOutput
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Record:
         return asdict(self)
 
 
-class Stage(stage.Stage):
-    """A stage whose units are scenes, each with its parts. Picklable."""
+class PartFiles(ResumableOutput):
+    """A resumable output whose units are scenes, each with its parts. Picklable."""
 
-    folders = (*stage.Stage.folders, "parts")
+    folders = (*ResumableOutput.folders, "parts")
 
     def part_path(self, index: int, part: int) -> str:
         """Where part ``part`` of unit ``index`` is."""
