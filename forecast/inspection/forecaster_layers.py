@@ -19,7 +19,7 @@ from forecast.grid import BEVGrid
 from forecast.inspection.costs import LayerCost
 from forecast.inspection.flop_counter import FlopCounter
 from forecast.model.forecaster import Forecaster
-from forecast.model.spec import ForecasterSpec, Inputs
+from forecast.model.spec import ForecasterSpec, Inputs, RasterUse
 from forecast.types import BEVSequence, StepForecast
 
 AGENTS = 16  # of the made-up history, where the network has slots for them
@@ -48,7 +48,9 @@ def forecaster_stages(
     Raises:
         ConfigError: The grid is too small for the network or for the agents.
     """
-    model = Forecaster(replace(spec, backend="torch"), inputs).eval()
+    # The whole network is looked into, also one whose raster encoder serves detection alone.
+    raster: RasterUse = "always" if spec.has_raster_encoder else "none"
+    model = Forecaster(replace(spec, backend="torch", raster=raster), inputs).eval()
     layers = range(1, spec.backbone_layers + 1 if spec.has_raster_encoder else 1)
     rows = {f"backbone.layer{i}": [f"raster_encoder.backbone.extract.layer{i}"] for i in layers}
     rows |= {"backbone.layer1": ["raster_encoder.backbone"]} if spec.has_raster_encoder else {}
