@@ -46,7 +46,7 @@ class ForecastState:
         acceleration: How much that changed in the last step: its acceleration.
         query: What each query has learned of its agent.
         visibility: What visibility from the ego added to existence in the last step.
-        query_pos: What QIM adds to its query_pos part; None where it updates query only.
+        query_pos: What QIM adds to its query_pos; None where it updates the query only.
     """
 
     lead: int

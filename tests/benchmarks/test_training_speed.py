@@ -61,7 +61,7 @@ class Loop(pl.Callback):
         return [after - before for before, after in zip(self.begun, self.begun[1:], strict=False)]
 
 
-def loop(folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool) -> Loop:
+def loop(folder: Path, monkeypatch: pytest.MonkeyPatch, raster: str) -> Loop:
     """A short training run as `forecast train` makes it."""
     watch, make = Loop(), run.make_trainer
 
@@ -71,11 +71,10 @@ def loop(folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool) -> Loop:
         made.profiler = SimpleProfiler()  # type: ignore[attr-defined]
         return made
 
-    stage = f"curriculum=[{{epochs: 1, horizon: 6, memory: {str(memory).lower()}}}]"
     workers = os.environ.get("WORKERS", "1")
     settings = [
-        stage,
-        "model={backbone_layers: 3}",
+        "curriculum=[{epochs: 1, horizon: 6}]",
+        f"model={{backbone_layers: 3, raster: {raster}}}",
         f"steps_per_epoch={STEPS}",
         f"loading={{batch_size: {BATCH}, workers: {workers}}}",
         f"accelerator={'gpu' if device().type == 'cuda' else device().type}",
@@ -116,16 +115,16 @@ def test_reading(benchmark: BenchmarkFixture) -> None:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("memory", [False, True], ids=["without memory", "with memory"])
+@pytest.mark.parametrize("raster", ["detection", "always"])
 def test_a_training_step(
-    benchmark: BenchmarkFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: bool
+    benchmark: BenchmarkFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raster: str
 ) -> None:
     steps: list[float] = []
     pure: list[float] = []
     waits: list[float] = []
 
     def turn(number: int) -> None:
-        watch = loop(tmp_path / str(number), monkeypatch, memory)
+        watch = loop(tmp_path / str(number), monkeypatch, raster)
         assert watch.module is not None
         steps.extend(watch.steps[WARM:])
         # Before each but the first of these steps, and before the one that ends the last of them.
@@ -136,7 +135,7 @@ def test_a_training_step(
     benchmark.pedantic(turn, setup=lambda: ((next(numbers),), {}), rounds=TURNS)
     tell(
         benchmark,
-        f"training step, {'with' if memory else 'without'} memory, batch {BATCH}",
+        f"training step, raster: {raster}, batch {BATCH}",
         sequences_per_s=spread([BATCH / seconds for seconds in steps]),
         seconds_in_the_loop=spread(steps),
         seconds_of_the_bare_network=spread(pure),

@@ -91,7 +91,7 @@ def test_rollout_refuses_a_grid_smaller_than_the_encoder_can_read(
     refused: Refused, tmp_path: Path
 ) -> None:
     data = sequence_store(tmp_path / "tiny.zarr", [[Mover(0, 0)]], grid=BEVGrid(-4, 4, -3, 3, 0.5))
-    model = save_untrained(tmp_path / "m.safetensors", DEFAULT_CLASSES, MAP_LAYERS, memory=True)
+    model = save_untrained(tmp_path / "m.safetensors", DEFAULT_CLASSES, MAP_LAYERS, raster="always")
     assert "16 cells" in roll_out(refused, data, model)
 
 

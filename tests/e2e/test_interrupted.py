@@ -11,7 +11,7 @@ from tests.support.stores import Mover, sequence_store
 
 STEPS = 40
 LINE = "interrupted; --resume goes on from what was kept"
-CONFIG = "{model: {memory: false}, curriculum: [{epochs: 500, horizon: 2, memory: false}]}"
+CONFIG = "{model: {raster: none}, curriculum: [{epochs: 500, horizon: 2}]}"
 
 
 def moving(folder: Path) -> str:

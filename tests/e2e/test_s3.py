@@ -86,7 +86,7 @@ def test_a_bucket_takes_the_place_of_a_disk_from_recordings_to_scores(
 ) -> None:
     data, out, model = "s3://traffic/data.zarr", "s3://traffic/forecast.zarr", str(tmp_path / "run")
     run("prepare", "waymo-json", "s3://traffic/in", "--output", data, GRID, "--stride", "8")
-    settings = ("loading.batch_size=2", "curriculum=[{epochs: 1, horizon: 1, memory: false}]")
+    settings = ("loading.batch_size=2", "curriculum=[{epochs: 1, horizon: 1}]")
     chosen = [word for setting in settings for word in ("--set", setting)]
     config = str(Path(__file__).parents[2] / "configs" / "small.yaml")
     run("train", "--config", config, "--data", data, "--val", data, "--output", model, *chosen)

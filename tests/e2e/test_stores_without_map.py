@@ -16,8 +16,8 @@ from forecast.storage.stores import open_sequence_store
 from tests.support.stores import Mover, sequence_dataset
 
 CONFIG = """
-model: {dim: 32, hidden: 16, heads: 4, points: 2, ffn: 32, backbone_layers: 2, pixel_dim: 8,
-        queries: 12}
+model: {hidden_dim: 32, scene_dim: 16, heads: 4, points: 2, ffn: 32, backbone_layers: 2,
+        pixel_dim: 8, queries: 12}
 curriculum: [{epochs: 1, horizon: 1, detected: 0.5}]
 loading: {batch_size: 1, workers: 0}
 accelerator: cpu

@@ -19,12 +19,12 @@ from tests.support.stores import Mover, sequence_store
 
 SCENES, EPOCH = 12, 6  # sequences, and the steps of two of them that make an epoch
 CONFIG = """
-model: {dim: 32, hidden: 16, heads: 4, points: 2, ffn: 32, backbone_layers: 2, pixel_dim: 8,
-        queries: 12}
+model: {hidden_dim: 32, scene_dim: 16, heads: 4, points: 2, ffn: 32, backbone_layers: 2,
+        pixel_dim: 8, queries: 12}
 curriculum:
-  - {epochs: 1, horizon: 1, memory: false}
+  - {epochs: 1, horizon: 1}
   - {epochs: 1, horizon: 2, detected: 0.5}
-  - {epochs: 1, horizon: 2, interval: 2}
+  - {epochs: 1, horizon: 2, frame_stride: 2}
   - {epochs: 1, horizon: 2}
 tracks: {drop: 0.1, insert: 0.3, denoising: 2}
 augmentation: {masks_only: 0.3}

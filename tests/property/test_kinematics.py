@@ -12,6 +12,7 @@ import torch
 from forecast.grid import BEVGrid
 from forecast.model.baselines import Baseline
 from forecast.model.heads import RESIDUAL_SCALE
+from forecast.model.learned_horizon import LearnedHorizon
 from tests.support.rollouts import VARIANTS, run
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 from tests.support.stores import GRID, Mover
@@ -109,7 +110,7 @@ def test_a_quarter_turn_on_a_grid_that_is_not_square() -> None:
     assert rows.max() - rows.min() > columns.max() - columns.min()  # it now points along +y
 
 
-@pytest.mark.parametrize("changes", [{}, {"memory": False}, *VARIANTS.values()])
+@pytest.mark.parametrize("changes", [{}, {"raster": "none"}, *VARIANTS.values()])
 def test_an_untrained_forecaster_is_constant_turn(changes: dict[str, Any]) -> None:
     batch = sequences(TRAFFIC)
     learned = run(forecaster(trained=False, **changes), batch, 6)
@@ -120,10 +121,10 @@ def test_an_untrained_forecaster_is_constant_turn(changes: dict[str, Any]) -> No
         torch.testing.assert_close(ours.flow, theirs.flow, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("changes", [{}, {"interact": False}, {"update_query_pos": True}])
+@pytest.mark.parametrize("changes", [{}, {"query_interaction": False}, {"update_query_pos": True}])
 def test_queries_beyond_the_learned_horizon_stay_as_they_were(changes: dict[str, Any]) -> None:
     model = forecaster(**changes)
-    model.learned_horizon = 3
+    model.learned_horizon = LearnedHorizon(3)
     state, contents = model.start(sequences(TRAFFIC).crop(0, 3)), []
     with torch.inference_mode():
         for _ in range(5):
@@ -136,7 +137,7 @@ def test_queries_beyond_the_learned_horizon_stay_as_they_were(changes: dict[str,
 
 def test_agents_turn_as_far_as_the_learned_horizon_and_go_straight_on_beyond() -> None:
     model = forecaster(trained=False)
-    model.learned_horizon = 3
+    model.learned_horizon = LearnedHorizon(3)
     bend = sequences([[Mover(-5.0, 0.0, 0.0, speed=3.0, turn_rate=0.2)]])
     headings = torch.stack([step.pose[0, 0, 2] for step in run(model, bend, 5)])
     turned = headings.diff(prepend=torch.zeros(1))

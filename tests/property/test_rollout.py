@@ -84,7 +84,11 @@ def test_a_doubtful_track_stays_as_long_as_it_may_be_missed() -> None:
     past = sequences(TRAFFIC).crop(0, 3)
     with torch.inference_mode():
         impatient, patient = (
-            int(detecting(stay=0.9999, miss_tolerance=frames).start(past).agents.ids.max())
+            int(
+                detecting(track_threshold=0.9999, miss_tolerance=frames)
+                .start(past)
+                .agents.ids.max()
+            )
             for frames in (0, 2)
         )
     assert 0 < patient < impatient  # whoever is given up is born again under another id

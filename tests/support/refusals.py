@@ -68,6 +68,6 @@ def save_untrained(
     from forecast.model.forecaster import Forecaster
     from forecast.model.spec import ForecasterSpec, Inputs
 
-    small = ForecasterSpec(dim=32, hidden=32, ffn=32, **{"memory": False, **spec})
+    small = ForecasterSpec(hidden_dim=32, scene_dim=32, ffn=32, **{"raster": "none", **spec})
     save_checkpoint(Forecaster(small, Inputs(classes, layers)), path, 0.5, {})
     return str(path)

@@ -31,8 +31,8 @@ def detecting(**changes: Any) -> Detecting:
 # Every part that a specification can exchange.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dense": {"attention": "dense"},
-    "fpn": {"mask_head": "fpn", "dim": 128, "heads": 8},
-    "no interaction": {"interact": False},
+    "fpn": {"mask_head": "fpn", "hidden_dim": 128, "heads": 8},
+    "no interaction": {"query_interaction": False},
     "no warp": {"warp": False},
     "position update": {"update_query_pos": True},
 }
@@ -41,12 +41,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def exchanged() -> Model:
     """A forecaster with every other part at once."""
     changes = {k: v for change in VARIANTS.values() for k, v in change.items()}
-    return forecaster(**changes | {"interact": True})
+    return forecaster(**changes | {"query_interaction": True})
 
 
 MODELS: dict[str, Callable[[], Model]] = {
     "tracked": forecaster,
-    "without memory": lambda: forecaster(memory=False),
+    "without raster": lambda: forecaster(raster="none"),
     "other parts": exchanged,
     "mirrored": lambda: Mirrored(forecaster()),
     "detected": detecting,

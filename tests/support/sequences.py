@@ -20,7 +20,14 @@ from tests.support.stores import GRID, Mover, sequence_dataset
 
 INPUTS = Inputs(DEFAULT_CLASSES, MAP_LAYERS)
 SMALL = ForecasterSpec(
-    dim=32, hidden=16, heads=4, points=2, ffn=32, backbone_layers=2, pixel_dim=8, queries=12
+    hidden_dim=32,
+    scene_dim=16,
+    heads=4,
+    points=2,
+    ffn=32,
+    backbone_layers=2,
+    pixel_dim=8,
+    queries=12,
 )
 
 

@@ -15,8 +15,8 @@ from forecast.training.module import ForecastTraining
 from tests.support.sequences import SMALL
 
 QUICK = Config(
-    model=replace(SMALL, memory=False),
-    curriculum=(Stage(1, 1, memory=False), Stage(1, 2, memory=False)),
+    model=replace(SMALL, raster="none"),
+    curriculum=(Stage(1, 1), Stage(1, 2)),
     optimisation=Optimisation(warmup_steps=2),
     loading=Loading(batch_size=2, workers=0),
     save_every_steps=1,
@@ -26,13 +26,13 @@ QUICK = Config(
 
 STAGED = Config(
     model=SMALL,
-    curriculum=(Stage(1, 1, memory=False), Stage(1, 1, detected=0.5)),
+    curriculum=(Stage(1, 1), Stage(1, 1, detected=0.5)),
     optimisation=Optimisation(warmup_steps=2, dropout=0.2),
     loading=Loading(batch_size=2, workers=0),
     save_every_steps=1,
     accelerator="cpu",
 )
-"""Without the raster in its first stage, with it in the second."""
+"""Reads the raster; finds agents in about half of the batches of its second stage."""
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

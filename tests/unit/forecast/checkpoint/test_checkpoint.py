@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from forecast.checkpoint import checkpoint
-from forecast.checkpoint import metadata as metadata
+from forecast.checkpoint import checkpoint, metadata
 from forecast.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from forecast.errors import CheckpointError
+from forecast.model.learned_horizon import LearnedHorizon
 from forecast.model.spec import ForecasterSpec
 from tests.support.rollouts import assert_same, run
 from tests.support.sequences import TRAFFIC, forecaster, sequences
@@ -41,10 +41,9 @@ def test_a_checkpoint_comes_back_as_it_was(saved: Path) -> None:
 
 
 def test_whether_forecasts_read_the_raster_is_remembered(tmp_path: Path) -> None:
-    model = forecaster()
-    model.reads_raster = False
+    model = forecaster(raster="detection")
     save_checkpoint(model, tmp_path / "model.safetensors", 0.5, {})
-    assert load_checkpoint(tmp_path).model.reads_raster is False
+    assert load_checkpoint(tmp_path).model.spec.raster == "detection"
 
 
 def test_weights_that_were_tampered_with_are_refused(saved: Path) -> None:
@@ -58,9 +57,9 @@ def test_weights_that_were_tampered_with_are_refused(saved: Path) -> None:
 
 def test_how_far_training_rolled_out_travels_with_the_weights(tmp_path: Path) -> None:
     model = forecaster()
-    model.learned_horizon = 12
+    model.learned_horizon = LearnedHorizon(12)
     save_checkpoint(model, tmp_path / "model.safetensors", 0.5, {})
-    assert load_checkpoint(tmp_path).model.learned_horizon == 12
+    assert load_checkpoint(tmp_path).model.learned_horizon.steps == 12
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_how_far_training_rolled_out_travels_with_the_weights(tmp_path: Path) ->
     [
         ({"schema": "bev-forecaster/9"}, "schema"),
         ({"model": {"depth": 3}}, r"written by .* \(unknown in its model: depth\)"),
-        ({"model": {"dim": 31}}, "model that this version knows"),
+        ({"model": {"hidden_dim": 31}}, "model that this version knows"),
         ({"model": {}}, "weights of the model that the JSON describes"),
         ({"inputs": None}, "model that this version knows"),
     ],
@@ -86,7 +85,7 @@ def test_a_checkpoint_of_another_model_is_refused(
     [
         {"dt_s": 0.1},
         {"inputs": {"classes": ["pedestrian"], "map_layers": [], "bev_channels": 0}},
-        {"reads_memory": False},
+        {"learned_horizon": 9},
         {"training": {"steps": 8}},
         {"model": {"keep": 0.9}},
         {"more": None},
@@ -111,7 +110,7 @@ def test_a_description_that_lost_a_part_is_refused(saved: Path, removed: str) ->
         load_checkpoint(saved)
 
 
-def test_the_seal_does_not_depend_on_how_the_json_is_laid_out(saved: Path) -> None:
+def test_the_checksum_does_not_depend_on_how_the_json_is_laid_out(saved: Path) -> None:
     path = saved / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
     load_checkpoint(saved)
@@ -153,19 +152,11 @@ def test_weights_that_an_older_version_did_not_have_change_no_forecast(tmp_path:
 
 def test_settings_that_an_older_version_did_not_know_have_their_defaults(saved: Path) -> None:
     content = json.loads((saved / "model.json").read_text())
-    fields = ("miss_tolerance", "update_query_pos", "stay")
+    fields = ("miss_tolerance", "update_query_pos", "track_threshold")
     model = {name: value for name, value in content["model"].items() if name not in fields}
     rewrite(saved, {"model": model, "version": "0.0.9"})
     spec, default = load_checkpoint(saved).model.spec, ForecasterSpec()
     assert [getattr(spec, name) for name in fields] == [getattr(default, name) for name in fields]
-
-
-def test_a_checkpoint_from_before_descriptions_were_sealed_is_read(saved: Path) -> None:
-    path = saved / "model.json"
-    content = json.loads(path.read_text()) | {"schema": "bev-forecaster/2"}
-    del content["json_sha256"]
-    path.write_text(json.dumps(content))
-    assert load_checkpoint(saved).dt_s == 0.5
 
 
 def test_a_missing_or_unreadable_file_is_refused(saved: Path) -> None:

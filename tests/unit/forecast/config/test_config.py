@@ -44,16 +44,16 @@ def test_settings_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
         ("curriculum: []", [], "curriculum"),
         ("curriculum: [{epochs: 1, horizon: 1, detected: 1.5}]", [], "0..1"),
         ("seed: -1", [], "seed"),
-        ("model: {dim: 30}", [], "model.hidden_dim"),
+        ("model: {hidden_dim: 30}", [], "model.hidden_dim"),
         ("detector: {dims: 3}", [], "dims"),
         ("detector: {hidden_dim: 100}", [], "detector.hidden_dim"),
         ("detector: {backbone: resnet18, dilation: true}", [], "basic blocks"),
-        ("{model: {dim: 64}, detector: {queries: 10}}", [], "either"),
+        ("{model: {hidden_dim: 64}, detector: {queries: 10}}", [], "either"),
         ("- a list", [], "mapping"),
         ("a: [", [], "YAML"),
         ("seed: 1", ["seed"], "a.b=c"),
         ("seed: 1", ["seed.low=3"], "key"),
-        ("seed: 1", ["modle.dim=64"], "modle"),
+        ("seed: 1", ["modle.hidden_dim=64"], "modle"),
         ("model: {backbone: vgg}", [], "backbone"),
         ("model: {heads: 0}", [], "model.heads"),
         ("loading: {batch_size: 0}", [], "batch_size"),
@@ -81,7 +81,7 @@ def test_mistakes_are_refused_in_plain_words(
 def test_a_fault_of_set_is_not_looked_for_in_the_file(
     tmp_path: Path, override: str, place: str
 ) -> None:
-    path = write(tmp_path, "{model: {dim: 64}, curriculum: [{epochs: 1, horizon: 1}]}")
+    path = write(tmp_path, "{model: {hidden_dim: 64}, curriculum: [{epochs: 1, horizon: 1}]}")
     with pytest.raises(ConfigError, match=place):
         load_config(path, [override])
 

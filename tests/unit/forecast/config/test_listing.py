@@ -54,7 +54,7 @@ def test_types_and_defaults_are_said_in_words_of_yaml() -> None:
     assert "epochs: 10  # integer, must be given" in lines
     assert "mask_head: dot  # dot | fpn" in lines
     assert "steps_per_epoch: null  # integer | null" in lines
-    assert "memory: true  # true | false" in lines
+    assert "warp: true  # true | false" in lines
 
 
 def test_the_listing_fits_a_terminal() -> None:

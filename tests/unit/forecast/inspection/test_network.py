@@ -109,10 +109,10 @@ def test_every_parameter_of_a_detector_belongs_to_a_stage(spec: DetectorSpec) ->
     "spec",
     [
         ForecasterSpec(),
-        ForecasterSpec(attention="dense", mask_head="fpn", interact=False),
-        ForecasterSpec(memory=False, slots=8),
+        ForecasterSpec(attention="dense", mask_head="fpn", query_interaction=False),
+        ForecasterSpec(raster="none", slots=8),
     ],
-    ids=["memory", "dense fpn", "no memory"],
+    ids=["raster", "dense fpn", "no raster"],
 )
 def test_every_parameter_of_a_forecaster_belongs_to_a_stage(spec: ForecasterSpec) -> None:
     stages = forecaster_stages(spec, INPUTS, 64, 96)
@@ -121,7 +121,7 @@ def test_every_parameter_of_a_forecaster_belongs_to_a_stage(spec: ForecasterSpec
     named = by_name(stages)
     assert named["instance"].shape == (1, 64, 96)
     assert named["queries"].shape == (1, min(16, spec.slots), spec.hidden_dim)
-    assert ("memory" in named) == spec.memory
+    assert ("memory" in named) == spec.has_raster_encoder
 
 
 def test_multiply_adds_are_half_of_what_torch_counts_as_flops() -> None:
@@ -169,7 +169,7 @@ def test_a_checkpoint_is_looked_into() -> None:
 
 def test_more_channels_than_known_are_the_users_own(tmp_path: Path) -> None:
     file = tmp_path / "forecaster.yaml"
-    file.write_text("model: {memory: false}\n")
+    file.write_text("model: {raster: none}\n")
     channels = INPUTS.channels + 2
     found: ModelSummary = describe_model(str(file), f"{channels}x64x96", [])
     plain = describe_model(str(file), "64x96", [])
@@ -199,7 +199,7 @@ def test_what_cannot_be_is_said(config: str, size: str, vary: list[str], reason:
 
 def test_a_grid_without_room_for_agents_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "forecaster.yaml"
-    file.write_text("model: {memory: false}\n")
+    file.write_text("model: {raster: none}\n")
     for size, reason in (("8x8", "16 agents"), ("2x64x64", "map layers")):
         with pytest.raises(ConfigError, match=reason):
             describe_model(str(file), size, [])

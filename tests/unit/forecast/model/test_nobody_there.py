@@ -24,7 +24,7 @@ from tests.support.stores import Mover, sequence_store
 EVERYTHING = Config(
     model=SMALL,
     curriculum=(
-        Stage(1, 1, memory=False),
+        Stage(1, 1),
         Stage(1, 2),
         Stage(1, 1, detected=1.0),
     ),

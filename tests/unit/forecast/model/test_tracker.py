@@ -23,7 +23,7 @@ def scored(frame: FrameQueries, *chances: float) -> FrameQueries:
 
 
 def test_good_candidates_are_born_with_new_ids_and_weak_tracks_end() -> None:
-    lifecycle = TrackManager(birth=0.4, stay=0.5)
+    lifecycle = TrackManager(birth_threshold=0.4, track_threshold=0.5)
     first = scored(queries([(0.0, 0.0), (9.0, 0.0), (0.0, 9.0)], []), 0.9, 0.3, 0.5)
     assert lifecycle(first).ids.tolist() == [[1, 0, 2]]
     second = scored(queries([(9.0, 9.0)], [(1, 0.0, 0.0), (2, 0.0, 9.0)], 1), 0.8, 0.7, 0.2)
@@ -40,7 +40,7 @@ def test_nobody_is_born_inside_a_track_or_a_better_candidate() -> None:
 
 
 def test_a_weak_track_is_kept_unseen_for_as_long_as_misses_are_tolerated() -> None:
-    lifecycle = TrackManager(0.4, 0.5, tolerance=2)
+    lifecycle = TrackManager(0.4, 0.5, miss_tolerance=2)
     frame = scored(queries([(9.0, 9.0)], [(1, 0.0, 0.0), (2, 0.0, 9.0)], 1), 0.1, 0.7, 0.2)
     for missed, ids, seen in (
         (0, [0, 1, 2], [False, True, False]),
@@ -54,7 +54,7 @@ def test_a_weak_track_is_kept_unseen_for_as_long_as_misses_are_tolerated() -> No
 
 def test_nobody_is_born_in_the_box_of_a_track_that_is_missed() -> None:
     frame = scored(queries([(0.5, 0.0)], [(1, 0.0, 0.0)], 1), 0.9, 0.2)
-    assert TrackManager(0.4, 0.5, tolerance=1)(frame).ids.tolist() == [[0, 1]]
+    assert TrackManager(0.4, 0.5, miss_tolerance=1)(frame).ids.tolist() == [[0, 1]]
     assert TrackManager(0.4, 0.5)(frame).ids.tolist() == [[1, 0]]
 
 
@@ -107,7 +107,7 @@ def test_a_track_that_is_seen_again_has_missed_nothing() -> None:
 def test_updated_positions_are_carried_and_only_where_they_are_asked_for() -> None:
     """MOTR's position update has weights of its own, which change what tracks are next."""
     plain, _ = blinking(())
-    assert plain.position is None
+    assert plain.query_pos is None
     tracks, frames = blinking((), update_query_pos=True)
     assert tracks.query_pos is not None
     model = forecaster(history=4, update_query_pos=True)
@@ -143,10 +143,10 @@ def test_nobody_takes_the_slot_of_somebody() -> None:
 
 def test_checkpoints_from_before_these_settings_describe_the_same_model() -> None:
     old = asdict(SMALL)
-    for name in ("stay", "miss_tolerance", "update_query_pos"):
+    for name in ("track_threshold", "miss_tolerance", "update_query_pos"):
         del old[name]
     assert ForecasterSpec(**old) == SMALL
-    assert (SMALL.stay, SMALL.miss_tolerance, SMALL.update_query_pos) == (0.5, 0, False)
+    assert (SMALL.track_threshold, SMALL.miss_tolerance, SMALL.update_query_pos) == (0.5, 0, False)
 
 
 def test_peaks_are_the_strongest_local_maxima_at_their_cells_centres() -> None:
@@ -160,4 +160,4 @@ def test_peaks_are_the_strongest_local_maxima_at_their_cells_centres() -> None:
 
 def test_a_model_that_reads_no_raster_cannot_detect() -> None:
     with pytest.raises(ConfigError, match="reads the raster"):
-        Detecting(forecaster(features=False))
+        Detecting(forecaster(raster="none"))

@@ -43,7 +43,7 @@ def loses_the_distant(model: Forecaster) -> Forecaster:
 
 
 def test_existence_depends_on_how_the_ego_moves_and_poses_do_not() -> None:
-    batch, model = sequences(TRAFFIC), forecaster(memory=False)
+    batch, model = sequences(TRAFFIC), forecaster(raster="none")
     slow, fast = (run(model, seen_by(batch, metres), 4)[-1] for metres in (0.0, 8.0))
     assert not torch.allclose(there(slow), there(fast), atol=1e-4)
     torch.testing.assert_close(slow.pose, fast.pose, equal_nan=True)
@@ -51,7 +51,7 @@ def test_existence_depends_on_how_the_ego_moves_and_poses_do_not() -> None:
 
 def test_the_ego_goes_on_as_it_did() -> None:
     parked = seen_by(sequences([[Mover(0.0, 0.0)]]), 5.0)
-    model = loses_the_distant(forecaster(memory=False))
+    model = loses_the_distant(forecaster(raster="none"))
     for step in run(model, parked, 4):
         came = (there(step) - torch.sigmoid(torch.tensor(SURE_BIAS - 5.0 * step.lead / 20))).abs()
         assert came < 1e-3, step.lead
@@ -59,13 +59,13 @@ def test_the_ego_goes_on_as_it_did() -> None:
 
 def test_beyond_the_learned_horizon_nobody_fades() -> None:
     parked = seen_by(sequences([[Mover(0.0, 0.0)]]), 5.0)
-    steps = run(loses_the_distant(forecaster(memory=False)), parked, 40)
+    steps = run(loses_the_distant(forecaster(raster="none")), parked, 40)
     assert there(steps[5]) < there(steps[4])
     assert all(torch.equal(there(step), there(steps[5])) for step in steps[6:])
 
 
 def test_an_untrained_model_loses_nobody() -> None:
-    step = run(forecaster(trained=False, memory=False), sequences(TRAFFIC), 6)[-1]
+    step = run(forecaster(trained=False, raster="none"), sequences(TRAFFIC), 6)[-1]
     assert (there(step) == torch.sigmoid(torch.tensor(SURE_BIAS))).all()
 
 
@@ -76,18 +76,18 @@ def test_it_does_not_matter_in_which_frame_the_ego_is_told() -> None:
     state = batch.track_state.clone()
     state[..., :3] = se2.between(ego[:, None, None], state[..., :3])
     own = replace(batch, track_state=state, ego_pose=se2.between(ego[:, None], batch.ego_pose))
-    model = forecaster(memory=False)
+    model = forecaster(raster="none")
     ours, theirs = (next(iter(run(model, one, 1))) for one in (batch, own))
     torch.testing.assert_close(ours.existence, theirs.existence)
 
 
 def test_existence_teaches_the_motion_nothing_through_the_place_of_the_ego() -> None:
-    model = forecaster(memory=False).train()
+    model = forecaster(raster="none").train()
     with torch.no_grad():
         model.motion_head.existence[-1].weight.zero_()
     state = model.start(sequences(TRAFFIC).crop(0, 3))
     model.advance(state)[1].existence.sum().backward()
     assert model.visibility_head.judge[0].weight.grad is not None
-    for part in (model.motion_head.residual, model.seed, model.decoder):
+    for part in (model.motion_head.residual, model.agent_encoder, model.decoder):
         for name, parameter in part.named_parameters():
             assert parameter.grad is None or not parameter.grad.any(), name

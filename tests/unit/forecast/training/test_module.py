@@ -84,7 +84,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
 def test_training_changes_the_weights_and_lowers_the_loss(store: str, tmp_path: Path) -> None:
     longer = QUICK.model_copy(
         update={
-            "curriculum": (Stage(20, 2, memory=False),),
+            "curriculum": (Stage(20, 2),),
             "augmentation": Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
             "loading": Loading(batch_size=8, workers=0),  # the same batch at every step
         }
@@ -96,9 +96,7 @@ def test_training_changes_the_weights_and_lowers_the_loss(store: str, tmp_path: 
 
 
 def test_detected_input_trains_perception(store: str, tmp_path: Path) -> None:
-    config = QUICK.model_copy(
-        update={"model": SMALL, "curriculum": (Stage(1, 1, memory=True, detected=1.0),)}
-    )
+    config = QUICK.model_copy(update={"model": SMALL, "curriculum": (Stage(1, 1, detected=1.0),)})
     run_training(config, [store], None, str(tmp_path / "run"), resume=False)
     before = forecaster(trained=False).state_dict()
     after = weights(tmp_path / "run")
@@ -125,7 +123,7 @@ def test_every_rule_for_tracks_and_two_decoder_layers_train_together(
     config = QUICK.model_copy(
         update={
             "model": replace(SMALL, decoder_layers=2, update_query_pos=True),
-            "curriculum": (Stage(1, 1, memory=True, detected=1.0),),
+            "curriculum": (Stage(1, 1, detected=1.0),),
             "tracks": RULES,
         }
     )
@@ -147,16 +145,16 @@ def test_a_stage_may_use_every_second_frame_as_far_as_the_store_reaches(
     store: str, tmp_path: Path
 ) -> None:
     """3 + 6 frames, every second: 3 of history and 2 leads, and not one more."""
-    last = Stage(1, 1, memory=False)
-    stages = (Stage(1, 2, memory=False, frame_stride=2), last)
+    last = Stage(1, 1)
+    stages = (Stage(1, 2, frame_stride=2), last)
     config = QUICK.model_copy(update={"curriculum": stages})
     run_training(config, [store], None, str(tmp_path / "run"), resume=False)
     assert load_checkpoint(tmp_path / "run").training["steps"] == 8
-    stages = (Stage(1, 3, memory=False, frame_stride=2), last)
+    stages = (Stage(1, 3, frame_stride=2), last)
     longer = QUICK.model_copy(update={"curriculum": stages})
     with pytest.raises(DataError, match="horizon of at least 8"):
         run_training(longer, [store], None, str(tmp_path / "longer"), resume=False)
-    with pytest.raises(ConfigError, match="interval"):
+    with pytest.raises(ConfigError, match="frame_stride"):
         Stage(1, 1, frame_stride=0)
 
 
@@ -180,9 +178,7 @@ def test_an_epoch_may_end_early(store: str, tmp_path: Path) -> None:
 
 
 def test_bf16_trains(store: str, tmp_path: Path) -> None:
-    config = QUICK.model_copy(
-        update={"precision": "bf16-mixed", "curriculum": (Stage(1, 1, memory=False),)}
-    )
+    config = QUICK.model_copy(update={"precision": "bf16-mixed", "curriculum": (Stage(1, 1),)})
     run_training(config, [store], None, str(tmp_path / "run"), resume=False)
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
 
@@ -194,7 +190,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(store: str, tmp_path: Path
 
 
 def test_a_store_that_does_not_fit_is_refused(store: str, tmp_path: Path) -> None:
-    longer = QUICK.model_copy(update={"curriculum": (Stage(1, 7, memory=False),)})
+    longer = QUICK.model_copy(update={"curriculum": (Stage(1, 7),)})
     with pytest.raises(DataError, match="horizon of at least 7"):
         run_training(longer, [store], None, str(tmp_path / "run"), resume=False)
     assert not (tmp_path / "run").exists()
@@ -228,7 +224,7 @@ def test_fine_tuning_shows_what_it_has_to_improve_on(
 
 def test_fine_tuning_says_what_does_not_fit(store: str, tmp_path: Path) -> None:
     packaged = QUICK.model_copy(update={"initial": "packaged", "model": SMALL})
-    with pytest.raises(CheckpointError, match=r"by dim, .*; set model\.dim="):
+    with pytest.raises(CheckpointError, match=r"by hidden_dim, .*; set model\.hidden_dim="):
         run_training(packaged, [store], None, str(tmp_path / "run"), resume=False)
     assert not (tmp_path / "run").exists()
 
@@ -246,7 +242,7 @@ def test_a_backbone_may_start_from_weights_of_its_own(store: str, tmp_path: Path
     run_training(frozen, [store], None, str(tmp_path / "run"), resume=False)
     trained = weights(tmp_path / "run")
     key = "layer1.0.conv1.weight"
-    assert torch.equal(trained[f"encode.backbone.extract.{key}"], published[key])
+    assert torch.equal(trained[f"raster_encoder.backbone.extract.{key}"], published[key])
     blind = frozen.model_copy(update={"model": QUICK.model})
     with pytest.raises(ConfigError, match="reads the raster"):
         run_training(blind, [store], None, str(tmp_path / "blind"), resume=False)
@@ -258,8 +254,8 @@ def test_a_backbone_may_start_from_weights_of_its_own(store: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("curriculum", "message"),
     [
-        ((Stage(1, 1, detected=0.5),), "memory: true"),
-        ((Stage(1, 1, frame_stride=2),), "interval 1"),
+        ((Stage(1, 1, detected=0.5),), "raster: detection or always"),
+        ((Stage(1, 1, frame_stride=2),), "frame_stride 1"),
     ],
 )
 def test_a_curriculum_that_the_model_cannot_follow_is_refused(
@@ -277,9 +273,9 @@ def test_two_processes_train_one_model(store: str, tmp_path: Path) -> None:
     import sys
 
     (tmp_path / "config.yaml").write_text(
-        "model: {dim: 32, hidden: 16, heads: 4, points: 2, ffn: 32, backbone_layers: 2,"
-        " pixel_dim: 8, queries: 12, memory: false}\n"
-        "curriculum: [{epochs: 1, horizon: 1, memory: false}]\n"
+        "model: {hidden_dim: 32, scene_dim: 16, heads: 4, points: 2, ffn: 32, backbone_layers: 2,"
+        " pixel_dim: 8, queries: 12, raster: none}\n"
+        "curriculum: [{epochs: 1, horizon: 1}]\n"
         "loading: {batch_size: 2, workers: 0}\naccelerator: cpu\ndevices: 2\n"
     )
     command = [sys.executable, "-m", "forecast.cli.main", "train", "--config", "config.yaml"]

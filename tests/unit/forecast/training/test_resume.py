@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from forecast.data.module import BatchOrder
 from forecast.errors import CheckpointError
 from forecast.training.module import ForecastTraining
 from forecast.training.run import run_training
+from tests.support.sequences import SMALL
 from tests.support.stores import Mover, sequence_store
 from tests.support.trainings import STAGED, interrupt_at
 
@@ -116,13 +118,14 @@ def test_a_run_is_not_resumed_with_other_settings(
     run_training(again, [store], None, str(tmp_path / "run"), resume=True)
 
 
-def test_a_run_resumed_after_its_last_step_reads_what_its_last_stage_read(
+def test_a_run_resumed_after_its_last_step_reads_the_raster_as_before(
     store: str, tmp_path: Path
 ) -> None:
-    config = STAGED.model_copy(update={"curriculum": (Stage(1, 1, memory=False),)})
+    blind = replace(SMALL, raster="detection")
+    config = STAGED.model_copy(update={"model": blind, "curriculum": (Stage(1, 1),)})
     for resume in (False, True):
         run_training(config, [store], None, str(tmp_path / "run"), resume=resume)
-        assert load_checkpoint(tmp_path / "run").model.reads_raster is False
+        assert load_checkpoint(tmp_path / "run").model.spec.raster == "detection"
 
 
 def test_every_epoch_has_an_order_of_its_own(

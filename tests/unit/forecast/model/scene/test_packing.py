@@ -53,10 +53,9 @@ def _is_mask(index: object) -> bool:
     return isinstance(index, Tensor) and index.dtype == torch.bool
 
 
-@pytest.mark.parametrize("memory", [False, True])
-def test_steps_of_the_queries_never_wait_for_the_device(memory: bool) -> None:
-    model = forecaster()
-    model.reads_raster = memory
+@pytest.mark.parametrize("raster", ["detection", "always"])
+def test_steps_of_the_queries_never_wait_for_the_device(raster: str) -> None:
+    model = forecaster(raster=raster)
     state = model.start(sequences(TRAFFIC).crop(0, 3))
     state, _ = model.advance(state)
     with Waits() as waits:

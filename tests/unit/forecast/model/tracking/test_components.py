@@ -123,7 +123,7 @@ def test_a_component_is_never_given_the_id_of_a_track_without_cells(
     """Else it would be told what the tracker knows of that one."""
     past = sequences(APART, history=3).crop(0, 3)
     torch.manual_seed(0)
-    model = Forecaster(replace(SMALL, birth=1e-6, stay=1e-6), INPUTS).eval()
+    model = Forecaster(replace(SMALL, birth_threshold=1e-6, track_threshold=1e-6), INPUTS).eval()
     monkeypatch.setattr("forecast.model.detected_input.segment", lambda semantic, *_: 0 * semantic)
     detecting = Detecting(model)
     with torch.no_grad():
