@@ -17,8 +17,14 @@ from forecast.detector.padding import shrink_mask, valid_ratio
 from forecast.detector.spec import DetectorSpec
 from forecast.model.layers.deformable_attention import MultiScaleDeformableAttention
 from forecast.model.layers.deformable_kernels import Shapes
-from forecast.model.layers.encoder import EncoderLayer, feed_forward
-from forecast.model.layers.levels import cell_centres, flatten_levels, shapes_of, unflatten_levels
+from forecast.model.layers.encoder import EncoderLayer
+from forecast.model.layers.levels import (
+    flatten_levels,
+    level_cell_centres,
+    shapes_of,
+    unflatten_levels,
+)
+from forecast.model.layers.mlp import MLP
 from forecast.model.layers.position_encoding import position_embedding
 
 RESIDUAL_LEVELS = 3  # residual layers read, from the last; further levels halve the one before
@@ -39,7 +45,7 @@ class DecoderLayer(nn.Module):
             dim, spec.heads, spec.levels, spec.points, spec.backend
         )
         self.norm2 = nn.LayerNorm(dim)
-        self.ffn = feed_forward(dim, spec.ffn, spec.dropout)
+        self.ffn = MLP(dim, spec.ffn, dim, dropout=spec.dropout)
         self.norm3 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(spec.dropout)
 
@@ -201,4 +207,4 @@ def _encoder_references(
 ) -> Float[Tensor, "b s levels 2"]:
     """Each cell's centre as a share of its own level's valid part, then in every level."""
     own = [ratios[:, [i]].expand(-1, h * w, -1) for i, (h, w) in enumerate(shapes)]
-    return cell_centres(shapes, ratios) / torch.cat(own, 1)[:, :, None] * ratios[:, None]
+    return level_cell_centres(shapes, ratios) / torch.cat(own, 1)[:, :, None] * ratios[:, None]

@@ -20,6 +20,7 @@ from forecast.detector.spec import DetectorSpec
 from forecast.errors import DataError
 from forecast.model.layers.backbone import Backbone
 from forecast.model.layers.mask_heads import FpnMaskHead, MaskPyramid, PixelMaskHead
+from forecast.model.layers.mlp import MLP
 from forecast.model.layers.pixel_decoder import SHARE, SemanticHead
 from forecast.model.layers.position_encoding import position_embedding
 
@@ -69,7 +70,7 @@ class Detector(nn.Module):
         # Layers that correct each other's boxes have heads of their own, others share one.
         heads = spec.decoder_layers if self.refine else 1
         self.class_heads = nn.ModuleList(nn.Linear(dim, spec.logits) for _ in range(heads))
-        self.box_heads = nn.ModuleList(_box_head(dim) for _ in range(heads))
+        self.box_heads = nn.ModuleList(MLP(dim, dim, dim, 4) for _ in range(heads))
         if spec.attention == "deformable":
             self._start_rare_and_still()
         if spec.mask_head != "none":
@@ -176,9 +177,3 @@ class Detector(nn.Module):
     def _returned(self, heads: nn.ModuleList, count: int) -> list[nn.Module]:
         """The heads of the last ``count`` layers."""
         return list(heads)[-count:] if self.refine else [heads[0]] * count
-
-
-def _box_head(dim: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 4)
-    )

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from forecast.model.layers.attention import feature_attention
+from forecast.model.layers.mlp import MLP
 from forecast.model.raster_encoder import EncodedFeatures, reference_points
 from forecast.model.scene.context import PackedQueries, SceneContext
 from forecast.model.scene_attention import LaneAttention, NeighbourAttention
@@ -32,7 +33,7 @@ class DecoderLayer(nn.Module):
         # They start silent and can only add to what the agent's own frame tells.
         nn.init.zeros_(self.cross_attention.output_proj.weight)
         self.norm_ffn = nn.LayerNorm(dim)
-        self.ffn = nn.Sequential(nn.Linear(dim, ffn), nn.ReLU(), nn.Linear(ffn, dim))
+        self.ffn = MLP(dim, ffn, dim)
         self.dropout = nn.Dropout(0.0)
 
     def forward(

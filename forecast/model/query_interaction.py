@@ -9,6 +9,8 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from forecast.model.layers.mlp import MLP
+
 
 class QueryInteraction(nn.Module):
     """Attention among tracks, then an update of their query as a residual stream.
@@ -24,11 +26,11 @@ class QueryInteraction(nn.Module):
         super().__init__()
         self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
         self.norm1 = nn.LayerNorm(dim)
-        self.ffn = _feed_forward(dim, ffn)
+        self.ffn = MLP(dim, ffn, dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.ffn_query = _feed_forward(dim, ffn)
+        self.ffn_query = MLP(dim, ffn, dim)
         self.norm_query = nn.LayerNorm(dim)
-        self.ffn_query_pos = _feed_forward(dim, ffn) if update_query_pos else None
+        self.ffn_query_pos = MLP(dim, ffn, dim) if update_query_pos else None
         self.norm_query_pos = nn.LayerNorm(dim) if update_query_pos else None
 
     def forward(
@@ -56,7 +58,3 @@ class QueryInteraction(nn.Module):
         if self.ffn_query_pos is not None and self.norm_query_pos is not None:
             query_pos = self.norm_query_pos(query_pos + self.ffn_query_pos(x))
         return query_pos, query
-
-
-def _feed_forward(dim: int, ffn: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(dim, ffn), nn.ReLU(), nn.Linear(ffn, dim))

@@ -14,7 +14,12 @@ from forecast.model.layers.attention import feature_attention
 from forecast.model.layers.backbone import Backbone
 from forecast.model.layers.deformable_kernels import Shapes
 from forecast.model.layers.encoder import EncoderLayer
-from forecast.model.layers.levels import cell_centres, flatten_levels, shapes_of, unflatten_levels
+from forecast.model.layers.levels import (
+    flatten_levels,
+    level_cell_centres,
+    shapes_of,
+    unflatten_levels,
+)
 from forecast.model.layers.position_encoding import sine_position
 from forecast.model.spec import ForecasterSpec
 
@@ -128,7 +133,7 @@ class RasterEncoder(nn.Module):
                 for index, (h, w) in enumerate(shapes)
             ]
         )
-        reference = cell_centres(shapes, x).expand(x.shape[0], -1, self.num_levels, -1)
+        reference = level_cell_centres(shapes, x).expand(x.shape[0], -1, self.num_levels, -1)
         for layer in self.encoder:
             x = layer(x, position, reference, shapes)
         encoded = unflatten_levels(x, shapes)

@@ -22,12 +22,14 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model.decoder import Decoder
+from forecast.model.layers.mlp import MLP
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
+from forecast.model.scene.cells import metric_cell_centres
 from forecast.model.scene.context import PackedQueries, SceneContext
 from forecast.model.scene.packing import Packing
-from forecast.model.scene.warp import cell_centres, sample_at
+from forecast.model.scene.warp import sample_at
 from forecast.model.spec import ForecasterSpec
 from forecast.model.tracking.tracks import (
     Decision,
@@ -109,13 +111,11 @@ class Tracker(nn.Module):
         nn.init.constant_(cast(Tensor, self.heatmap_head[-1].bias), PRIOR_BIAS)
         self.detect_query = nn.Parameter(torch.randn(spec.queries, dim) * 0.02)
         self.pixel_encoder = nn.Linear(spec.pixel_dim, dim)
-        self.query_pos_encoder = nn.Sequential(
-            nn.Linear(3 + attributes, dim), nn.ReLU(), nn.Linear(dim, dim)
-        )
+        self.query_pos_encoder = MLP(3 + attributes, dim, dim)
         self.decoder = Decoder(spec, attributes)
         self.class_head = nn.Linear(dim, classes)
         nn.init.constant_(self.class_head.bias, PRIOR_BIAS)
-        self.box_head = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 6))
+        self.box_head = MLP(dim, dim, 6)
         self.query_interaction = QueryInteraction(dim, spec.heads, spec.ffn, spec.update_query_pos)
 
     def forward(
@@ -323,7 +323,9 @@ def peaks(
         best = functional.max_pool2d(heat[:, None], 3, 1, 1).squeeze(1)
         flat = torch.where(heat == best, heat, -torch.inf).flatten(1)
         value, index = flat.topk(min(count, flat.shape[1]), dim=1)
-        centres = cell_centres((heat.shape[-2], heat.shape[-1]), grid, heat.float()).flatten(0, 1)
+        centres = metric_cell_centres((heat.shape[-2], heat.shape[-1]), grid, heat.float()).flatten(
+            0, 1
+        )
         points = centres[index]
         missing = count - value.shape[1]
         points = functional.pad(points, (0, 0, 0, missing))

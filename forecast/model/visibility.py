@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from forecast.model.layers.mlp import MLP
 from forecast.model.scene import se2
 from forecast.model.scene.context import PackedQueries, SceneContext, bounded, relative
 
@@ -27,16 +28,7 @@ class VisibilityHead(nn.Module):
 
     def __init__(self, attributes: int, hidden: int) -> None:
         super().__init__()
-        last = nn.Linear(hidden, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.judge = nn.Sequential(
-            nn.Linear(attributes + 5 + 5 + 3 + 3 + 1, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            last,
-        )
+        self.judge = MLP(attributes + 5 + 5 + 3 + 3 + 1, hidden, hidden, 1, silent=True)
 
     def forward(
         self, packed: PackedQueries, context: SceneContext, lead: int, part: float

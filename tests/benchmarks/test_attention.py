@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from forecast.model.layers.deformable_kernels import COMPILED, deformable_attention, problem
-from forecast.model.layers.levels import cell_centres
+from forecast.model.layers.levels import level_cell_centres
 from tests.support.mmcv import mmcv_attention
 
 pytestmark = [
@@ -56,7 +56,9 @@ def test_attention(part: str, queries: int, backward: bool) -> None:
     shape = (1, queries, HEADS, len(SHAPES), POINTS)
     value = torch.randn(1, CELLS, HEADS, WIDTH, requires_grad=backward)
     # Cells look around themselves, queries anywhere; all within some cells of one place.
-    places = cell_centres(SHAPES, value) if part == "encoder" else torch.rand(1, queries, 1, 2)
+    places = (
+        level_cell_centres(SHAPES, value) if part == "encoder" else torch.rand(1, queries, 1, 2)
+    )
     sizes = torch.tensor([[width, height] for height, width in SHAPES])[:, None]
     locations = places[:, :, None, None].detach() + REACH * torch.randn(*shape, 2) / sizes
     locations.requires_grad_(backward)

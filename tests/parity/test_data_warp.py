@@ -9,7 +9,8 @@ import torch
 from data_tools import warp
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
-from forecast.model.scene.warp import cell_centres, sample_at
+from forecast.model.scene.cells import metric_cell_centres
+from forecast.model.scene.warp import sample_at
 
 GRID = BEVGrid(-8.0, 24.0, -6.0, 10.0, 1.0)  # 16 x 32, neither square nor centred
 POSES = [(0.0, 0.0, 0.0), (1.3, -0.7, 0.4), (-5.2, 3.1, -2.2), (0.3, 0.2, np.pi / 2), (99, 0, 0)]
@@ -18,7 +19,7 @@ POSES = [(0.0, 0.0, 0.0), (1.3, -0.7, 0.4), (-5.2, 3.1, -2.2), (0.3, 0.2, np.pi 
 @pytest.mark.parametrize("pose", POSES)
 def test_labels_and_channels_are_moved_as_the_model_samples(pose):
     at = torch.tensor([pose], dtype=torch.float64)
-    points = se2.unapply(at[:, None, None], cell_centres(GRID.shape, GRID, at)[None])
+    points = se2.unapply(at[:, None, None], metric_cell_centres(GRID.shape, GRID, at)[None])
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 9, GRID.shape).astype(np.uint8)
     channels = rng.normal(size=(3, *GRID.shape)).astype(np.float32)

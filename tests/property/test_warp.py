@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast.grid import BEVGrid
-from forecast.model.scene.warp import cell_centres, sample_at, warp_by_agents
+from forecast.model.scene.cells import metric_cell_centres
+from forecast.model.scene.warp import sample_at, warp_by_agents
 
 WIDE = BEVGrid(-8.0, 24.0, -6.0, 10.0, 1.0)  # 16 x 32, neither square nor centred
 
@@ -14,7 +15,7 @@ WIDE = BEVGrid(-8.0, 24.0, -6.0, 10.0, 1.0)  # 16 x 32, neither square nor centr
 @given(st.integers(-5, 5), st.integers(-5, 5))
 def test_samples_whole_cells_away_are_the_labels_there(dx: int, dy: int) -> None:
     labels = torch.randint(1, 99, (1, 1, *WIDE.shape)).float()
-    points = cell_centres(WIDE.shape, WIDE, labels) + torch.tensor([float(dx), float(dy)])
+    points = metric_cell_centres(WIDE.shape, WIDE, labels) + torch.tensor([float(dx), float(dy)])
     sampled = sample_at(labels, points[None], WIDE, "nearest")
     for row in range(16):
         for column in range(32):
@@ -26,7 +27,7 @@ def test_samples_whole_cells_away_are_the_labels_there(dx: int, dy: int) -> None
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_samples_of_a_linear_field_are_exact_on_every_level(stride: int) -> None:
-    x, y = cell_centres((16 // stride, 32 // stride), WIDE, torch.zeros(1)).unbind(-1)
+    x, y = metric_cell_centres((16 // stride, 32 // stride), WIDE, torch.zeros(1)).unbind(-1)
     points = torch.rand(1, 5, 7, 2) * torch.tensor([20.0, 8.0]) + torch.tensor([-2.0, -2.0])
     sampled = sample_at((2 * x - 3 * y)[None, None], points, WIDE)
     expected = 2 * points[..., 0] - 3 * points[..., 1]

@@ -8,8 +8,8 @@ from torch import Tensor
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents
+from forecast.model.scene.cells import metric_cell_centres
 from forecast.model.scene.rasterizer import FARTHEST_LOGIT, Rasters, Refiner
-from forecast.model.scene.warp import cell_centres
 
 
 def naive_rasterize(
@@ -25,7 +25,7 @@ def naive_rasterize(
 ) -> Rasters:
     """What ``rasterize`` returns; arguments as there."""
     batch, slots = agents.ids.shape
-    centres = cell_centres(grid.shape, grid, pose).flatten(0, 1).expand(batch, slots, -1, 2)
+    centres = metric_cell_centres(grid.shape, grid, pose).flatten(0, 1).expand(batch, slots, -1, 2)
     body = se2.unapply(pose[:, :, None], centres)
     present = se2.apply(agents.pose[:, :, None], body)
     logits = (agents.size[:, :, None] / 2 - body.abs()).amin(-1) * (2 / grid.resolution_m)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from forecast.model.layers.deformable_kernels import Shapes
-from forecast.model.layers.levels import cell_centres
+from forecast.model.layers.levels import level_cell_centres
 from forecast.model.layers.position_encoding import sines
 
 
@@ -48,7 +48,7 @@ class DenseAttention(nn.Module):
         padding: Bool[Tensor, "b s"] | None = None,
     ) -> Float[Tensor, "b q c"]:
         """As ``MultiScaleDeformableAttention.forward``."""
-        cells = sines(cell_centres(shapes, value)[:, :, 0] * 2 * math.pi, self.dim)
+        cells = sines(level_cell_centres(shapes, value)[:, :, 0] * 2 * math.pi, self.dim)
         here = sines(reference[:, :, 0] * 2 * math.pi, self.dim)
         out: Tensor = self.attention(
             query + here, value + cells, value, key_padding_mask=padding, need_weights=False

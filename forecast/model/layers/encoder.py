@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from forecast.model.layers.deformable_kernels import Shapes
+from forecast.model.layers.mlp import MLP
 
 
 class EncoderLayer(nn.Module):
@@ -25,7 +26,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.attention = attention
         self.norm1 = nn.LayerNorm(dim)
-        self.ffn = feed_forward(dim, ffn, dropout)
+        self.ffn = MLP(dim, ffn, dim, dropout=dropout)
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
@@ -42,9 +43,3 @@ class EncoderLayer(nn.Module):
         x = self.norm1(x + self.dropout(read))
         out: Tensor = self.norm2(x + self.dropout(self.ffn(x)))
         return out
-
-
-def feed_forward(dim: int, ffn: int, dropout: float = 0.0) -> nn.Sequential:
-    """Two linear layers with ReLU and dropout between them."""
-    between = nn.Sequential(nn.ReLU(), nn.Dropout(dropout))
-    return nn.Sequential(nn.Linear(dim, ffn), between, nn.Linear(ffn, dim))

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from forecast.model.layers.deformable_kernels import Shapes
+from forecast.model.scene.cells import cell_centres
 
 
 def shapes_of(levels: Sequence[Tensor]) -> Shapes:
@@ -32,12 +33,7 @@ def unflatten_levels(
     )
 
 
-def cell_centres(shapes: Shapes, like: Tensor) -> Float[Tensor, "1 s 1 2"]:
+def level_cell_centres(shapes: Shapes, like: Tensor) -> Float[Tensor, "1 s 1 2"]:
     """Centre of every cell of every level, x and y in [0, 1]."""
-    centres = []
-    for height, width in shapes:
-        y = (torch.arange(height, device=like.device) + 0.5) / height
-        x = (torch.arange(width, device=like.device) + 0.5) / width
-        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)
-        centres.append(grid.flatten(0, 1))
+    centres = [cell_centres(shape, like.device).flatten(0, 1) for shape in shapes]
     return torch.cat(centres)[None, :, None].to(like.dtype)

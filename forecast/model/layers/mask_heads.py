@@ -280,13 +280,7 @@ class PixelMaskHead(nn.Module):
         super().__init__()
         self.pixels = PixelDecoder((dim, *widths), dim // SHARE)
         self.project = nn.Conv2d(dim // SHARE, dim // SHARE, 1)
-        self.query = nn.Sequential(
-            nn.Linear(dim, dim),
-            nn.ReLU(),
-            nn.Linear(dim, dim),
-            nn.ReLU(),
-            nn.Linear(dim, dim // SHARE),
-        )
+        self.query = MLP(dim, dim, dim, dim // SHARE)
 
     def forward(
         self,

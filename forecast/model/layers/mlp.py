@@ -8,29 +8,36 @@ from torch import nn
 
 
 class MLP(nn.Sequential):
-    """Linear layers with a ReLU, and dropout where there is any, between them.
+    """Linear layers with a ReLU between them.
 
-    Its linear layers are numbered 0, 2, 4 ... in a state dict, whether there is dropout or not.
+    In a state dict its linear layers are numbered 0, 2, 4 ..., with dropout or without, so that one
+    set of names fits all checkpoints.
 
     Args:
         widths: Of the input, the hidden layers and the output.
-        dropout: Probability of dropping a hidden number in training.
+        dropout: Probability of dropping a hidden number in training; None = no dropout layer, which
+            training could turn on.
         silent: Whether the last layer starts at zero, so that the untrained network says nothing.
     """
 
-    def __init__(self, *widths: int, dropout: float = 0.0, silent: bool = False) -> None:
+    def __init__(self, *widths: int, dropout: float | None = None, silent: bool = False) -> None:
+        # A silent layer is made first: seeds of earlier versions give the same weights.
+        last = _silent(*widths[-2:]) if silent else None
+        linear = [
+            nn.Linear(width, out) for width, out in pairwise(widths[:-1] if silent else widths)
+        ]
         layers: list[nn.Module] = []
-        for index, (width, out) in enumerate(pairwise(widths)):
-            if index:
-                layers.append(_between(dropout))
-            layers.append(nn.Linear(width, out))
+        for layer in (*linear, last) if last is not None else linear:
+            layers += [layer] if not layers else [_between(dropout), layer]
         super().__init__(*layers)
-        if silent:
-            last = layers[-1]
-            assert isinstance(last, nn.Linear)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
 
 
-def _between(dropout: float) -> nn.Module:
-    return nn.Sequential(nn.ReLU(), nn.Dropout(dropout)) if dropout else nn.ReLU()
+def _silent(width: int, out: int) -> nn.Linear:
+    layer = nn.Linear(width, out)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _between(dropout: float | None) -> nn.Module:
+    return nn.ReLU() if dropout is None else nn.Sequential(nn.ReLU(), nn.Dropout(dropout))

@@ -13,21 +13,7 @@ from torch import Tensor
 
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
-
-
-def cell_centres(shape: tuple[int, int], grid: BEVGrid, like: Tensor) -> Float[Tensor, "h w 2"]:
-    """Centres x, y in metres of the cells of a pyramid level that covers the grid."""
-    height, width = shape
-    y = (torch.arange(height, device=like.device) + 0.5) / height
-    x = (torch.arange(width, device=like.device) + 0.5) / width
-    rows, columns = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack(
-        (
-            grid.x_min_m + columns * (grid.x_max_m - grid.x_min_m),
-            grid.y_min_m + rows * (grid.y_max_m - grid.y_min_m),
-        ),
-        -1,
-    ).to(like.dtype)
+from forecast.model.scene.cells import metric_cell_centres
 
 
 def sample_at(
@@ -71,7 +57,7 @@ def warp_by_agents(
     warped = []
     for level in levels:
         shape = (level.shape[-2], level.shape[-1])
-        centres = cell_centres(shape, grid, level)
+        centres = metric_cell_centres(shape, grid, level)
         # A cell that a box touches moves with it: boxes are smaller than coarse cells.
         margin = (grid.x_max_m - grid.x_min_m) / shape[1] / 2
         source = _agent_source(centres, start, pose, size + 2 * margin, moving)
