@@ -23,8 +23,8 @@ def evaluate(
         list[Question] | None,
         typer.Option(help="Take the errors on moving agents apart instead; repeatable."),
     ] = None,
-    drift: Annotated[
-        bool, typer.Option("--drift", help="Score every lead, and who is still alive, instead.")
+    by_lead: Annotated[
+        bool, typer.Option("--by-lead", help="Score every lead, and who is still alive, instead.")
     ] = False,
     cells: Annotated[
         bool,
@@ -32,20 +32,23 @@ def evaluate(
     ] = False,
     against: Annotated[
         list[str] | None,
-        typer.Option(help="With --drift: a forecast store to be above; repeatable."),
+        typer.Option(help="With --by-lead: a forecast store to be above; repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     workers: Annotated[int, typer.Option(help="Local processes, for the scores alone.")] = 1,
+    drift: Annotated[bool, typer.Option("--drift", hidden=True)] = False,
 ) -> None:
     """Score a forecast store against the truth."""
+    if drift:
+        raise ConfigError("--by-lead", "--drift, its name in earlier versions", "write --by-lead")
     check_counts(workers=workers)
-    asked = {"--by": bool(by), "--cells": cells, "--drift": drift}
+    asked = {"--by": bool(by), "--cells": cells, "--by-lead": by_lead}
     names = " and ".join(name for name, given in asked.items() if given)
     if sum(asked.values()) > 1:
-        raise ConfigError("one of --by, --cells and --drift", names, "run them one by one")
-    if against and not drift:
-        remedy = f"leave {names} out and add --drift" if names else "add --drift"
-        raise ConfigError("--against with --drift", names or "it alone", remedy)
+        raise ConfigError("one of --by, --cells and --by-lead", names, "run them one by one")
+    if against and not by_lead:
+        remedy = f"leave {names} out and add --by-lead" if names else "add --by-lead"
+        raise ConfigError("--against with --by-lead", names or "it alone", remedy)
     if workers > 1 and names:
         raise ConfigError(f"--workers or {names}", "both", "drop one of them")
     from forecast.cli import console, score_tables
@@ -53,7 +56,7 @@ def evaluate(
     from forecast.evaluation.scoring import truth_of
 
     data = truth_of(forecast) if data is None else data
-    if drift:
+    if by_lead:
         with console.progress("scoring") as progress:
             curve = assessment.score_by_lead(forecast, data, against or (), progress)
         _show(curve.to_json(), partial(score_tables.print_by_lead, curve), as_json)

@@ -39,8 +39,8 @@ TeacherForced = Annotated[
     bool,
     typer.Option(
         "--teacher-forced",
-        help="Start every lead from the true frames before it. This reads the future, to"
-        " measure drift (`evaluate --drift`).",
+        help="Start every lead from the true frames before it. This reads the future, to tell"
+        " which errors come from earlier leads (`evaluate --by-lead`).",
     ),
 ]
 Limit = Annotated[int | None, typer.Option(help="Only the first so many sequences.")]

@@ -133,25 +133,25 @@ def _part_label(part: str) -> str:
     return f"{wrong}\n{whose}"
 
 
-def print_by_lead(drift: ScoresByLead) -> None:
+def print_by_lead(by_lead: ScoresByLead) -> None:
     """The curve of the first class that has truth, and its gain over each reference."""
-    print_scope(drift.scores)
-    found = [name for name, one in drift.scores.classes.items() if one.counts["cells"]]
+    print_scope(by_lead.scores)
+    found = [name for name, one in by_lead.scores.classes.items() if one.counts["cells"]]
     if not found:
         print(NOBODY)
     for name in found[:1]:
-        curve = drift.curves[name]
-        print(f"{name}: {_entrant(drift.scores)}")
+        curve = by_lead.curves[name]
+        print(f"{name}: {_entrant(by_lead.scores)}")
         print_table(_curve_table(curve))
         print(CURVE)
-        if drift.scores.input == "detected":
+        if by_lead.scores.input == "detected":
             print(FATES_UNKNOWN)
-        if drift.scores.lack_ids:
+        if by_lead.scores.lack_ids:
             print(WITHOUT_IDS)
-        for path, model in drift.references.items():
+        for path, model in by_lead.references.items():
             print(f"{name}: gain over {model} ({path})")
             print_table(_gain_table(path, curve))
-        if drift.references:
+        if by_lead.references:
             print(GAINED)
     if found[1:]:
         print(f"{', '.join(found[1:])}: with --json")

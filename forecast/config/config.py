@@ -3,63 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecast.config.data import Augmentation, Loading
+from forecast.config.renamed import renamed
 from forecast.config.training import LossWeights, Optimisation, Stage, TrackRules
 from forecast.detector.spec import DetectorSpec
 from forecast.errors import ConfigError, reason_of
 from forecast.model.spec import ForecasterSpec
+from forecast.section import STRICT
+
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words for unknown keys
 
 
 class Config(BaseModel):
-    """Everything that a training run depends on beside its data.
+    """Everything that a training run depends on beside its data."""
 
-    Attributes:
-        model: The network.
-        detector: A network that finds objects in one frame, in place of ``model``; it can be
-            looked into (`forecast inspect model`) and used from Python, but not trained here.
-        curriculum: Stages in order.
-        loss: Weights of the loss.
-        tracks: How tracks of detected input are taught.
-        augmentation: Variations of the data.
-        optimisation: Optimizer and schedule.
-        loading: Batches.
-        seed: Where the random numbers of weights, order and augmentation begin.
-        ema_decay: Decay of the averaged weights that are validated and shared; 0 = none.
-        precision: Of the arithmetic; bf16-mixed halves the memory of activations on GPUs that have
-            bfloat16.
-        accelerator: What to train on; auto takes the fastest that is there.
-        devices: How many of these; more than one trains with a process each (DDP).
-        steps_per_epoch: Ends an epoch early, for stores too large to be seen whole; None = never.
-        save_every_steps: Steps between checkpoints to resume from.
-        initial: A checkpoint to start from (fine-tuning): a path, "packaged", or None.
-        backbone_weights: A local file with torchvision's weights of the same ResNet (such as those
-            learned on ImageNet) to start the raster's backbone from, or None.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, **STRICT)
 
     model: ForecasterSpec = ForecasterSpec()
+    """The network."""
     detector: DetectorSpec | None = None
+    """A network that finds objects in one frame, in place of `model`; it can be looked into
+    (`forecast inspect model`) and used from Python, but not trained here.
+    """
     curriculum: tuple[Stage, ...] = Field(default=(Stage(10, 6),), min_length=1)
+    """Stages in order."""
     loss: LossWeights = LossWeights()
+    """Weights of the loss."""
     tracks: TrackRules = TrackRules()
+    """How tracks of detected input are taught."""
     augmentation: Augmentation = Augmentation()
+    """Variations of the data."""
     optimisation: Optimisation = Optimisation()
+    """Optimizer and schedule."""
     loading: Loading = Loading()
+    """Batches."""
     seed: int = Field(default=0, ge=0)
+    """Where the random numbers of weights, order and augmentation begin."""
     ema_decay: float = Field(default=0.998, ge=0.0, lt=1.0)
+    """Decay of the averaged weights that are validated and shared; 0 = none."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Of the arithmetic; bf16-mixed halves the memory of activations on GPUs that have bfloat16."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """What to train on; auto takes the fastest that is there."""
     devices: int = Field(default=1, ge=1)
+    """How many of these; more than one trains with a process each (DDP)."""
     steps_per_epoch: int | None = Field(default=None, ge=1)
+    """Ends an epoch early, for stores too large to be seen whole; null = never."""
     save_every_steps: int = Field(default=200, ge=1)
+    """Steps between checkpoints to resume from."""
     initial: str | None = None
+    """A checkpoint to start from (fine-tuning): a path, "packaged", or null."""
     backbone_weights: str | None = None
+    """A local file with torchvision's weights of the same ResNet (such as those learned on
+    ImageNet) to start the raster's backbone from, or null.
+    """
 
     @property
     def epochs(self) -> int:
@@ -81,7 +83,8 @@ def load_config(path: str | None, overrides: list[str]) -> Config:
     for override in overrides:
         _set(settings, override)
     keys = [override.partition("=")[0] for override in overrides]
-    _refuse_unknown(settings, path, keys)
+    for old, new in renamed(settings):
+        raise ConfigError(new, old, f"rename it in {_place(old, path, keys)}")
     if settings.get("detector") is not None and "model" in settings:
         changed = any(key.split(".")[0] in ("model", "detector") for key in keys)
         where = " and ".join(filter(None, (path, "--set" if changed else None)))
@@ -89,13 +92,7 @@ def load_config(path: str | None, overrides: list[str]) -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"{where}: {first['msg']}",
-            repr(first["input"]),
-            f"correct {where} in {_place(where, path, keys)}",
-        ) from error
+        raise _refused(error, path, keys) from error
 
 
 def refuse_detector(config: Config) -> None:
@@ -153,32 +150,28 @@ def _place(where: str, path: str | None, keys: Sequence[str]) -> str:
     return f"--set or {path}" if any(key.startswith(f"{where}.") for key in keys) else path
 
 
-def _refuse_unknown(settings: dict[str, Any], path: str | None, keys: Sequence[str]) -> None:
-    """Pydantic ignores unknown keys of standard dataclasses; a typing error must not pass."""
-    if strange := sorted(set(settings) - set(Config.model_fields)):
-        raise ConfigError(
-            f"keys among {', '.join(Config.model_fields)}",
-            ", ".join(strange),
-            f"correct the key in {_place(strange[0], path, keys)}",
-        )
-    parts: dict[str, type[Any]] = {
-        "model": ForecasterSpec,
-        "detector": DetectorSpec,
-        "loss": LossWeights,
-        "tracks": TrackRules,
-        "augmentation": Augmentation,
-        "optimisation": Optimisation,
-        "loading": Loading,
-    }
-    found = [(name, kind, settings.get(name)) for name, kind in parts.items()]
-    stages = settings.get("curriculum")
-    if isinstance(stages, list):
-        found += [(f"curriculum.{index}", Stage, stage) for index, stage in enumerate(stages)]
-    for name, kind, values in found:
-        unknown = set(values) - set(kind.__dataclass_fields__) if isinstance(values, dict) else None
-        if unknown:
-            raise ConfigError(
-                f"{name} with keys among {', '.join(kind.__dataclass_fields__)}",
-                ", ".join(sorted(unknown)),
-                f"correct the key in {_place(f'{name}.{min(unknown)}', path, keys)}",
-            )
+def _refused(error: ValidationError, path: str | None, keys: Sequence[str]) -> ConfigError:
+    """One line of the faults that pydantic found: an unknown key first, as it explains others."""
+    first = min(error.errors(), key=lambda fault: fault["type"] not in UNKNOWN)
+    *above, key = first["loc"]
+    where = ".".join(map(str, first["loc"]))
+    place = _place(where, path, keys)
+    if first["type"] in UNKNOWN:
+        section = ".".join(map(str, above))
+        known = f"{section} with keys" if section else "keys"
+        expected = f"{known} among {', '.join(_settings_of(above))}"
+        return ConfigError(expected, str(key), f"correct the key in {place}")
+    return ConfigError(
+        f"{where}: {first['msg']}", repr(first["input"]), f"correct {where} in {place}"
+    )
+
+
+def _settings_of(where: Sequence[int | str]) -> list[str]:
+    """The keys of a section; ``where`` leads there, past numbers of list items."""
+    section: Any = Config
+    for part in where:
+        if isinstance(part, str):
+            hint = section.__pydantic_fields__[part].annotation
+            kinds = (hint, *get_args(hint))  # Section, Section | None or tuple[Section, ...]
+            section = next(kind for kind in kinds if hasattr(kind, "__pydantic_fields__"))
+    return list(section.__pydantic_fields__)

@@ -1,22 +1,21 @@
 """Every setting of a training run, as YAML that explains itself; made from the classes themselves.
 
-Names, values and types come from :class:`forecast.config.config.Config` and what it is made of,
-meanings from the ``Attributes`` of their docstrings, so that the listing is never behind the code.
+Names, types, defaults and meanings are the fields that pydantic has made of the classes.
 """
 
 from __future__ import annotations
 
-import inspect
-import re
 import textwrap
-from dataclasses import MISSING, fields
+from dataclasses import asdict
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
+from pydantic.fields import FieldInfo
 
 from forecast.config.config import Config
 from forecast.config.training import Stage
+from forecast.section import Section
 
 WIDTH = 88  # of a line with its explanation
 HEAD = "What is left out keeps its default."
@@ -29,41 +28,25 @@ def annotated_yaml(config: Config) -> str:
         config: What to show. Values that are not the defaults say what these are.
     """
     lines = _comment(HEAD)
-    hints, meanings, usual = get_type_hints(Config), meanings_of(Config), Config()
-    for name in Config.model_fields:
+    for name, field in Config.model_fields.items():
         if name == "model" and config.detector is not None:
             continue  # a configuration has one of them
-        lines += ["", *_comment(meanings[name])]
+        lines += ["", *_comment(field.description)]
         value = getattr(config, name)
         if name == "curriculum":
             lines += [f"{name}:", *_stages(value)]
-        elif hasattr(value, "__dataclass_fields__"):
+        elif isinstance(value, Section):
             lines += [f"{name}:", *_indented(_section(value), 2)]
         else:
-            lines.append(_line(name, value, hints[name], getattr(usual, name)))
+            lines.append(_line(name, value, field))
     return "\n".join(lines) + "\n"
 
 
-def meanings_of(kind: type[Any]) -> dict[str, str]:
-    """What the docstring of a class says of its attributes, by name, in the words of YAML."""
-    _, _, listed = inspect.cleandoc(kind.__doc__ or "").partition("\nAttributes:\n")
-    entries = re.split(r"\n(?=\w)", textwrap.dedent(listed))
-    pairs = (entry.partition(":") for entry in entries)
-    return {name: _plain(text) for name, _, text in pairs if text}
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"\bNone\b", "null", " ".join(text.split())).replace("``", "`")
-
-
 def _section(part: Any) -> list[str]:
-    """The settings of one dataclass, explained."""
-    hints, meanings = get_type_hints(type(part)), meanings_of(type(part))
+    """The settings of one section, explained."""
     lines: list[str] = []
-    for field in fields(part):
-        lines += _comment(meanings[field.name])
-        value = getattr(part, field.name)
-        lines.append(_line(field.name, value, hints[field.name], field.default))
+    for name, field in part.__pydantic_fields__.items():
+        lines += [*_comment(field.description), _line(name, getattr(part, name), field)]
     return lines
 
 
@@ -71,18 +54,17 @@ def _stages(stages: tuple[Stage, ...]) -> list[str]:
     """Stages in order; the first one is explained."""
     lines = ["  -", *_indented(_section(stages[0]), 4)]
     for stage in stages[1:]:
-        values = {field.name: getattr(stage, field.name) for field in fields(stage)}
-        lines.append(f"  - {_text(values)}")
+        lines.append(f"  - {_text(asdict(stage))}")
     return lines
 
 
-def _line(name: str, value: Any, hint: Any, default: Any) -> str:
+def _line(name: str, value: Any, field: FieldInfo) -> str:
     """A setting, its type, and its default where that is another value."""
-    if default is MISSING:
+    if field.is_required():
         remark = ", must be given"
     else:
-        remark = "" if value == default else f", default {_text(default)}"
-    return f"{name}: {_text(value)}  # {_kind(hint)}{remark}"
+        remark = "" if value == field.default else f", default {_text(field.default)}"
+    return f"{name}: {_text(value)}  # {_kind(field.annotation)}{remark}"
 
 
 def _kind(hint: Any) -> str:
@@ -101,8 +83,8 @@ def _text(value: Any) -> str:
     return dumped.removesuffix("...\n").strip()
 
 
-def _comment(text: str) -> list[str]:
-    return [f"# {line}" for line in textwrap.wrap(text, WIDTH - 2)]
+def _comment(text: str | None) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text or "", WIDTH - 2)]
 
 
 def _indented(lines: list[str], by: int) -> list[str]:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from forecast.config.config import load_config
+from forecast.config.renamed import RENAMED
 from forecast.detector.spec import DetectorSpec
 from forecast.errors import ConfigError
 from forecast.inspection.costs import COUNTED, LayerCost, total
@@ -194,6 +195,9 @@ def _known(inputs: Inputs) -> int:
 
 def _changed(spec: Spec, changes: Mapping[str, Any]) -> Spec:
     unknown = set(changes) - set(asdict(spec))
+    for key in sorted(unknown):
+        if isinstance(spec, ForecasterSpec) and (new := RENAMED.get(f"model.{key}")):
+            raise ConfigError(new, f"--vary {key}", "write its new name")
     if unknown:
         raise ConfigError(
             f"--vary with input or one of {', '.join(asdict(spec))}",

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from pydantic import Field
+from pydantic import dataclasses as pydantic_dataclasses
+
 from forecast.errors import ConfigError
 from forecast.model.layers.choices import AttentionName, BackboneName, BackendName
+from forecast.section import STRICT, Section
 
 MaskHeadName = Literal["dot", "fpn"]
 RasterUse = Literal["none", "detection", "always"]
@@ -29,105 +33,77 @@ class Inputs:
         return len(self.classes) + len(self.map_layers) + self.bev_channels
 
 
-@dataclass(frozen=True)
-class ForecasterSpec:
-    """Hyper-parameters of the network; every one may be set in a configuration's ``model``.
+@pydantic_dataclasses.dataclass(frozen=True, config=STRICT)
+class ForecasterSpec(Section):
+    """Hyper-parameters of the network; every one may be set in a configuration's ``model``."""
 
-    Attributes:
-        history: Frames read, the present one included.
-        slots: Most agents of one sequence.
-        hidden_dim: Width of the queries and of the encoded features.
-        scene_dim: Width of the attentions over neighbours and lane points.
-        attention: How encoded features are read: deformable, around each query's place, or dense.
-        heads: Heads of that attention and of QIM.
-        points: Samples per head and level of deformable attention.
-        ffn: Width of the feed-forward networks.
-        encoder_layers: Depth of the deformable encoder.
-        decoder_layers: Depth of the decoder.
-        backbone: ResNet of the frames.
-        stem_stride: Stride of its stem: 1, 2 or 4.
-        backbone_layers: Residual layers run, from the finest.
-        mask_head: What refines masks: dot (query . pixel embedding at full resolution) or fpn (the
-            convolution head of DETR at the stem's stride).
-        pixel_dim: Width of the pixel embedding.
-        raster: What reads the raster: always (forecasts and detection), detection (only what finds
-            agents in detected input), or none (queries see tracks and map only).
-        queries: Detect queries, and slots for the tracks they become, of detected input.
-        birth_threshold: Score from which a detect query becomes a track.
-        track_threshold: Score from which a track of detected input is seen again.
-        miss_tolerance: History frames in a row that such a track may go unseen before it ends.
-        update_query_pos: Whether QIM updates query_pos as well (MOTR), beside
-            what its pose says; else it is made anew from the pose at every frame (MOTRv2).
-        query_interaction: Whether QIM makes the next step's queries; else decoded queries go on as
-            they are.
-        warp: Whether encoded features are moved with the agents from step to step.
-        keep: Existence probability above which an agent is drawn.
-        backend: Implementation of deformable attention.
-    """
+    SECTION = "model"
 
-    history: int = 3
-    slots: int = 256
-    hidden_dim: int = 128
-    scene_dim: int = 64
+    history: int = Field(default=3, ge=1)
+    """Frames read, the present one included."""
+    slots: int = Field(default=256, ge=1)
+    """Most agents of one sequence."""
+    hidden_dim: int = Field(default=128, gt=0, multiple_of=32)
+    """Width of the queries and of the encoded features."""
+    scene_dim: int = Field(default=64, gt=0, multiple_of=4)
+    """Width of the attentions over neighbours and lane points."""
     attention: AttentionName = "deformable"
-    heads: int = 8
-    points: int = 4
-    ffn: int = 256
-    encoder_layers: int = 1
-    decoder_layers: int = 1
+    """How encoded features are read: deformable, around each query's place, or dense."""
+    heads: int = Field(default=8, ge=1)
+    """Heads of that attention and of QIM."""
+    points: int = Field(default=4, ge=1)
+    """Samples per head and level of deformable attention."""
+    ffn: int = Field(default=256, ge=1)
+    """Width of the feed-forward networks."""
+    encoder_layers: int = Field(default=1, ge=1)
+    """Depth of the deformable encoder."""
+    decoder_layers: int = Field(default=1, ge=1)
+    """Depth of the decoder."""
     backbone: BackboneName = "resnet18"
-    stem_stride: int = 4
-    backbone_layers: int = 4
+    """ResNet of the frames."""
+    stem_stride: Literal[1, 2, 4] = 4
+    """Stride of its stem: 1, 2 or 4."""
+    backbone_layers: int = Field(default=4, ge=2, le=4)
+    """Residual layers run, from the finest."""
     mask_head: MaskHeadName = "dot"
-    pixel_dim: int = 16
+    """What refines masks: dot (query . pixel embedding at full resolution) or fpn (the convolution
+    head of DETR at the stem's stride).
+    """
+    pixel_dim: int = Field(default=16, gt=0, multiple_of=4)
+    """Width of the pixel embedding."""
     raster: RasterUse = "always"
-    queries: int = 100
-    birth_threshold: float = 0.4
-    track_threshold: float = 0.5
-    miss_tolerance: int = 0
+    """What reads the raster: always (forecasts and detection), detection (only what finds agents
+    in detected input), or none (queries see tracks and map only).
+    """
+    queries: int = Field(default=100, ge=1)
+    """Detect queries, and slots for the tracks they become, of detected input."""
+    birth_threshold: float = Field(default=0.4, gt=0, lt=1)
+    """Score from which a detect query becomes a track."""
+    track_threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Score from which a track of detected input is seen again."""
+    miss_tolerance: int = Field(default=0, ge=0)
+    """History frames in a row that such a track may go unseen before it ends."""
     update_query_pos: bool = False
+    """Whether QIM updates query_pos as well (MOTR), beside what its pose says; else it is made
+    anew from the pose at every frame (MOTRv2).
+    """
     query_interaction: bool = True
+    """Whether QIM makes the next step's queries; else decoded queries go on as they are."""
     warp: bool = True
-    keep: float = 0.5
+    """Whether encoded features are moved with the agents from step to step."""
+    keep: float = Field(default=0.5, gt=0, lt=1)
+    """Existence probability above which an agent is drawn."""
     backend: BackendName = "auto"
+    """Implementation of deformable attention."""
 
     def __post_init__(self) -> None:
-        self._check("heads", self.heads >= 1, "at least 1")
-        self._check("backbone", self.backbone in get_args(BackboneName), "a ResNet known here")
-        self._check("backend", self.backend in get_args(BackendName), "a backend known here")
-        self._check(
-            "hidden_dim",
-            self.hidden_dim > 0 and self.hidden_dim % (4 * self.heads) == 0,
-            "4 x heads divides it",
-        )
-        self._check("hidden_dim", self.hidden_dim % 32 == 0, "32 divides it (group norm)")
-        self._check("raster", self.raster in get_args(RasterUse), "none, detection or always")
-        self._check("attention", self.attention in get_args(AttentionName), "a kind known here")
-        self._check("mask_head", self.mask_head in get_args(MaskHeadName), "a head known here")
+        self._check("hidden_dim", self.hidden_dim % (4 * self.heads) == 0, "4 x heads divides it")
         if self.mask_head == "fpn":
             self._check("hidden_dim", self.hidden_dim % 128 == 0, "128 divides it (fpn mask head)")
             self._check("heads", self.heads % 8 == 0, "8 divides it (fpn mask head)")
             self._check(
                 "raster", self.has_raster_encoder, "always or detection with an fpn mask head"
             )
-        self._check("scene_dim", self.scene_dim > 0 and self.scene_dim % 4 == 0, "4 divides it")
-        self._check("pixel_dim", self.pixel_dim > 0 and self.pixel_dim % 4 == 0, "4 divides it")
-        self._check("stem_stride", self.stem_stride in (1, 2, 4), "1, 2 or 4")
-        self._check("backbone_layers", 2 <= self.backbone_layers <= 4, "2, 3 or 4")
-        self._check("birth_threshold", 0 < self.birth_threshold < 1, "between 0 and 1")
-        self._check("track_threshold", 0 < self.track_threshold < 1, "between 0 and 1")
-        self._check("miss_tolerance", self.miss_tolerance >= 0, "at least 0")
-        self._check("keep", 0 < self.keep < 1, "between 0 and 1")
-        for name in (
-            "history",
-            "slots",
-            "queries",
-            "points",
-            "ffn",
-            "encoder_layers",
-            "decoder_layers",
-        ):
-            self._check(name, getattr(self, name) >= 1, "at least 1")
 
     @property
     def has_raster_encoder(self) -> bool:

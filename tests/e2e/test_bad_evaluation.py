@@ -30,11 +30,12 @@ def test_evaluate_asks_for_the_truth_where_the_forecast_does_not_name_it(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("--by lead --drift", "got --by and --drift"),
-        ("--cells --drift", "got --cells and --drift"),
+        ("--by lead --by-lead", "got --by and --by-lead"),
+        ("--cells --by-lead", "got --cells and --by-lead"),
+        ("--drift", "expected --by-lead; got --drift"),
         ("--cells --workers 2", "--workers or --cells"),
-        ("--against b.zarr", "add --drift"),
-        ("--by lead --against b.zarr", "leave --by out and add --drift"),
+        ("--against b.zarr", "add --by-lead"),
+        ("--by lead --against b.zarr", "leave --by out and add --by-lead"),
     ],
 )
 def test_evaluate_refuses_questions_that_exclude_each_other(
@@ -50,5 +51,5 @@ def test_evaluate_refuses_to_compare_forecasts_of_others(
     ours, theirs = (
         forecast_store(tmp_path / f"{n}.zarr", s) for n, s in ((1, str(store)), (2, others))
     )
-    line = refused("evaluate", ours, "--data", str(store), "--drift", "--against", theirs)
+    line = refused("evaluate", ours, "--data", str(store), "--by-lead", "--against", theirs)
     assert f"others in {theirs}" in line

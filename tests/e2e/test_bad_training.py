@@ -19,6 +19,8 @@ from tests.support.refusals import CONFIG, Refused
         "curriculum=[]",
         "optimisation",
         "model.heads=7",
+        "optimisation.learning_rate=.nan",
+        "augmentation.mirror=2",
     ],
 )
 def test_train_refuses_settings_that_do_not_exist_or_fit(
@@ -26,6 +28,17 @@ def test_train_refuses_settings_that_do_not_exist_or_fit(
 ) -> None:
     arguments = ("--config", str(CONFIG), "--data", str(store), "--output", "run")
     refused("train", *arguments, "--set", change, output="run")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("model.memory=false", "model.raster"), ("curriculum.0.interval=2", "curriculum.0.frame_")],
+)
+def test_train_tells_the_new_name_of_a_setting(
+    old: str, new: str, refused: Refused, store: Path
+) -> None:
+    arguments = ("--config", str(CONFIG), "--data", str(store), "--output", "run")
+    assert f"expected {new}" in refused("train", *arguments, "--set", old, output="run")
 
 
 @pytest.mark.parametrize("content", [None, "", "[1, 2]", "model: {"])

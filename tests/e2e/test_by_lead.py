@@ -35,7 +35,7 @@ def stores(tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_gap_to_teacher_forcing_is_none_at_first_and_grows(stores: dict[str, str]) -> None:
-    compare = ("evaluate", stores["free"], "--data", stores["data"], "--drift")
+    compare = ("evaluate", stores["free"], "--data", stores["data"], "--by-lead")
     shown = run(*compare, "--against", stores["forced"], "--json")
     found = json.loads(shown)
     forced = stores["forced"]

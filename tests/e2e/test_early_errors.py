@@ -65,7 +65,7 @@ TRAIN = f"train --config {CONFIG} --data s.zarr --output new"
         ("rollout --input detected --model constant-turn --output new.zarr", "--input tracked"),
         ("evaluate none.zarr --data s.zarr", "none.zarr"),
         ("evaluate f.zarr --data past.zarr", "horizon 0"),
-        ("evaluate f.zarr --data s.zarr --drift --against none.zarr", "none.zarr"),
+        ("evaluate f.zarr --data s.zarr --by-lead --against none.zarr", "none.zarr"),
     ],
 )
 def test_a_mistake_is_told_without_torch(command: str, told: str, here: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_mistake_is_told_without_torch(command: str, told: str, here: Path) ->
     assert not list(here.glob("new*"))
 
 
-@pytest.mark.parametrize("more", ["", " --by lead", " --cells", " --drift"])
+@pytest.mark.parametrize("more", ["", " --by lead", " --cells", " --by-lead"])
 def test_scoring_needs_no_torch(more: str, here: Path) -> None:
     done = without_torch(here, f"evaluate f.zarr --data s.zarr{more}")
     assert done.returncode == 0, done.stderr

@@ -1,9 +1,19 @@
+import pickle
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from forecast.config.config import load_config
+from forecast.config.data import Loading
+from forecast.config.renamed import RENAMED
+from forecast.config.training import Stage
+from forecast.detector.spec import DetectorSpec
 from forecast.errors import ConfigError
+from forecast.model.spec import ForecasterSpec
 from forecast.training.run import run_training
 
 
@@ -39,13 +49,13 @@ def test_settings_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
     ("text", "overrides", "reason"),
     [
         ("optimizer: sgd", [], "keys among model, detector, .*; got optimizer;"),
-        ("model: {dims: 3}", [], "dims"),
-        ("curriculum: [{epoch: 3}]", [], "epoch"),
+        ("model: {dims: 3}", [], "model with keys among history, .*; got dims;"),
+        ("curriculum: [{epoch: 3}]", [], "curriculum.0 with keys among epochs, horizon"),
         ("curriculum: []", [], "curriculum"),
-        ("curriculum: [{epochs: 1, horizon: 1, detected: 1.5}]", [], "0..1"),
+        ("curriculum: [{epochs: 1, horizon: 1, detected: 1.5}]", [], "curriculum.0.detected"),
         ("seed: -1", [], "seed"),
         ("model: {hidden_dim: 30}", [], "model.hidden_dim"),
-        ("detector: {dims: 3}", [], "dims"),
+        ("detector: {dims: 3}", [], "detector with keys among channels, .*; got dims;"),
         ("detector: {hidden_dim: 100}", [], "detector.hidden_dim"),
         ("detector: {backbone: resnet18, dilation: true}", [], "basic blocks"),
         ("{model: {hidden_dim: 64}, detector: {queries: 10}}", [], "either"),
@@ -57,7 +67,12 @@ def test_settings_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
         ("model: {backbone: vgg}", [], "backbone"),
         ("model: {heads: 0}", [], "model.heads"),
         ("loading: {batch_size: 0}", [], "batch_size"),
-        ("optimisation: {learning_rate: -1.0}", [], "negative"),
+        ("optimisation: {learning_rate: -1.0}", [], "optimisation.learning_rate"),
+        ("optimisation: {learning_rate: .nan}", [], "finite number; got nan; correct optimisation"),
+        ("augmentation: {mirror: 1.5}", [], "augmentation.mirror"),
+        ("loss: {points: 0}", [], "loss.points"),
+        ("model: 3", [], "correct model in"),
+        ("curriculum: [3]", [], "correct curriculum.0 in"),
     ],
 )
 def test_mistakes_are_refused_in_plain_words(
@@ -95,3 +110,61 @@ def test_a_fault_of_the_file_is_looked_for_there_whatever_set_changes(tmp_path: 
 def test_a_missing_file_is_refused() -> None:
     with pytest.raises(ConfigError, match="YAML file"):
         load_config("nowhere.yaml", [])
+
+
+NEW_NAMES = {
+    "model.memory": r"model\.raster \(none, detection or always\)",
+    "model.dim": r"model\.hidden_dim",
+    "model.hidden": r"model\.scene_dim",
+    "model.birth": r"model\.birth_threshold",
+    "model.stay": r"model\.track_threshold",
+    "model.interact": r"model\.query_interaction",
+    "model.update_position": r"model\.update_query_pos",
+    "curriculum.1.memory": r"model\.raster \(none, detection or always\)",
+    "curriculum.1.interval": r"curriculum\.1\.frame_stride",
+}
+STAGES = [{"epochs": 1, "horizon": 1}, {"epochs": 1, "horizon": 2}]
+
+
+def test_every_renamed_setting_is_tried() -> None:
+    assert {old.replace(".1.", ".N.") for old in NEW_NAMES} == set(RENAMED)
+
+
+@pytest.mark.parametrize(("old", "new"), NEW_NAMES.items())
+def test_an_old_name_is_refused_with_the_new_one(tmp_path: Path, old: str, new: str) -> None:
+    section, _, key = old.rpartition(".")
+    settings: dict[str, Any] = {"model": {}, "curriculum": [dict(stage) for stage in STAGES]}
+    plain = write(tmp_path, yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match=rf"expected {new}; got {old}; rename it in --set$"):
+        load_config(plain, [f"{old}=1"])
+    changed = settings["model"] if section == "model" else settings["curriculum"][1]
+    changed[key] = 1
+    path = write(tmp_path, yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match=rf"expected {new}; got {old}; rename .*config\.yaml$"):
+        load_config(path, ["seed=3"])
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Stage(1, 1, frame_stride=0), "curriculum.frame_stride: .*; got 0; change curr"),
+        (lambda: Loading(workers=-1), "loading.workers: .*; got -1; change loading.workers"),
+        (lambda: ForecasterSpec(keep=1.5), "model.keep: .*; got 1.5; change model.keep"),
+        (lambda: replace(ForecasterSpec(), heads=7), "model.hidden_dim such that: 4 x heads"),
+        (lambda: DetectorSpec(**{"dims": 3}), "detector.dims: .*; got 3; change detector.dims"),
+    ],
+)
+def test_a_bad_value_from_code_is_refused_in_one_line(
+    make: Callable[[], object], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told) as refused:
+        make()
+    assert "\n" not in str(refused.value)
+
+
+def test_sections_are_immutable_values() -> None:
+    spec = ForecasterSpec(history=4)
+    assert spec == pickle.loads(pickle.dumps(spec)) == ForecasterSpec(**asdict(spec))
+    assert hash(spec) == hash(replace(ForecasterSpec(), history=4))
+    with pytest.raises(AttributeError):
+        spec.history = 5  # type: ignore[misc]

@@ -9,12 +9,13 @@ import yaml
 
 from forecast.config.config import Config, load_config
 from forecast.config.data import Augmentation, Loading
-from forecast.config.listing import annotated_yaml, meanings_of
+from forecast.config.listing import annotated_yaml
 from forecast.config.training import LossWeights, Optimisation, Stage, TrackRules
 from forecast.detector.spec import DetectorSpec
 from forecast.model.spec import ForecasterSpec
 
 PARTS = (
+    Config,
     Stage,
     TrackRules,
     Optimisation,
@@ -27,12 +28,10 @@ PARTS = (
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_every_setting_is_explained_and_nothing_else_is(part: type) -> None:
-    assert list(meanings_of(part)) == list(part.__dataclass_fields__)
-
-
-def test_every_setting_at_the_top_is_explained() -> None:
-    assert list(meanings_of(Config)) == list(Config.model_fields)
+def test_every_setting_is_explained(part: type) -> None:
+    fields = part.__pydantic_fields__
+    assert fields
+    assert all(field.description for field in fields.values())
 
 
 def test_the_listing_names_every_setting() -> None:

@@ -11,14 +11,14 @@ from forecast.errors import ConfigError
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"backbone": "resnet19"}, "one of resnet18, resnet34, resnet50, resnet101"),
+        ({"backbone": "resnet19"}, "'resnet18', 'resnet34', 'resnet50' or 'resnet101'"),
         ({"backbone": "resnet34", "dilation": True}, "basic blocks cannot be dilated"),
-        ({"attention": "sparse"}, "deformable, dense"),
-        ({"position": "none"}, "sine, learned"),
-        ({"mask_head": "conv"}, "none, fpn, dot"),
+        ({"attention": "sparse"}, "'deformable' or 'dense'"),
+        ({"position": "none"}, "'sine' or 'learned'"),
+        ({"mask_head": "conv"}, "'none', 'fpn' or 'dot'"),
         ({"backend": "cuda"}, "detector.backend"),
-        ({"hidden_dim": 250}, "heads divides it"),
-        ({"hidden_dim": 18, "heads": 9}, "4 divides it"),
+        ({"hidden_dim": 252}, "heads divides it"),
+        ({"hidden_dim": 18, "heads": 9}, "multiple of 4"),
         ({"hidden_dim": 48}, "32 divides it"),
         ({"hidden_dim": 192, "mask_head": "fpn"}, "128 divides it"),
         ({"hidden_dim": 48, "attention": "dense", "mask_head": "dot"}, "32 divides it"),
@@ -26,12 +26,15 @@ from forecast.errors import ConfigError
         ({"stem_stride": 3}, "1, 2 or 4"),
         ({"mask_stride": 8, "mask_head": "dot"}, "4 x stem_stride"),
         ({"mask_stride": 16, "mask_head": "fpn", "stem_stride": 1}, "4 x stem_stride"),
-        ({"dropout": 1.0}, "below 1"),
+        ({"dropout": 1.0}, "less than 1"),
         *(
-            ({name: 0}, "at least 1")
+            ({name: 0}, "greater than or equal to 1")
             for name in ("channels", "classes", "heads", "queries", "ffn", "levels", "points")
         ),
-        *(({name: 0}, "at least 1") for name in ("encoder_layers", "decoder_layers")),
+        *(
+            ({name: 0}, "greater than or equal to 1")
+            for name in ("encoder_layers", "decoder_layers")
+        ),
     ],
 )
 def test_bad_settings_are_refused_with_their_name(settings: dict[str, Any], words: str) -> None:

@@ -1,0 +1,37 @@
+"""The base of every section of the settings: its keys, values and meanings, checked by pydantic."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import ArgsKwargs
+
+from forecast.errors import ConfigError
+
+# Of every section: the meaning of a setting is the docstring beneath it.
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Section:
+    """One section of the settings; subclasses are frozen dataclasses of pydantic with `STRICT`.
+
+    Attributes:
+        SECTION: The key that it has in a configuration.
+    """
+
+    SECTION: ClassVar[str]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_one_line(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """What code passes is refused here; what a file says, where the whole file is read."""
+        try:
+            return handler(given)
+        except ValidationError as error:
+            if not isinstance(given, ArgsKwargs):
+                raise
+            first = error.errors()[0]
+            where = ".".join(map(str, (cls.SECTION, *first["loc"])))
+            got = repr(first["input"])
+            raise ConfigError(f"{where}: {first['msg']}", got, f"change {where}") from error
