@@ -1,11 +1,10 @@
-"""What `forecast evaluate` does; none of it needs torch, which takes long to load."""
+"""What `forecast evaluate` does; none of it imports torch, which is slow to load."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from forecast.evaluation import breakdown, wrong_cells
-from forecast.evaluation import by_lead as drift
+from forecast.evaluation import breakdown, by_lead, wrong_cells
 from forecast.evaluation.breakdown import Row
 from forecast.evaluation.by_lead import ScoresByLead
 from forecast.evaluation.scores import Scores
@@ -32,7 +31,7 @@ def break_down(
 
 
 def attribute_cells(forecast: str, data: str, progress: Progress | None = None) -> WrongCells:
-    """Whose the wrong cells are; see ``forecast.evaluation.wrong_cells.attribute_cells``."""
+    """The wrong cells by agent; see ``forecast.evaluation.wrong_cells.attribute_cells``."""
     with unchanged(forecast, data):
         return wrong_cells.attribute_cells(forecast, data, _counted(progress))
 
@@ -42,7 +41,7 @@ def score_by_lead(
 ) -> ScoresByLead:
     """Scores lead by lead, and the gain over others; see ``by_lead.score_by_lead``."""
     with unchanged(forecast, data, *against):
-        return drift.score_by_lead(forecast, data, against, _counted(progress))
+        return by_lead.score_by_lead(forecast, data, against, _counted(progress))
 
 
 def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:
