@@ -192,7 +192,7 @@ def _manoeuvre(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[Any]:
             names.append("gone")
             continue
         last, first = seen[-1], meta.history - 1
-        turn = wrap_angle(state[track, last, 2] - state[track, first, 2])
+        turn = float(wrap_angle(state[track, last, 2] - state[track, first, 2]))
         before = step[track, first - 1] if first else np.nan
         after = np.nan_to_num(step[track, last - 1])
         names.append(_name(turn, before, after))
