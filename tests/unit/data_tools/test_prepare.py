@@ -174,7 +174,7 @@ def test_a_run_killed_while_tidying_up_is_only_tidied_up(tmp_path, files, monkey
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Stage, "discard", kill)
+        patch.setattr(module.PartFiles, "discard", kill)
         with pytest.raises(KeyboardInterrupt):
             prepare("waymo-json", files, str(out), OPTIONS)
     before = content(out)
