@@ -32,7 +32,7 @@ def parse(text: str) -> Array | None:
 
 
 def paths(centre: str, scene: Scene | DenseScene, state: Array) -> list[Array]:
-    """Poses of all that the grid is centred on in turn, ``(T, 3)`` each, NaN where not known.
+    """Poses ``(T, 3)`` of each thing that the grid is centred on in turn, NaN where not known.
 
     Args:
         centre: See :func:`parse`.

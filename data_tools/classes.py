@@ -1,4 +1,4 @@
-"""What every source calls its agents, and the classes that these become.
+"""The labels of every source, and the classes that these become.
 
 ``vehicle``, ``pedestrian`` and ``cyclist`` (two-wheelers with their riders) are the classes of
 default stores. ``cone`` and ``barrier`` have one name for all sources. Labels that the table does

@@ -31,7 +31,7 @@ WARPED = Protocol(
 def class_numbers(
     scene: DenseScene, options: PrepareOptions, class_of: Callable[[str], str] = str.lower
 ) -> tuple[NDArray[np.uint8], dict[str, int]]:
-    """What the labels of a scene become.
+    """The class numbers of a scene's labels.
 
     Args:
         scene: Its ``native`` holds the source's own labels.
@@ -70,7 +70,7 @@ def sequences(
         options: Length, stride and phases of the windows, grid and its centre.
 
     Raises:
-        DataError: The centre is an agent, or more agents are in one window than instance ids exist.
+        DataError: The centre is an agent, or a window has more agents than there are instance ids.
     """
     (path,) = paths(options.centre, scene, np.empty((0, len(scene.time_s), 5)))
     path = np.where(scene.row[:, None] < 0, np.nan, path)
@@ -128,7 +128,7 @@ def _sequence(
 def _instances(
     ids: NDArray[np.integer[Any]] | None, semantic: NDArray[np.uint8]
 ) -> NDArray[np.uint16]:
-    """The source's ids counted anew from 1, those seen first in front; none where no class is.
+    """The source's ids renumbered from 1 in order of appearance; 0 where there is no class.
 
     Raises:
         DataError: There are more of them than instance ids.

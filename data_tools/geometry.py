@@ -7,12 +7,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from forecast.angles import wrap_angle
+
 Array = NDArray[np.float64]
-
-
-def wrap_angle(yaw_rad: Array) -> Array:
-    """The same angles in [-pi, pi)."""
-    return (yaw_rad + np.pi) % (2 * np.pi) - np.pi
 
 
 def to_frame(points: Array, pose: Array) -> Array:

@@ -15,7 +15,7 @@ LEFT_OUT = "none"  # in place of a class
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """How scenes become sequences, and how the work is spread.
+    """How scenes become sequences, and how the work is distributed.
 
     Args:
         grid: The raster around the centre.
@@ -29,7 +29,7 @@ class PrepareOptions:
         classes: Class names drawn, in the order of their labels; other classes are left out.
         map_classes: Pairs of a source's own label and the class that it becomes, or
             :data:`LEFT_OUT`, before the table of :mod:`data_tools.classes`.
-        directions: Whether the way that lanes lead is drawn too.
+        directions: Whether the direction of lanes is drawn too.
         protocol: Name of the rules by which tracks become labels
             (:mod:`data_tools.labels.protocols`).
         settings: Pairs of name and value that the source understands.
@@ -41,7 +41,7 @@ class PrepareOptions:
 
     Raises:
         ConfigError: A number is out of its range, a class is named twice or not among those drawn,
-            or a centre or protocol is none.
+            or there is no such centre or protocol.
     """
 
     grid: BEVGrid = GRIDS["bev-100m"]

@@ -1,4 +1,4 @@
-"""What is known of each scene while a sequence store is made, and where its sequences wait.
+"""Records and part files of each scene, from which a sequence store is assembled.
 
 Under ``OUTPUT.partial``, beside what every :class:`forecast.storage.resumable.ResumableOutput`
 keeps, lie the parts with the sequences of each scene, from which the store is assembled at the end.
@@ -16,7 +16,7 @@ from forecast.storage.resumable import ResumableOutput
 
 @dataclass(frozen=True)
 class Record:
-    """What came of one unit.
+    """The outcome of one unit.
 
     Args:
         unit: Its name.
@@ -27,8 +27,8 @@ class Record:
         has_map: Whether the scene has a map.
         channels: Names of its further channels.
         notes: What was repaired or left out, by reason.
-        classes: Those wanted that agents of its scene have.
-        unwanted: The source's labels that are of no class wanted.
+        classes: Wanted classes that agents of its scene have.
+        unwanted: The source's labels that are of no wanted class.
         skipped: Why it gave nothing, or empty.
     """
 
@@ -63,7 +63,7 @@ class PartFiles(ResumableOutput):
         return [Record(**self.record(index)) for index in range(len(units))]
 
     def pieces(self, records: Sequence[Record]) -> list[Piece]:
-        """All parts and their places in the store."""
+        """All parts with their places in the store."""
         pieces: list[Piece] = []
         place = 0
         for index, record in enumerate(records):

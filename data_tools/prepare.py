@@ -2,7 +2,7 @@
 
 Scenes become parts in any order (:mod:`data_tools.part_files`); the store is assembled from the
 parts in the order of the units, which makes it the same whatever the number of workers and of
-interruptions, and takes its final name as the last act.
+interruptions, and takes its final name at the very end.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def prepare(
         inputs: Files, directories, globs, URLs or ``@list.txt``, as the source understands them.
         output: Where the store goes: local path or fsspec URL.
         options: See :class:`PrepareOptions`.
-        progress: Told after each step how many are done, and of how many: a step a scene, then
-            one more for each shard of the store, whose number the scenes decide.
+        progress: Called with (steps done, steps in all): a step for each scene, then one for each
+            shard of the store, whose number the scenes decide.
 
     Raises:
         ConfigError: There is no such source, or what is read would be replaced.
@@ -93,10 +93,10 @@ def prepare(
 def _refuse_replacing_inputs(
     output: str, inputs: Sequence[str], units: Sequence[str], overwrite: bool
 ) -> None:
-    """Refuses an output in whose place, or in whose stage, lies what is read.
+    """Refuses an output that would replace what is read, in its place or its partial folder.
 
-    What is replaced does not lie in a folder that is read either: sources read more of it than
-    their units name.
+    An output inside a folder that is read is refused too: sources read more of it than their
+    units name.
 
     Raises:
         ConfigError: It would be replaced.
@@ -115,7 +115,7 @@ def _refuse_replacing_inputs(
 
 
 def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict[str, Any]:
-    """All that the result depends on."""
+    """Everything that the result depends on."""
     chosen = asdict(options)
     for name in ("workers", "scheduler", "resume", "overwrite"):
         del chosen[name]
@@ -167,7 +167,7 @@ def _stage_unit(
 def _usable(
     stage: PartFiles, origin: Source, units: Sequence[str], options: PrepareOptions
 ) -> list[Record]:
-    """The records of all units; nothing is left of a run that nothing can come of."""
+    """The records of all units; a run that cannot make a store is discarded."""
     records = stage.records(units)
     try:
         refuse_useless(origin.name, records, options)
@@ -180,7 +180,7 @@ def _usable(
 
 @contextmanager
 def _naming(unit: str) -> Iterator[None]:
-    """Says of which unit it is what drawing a scene finds fault with."""
+    """Adds the unit's name to errors of drawing its scene."""
     try:
         yield
     except DataError as error:
@@ -190,7 +190,7 @@ def _naming(unit: str) -> Iterator[None]:
 def _draw(
     unit: str, scene: Scene | DenseScene, options: PrepareOptions, named: Callable[[str], str]
 ) -> tuple[Iterator[windows.Sequence], Record]:
-    """The sequences of a scene, and what its record says of it beside their number and sizes."""
+    """The sequences of a scene, and its record without their number and sizes."""
     notes = Counter(scene.notes)
     if isinstance(scene, DenseScene):
         if options.protocol != "exact":
@@ -213,7 +213,7 @@ def _draw(
         return dense.sequences(scene, number, options), about
     tracks = windows.usable_tracks(scene, options.classes, named)
     notes += Counter(tracks.notes)
-    # Room for one track at least: readers find the variable even where no one was seen.
+    # At least one track, so that the variable exists even where no agent was seen.
     about = Record(
         unit,
         scene.name,

@@ -1,4 +1,4 @@
-"""What came of the scenes: those that make no store are refused, the others are summed up."""
+"""The report of a run: scenes of which no store can be made are refused, the others summed up."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PrepareReport:
 
 
 def refuse_useless(source: str, records: Sequence[Record], options: PrepareOptions) -> None:
-    """Refuses scenes of which no store would be of use.
+    """Refuses scenes that would make an empty store.
 
     Raises:
         DataError: None gave a sequence, or all agents are of other classes than those wanted.
@@ -91,28 +91,28 @@ def notes(records: Sequence[Record], options: PrepareOptions) -> dict[str, int]:
 
 
 def _reasons(records: Sequence[Record]) -> str:
-    """Each different reason once: scenes that differ in nothing but their name share one."""
+    """Each different reason once, whatever the name of the scene in it."""
     alike: dict[str, list[str]] = {}
     for record in records:
         path = record.unit.rpartition("#")[0] or record.unit
         alike.setdefault(record.skipped.replace(path, ""), []).append(record.skipped)
-    told = [
+    reasons = [
         first + (f" ({counted(len(others), 'scene')} more)" if others else "")
         for first, *others in alike.values()
     ]
-    if (more := len(told) - MOST_REASONS) > 0:
-        told[MOST_REASONS:] = [f"and {counted(more, 'other reason')}"]
-    return " | ".join(told)
+    if (more := len(reasons) - MOST_REASONS) > 0:
+        reasons[MOST_REASONS:] = [f"and {counted(more, 'other reason')}"]
+    return " | ".join(reasons)
 
 
 def _left_out(source: str, records: Sequence[Record], options: PrepareOptions) -> list[str]:
-    """Classes of the agents that are of none wanted, but of those that the user left out."""
+    """Classes of the agents that are of no wanted class, without those mapped to LEFT_OUT."""
     labels = {label for record in records for label in record.unwanted}
     return sorted({class_of(source, label, options.map_classes) for label in labels} - {LEFT_OUT})
 
 
 def _absent(records: Sequence[Record], options: PrepareOptions) -> list[str]:
-    """Classes asked for that no agent has, which may be misspelt; nobody asked for the default."""
+    """Classes asked for that no agent has, perhaps misspelt; the default classes do not count."""
     if tuple(options.classes) == DEFAULT_CLASSES:
         return []
     there = {name for record in records for name in record.classes}
@@ -120,7 +120,7 @@ def _absent(records: Sequence[Record], options: PrepareOptions) -> list[str]:
 
 
 def _hints(source: str, records: Sequence[Record]) -> dict[str, str]:
-    """How agents of a user's own labels, which nobody knows, are kept."""
+    """How to keep agents of a user's own, unknown labels."""
     unwanted = {label for record in records for label in record.unwanted}
     return {
         windows.left_out_note(label): f"to keep them, add --map-class {quote(f'{label}=CLASS')}"

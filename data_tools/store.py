@@ -1,9 +1,9 @@
 """The writer of sequence stores, schema ``bev-sequence/1``.
 
 How many sequences there are, and how many tracks and points the fullest has, is known only when
-every scene has been read. So sequences wait in parts, files of a few sequences each; when all are
-there the store is laid out, and each of its shards is filled from the parts that it needs, in any
-order and by any process.
+every scene has been read. So sequences are first written to parts, files of a few sequences each;
+when all are there the store is laid out, and each of its shards is filled from the parts that it
+needs, in any order and by any process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Rasters seen from another frame: every new cell looks once, at its exact place in the old one.
+"""Rasters moved into another frame: every new cell samples the old one once, at its exact place.
 
-The same as ``forecast.model.scene.warp`` does with torch for features; cells that see nothing are
-0.
+The same as ``forecast.model.scene.warp`` does with torch for features; cells from outside the old
+raster are 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from forecast.grid import BEVGrid
 Array = NDArray[np.float64]
 _Label = TypeVar("_Label", bound=np.generic)
 
-# Of cells equally near, all take the one on the same side, whatever the last bit says.
+# Between equally near cells the choice must not depend on rounding: ties go to one side.
 TIE = 1e-6
 
 

@@ -21,7 +21,7 @@ from forecast.schema import MAX_INSTANCE_ID
 
 Array = NDArray[np.float64]
 
-# Beyond this from a recording's origin no box can be meant: the Earth is 4e7 m around.
+# No real box is further from a recording's origin: the Earth is 4e7 m around.
 FARTHEST_M = 1e8
 
 
@@ -38,7 +38,7 @@ class Sequence:
         track_class: ``(N,)`` class of each track, from 1.
         ego_pose: ``(T, 3)`` x, y, yaw of the grid's centre.
         map_point: ``(P, 3)`` x, y, yaw of lane centres inside the grid.
-        direction: ``(2, H, W)`` x, y of the way that lanes lead; ``(0, H, W)`` if not asked for.
+        direction: ``(2, H, W)`` x, y of the direction of lanes; ``(0, H, W)`` if not asked for.
         bev: ``(T, C, H, W)`` further channels.
         init_time: Time of the present frame in its recording, seconds.
     """
@@ -64,7 +64,7 @@ class Tracks:
         label: ``(N,)`` class, from 1.
         hidden: ``(N, T)`` whether hardly visible; False where the source does not say.
         notes: What was kept, by the source's labels, and what was left out, by reason.
-        unwanted: The source's labels that are of no class wanted.
+        unwanted: The source's labels that are of no wanted class.
     """
 
     state: Array
@@ -79,9 +79,9 @@ def usable_tracks(
 ) -> Tracks:
     """Keeps the tracks of the wanted classes and blanks boxes that cannot be drawn.
 
-    A box is blanked if one of its five numbers is not finite (or beyond all reason) or a side is
-    not above zero; a track that has no box left is dropped. Both are counted, tracks by what the
-    source calls them.
+    A box is blanked if one of its five numbers is not finite (or beyond :data:`FARTHEST_M`) or a
+    side is not above zero; a track that has no box left is dropped. Both are counted, tracks by
+    what the source calls them.
 
     Args:
         scene: Its ``track_class`` holds the source's own labels.
@@ -108,7 +108,7 @@ def usable_tracks(
 
 
 def left_out_note(native: str) -> str:
-    """What is noted of agents of a label that are not drawn."""
+    """The note on agents of a label that are not drawn."""
     return f"agents {native}, left out"
 
 

@@ -70,7 +70,7 @@ def map_parallel(workers: int, scheduler: str | None, threads: int = 1) -> Itera
                     raise result
                 yield result
 
-        with worker_deaths_told():
+        with refusing_worker_deaths():
             yield on_client
 
 
@@ -168,8 +168,8 @@ def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Any]:
 
 
 @contextmanager
-def worker_deaths_told() -> Iterator[None]:
-    """One line in place of what Dask says when a task has killed several workers.
+def refusing_worker_deaths() -> Iterator[None]:
+    """Turns the error of a task that killed several workers into a one-line DataError.
 
     Raises:
         DataError: That is what happened.

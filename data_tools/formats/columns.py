@@ -1,7 +1,7 @@
 """Tables in Apache Arrow's files, Feather and Parquet: the columns asked for, each value checked.
 
-What a file says that it holds is added up before anything of it is unpacked, because a few
-kilobytes can be made to unpack into more than a machine has.
+The declared sizes are summed before anything is unpacked, because a few kilobytes can be made to
+unpack into more than a machine's memory.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def read_columns(path: str, types: Mapping[str, pa.DataType]) -> dict[str, NDArr
     """Columns of a Feather (version 2) or Parquet file.
 
     Args:
-        path: Local path or fsspec URL; which of the two it is, its content tells.
-        types: What is asked for: names, and the types that the columns must fit.
+        path: Local path or fsspec URL; its first bytes tell Feather from Parquet.
+        types: Names of the columns, and the types that they must fit.
 
     Returns:
         Arrays of one length by name, text as Python strings; no value is missing or not finite.

@@ -1,4 +1,4 @@
-"""JSON files that nobody vouches for."""
+"""JSON files from unknown sources."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def read_json(path: str, keep: Callable[[dict[str, Any]], Any] | None = None) ->
 
     Args:
         path: Local path or fsspec URL.
-        keep: What to keep of each object in it, innermost first, instead of all; so a table of
-            a million records takes the place of those that are wanted.
+        keep: What to keep of each object in it, innermost first, instead of all; so that a
+            table of a million records needs memory only for those wanted.
 
     Raises:
         DataError: The file is missing, cut off, no JSON, or nested beyond reason.

@@ -1,10 +1,10 @@
 """Pickles of numbers, text and plain containers; one that asks for anything else is refused.
 
-A pickle is a program. Three things keep a hostile one from doing harm: no function of Python or
-NumPy but the constructors of sets is within its reach (NumPy's own trust the sizes and offsets that
-they are told, so look-alikes stand in for them); only look-alikes may be given a state; and the
-interpreter is the one written in Python, whose memory grows with the file and not with a number in
-it. No file of a scene is large enough for its slowness to matter (0.2 s for 4 MB).
+A pickle is a program. Three rules keep a hostile one from doing harm: it can call no function of
+Python or NumPy but the constructors of sets (NumPy's trust the sizes and offsets in a pickle, so
+stand-ins of our own replace them); only these stand-ins may be given a state; and the interpreter
+is the one written in Python, whose memory grows with the file and not with a number in it. It is
+slow, but fast enough for the file of a scene (0.2 s for 4 MB).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PickledArray:
     """A NumPy array as it was pickled; arrays of Python objects keep their list.
 
     Args:
-        made_with: What NumPy would be told; the state says it all again.
+        made_with: Arguments of NumPy's constructor, unused: the state repeats them.
     """
 
     def __init__(self, *made_with: Any) -> None:
@@ -63,7 +63,7 @@ class _DType:
 
 
 def _shape(shape: Any, size: int) -> tuple[int, ...]:
-    # A product of -1 and the like, or of sizes that overflow, is no array's.
+    # Refuses negative sizes, and products that overflow.
     if not all(type(length) is int and length >= 0 for length in shape) or math.prod(shape) != size:
         raise pickle.UnpicklingError(f"an array of another size than its {size} values")
     return tuple(shape)
@@ -117,7 +117,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = {
         **pickle._Unpickler.dispatch,
         pickle.BUILD[0]: build,
-        pickle.BYTEARRAY8[0]: byte_array,  # Python's makes room before it looks what is there
+        pickle.BYTEARRAY8[0]: byte_array,  # Python's allocates the declared size before it reads
     }
 
 
@@ -133,7 +133,7 @@ def load(content: bytes, where: str) -> Any:
     """
     try:
         return cast(Any, _Unpickler(io.BytesIO(content)).load())
-    except Exception as error:  # a program of unknown origin may fail in any way
+    except Exception as error:  # a hostile program may fail in any way
         reason = str(error)[:200] or type(error).__name__
         raise DataError(
             "a pickle of numbers, text and containers", f"{where} ({reason})", "leave it out"

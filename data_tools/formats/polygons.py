@@ -1,4 +1,4 @@
-"""Areas of a map as its elements need them: rings without holes, and their common outline."""
+"""Areas of a map as rings without holes, and their common outline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Neighbours are drawn with corners to the centimetre: a seam between two areas is no edge.
+# Corners are given to the centimetre: a narrower gap between two areas is no edge.
 SEAM_M = 0.05
 
 
@@ -18,7 +18,7 @@ def rings(polygon: shapely.Geometry) -> Iterator[Array]:
     """A polygon, mended and cut through its holes, because a map element is one ring.
 
     Args:
-        polygon: A polygon, or what mending made of one; parts of other kinds are passed over.
+        polygon: A polygon, or what mending made of one; parts of other kinds are left out.
 
     Yields:
         ``(n, 2)`` closed rings that cover it.

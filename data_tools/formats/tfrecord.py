@@ -1,4 +1,4 @@
-"""TFRecord files without TensorFlow: records behind their length, both under checksums.
+"""TFRecord files without TensorFlow: records with their lengths, both with checksums.
 
 A record is its length (8 bytes), the checksum of those (4), the content, and its checksum (4), all
 little-endian; checksums are CRC-32C, rotated and offset so that checksums of checksums stay useful.
@@ -23,10 +23,10 @@ _TAIL = struct.Struct("<I")
 
 
 def count_records(path: str) -> int:
-    """The number of records of a file, one that is cut short or damaged at its head included.
+    """The number of records of a file, including a last one that is cut short or damaged.
 
-    Only the lengths are read, which is quick: reading such a record then says what is wrong. What
-    follows a damaged length cannot be found.
+    Only the lengths are read, which is quick; reading a damaged record raises. Records after a
+    damaged length cannot be found.
 
     Raises:
         DataError: The file cannot be read.
@@ -35,7 +35,7 @@ def count_records(path: str) -> int:
 
 
 def read_record(path: str, index: int) -> bytes:
-    """One record's content, its checksums proven.
+    """One record's content, its checksums verified.
 
     Args:
         path: Local path or fsspec URL.

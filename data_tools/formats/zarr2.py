@@ -14,7 +14,7 @@ from data_tools.formats.documents import read_json
 from forecast.errors import DataError
 from forecast.storage.files import read_whole
 
-# Files and what is asked of them say how large they are before they are read: no more than this.
+# Most bytes of a file, or of the records read at once; checked before reading.
 MAX_BYTES = 1 << 28
 _BLOSC_SIZES = struct.Struct("<4xI4xI")  # of the content, and of the chunk itself
 
@@ -60,7 +60,7 @@ class RecordArray:
         content = read_whole(where, MAX_BYTES)
         size = self.chunk * self.dtype.itemsize
         if self.compressed:
-            # Blosc believes the sizes in its head, so they are proven before it sees them.
+            # Blosc trusts the sizes in its header, so they are checked first.
             head = content[: _BLOSC_SIZES.size]
             if len(head) < _BLOSC_SIZES.size or _BLOSC_SIZES.unpack(head) != (size, len(content)):
                 raise DataError("a whole Blosc chunk", f"{where} of other sizes", "fetch it again")

@@ -1,4 +1,4 @@
-"""Which way lanes lead, as a raster: a bend keeps its direction in every cell."""
+"""The direction of the nearest lane as a raster."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def lane_directions(points: Array | None, grid: BEVGrid) -> NDArray[np.float16]:
 
     Args:
         points: ``(P, 3)`` x, y, yaw along lane centres in the grid's frame, metres and radians;
-            None where nobody asks.
+            None if not asked for.
         grid: Where the cells are.
 
     Returns:
         ``(2, height, width)`` x and y of a unit vector; 0 where no point is within
-        :data:`REACH_M`; ``(0, height, width)`` where nobody asks.
+        :data:`REACH_M`; ``(0, height, width)`` if not asked for.
     """
     if points is None:
         return np.empty((0, *grid.shape), np.float16)

@@ -1,9 +1,10 @@
-"""The pixels that ``cv2.fillPoly`` paints, found without OpenCV: published labels are made of them.
+"""The pixels that ``cv2.fillPoly`` fills, without OpenCV; published labels are made with it.
 
-OpenCV paints the pixels of every edge, by Bresenham's line from its left end, and in each row those
-between two edges. So a polygon is wider than its outline by up to a pixel all around. What is here
-is OpenCV until 4.7, which those who published worked with, pixel for pixel. 4.8 to 4.10 paint some
-pixels more inside; from 4.11 on only polygons that leave the picture differ, near its border.
+OpenCV fills the pixels of every edge, by Bresenham's line from its left end, and in each row those
+between two edges, so that a polygon is wider than its outline by up to a pixel all around. This is,
+pixel for pixel, OpenCV until 4.7, with which the published labels were made. OpenCV 4.8 to 4.10
+fills some more pixels inside; from 4.11 on only polygons that leave the picture differ, near its
+border.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def fill_polygons(corners: Index, shape: tuple[int, int]) -> tuple[Index, Index,
         shape: Rows and columns of the picture.
 
     Returns:
-        Polygon, row and column of each painted pixel, in the order of the polygons, some repeated.
+        Polygon, row and column of each filled pixel, in the order of the polygons, some repeated.
 
     Source:
         OpenCV 4.5.1, ``CollectPolyEdges``, ``FillEdgeCollection``, ``LineIterator`` and

@@ -1,23 +1,23 @@
-"""Label protocols: how tracks become the label rasters of one sequence, each rule under a name.
+"""Label protocols: named rules by which tracks become the label rasters of one sequence.
 
-``exact`` is ours. ``fiery``, ``uniad`` and ``powerbev`` are what those repositories score against,
-here to tell how much of a difference between published numbers is the ruler's. They differ from
-the repositories in what a recording does not tell, or a store does not hold:
+``exact`` is ours. ``fiery``, ``uniad`` and ``powerbev`` make the labels that those repositories
+score against, to measure how much of a difference between published numbers is due to labels. They
+differ from the repositories where a recording or a store lacks what these use:
 
 - Rasters are in the frame that the source gives the ego; UniAD's are in that of its lidar, which
   is 0.94 m ahead of it.
 - Which classes are drawn is the user's choice. All three draw ``vehicle.*`` of nuScenes as one.
 - An ego that has a track is drawn. In nuScenes itself it has none.
 - A box is drawn if the centre of its track is inside the grid at some frame, as in every store. The
-  repositories also draw corners of boxes that only ever reach in.
+  repositories also draw boxes of which only corners are ever inside.
 - Of overlapping boxes the track that enters the grid later is on top; there it is the annotation
   that comes later in the tables.
-- What is hardly visible is known of nuScenes only (``Scene.hidden``).
+- Which agents are hardly visible is known of nuScenes only (``Scene.hidden``).
 - Frames before the present, which they do not score, are drawn by the same rules.
 
-A protocol draws labels and nothing else. ``track_state`` holds the true tracks whatever is drawn:
-who was dropped, frozen or made up in the rasters is where it was measured to be. So what tracked
-input reads, which agents count as moving, and distances in metres are the same in all protocols.
+A protocol draws labels and nothing else. ``track_state`` holds the measured tracks, also of agents
+that the rasters leave out, hold still or invent. So what tracked input reads, which agents count as
+moving, and distances in metres are the same in all protocols.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class Exact(Protocol):
 class Fiery(Protocol):
     """Each frame drawn around its own ego, then the raster warped to the present one.
 
-    What the other frame's grid does not cover is empty. The warp moves along the mirrored
-    translation: it is the inverse of the ego's motion only where that is a symmetric arc, whose
-    chord points half the turn to the side. Elsewhere labels are off, as they are in FIERY.
+    Cells outside the other frame's grid are empty. The warp mirrors the translation: it is the
+    inverse of the ego's motion only where that is a symmetric arc, whose chord points half the
+    turn to the side. Elsewhere labels are displaced, as they are in FIERY.
 
     Source:
         Hu et al., FIERY, ICCV 2021: ``fiery/data.py``, ``prepare_future_labels`` of
@@ -100,7 +100,7 @@ class Fiery(Protocol):
         seen = _without(traffic.state, traffic.hidden)
         frames = []
         for frame, pose in enumerate(traffic.ego_pose):
-            own = _paint(poses_to_frame(seen[:, frame, None], pose), grid)[0]
+            own = _fill_boxes(poses_to_frame(seen[:, frame, None], pose), grid)[0]
             frames.append(self._to_present(own, pose, grid))
         return np.stack(frames)
 
@@ -121,8 +121,8 @@ class Fiery(Protocol):
 class UniAD(Protocol):
     """Boxes in the present frame, drawn once, on a picture that counts its columns from the left.
 
-    There 255 means "ignore", so UniAD draws agent 255 as -20 to keep it. Here no id means that:
-    agent 255 is drawn as 255, the same cells.
+    In UniAD 255 means "ignore", so it draws agent 255 as -20. Here no id has that meaning, and
+    agent 255 keeps its id in the same cells.
 
     Source:
         Hu et al., UniAD, CVPR 2023: ``datasets/pipelines/occflow_label.py``.
@@ -140,7 +140,7 @@ class UniAD(Protocol):
         across = BEVGrid(
             grid.x_min_m, grid.x_max_m, -grid.y_max_m, -grid.y_min_m, grid.resolution_m
         )
-        return _paint(mirrored, across)[:, ::-1]
+        return _fill_boxes(mirrored, across)[:, ::-1]
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,8 @@ class PowerBEV(Protocol):
 
     An agent is where it was last kept until it is further than ``hold_m`` from there along the
     world's x or y, and at frames without it; its size is that of its first frame. After the
-    present only those are drawn that were drawn up to then. Who is hardly visible begins when it
-    is better seen.
+    present only those are drawn that were drawn up to then. A hardly visible agent
+    begins when it is better visible.
 
     Source:
         Li et al., PowerBEV, IJCAI 2023: ``record_instance``, ``refine_instance_poly`` and
@@ -171,7 +171,7 @@ class PowerBEV(Protocol):
         held = self._held(traffic)
         whole = _wholly_inside(held, grid)
         whole[:, traffic.history :] &= whole[:, : traffic.history].any(axis=1, keepdims=True)
-        return _paint(_without(held, ~whole), grid)
+        return _fill_boxes(_without(held, ~whole), grid)
 
     def _held(self, traffic: Traffic) -> Array:
         """Tracks as they are drawn, ``(N, T, 5)``; NaN before their first frame."""
@@ -208,12 +208,13 @@ def _wholly_inside(state: Array, grid: BEVGrid) -> NDArray[np.bool_]:
     return inside
 
 
-def _paint(state: Array, grid: BEVGrid) -> Labels:
-    """Draws boxes as the peers do, ``(N, T, 5)`` to ``(T, height, width)``, later tracks on top.
+def _fill_boxes(state: Array, grid: BEVGrid) -> Labels:
+    """Fills boxes as the other repositories do, later tracks on top.
 
-    Their corners are counted in cells from the grid's low edges and rounded, halves to even; as
-    the cells at both ends are painted, a box grows by a cell towards high x and y. Their pictures
-    have x down and y to the right, on which OpenCV's fill depends.
+    Boxes ``(N, T, 5)`` become ``(T, height, width)``. Corners are counted in cells from the grid's
+    low edges and rounded, halves to even; as the cells at both ends are filled, a box grows by a
+    cell towards high x and y. Their pictures have x down and y to the right, on which OpenCV's fill
+    depends.
     """
     track, frame = np.nonzero(np.isfinite(state[..., 0]))
     corners = box_corners(state[track, frame])

@@ -1,9 +1,9 @@
 """Boxes and map elements to label rasters, by the cell-centre rule.
 
-Everything is one scanline idea: an edge crosses the row of cell centres at ``y`` iff its lower end
-is at or below ``y`` and its upper end above; a shape covers the cells of that row from the first
-centre at or right of one crossing to the last centre left of the next. Shapes that share an edge
-therefore never share a cell nor leave one out. The decisions are made on the cell centres
+All shapes are drawn by scanlines: an edge crosses the row of cell centres at ``y`` iff its lower
+end is at or below ``y`` and its upper end above; a shape covers the cells of that row from the
+first centre at or right of one crossing to the last centre left of the next. Shapes that share an
+edge therefore neither share a cell nor leave a gap. The decisions are made on the cell centres
 themselves, not on rounded indices, so that corners are exact to the last bit.
 """
 
@@ -83,8 +83,8 @@ def rasterise_boxes(
 def map_edges(elements: Sequence[MapElement]) -> MapEdges:
     """Sorts a map into segments by layer; polygons that cross themselves are mended.
 
-    Points that are not finite are passed over; elements of fewer than two points (three for a
-    polygon) hold nothing to draw.
+    Points that are not finite are left out, and so are elements of fewer than two points (three
+    for a polygon).
     """
     lines: dict[str, list[Array]] = {layer: [] for layer in MAP_LAYERS}
     polygons: dict[str, list[Array]] = {layer: [] for layer in MAP_LAYERS}
@@ -159,9 +159,9 @@ def _crossings(edges: Array, grid: BEVGrid) -> tuple[Index, Index, Index, Index]
 
 
 def _fill(edges: Array, grid: BEVGrid) -> NDArray[np.bool_]:
-    """The union of polygons: cells around which their rings turn at least once."""
+    """The union of polygons: cells with a winding number of at least 1."""
     _, row, column, turn = _crossings(edges, grid)
-    # One column more than the grid has takes the crossings to the right of it.
+    # One more column than the grid collects the crossings to its right.
     flat = np.bincount(
         row * (grid.width + 1) + column, turn, minlength=grid.height * (grid.width + 1)
     )
@@ -196,9 +196,9 @@ def _trace(segments: Array, grid: BEVGrid) -> NDArray[np.bool_]:
 
 
 def _within(start: Array, way: Array, grid: BEVGrid) -> tuple[Array, Array]:
-    """The share of each way after which it enters the grid, and leaves it: all of it to be safe."""
+    """The shares of each way at which it enters and leaves the grid, clipped to 0..1."""
     low, high = (grid.x_min_m, grid.y_min_m), (grid.x_max_m, grid.y_max_m)
-    with np.errstate(all="ignore"):  # along an axis it may not move at all
+    with np.errstate(all="ignore"):  # division by 0 where it does not move along an axis
         shares = np.sort([(low - start) / way, (high - start) / way], axis=0)
     shares[:, way == 0] = [[-np.inf], [np.inf]]
     return shares[0].max(axis=1).clip(0, 1), shares[1].min(axis=1).clip(0, 1)

@@ -1,4 +1,4 @@
-"""What a source of recordings must do, and the sources there are.
+"""The interface of a source of recordings, and the sources there are.
 
 A source names its units of work (:meth:`Source.find`) and reads one unit into a scene
 (:meth:`Source.read`). Units are plain strings, so that they travel between processes and machines,
@@ -55,7 +55,7 @@ class Source(Protocol):
         """One unit as a scene with exactly ``dt_s`` seconds between frames.
 
         Raises:
-            DataError: The unit cannot be read as what it should be; it is skipped and reported.
+            DataError: The unit cannot be read; it is skipped and reported.
         """
         ...
 

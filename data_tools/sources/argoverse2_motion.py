@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from data_tools.classes import TYPICAL_SIZE_M
 from data_tools.formats.columns import read_columns
-from data_tools.geometry import wrap_angle
 from data_tools.scene import Scene
 from data_tools.sources.argoverse2_map import read_map
 from data_tools.sources.inputs import find_files
 from data_tools.sources.observations import Observations, scene_of, stack
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 
 STEP_S = 0.1

@@ -53,7 +53,7 @@ def find_files(
 
 
 def _content(text: str) -> str:
-    """What is in a folder, for who takes it for something else: ``12 files, of .png``."""
+    """What is in a folder, for an error message: ``12 files, of .png``."""
     system, path = filesystem(text)
     files = system.find(path) if system.isdir(path) else []
     endings = Counter(posixpath.splitext(file)[1] or "no ending" for file in files)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from data_tools.formats.documents import read_json
 from data_tools.formats.zarr2 import open_records
-from data_tools.geometry import wrap_angle
 from data_tools.scene import Scene
 from data_tools.sources.inputs import decimate, find_files
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]

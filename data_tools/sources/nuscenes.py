@@ -187,7 +187,7 @@ def _ego(whole: Tables, samples: Sequence[str], frame: NDArray[np.int64], unit: 
 
 
 def _map(folder: str, location: str, ego_pose: Array, unit: str) -> tuple[MapElement, ...]:
-    """The map expansion around the ego's way, where it is there."""
+    """The map expansion around the ego's path, if it is installed."""
     if not re.fullmatch(r"[\w-]+", location):  # it becomes part of a path
         raise DataError("a log with a location", f"{location!r} for {unit}", "restore log.json")
     root = posixpath.dirname(folder.rstrip("/"))

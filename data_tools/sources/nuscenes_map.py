@@ -1,4 +1,4 @@
-"""The nuScenes map expansion (version 1.3), cut down to the surroundings of one scene.
+"""The nuScenes map expansion (version 1.3), cut down to the area around one scene.
 
 ``lane_centre`` are the arcs of lanes and lane connectors in their direction, ``drivable`` the
 drivable areas, ``crosswalk`` the pedestrian crossings. The format has no road edges: they are the
@@ -24,7 +24,7 @@ from forecast.storage.files import filesystem
 
 Array = NDArray[np.float64]
 
-MARGIN_M = 200.0  # around the ego's way: a grid of that extent finds its map
+MARGIN_M = 200.0  # around the ego's path: grids may reach this far
 SPACING_M = 2.0
 MAX_ARC_M = 10_000.0
 _TURN = {"L": 1.0, "S": 0.0, "R": -1.0}
@@ -38,7 +38,7 @@ class _City:
 
 
 def read_map(path: str, way: Array) -> tuple[MapElement, ...]:
-    """Elements within :data:`MARGIN_M` of the box around the ego's way.
+    """Elements within :data:`MARGIN_M` of the box around the ego's path.
 
     Args:
         path: ``maps/expansion/LOCATION.json``.

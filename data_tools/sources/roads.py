@@ -14,7 +14,7 @@ from forecast.errors import DataError
 Array = NDArray[np.float64]
 
 HALF_LANE_M = 1.75
-# Further than once around the Earth: no place, whatever the projection.
+# Further than once around the Earth: no projection has such places.
 MAX_COORDINATE_M = 1e8
 
 

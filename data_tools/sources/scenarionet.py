@@ -1,9 +1,9 @@
-"""Scenarios of ScenarioNet / MetaDrive: one pickle each, read without trusting it.
+"""Scenarios of ScenarioNet / MetaDrive: one pickle each, read by a restricted unpickler.
 
 What differs from the data sets that they were converted from:
 
 - in those of nuScenes the ego's length and width are swapped (a 1.7 m long and 4.1 m wide car);
-- there, too, ``boundary_*`` features are the edges of the road, though typed as painted lines.
+- there, too, ``boundary_*`` features are the edges of the road, though typed as lane markings.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.formats.plain_pickle import PickledArray, load
-from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
 from data_tools.sources.inputs import decimate, find_files
 from data_tools.sources.roads import area, line, widened
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from forecast.storage.files import read_whole
 
@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 # Lists of a data set's scenarios that lie beside them.
 INDEXES = ("dataset_summary.pkl", "dataset_mapping.pkl")
 MAX_BYTES = 1 << 28
-# One array may stand for many tracks in a pickle: these bound what a small file can unfold to.
+# A pickle may refer to one array many times: these bound what a small file can unpack to.
 MAX_STATES = 5_000_000
 MAX_POINTS = 5_000_000
 

@@ -34,7 +34,7 @@ MAX_WINDOW_S = 600.0
 MIN_EGO_TRAVEL_M = 15.0
 MAX_EGO_LENGTH_M = 7.0
 MAX_SPEED = 40.0  # m/s
-# Walkers look where they will be after so long, if that is further away than so.
+# Walkers face where they will be after LOOK_AHEAD_S, if that is further than MIN_WAY_M.
 LOOK_AHEAD_S, MIN_WAY_M = 1.0, 0.3
 
 
@@ -49,7 +49,7 @@ class Sumo:
         yaw_noise_rad: The same for yaw.
         wander_m_s: How fast the median walker strays from SUMO's straight lines; standard deviation
             along each axis, m/s.
-        look_rad: How far that one looks aside of where it will go; standard deviation, radians.
+        look_rad: How far its yaw deviates from where it will go; standard deviation, radians.
         window_s: Length of a scene, seconds. A longer one is cheaper than two, but less varied.
     """
 
@@ -149,21 +149,21 @@ class _Users:
         return _Users(self.names + other.names, self.bodies + other.bodies, pose)
 
     def looking(self, aside_rad: float, rng: np.random.Generator) -> _Users:
-        """With walkers that look where they will go, more or less: each has an own bias."""
+        """With walkers that face where they will go, each with a slowly varying error."""
         pose = self.pose.copy()
         for index in [i for i, body in enumerate(self.bodies) if body.kind == "pedestrian"]:
             forget_s = np.exp(rng.uniform(np.log(2.0), np.log(60.0)))
-            aside = _drift(pose.shape[1], forget_s, rng)
-            pose[index, :, 2] = _look_ahead(pose[index]) + aside_rad * _own_share(rng) * aside
+            aside = _noise(pose.shape[1], forget_s, rng)
+            pose[index, :, 2] = _look_ahead(pose[index]) + aside_rad * _own_factor(rng) * aside
         return replace(self, pose=pose)
 
     def disturbed(self, by: Sumo, rng: np.random.Generator) -> _Users:
-        """With a tracker's error; those that hardly move are seen for long and have less of it."""
+        """With a tracker's error, which is smaller for agents that hardly move."""
         forget_s = np.exp(rng.uniform(np.log(0.05), np.log(2.0)))
         quality = np.exp(rng.uniform(np.log(0.2), np.log(2.0)))
         people, frames, _ = self.pose.shape
-        drifts = [[_drift(frames, forget_s, rng) for _ in range(3)] for _ in range(people)]
-        error = np.array(drifts).reshape(people, 3, frames).swapaxes(1, 2)
+        noise = [[_noise(frames, forget_s, rng) for _ in range(3)] for _ in range(people)]
+        error = np.array(noise).reshape(people, 3, frames).swapaxes(1, 2)
         extent = np.nanmax(self.pose, axis=1) - np.nanmin(self.pose, axis=1)
         share = np.minimum(1.0, np.linalg.norm(extent[:, :2], axis=1) / 5.0)
         scale = quality * np.array([by.position_noise_m, by.position_noise_m, by.yaw_noise_rad])
@@ -177,7 +177,7 @@ class _Users:
 
 
 def _road_users(front: dict[str, Array], bodies: dict[str, Body]) -> _Users:
-    """Those who are there after the lead-in, which gives the wheels time to settle."""
+    """Road users present after the lead-in, in which the wheels' headings settle."""
     names = tuple(front)
     seen = tuple(bodies[name] for name in names)
     pose = centre_poses(np.stack([front[name] for name in names]), seen)
@@ -189,20 +189,20 @@ def _road_users(front: dict[str, Array], bodies: dict[str, Body]) -> _Users:
 def _wandering(
     front: dict[str, Array], bodies: dict[str, Body], stray_m_s: float, rng: np.random.Generator
 ) -> dict[str, Array]:
-    """The same paths, with walkers who stray: SUMO's keep to straight lines at an even pace.
+    """The same paths, with walkers who stray from SUMO's straight lines at an even pace.
 
-    Nothing draws them back: else a forecaster would learn to expect it. They begin on the line, and
-    whoever stands stays.
+    They do not return to their line, or a forecaster would learn to expect it. Standing walkers do
+    not stray.
     """
     strayed = dict(front)
     for name in [name for name in front if bodies[name].kind == "pedestrian"]:
         path = front[name].copy()
         steps = np.linalg.norm(np.diff(path[:, :2], axis=0, prepend=np.nan), axis=-1)
         pace = uniform_filter1d(np.nan_to_num(steps / STEP_S), round(1.0 / STEP_S))
-        far_m = stray_m_s * STEP_S * _own_share(rng) * np.clip(pace, 0.0, 1.0)
+        far_m = stray_m_s * STEP_S * _own_factor(rng) * np.clip(pace, 0.0, 1.0)
         forget_s = rng.uniform(1.5, 3.0)
         for axis in range(2):
-            path[:, axis] += np.cumsum(far_m * _drift(len(path), forget_s, rng, smooth=2))
+            path[:, axis] += np.cumsum(far_m * _noise(len(path), forget_s, rng, smooth=2))
         strayed[name] = path
     return strayed
 
@@ -211,7 +211,7 @@ def _look_ahead(path: Array) -> Array:
     """Yaw ``(T,)`` of a walker with poses ``(T, 3)``: towards where it will be in a second.
 
     A body turns before its path does: how fast real walkers turn correlates by 0.7 with how far
-    aside they are in 3 s (docs/benchmarks.md). Who stays goes on looking where it did.
+    aside they are in 3 s (docs/benchmarks.md). A standing walker keeps its yaw.
     """
     ahead = round(LOOK_AHEAD_S / STEP_S)
     way = path[ahead:, :2] - path[:-ahead, :2]
@@ -222,13 +222,13 @@ def _look_ahead(path: Array) -> Array:
     return yaw
 
 
-def _own_share(rng: np.random.Generator) -> float:
-    """How much of something somebody has: half to twice as much as others, mostly."""
+def _own_factor(rng: np.random.Generator) -> float:
+    """A random factor of one road user, mostly between one half and two."""
     return float(np.exp(rng.normal(0.0, 0.6)))
 
 
-def _drift(frames: int, forget_s: float, rng: np.random.Generator, smooth: int = 1) -> Array:
-    """A random walk ``(T,)`` of variance 1 that forgets where it was within ``forget_s``.
+def _noise(frames: int, forget_s: float, rng: np.random.Generator, smooth: int = 1) -> Array:
+    """A stationary random process ``(T,)`` of variance 1 with time constant ``forget_s``.
 
     Args:
         frames: T.
@@ -241,8 +241,8 @@ def _drift(frames: int, forget_s: float, rng: np.random.Generator, smooth: int =
     walk, impulse = rng.normal(size=settle + frames), np.eye(1, settle + frames)[0]
     for _ in range(smooth):
         walk, impulse = (lfilter([1.0], [1.0, -keep], one) for one in (walk, impulse))
-    drift: Array = walk[settle:] / np.linalg.norm(impulse)
-    return drift
+    process: Array = walk[settle:] / np.linalg.norm(impulse)
+    return process
 
 
 def _parked(network: Network, frames: int, rng: np.random.Generator) -> _Users:
@@ -252,7 +252,7 @@ def _parked(network: Network, frames: int, rng: np.random.Generator) -> _Users:
 
 
 def _moves_smoothly(pose: Array) -> NDArray[np.bool_]:
-    """Who moves as bodies can: SUMO lets walkers in a jam skip ahead."""
+    """Which road users never jump: SUMO lets walkers in a jam skip ahead."""
     steps = np.linalg.norm(np.diff(pose[..., :2], axis=1), axis=-1)
     jumped: NDArray[np.bool_] = (steps > MAX_SPEED * STEP_S).any(axis=1)
     return ~jumped

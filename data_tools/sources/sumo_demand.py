@@ -24,7 +24,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Make:
-    """One kind of vehicle: its share of the traffic, size (mean and spread) and driving."""
+    """One kind of vehicle: its share of the traffic, size (mean, deviation) and driving."""
 
     vclass: str
     kind: str
@@ -49,7 +49,7 @@ MAKES = (
 def write_demand(
     network: Network, path: Path, until_s: float, rng: np.random.Generator
 ) -> dict[str, Body]:
-    """Writes SUMO's routes file and tells the size of every road user in it.
+    """Writes SUMO's routes file and returns the size of every road user in it.
 
     Vehicles start anywhere while the network fills, later at its rim only, and leave at its rim,
     so that few appear or vanish in the middle of a street.
@@ -111,10 +111,10 @@ def _vehicle_count(driven: Mapping[str, Lane], rng: np.random.Generator) -> int:
 
 def _add_vehicle_type(root: ET.Element, name: str, rng: np.random.Generator) -> Body:
     make = MAKES[int(rng.choice(len(MAKES), p=[item.share for item in MAKES]))]
-    mean, spread = make.length_m
-    length = float(np.clip(rng.normal(mean, spread), mean - 2 * spread, mean + 3 * spread))
+    mean, deviation = make.length_m
+    length = float(np.clip(rng.normal(mean, deviation), mean - 2 * deviation, mean + 3 * deviation))
     width = float(rng.normal(*make.width_m))
-    # A car's driver keeps an own line in the lane; the small ones ride to its right.
+    # Each driver keeps a lateral offset in the lane; two-wheelers ride to the right.
     aside = rng.normal(0.0, 0.2) if make.kind == "vehicle" else rng.uniform(-1.0, -0.4)
     driver = {
         "carFollowModel": str(rng.choice(["EIDM", "IDM", "Krauss"])),

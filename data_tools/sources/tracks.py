@@ -1,4 +1,4 @@
-"""A user's own tracks: a CSV or Parquet table, any rate, resampled without inventing anything.
+"""A user's own tracks: a CSV or Parquet table, any rate, resampled linearly.
 
 Positions between two observations of a track lie on the straight line between them, unless they
 are more than :data:`MAX_GAP_S` apart: then the track is absent in between. Before its first and
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from data_tools.classes import TYPICAL_SIZE_M, class_of
 from data_tools.formats.geojson import read_map
-from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
 from data_tools.sources.inputs import find_files
 from data_tools.sources.tracks_table import SUFFIXES, scene_names, scene_table
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from forecast.storage.files import filesystem
 
@@ -32,7 +32,7 @@ MAX_GAP_S = 1.0
 MAX_SCENE_S = 24 * 3600.0
 # Clocks written with few digits: a time this close to an observation is that observation's.
 TIME_TOLERANCE_S = 1e-3
-# Heading from motion: a second of the past, of which the agent must make at least this much.
+# Heading from motion: the past second, in which the agent must move at least this far.
 COURSE_WINDOW_S = 1.0
 COURSE_MIN_M = 0.5
 
@@ -143,7 +143,8 @@ def course(time_s: Array, position: Array) -> Array:
     """Headings from motion, each from the second before it, so that no future leaks into it.
 
     A parabola over the way made in the past second gives the direction at its end (a line, where
-    only two positions are known); over the way, not time, so that braking turns nobody round.
+    only two positions are known); over the way, not time, so that braking
+    does not reverse the heading.
     Where an agent hardly moved it keeps the heading it had; before it first moves, the one it then
     takes.
 

@@ -24,9 +24,9 @@ NUMBERS = ("time_s", "x_m", "y_m")
 OPTIONAL_NUMBERS = ("yaw_rad", "length_m", "width_m")
 REQUIRED = (*TEXT, *NUMBERS)
 COLUMNS = (*REQUIRED, *OPTIONAL_NUMBERS, "is_ego")
-# Four turns on end are no recording's heading, but most tables in degrees pass them.
+# Headings in radians stay below four turns; most tables in degrees exceed them.
 MAX_YAW_RAD = 8 * np.pi
-# Nobody is followed in steps as long; clocks in milliseconds give such.
+# No tracker has longer steps; times in milliseconds do.
 MAX_STEP_S = 10.0
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 

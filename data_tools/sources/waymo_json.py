@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
 from data_tools.sources.inputs import decimate, find_files
 from data_tools.sources.roads import area, line, widened
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from forecast.storage.files import read_whole
 
@@ -148,7 +148,7 @@ def _ego(content: Any, classes: tuple[str, ...], state: Array) -> tuple[int, boo
             moved[track] = np.hypot(*(places[-1] - places[0]))
     if moved.max() < 0:
         raise DataError("a vehicle to centre the grid on", "none", "leave it out")
-    # The ego is always in sight of itself, so vehicles that are not come second.
+    # The ego is recorded in every frame, so vehicles that are not come second.
     throughout = np.where(seen.all(axis=1), moved, -1.0)
     return int((throughout if throughout.max() >= 0 else moved).argmax()), False
 

@@ -11,11 +11,11 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from data_tools.formats.tfrecord import count_records, read_record
-from data_tools.geometry import wrap_angle
 from data_tools.scene import MapElement, Scene
 from data_tools.sources.inputs import decimate, find_files
 from data_tools.sources.roads import area, line, widened
 from data_tools.sources.waymo_proto import LANE_TYPES, OBJECT_TYPES, Scenario
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]

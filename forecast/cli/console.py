@@ -66,11 +66,11 @@ def print_facts(facts: Mapping[str, str]) -> None:
     print_table(table)
 
 
-def print_model_summary(anatomy: ModelSummary) -> None:
+def print_model_summary(summary: ModelSummary) -> None:
     """A network's stages; with variants, these side by side, a star where they differ."""
-    print(f"{anatomy.kind} of {anatomy.source}, input {_size(anatomy.own.input)}")
-    print_table(_variant_table(anatomy.variants) if anatomy.variants else _stage_table(anatomy.own))
-    print(anatomy.remark)
+    print(f"{summary.kind} of {summary.source}, input {_size(summary.own.input)}")
+    print_table(_variant_table(summary.variants) if summary.variants else _stage_table(summary.own))
+    print(summary.remark)
 
 
 def _stage_table(variant: Variant) -> Table:

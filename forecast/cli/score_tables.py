@@ -1,4 +1,4 @@
-"""Scores as tables, each with a line for every column that does not explain itself."""
+"""Scores as tables, each with notes on its columns."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PARTS = (
 UNNAMED_PARTS = ("missed_unnamed", "false_unnamed")
 BREAKDOWN = ["agents x leads", "forecast", "along", "ahead", "aside", "displacement", "found"]
 MARK = " *"
-READS_IDS = "* reads ids and boxes of the history, which detected input goes without"
+READS_IDS = "* reads ids and boxes of the history, which are hidden in detected input"
 WITHOUT_IDS = "-: not known, because the truth has no ids"
 LEFT_OUT = "baselines that read ids are left out, and so is the oracle"
 BROKEN_DOWN = """\
@@ -47,11 +47,11 @@ shares of the cells that are in the forecast or the truth; a line adds up to 1
 missed, false: true cells that are not forecast, forecast cells that are not true
 new: of agents not in view at the present; gone: not in the truth of that lead
 moving: of agents in both that get more than 2 m away; still: of the others"""
-NOBODY = "no agent of any class in these leads: nothing to score"
-NOBODY_MOVES = "no agent in view at the present moves: nothing to take apart"
+NO_AGENT = "no agent of any class in these leads: nothing to score"
+NOTHING_MOVES = "no agent in view at the present moves: nothing to take apart"
 OWN_IDS = "-: not known, and all false cells are unnamed: detected input has ids of its own"
-UNNAMED = "unnamed: missed without an id; false, of nobody in view at the present"
-FATES_UNKNOWN = "-: not known, as detected input has ids of its own"
+UNNAMED = "unnamed: missed without an id; false, of an id not in view at the present"
+WITHOUT_FATES = "-: not known, as detected input has ids of its own"
 CURVE = """\
 agents: true ids visible at present that still have cells at that lead
 drawn, matched: share of them drawn under their id; with a mask of IoU above 0.5
@@ -64,10 +64,10 @@ below in: scores that are lower, with ? where the interval includes 0"""
 def print_scores(scores: Scores) -> None:
     """One forecaster: each score with its interval, a column per class."""
     if scores.model:
-        print(f"forecast of {_entrant(scores)}")
+        print(f"forecast of {_model_name(scores)}")
     print_scope(scores)
     if not any(one.counts["cells"] for one in scores.classes.values()):
-        print(NOBODY)
+        print(NO_AGENT)
         return
     found = {name: one for name, one in scores.classes.items() if one.counts["cells"]}
     table = Table(box=None, pad_edge=False)
@@ -103,12 +103,12 @@ def print_breakdown(rows: Sequence[Row]) -> None:
                 counts = str(row.entries), "-" if row.forecast is None else str(row.forecast)
                 table.add_row(row.group, *counts, *metres, _number(row.found))
         print_table(table)
-    print(BROKEN_DOWN if rows else NOBODY_MOVES)
+    print(BROKEN_DOWN if rows else NOTHING_MOVES)
 
 
 def print_wrong_cells(found: WrongCells) -> None:
-    """Whose the wrong cells are, a table for each class."""
-    print(f"forecast of {_entrant(found)}")
+    """The wrong cells by agent, a table for each class."""
+    print(f"forecast of {_model_name(found)}")
     sizes = counted(found.sequences, "sequence"), counted(found.horizon, "lead")
     print(f"{', '.join(sizes)}, protocol {found.protocol}")
     unnamed = [part for part in UNNAMED_PARTS if any(getattr(one, part) for one in found.shares)]
@@ -120,41 +120,41 @@ def print_wrong_cells(found: WrongCells) -> None:
                 lead = "all" if one.lead is None else str(one.lead)
                 table.add_row(lead, *(_number(getattr(one, part)) for part in parts))
         print_table(table)
-    print(WRONG_CELLS if found.shares else NOBODY)
+    print(WRONG_CELLS if found.shares else NO_AGENT)
     if unnamed:
         print(OWN_IDS if found.input == "detected" else UNNAMED)
 
 
 def _part_label(part: str) -> str:
-    """Told apart by their first column: missed new, moving, still; false gone, moving, still."""
+    """Two lines: missed or false, then which agents."""
     if part == "iou":
         return "IoU"
     wrong, _, whose = part.partition("_")
     return f"{wrong}\n{whose}"
 
 
-def print_by_lead(by_lead: ScoresByLead) -> None:
+def print_by_lead(found: ScoresByLead) -> None:
     """The curve of the first class that has truth, and its gain over each reference."""
-    print_scope(by_lead.scores)
-    found = [name for name, one in by_lead.scores.classes.items() if one.counts["cells"]]
-    if not found:
-        print(NOBODY)
-    for name in found[:1]:
-        curve = by_lead.curves[name]
-        print(f"{name}: {_entrant(by_lead.scores)}")
+    print_scope(found.scores)
+    scored = [name for name, one in found.scores.classes.items() if one.counts["cells"]]
+    if not scored:
+        print(NO_AGENT)
+    for name in scored[:1]:
+        curve = found.curves[name]
+        print(f"{name}: {_model_name(found.scores)}")
         print_table(_curve_table(curve))
         print(CURVE)
-        if by_lead.scores.input == "detected":
-            print(FATES_UNKNOWN)
-        if by_lead.scores.lack_ids:
+        if found.scores.input == "detected":
+            print(WITHOUT_FATES)
+        if found.scores.lack_ids:
             print(WITHOUT_IDS)
-        for path, model in by_lead.references.items():
+        for path, model in found.references.items():
             print(f"{name}: gain over {model} ({path})")
             print_table(_gain_table(path, curve))
-        if by_lead.references:
+        if found.references:
             print(GAINED)
-    if found[1:]:
-        print(f"{', '.join(found[1:])}: with --json")
+    if scored[1:]:
+        print(f"{', '.join(scored[1:])}: with --json")
 
 
 def _curve_table(curve: Sequence[Point]) -> Table:
@@ -196,7 +196,7 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
     scores = _marked(scores, any_scores.input)
     print_scope(any_scores)
     if not any(one.counts["cells"] for one in any_scores.classes.values()):
-        print(NOBODY)
+        print(NO_AGENT)
         return
     for name, one in any_scores.classes.items():
         if one.counts["cells"]:
@@ -214,12 +214,12 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
         print(READS_IDS)
 
 
-def _entrant(scores: Scores | WrongCells) -> str:
+def _model_name(scores: Scores | WrongCells) -> str:
     return f"{scores.model}, detected input" if scores.input == "detected" else scores.model
 
 
 def _marked(scores: Mapping[str, Scores], read: str) -> dict[str, Scores]:
-    """With a mark at those that know more than the forecast, which ``read`` detected input."""
+    """Marks baselines that read ids and boxes where the forecast ``read`` detected input."""
     more = read == "detected"
     return {
         name + MARK if more and one.input == "tracked" else name: one

@@ -13,9 +13,9 @@ from forecast.config.data import Augmentation
 from forecast.grid import BEVGrid
 from forecast.types import BEVSequence
 
-# An agent that went less far within the history stands still.
+# An agent that moved less than this within the history stands still.
 STILL_M = 0.5
-# Moving agents come out of hiding so much less often: of 20 vehicles new to Waymo scenes, 18 stood.
+# Moving agents newly appear that much less often: of 20 vehicles new to Waymo scenes, 18 stood.
 MOVING_SHARE = 0.1
 
 
@@ -32,8 +32,8 @@ def augment(
         sequence: The batch.
         how: What is varied, and by how much.
         history: Frames that a model may see.
-        generator: What is drawn comes from here.
-        rasters: Whether the past's rasters are read: if not, what is hidden may stay in them.
+        generator: Of all random draws.
+        rasters: Whether the past's rasters are read: if not, hidden tracks may stay in them.
     """
     if _toss(how.mirror, generator):
         sequence = sequence.mirror()
@@ -54,7 +54,7 @@ def augment(
 
 
 def hide(sequence: BEVSequence, first: Int[Tensor, "b n"], rasters: bool = True) -> BEVSequence:
-    """The sequence without what is seen of each track before its first frame.
+    """The sequence with each track hidden before its first frame.
 
     Args:
         sequence: Whose cells of a track are those of its id; dense channels are emptied there.
@@ -73,7 +73,7 @@ def hide(sequence: BEVSequence, first: Int[Tensor, "b n"], rasters: bool = True)
 def _without_cells(sequence: BEVSequence, hidden: Bool[Tensor, "b f n"]) -> BEVSequence:
     """The rasters without the cells of tracks that are hidden in the first frames."""
     frames = hidden.shape[1]
-    # Column 0: a cell without an id is nobody's; nor is one whose id has no track.
+    # Column 0: a cell without an id, or whose id has no track, is never hidden.
     gone = functional.pad(hidden, (1, 0))
     raster = sequence.instance[:, :frames]
     ids = raster.flatten(2).long()
@@ -117,12 +117,12 @@ def scale(sequence: BEVSequence, factor: float) -> BEVSequence:
 
 
 def _noise(state: Tensor, how: Augmentation, history: int, generator: Generator) -> Tensor:
-    # The generator are the CPU's, so that a run draws the same on every device.
+    # The generator is the CPU's, so that a run draws the same on every device.
     state, device = state.clone(), state.device
     past = state[:, :, :history]
     shift = torch.randn(past[..., :2].shape, generator=generator).to(device)
     turn = torch.randn(past[..., 2].shape, generator=generator).to(device)
-    # Most trackers are exact, some tremble: who always sees the same noise mistrusts all of them.
+    # Most trackers are exact, some noisy: with one level a model would distrust them all.
     level = float(torch.rand((), generator=generator)) ** 2
     past[..., :2] += level * how.position_noise_m * shift
     past[..., 2] += level * how.heading_noise_rad * turn
@@ -130,7 +130,7 @@ def _noise(state: Tensor, how: Augmentation, history: int, generator: Generator)
 
 
 def _hidden(past: Tensor) -> Tensor:
-    """How often each agent comes out of hiding, compared with one that stands still."""
+    """How often each agent newly appears, relative to one that stands still."""
     shift = torch.linalg.vector_norm(past[:, :, -1:, :2] - past[..., :2], dim=-1)
     went = shift.nan_to_num(0.0).amax(-1).cpu()  # from where it was first seen
     return torch.where(went < STILL_M, 1.0, MOVING_SHARE)

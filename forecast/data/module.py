@@ -15,7 +15,7 @@ from forecast.types import BEVSequence
 
 
 class _Attempts(Dataset[BEVSequence | ForecastError]):
-    """Sequences, or why they cannot be read: torch would make prose of a worker's exception."""
+    """Sequences, or the error of reading them: torch would turn a worker's exception into text."""
 
     def __init__(self, reader: SequenceReader) -> None:
         self.reader = reader
@@ -156,7 +156,7 @@ class SequenceData(pl.LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where to go on, by the batches trained on rather than read ahead: one each step."""
+        """Where to resume: after the batches trained on, one each step, not those read ahead."""
         assert self.trainer is not None
         epoch, skip = divmod(self.trainer.global_step, int(self.trainer.num_training_batches))
         return {"epoch": epoch, "skip": skip, "order": self._order_of()}
@@ -177,7 +177,7 @@ class SequenceData(pl.LightningDataModule):
         self._begin = int(state_dict["epoch"]), int(state_dict["skip"])
 
     def _order_of(self) -> dict[str, Any]:
-        """All that the order of the batches depends on, beside seed and epoch."""
+        """What the order of the batches depends on, besides seed and epoch."""
         order = self.order()
         return {
             "sequences": list(order.lengths),

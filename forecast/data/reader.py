@@ -20,7 +20,7 @@ from forecast.types import BEVSequence
 
 # Torch has no arithmetic on uint16, and indices of scatter and gather are int64 in the end.
 _TYPES = {"uint8": np.uint8, "uint16": np.int32, "float64": np.float32, "float32": np.float32}
-# Our forecaster takes the direction of lanes from their points.
+# The forecaster takes the direction of lanes from their points.
 _UNREAD = ("scene", "init_time", "direction")
 _TENSORS = tuple(name for name in SEQUENCE_VARIABLES if name not in _UNREAD)
 
@@ -30,12 +30,12 @@ class SequenceReader(Dataset[BEVSequence]):
 
     Args:
         path: Local path or fsspec URL of a sequence store.
-        raster_frames: How many frames have their rasters returned, from the first; None = all. The
-            truth of training is ``track_state``, so that rasters of the future would be carried
-            from process to process for nothing.
+        raster_frames: How many frames have their rasters returned, from the first; None = all.
+            Training compares with ``track_state`` and needs no rasters of the future, which are
+            slow to pass between processes.
 
     Attributes:
-        map_layers: Of its map; none where it has no map, whatever its attributes name.
+        map_layers: Of its map; empty where it has no map, whatever its attributes name.
 
     Raises:
         DataError: It is missing, damaged or of another schema.
@@ -86,17 +86,17 @@ class SequenceReader(Dataset[BEVSequence]):
         return BEVSequence(grid=self.meta.grid, dt_s=self.meta.dt_s, **fields)
 
     def _check_whole(self, arrays: Mapping[str, np.ndarray[Any, Any]], index: int) -> None:
-        """Rasters and boxes show the same agents: zarr reads a file that is gone as empty."""
+        """Rasters and boxes show the same agents; zarr reads a missing file as empty."""
         if "track_state" not in arrays:
             return
         state, grid = arrays["track_state"], self.meta.grid
-        # Only what surely covers a cell centre may be missed in the rasters.
+        # Only a box large enough to cover a cell centre must be in the rasters.
         large = (state[..., 3:] >= 2 * grid.resolution_m).all(-1)
         boxes = bool((large & grid.contains(state[..., 0], state[..., 1])).any())
         masks = bool(arrays["semantic"].any()), bool(arrays["instance"].any())
         known = np.isfinite(state[..., 0]).any(-1)
         lost = (masks[1] and not known.any()) or bool((known & (arrays["track_class"] == 0)).any())
-        # Other protocols leave out who is hidden or new, so that rasters may be empty beside boxes.
+        # Other protocols leave out hidden or new agents, so that rasters may be empty beside boxes.
         exact = self.meta.protocol.get("name", "exact") == "exact"
         bare = exact and boxes and not all(masks)
         if lost or bare:
@@ -157,5 +157,5 @@ def _trim(
     columns = used(values).any(0).nonzero()
     last = int(columns.max()) + 1 if len(columns) else 1
     for name in names:
-        content = parts[name]
-        parts[name] = None if content is None else content[:, :last]
+        tensor = parts[name]
+        parts[name] = None if tensor is None else tensor[:, :last]

@@ -27,7 +27,7 @@ CHECKS: dict[str, Check] = {
     "ego poses consistent": motion.ego_consistent,
     "frames in the present frame": motion.world_stands_still,
 }
-"""Name -> what must hold for every sequence."""
+"""Name -> check of one sequence."""
 OF_IDS = ("ids constant", "ids unique", "no teleports", "frames in the present frame")
 MAP_CHECK = "map under the traffic"
 OVERLAP_CHECK = "no overlap with the other store"

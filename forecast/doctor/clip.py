@@ -1,4 +1,4 @@
-"""What is examined, one sequence's arrays, and what is found wrong with it. No torch here."""
+"""One sequence's arrays as they are examined, and the findings about it; needs no torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from forecast.grid import BEVGrid
 from forecast.schema import SequenceMeta
 
 FAST_M_S = 2.0
-"""Above this speed the way an agent moves tells its heading; below, jitter does."""
+"""Above this speed the direction of motion gives an agent's heading; below it is jitter."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong, in words.
+    """A fault, in words.
 
     Attributes:
         text: What is wrong, without naming where.
@@ -115,12 +115,6 @@ def clip_of(data: xr.Dataset, meta: SequenceMeta, index: int) -> Clip:
         lanes=lanes[np.isfinite(lanes).all(axis=-1)],
         exact=meta.protocol.get("name") == "exact",
     )
-
-
-def turn(angle: NDArray[Any]) -> NDArray[Any]:
-    """Angles brought to -pi..pi, radians."""
-    turned: NDArray[Any] = (angle + np.pi) % (2 * np.pi) - np.pi
-    return turned
 
 
 def steps(path: NDArray[Any], dt_s: float) -> Iterator[tuple[int, int, NDArray[Any], float]]:

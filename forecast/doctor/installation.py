@@ -1,4 +1,4 @@
-"""What this installation has, for a person in trouble and for whoever helps them."""
+"""Versions, devices and backends of this installation, for reports of problems."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 def examine() -> dict[str, str]:
-    """Names and values: versions, devices and packaged files; what is absent is said to be."""
+    """Names and values: versions, devices and packaged files; what is absent is named too."""
     return {
         "python": f"{platform.python_version()} on {platform.platform()}",
         **{name: _version(name) for name in PACKAGES},
@@ -52,7 +52,7 @@ def _devices() -> list[str]:
 
 
 def _attention() -> dict[str, str]:
-    """The backend that `auto` takes, and each of them with what keeps it from running."""
+    """The backend that `auto` chooses, and whether each backend runs or why not."""
     import torch
 
     from forecast.model.layers.deformable_kernels import COMPILED, choose_backend, problem

@@ -1,4 +1,4 @@
-"""Does a model look ahead? What it may not know is changed; the forecast must not, by a bit."""
+"""Leak test: what a model may not read is changed, and its forecast must not differ in a bit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEED = 0
 
 
 def change_future(sequence: BEVSequence, history: int, random: torch.Generator) -> BEVSequence:
-    """Every frame after the present shows something else, and agents that come later do not."""
+    """Changes every frame after the present; agents first seen there are removed."""
     later = slice(history, None)
 
     def scrambled(values: Tensor, time: int) -> Tensor:
@@ -56,7 +56,7 @@ def change_future(sequence: BEVSequence, history: int, random: torch.Generator) 
 
 
 def change_labels(sequence: BEVSequence, history: int, random: torch.Generator) -> BEVSequence:
-    """What a tracker would have told of the past is wrong: ids, boxes and their classes."""
+    """Changes what a tracker reports of the past: ids, boxes and their classes."""
     del history  # the whole sequence gets other labels
     ids = torch.randperm(int(sequence.instance.max()) + 1, generator=random) + 1
     state, label = sequence.track_state, sequence.track_class
@@ -78,7 +78,7 @@ PERTURBATIONS: dict[str, dict[str, Perturbation]] = {
 def leaks(
     forecast: Forecaster, sequence: BEVSequence, history: int, changes: Mapping[str, Perturbation]
 ) -> Iterator[Finding]:
-    """What a forecaster gives away of what it should not know.
+    """What a forecaster reads of what it may not.
 
     Args:
         forecast: Is given the whole sequence, as it comes from the store.
@@ -173,7 +173,7 @@ def examine_model(
 
 
 def _whole_path(model: Model, history: int, horizon: int) -> Forecaster:
-    """A rollout as `forecast rollout` does it, from what the store holds."""
+    """A rollout as `forecast rollout` makes it: the model is given the history only."""
 
     def forecast(sequence: BEVSequence) -> list[StepForecast]:
         return list(rollout(model, collate([sequence]).crop(0, history), horizon))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.doctor.clip import FAST_M_S, Clip, Finding, steps, turn
+from forecast.angles import wrap_angle
+from forecast.doctor.clip import FAST_M_S, Clip, Finding, steps
 
 FASTEST_M_S = 90.0  # no agent on a road, nor the ego
 ACCELERATION_M_S2 = 15.0  # what an emergency brake does, and a little more
@@ -24,7 +25,7 @@ STILL_M = 0.5
 
 
 def no_teleports(clip: Clip) -> Iterator[Finding]:
-    """No agent is further from where it was heading than braking and jitter explain."""
+    """No agent deviates further from constant velocity than braking and jitter explain."""
     for track, path in enumerate(clip.centres):
         if jump := _jump(path, clip.dt_s):
             yield Finding(jump, track + 1)
@@ -48,7 +49,7 @@ def _jump(path: NDArray[Any], dt_s: float) -> str | None:
 
 
 def headings_follow_motion(clip: Clip) -> Iterator[Finding]:
-    """Agents that move clearly point where they go; yaws are radians."""
+    """Agents that clearly move head in their direction of motion; yaws are radians."""
     if clip.state is None:
         return
     for track, state in enumerate(clip.state):
@@ -76,7 +77,7 @@ def _wrong_heading(path: NDArray[Any], yaw: NDArray[Any], dt_s: float) -> str | 
 
 
 def _typical_error(yaw: NDArray[Any], course: NDArray[Any]) -> float:
-    return float(np.median(abs(turn(yaw - course))))
+    return float(np.median(abs(wrap_angle(yaw - course))))
 
 
 def _explanation(yaw: NDArray[Any], course: NDArray[Any]) -> str:
@@ -95,13 +96,13 @@ def _explanation(yaw: NDArray[Any], course: NDArray[Any]) -> str:
 
 
 def ego_consistent(clip: Clip) -> Iterator[Finding]:
-    """The ego is at the origin now, moves like a car, and is where its own track says."""
+    """The ego is at the origin at present, moves like a car, and agrees with its own track."""
     ego = clip.ego_pose
     if not np.isfinite(ego).all():
         yield Finding("a pose of the ego is not finite")
         return
     present = ego[clip.history - 1]
-    if np.hypot(*present[:2]) > 0.05 or abs(turn(present[2])) > 0.01:
+    if np.hypot(*present[:2]) > 0.05 or abs(wrap_angle(present[2])) > 0.01:
         x, y, yaw = present
         yield Finding(
             f"the ego is at ({x:.2f}, {y:.2f}), yaw {yaw:.2f}, at present, not at the origin:"
@@ -112,14 +113,14 @@ def ego_consistent(clip: Clip) -> Iterator[Finding]:
     if wrong := _wrong_heading(ego[:, :2], ego[:, 2], clip.dt_s):
         yield Finding(f"the ego {wrong}")
     else:
-        rate = abs(turn(np.diff(ego[:, 2]))).max(initial=0.0) / clip.dt_s
+        rate = abs(wrap_angle(np.diff(ego[:, 2]))).max(initial=0.0) / clip.dt_s
         if rate > TURN_RATE:
             yield Finding(f"the ego turns at {rate:.1f} rad/s: degrees instead of radians?")
     yield from _ego_track(clip)
 
 
 def _ego_track(clip: Clip) -> Iterator[Finding]:
-    """The agent that stands on the ego at present is the ego, and goes with it."""
+    """A track that is at the ego's place at present must stay with the ego."""
     if clip.state is None:
         return
     present = clip.state[:, clip.history - 1, :2]
@@ -133,7 +134,7 @@ def _ego_track(clip: Clip) -> Iterator[Finding]:
 
 
 def world_stands_still(clip: Clip) -> Iterator[Finding]:
-    """Frames are in the present ego frame: what is parked does not move against the ego.
+    """Frames are in the present ego frame: what is parked keeps its place in all frames.
 
     Where it does, and stands still once each frame is moved by its ego pose, the frames are
     still in their own ego frames.

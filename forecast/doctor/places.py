@@ -21,7 +21,7 @@ SHIFTS_M = (2.0, 4.0, 8.0)
 FEWEST_VEHICLES = 20  # before the map of a store is judged
 LEAST_ON_ROAD = 0.6  # recordings have 0.95: some roads and car parks have no lanes
 
-NEIGHBOURS = 8  # of a lane point, whose distances to a centimetre are its fingerprint
+NEIGHBOURS = 8  # of a lane point: its distances to them, to a centimetre, are its fingerprint
 FEWEST_SHARED = 30  # fingerprints, before two scenes are said to share a place
 SHARED = 0.1  # of the scene with fewer
 
@@ -50,7 +50,7 @@ MAP_PLACES = _places_of_map()
 
 
 def vehicles_on_road(clip: Clip) -> NDArray[np.float64]:
-    """Of each moving vehicle, the share of its places on the road, were the map as it is or moved.
+    """The share of each moving vehicle's places on the road, with the map as it is and moved.
 
     Returns:
         ``(vehicles, len(MAP_PLACES))``; no rows where there is no map, no road or no motion.
@@ -69,7 +69,7 @@ def vehicles_on_road(clip: Clip) -> NDArray[np.float64]:
 
 
 def _road(clip: Clip) -> NDArray[np.bool_] | None:
-    """What may be driven on: the drivable area, else the lanes' scene_context."""
+    """What may be driven on: the drivable area, else cells near lane centres."""
     drivable, lanes = clip.map.get("drivable"), clip.map.get("lane_centre")
     if drivable is not None and drivable.any():
         return np.asarray(drivable > 0)
@@ -107,10 +107,10 @@ def _share(
 
 
 def map_fits_motion(votes: Mapping[tuple[int, str], NDArray[Any]]) -> Iterator[Finding]:
-    """Vehicles move on roads, and the map nowhere else would fit them better.
+    """Vehicles move on roads, and no shifted or mirrored map would fit them better.
 
     Args:
-        votes: (sequence, scene) -> :func:`vehicles_on_road`.
+        votes: (sequence, scene) -> what :func:`vehicles_on_road` gives.
     """
     present = {key: rows for key, rows in votes.items() if len(rows)}
     rows = np.concatenate([np.empty((0, len(MAP_PLACES))), *present.values()])
@@ -140,8 +140,8 @@ def _misfit_scenes(votes: Mapping[tuple[int, str], NDArray[Any]]) -> Iterator[Fi
 
 def _better_place(rows: NDArray[Any]) -> str:
     """The place of the map at which many more vehicles gain than lose; "" if there is none."""
-    change = rows - rows[:, :1]
-    gains, losses = (change > 0.5).sum(axis=0), (change < -0.5).sum(axis=0)
+    gain = rows - rows[:, :1]
+    gains, losses = (gain > 0.5).sum(axis=0), (gain < -0.5).sum(axis=0)
     best = int((gains - losses).argmax())
     clear = gains[best] > 3 * losses[best] and gains[best] > max(2, 0.1 * len(rows))
     return list(MAP_PLACES)[best] if clear else ""
@@ -156,7 +156,7 @@ def _reason(rows: NDArray[Any], better: str) -> str:
 
 @dataclass
 class Prints:
-    """What tells one scene from another wherever its frames lie.
+    """Fingerprints of scenes that do not depend on the frame they are seen from.
 
     Attributes:
         places: Scene -> fingerprints of its lane points.
@@ -202,7 +202,7 @@ def moment_print(clip: Clip) -> bytes | None:
 
 
 def overlap(ours: Prints, theirs: Prints) -> Iterator[Finding]:
-    """Scenes and places that two stores share, so that one cannot judge what the other taught."""
+    """Scenes and places in both stores: one cannot validate what was trained on the other."""
     shared = sorted(set(ours.places) & set(theirs.places))
     for scene in shared:
         yield Finding("is in both stores", scene=scene)

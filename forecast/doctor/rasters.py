@@ -1,4 +1,4 @@
-"""Ids, classes and masks of one sequence: does every raster tell the same story as the tracks?"""
+"""Ids, classes and masks of one sequence: the rasters must agree with each other and the tracks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def classes_known(clip: Clip) -> Iterator[Finding]:
 def ids_constant(clip: Clip) -> Iterator[Finding]:
     """Every id has a track, keeps its class, and cells have both an id and a class or neither.
 
-    Rasters of classes alone, without any id or track, are whole too.
+    Rasters of classes alone, without any id or track, pass.
     """
     odd = int(((clip.semantic > 0) != (clip.instance > 0)).sum())
     if odd and clip.has_ids:
@@ -57,7 +57,7 @@ def ids_constant(clip: Clip) -> Iterator[Finding]:
 
 
 def ids_unique(clip: Clip) -> Iterator[Finding]:
-    """No two tracks are the same agent, and no id is worn by agents far from each other."""
+    """No two tracks are the same agent, and no id belongs to agents far from each other."""
     if clip.state is None or clip.label is None:
         yield from _scattered(clip)
         return
@@ -88,7 +88,7 @@ def _scattered(clip: Clip) -> Iterator[Finding]:
 
 
 def boxes_whole(clip: Clip) -> Iterator[Finding]:
-    """A box has all five numbers or none, finite ones, and sides above 0."""
+    """A box has five finite numbers with sides above 0, or five NaN."""
     if clip.state is None:
         return
     given = ~np.isnan(clip.state)
@@ -105,17 +105,17 @@ def boxes_whole(clip: Clip) -> Iterator[Finding]:
 
 
 def masks_agree(clip: Clip) -> Iterator[Finding]:
-    """Masks lie in their boxes, and boxes on the grid are drawn. Says the first frame of each.
+    """Masks lie in their boxes, and boxes on the grid are drawn; the first fault of each agent.
 
     Only the protocol "exact" promises that; others leave agents out, hold them still or shift them.
     """
     if clip.state is None or not clip.exact:
         return
-    told: set[int] = set()
+    reported: set[int] = set()
     for frame in range(len(clip.instance)):
         for finding in (*_outside(clip, frame), *_not_drawn(clip, frame)):
-            if finding.agent not in told:
-                told.add(finding.agent or 0)
+            if finding.agent not in reported:
+                reported.add(finding.agent or 0)
                 yield finding
 
 

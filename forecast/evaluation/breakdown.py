@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from forecast.evaluation.counts import FOUND_IOU, MOVING_DISTANCE_M, best_iou, iou_by_id
 from forecast.evaluation.scoring import input_of, open_pair
@@ -28,7 +29,7 @@ DISTANCES_M = (0.0, 15.0, 30.0, 45.0)
 STANDING_M_S = 0.5
 CHANGED_M_S = 2.0
 TURNED_RAD = np.radians(20.0)
-# Of agents that were not seen just before the present: how fast they are is known to nobody.
+# In place of the speed of an agent that was not seen in the frame before the present.
 UNKNOWN = -1
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
@@ -60,8 +61,8 @@ class Row:
         question: By what the agents were grouped.
         group: Which group.
         entries: Moving agents times leads.
-        forecast: How many of them have a forecast pose; None of detected input, which does not
-            tell whose they are.
+        forecast: How many of them have a forecast pose; None of detected input, whose ids are
+            its own.
         along: Mean distance along the true heading, metres; None without a forecast.
         ahead: The same with its sign: positive = ahead of the truth, negative = behind it.
         aside: Mean distance across it, metres.
@@ -136,7 +137,7 @@ def errors_of(
     state = truth["track_state"].values[:, : meta.history + leads].astype(np.float64)
     present, future = state[:, meta.history - 1], state[:, meta.history :]
     shift = np.linalg.norm(future[..., :2] - present[:, None, :2], axis=-1)
-    with np.errstate(invalid="ignore"):  # NaN is nowhere, and no further than anything
+    with np.errstate(invalid="ignore"):  # comparisons with NaN, an absent agent, are False
         moving = (shift > MOVING_DISTANCE_M).any(axis=1)
     instance = truth["instance"].values[meta.history - 1 :]
     moving &= np.isin(1 + np.arange(len(state)), instance[0])
@@ -167,13 +168,13 @@ def errors_of(
 
 
 def _padded(pose: NDArray[Any], tracks: int) -> NDArray[np.float64]:
-    """Poses of at least so many tracks: those beyond the forecast's have none."""
+    """Poses padded with NaN to at least ``tracks`` tracks."""
     missing = max(tracks - pose.shape[1], 0)
     return np.pad(pose, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan).astype(np.float64)
 
 
 def _speed_group(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[np.int64]:
-    """Place of the speed in the last observed step among ``SPEEDS_M_S``."""
+    """Index into ``SPEEDS_M_S`` of the speed in the last observed step, or ``UNKNOWN``."""
     if meta.history < 2:
         return np.full(len(state), UNKNOWN)
     moved = state[:, meta.history - 1, :2] - state[:, meta.history - 2, :2]
@@ -182,7 +183,7 @@ def _speed_group(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[np.i
 
 
 def _manoeuvre(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[Any]:
-    """What each track truly does from the present to where it is last seen."""
+    """The manoeuvre of each true track from the present to where it is last seen."""
     step = np.linalg.norm(np.diff(state[..., :2], axis=1), axis=-1) / meta.dt_s
     names = []
     for track in range(len(state)):
@@ -191,8 +192,7 @@ def _manoeuvre(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[Any]:
             names.append("gone")
             continue
         last, first = seen[-1], meta.history - 1
-        turn = state[track, last, 2] - state[track, first, 2]
-        turn = (turn + np.pi) % (2 * np.pi) - np.pi
+        turn = float(wrap_angle(state[track, last, 2] - state[track, first, 2]))
         before = step[track, first - 1] if first else np.nan
         after = np.nan_to_num(step[track, last - 1])
         names.append(_name(turn, before, after))
@@ -202,7 +202,7 @@ def _manoeuvre(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[Any]:
 def _name(turn: float, before: float, after: float) -> str:
     """Turning counts first, then starting and stopping, then a change of speed (m/s).
 
-    Who was not seen just before the present has no speed to start from or to change.
+    An agent without a speed before the present (NaN) "appears".
     """
     if abs(turn) > TURNED_RAD:
         return "turns left" if turn > 0 else "turns right"

@@ -1,7 +1,7 @@
-"""Scores lead by lead: how a forecast fares, who is still alive in it, what others do better.
+"""Scores lead by lead: quality, which agents are still drawn, and the gain over other forecasts.
 
-A model that feeds on its own forecasts may be good at first and still fall below constant velocity.
-Scores over all leads hide where.
+A model that reads its own forecasts may begin well and fall below constant velocity at later leads,
+which scores over all leads hide.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 class Fate(IntEnum):
-    """Columns of a table of sums ``(class, lead, Fate)`` about the agents visible at present."""
+    """Columns of a table of sums ``(class, lead, Fate)`` over the agents visible at present."""
 
     VISIBLE = 0
-    SQUARES = 1  # of the error of their existence
-    THERE = 2  # with cells in the truth of the lead; the next two are of these
+    SQUARES = 1  # squared error of their forecast existence
+    THERE = 2  # those with cells in the truth of the lead; the next two are subsets
     DRAWN = 3
     MATCHED = 4
 
@@ -118,8 +118,8 @@ def score_by_lead(
     Leads and sequences that one of the stores lacks are left out.
 
     Args:
-        forecast_path: Local path or fsspec URL. Of detected input nobody's fate is known, as its
-            ids are not those of the truth.
+        forecast_path: Local path or fsspec URL. Detected input has ids of its own,
+            so that existence, drawn and matched agents cannot be scored.
         data_path: The sequence store that holds what happened.
         against: Forecast stores to compare with, such as constant velocity's or the model's own
             with teacher forcing.
@@ -139,18 +139,18 @@ def score_by_lead(
         path: read_forecasts(path, store, meta, sequences, horizon)
         for path, store in stores.items()
     }
-    tallies = {path: Accumulator(meta.classes, horizon, meta.grid) for path in stores}
+    accumulators = {path: Accumulator(meta.classes, horizon, meta.grid) for path in stores}
     fates = np.zeros((len(meta.classes), horizon, len(Fate)))
     for _ in progress(sequences) if progress else sequences:
         truth = next(truths)
-        for path, tally in tallies.items():
+        for path, accumulator in accumulators.items():
             guess = next(guesses[path])
-            tally.add(truth, guess)
+            accumulator.add(truth, guess)
             if path == forecast_path:
                 fates += count_fates(truth, guess, len(meta.classes))
-    mine = tallies[forecast_path]
+    mine = accumulators[forecast_path]
     scores = mine.scores(**provenance(own, data, meta, data_path))
-    gains = {path: _gains(mine, tallies[path]) for path in others}
+    gains = {path: _gains(mine, accumulators[path]) for path in others}
     return ScoresByLead(
         scores,
         {name: _curve(scores, k, fates[k], gains) for k, name in enumerate(meta.classes)},
@@ -159,7 +159,7 @@ def score_by_lead(
 
 
 def _reference(attrs: Mapping[Any, Any], own: str) -> str:
-    """The model of another store, with what it read where that is not what our ``own`` read."""
+    """The model of another store, with its input mode where that differs from ``own``."""
     name, read = name_of(attrs), input_of(attrs)
     return name if read == own else f"{name}, {read} input"
 
@@ -169,23 +169,24 @@ def count_fates(truth: Truth, forecast: Forecast, classes: int) -> NDArray[np.fl
 
     Args:
         truth: One sequence of L leads.
-        forecast: At least L leads; an id that it does not know is believed to be gone.
+        forecast: At least L leads; an id that it lacks has existence 0.
         classes: Number of classes K.
 
     Returns:
-        ``(K, L, len(Fate))``; NaN is what only ids tell, where the forecast's are its own.
+        ``(K, L, len(Fate))``; where the forecast has ids of its own, NaN in all columns that
+        compare ids.
     """
     sums = np.zeros((classes, truth.horizon, len(Fate)))
     present = truth.instance[0], truth.semantic[0]
     visible = Overlap.of(*present, *present, classes)
     ids, tracks = visible.true_ids, max(int(visible.true_ids.max(initial=0)), 1)
     known = forecast.existence is not None
-    belief = _belief(forecast, truth.horizon, tracks)
+    existence = _existence(forecast, truth.horizon, tracks)
     for lead in range(truth.horizon):
         true, guess = truth.instance[lead + 1], forecast.instance[lead]
         there, drawn = np.isin(ids, true), np.isin(ids, guess)
         matched = iou_by_id(true, guess, tracks)[ids - 1] > FOUND_IOU
-        squares = (belief[lead, ids - 1] - there) ** 2
+        squares = (existence[lead, ids - 1] - there) ** 2
         columns = np.ones(len(ids)), squares, there, there & drawn, matched
         table = np.stack(columns, axis=-1)
         table[:, [Fate.SQUARES, Fate.DRAWN, Fate.MATCHED]] *= 1 if known else np.nan
@@ -194,8 +195,8 @@ def count_fates(truth: Truth, forecast: Forecast, classes: int) -> NDArray[np.fl
     return sums
 
 
-def _belief(forecast: Forecast, horizon: int, tracks: int) -> NDArray[np.float64]:
-    """Existence of at least so many tracks, ``(L, N)``; 0 where the forecast has none."""
+def _existence(forecast: Forecast, horizon: int, tracks: int) -> NDArray[np.float64]:
+    """Existence ``(L, N)`` of at least ``tracks`` tracks; 0 where the forecast has none."""
     given = np.zeros((horizon, 0)) if forecast.existence is None else forecast.existence[:horizon]
     missing = max(tracks - given.shape[1], 0)
     return np.pad(np.nan_to_num(given), ((0, 0), (0, missing)))

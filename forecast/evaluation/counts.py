@@ -1,4 +1,4 @@
-"""What is counted: one forecast sequence against its truth, per class and lead.
+"""Counts of one forecast sequence against its truth, per class and lead.
 
 Everything here is sums, so that sequences, scenes and bootstrap draws simply add up;
 forecast.evaluation.scores turns sums into scores.
@@ -259,11 +259,12 @@ def count_segments(
     kept = np.array([reference.get(true_id, id_) == id_ for true_id, id_ in pairs], dtype=bool)
     reference.update(pairs)
 
-    missed, extra = np.ones(len(frame.true_ids), dtype=bool), np.ones(len(frame.ids), dtype=bool)
-    missed[rows], extra[columns] = False, False
+    missed = np.ones(len(frame.true_ids), dtype=bool)
+    unmatched = np.ones(len(frame.ids), dtype=bool)
+    missed[rows], unmatched[columns] = False, False
     moves = np.array([id_ in moving for id_ in frame.true_ids.tolist()], dtype=bool)
     touches = frame.shared > 0
-    wrong = extra & (touches[moves].any(axis=0) | ~touches.any(axis=0))
+    false_moving = unmatched & (touches[moves].any(axis=0) | ~touches.any(axis=0))
 
     def counts(chosen: NDArray[np.bool_], false: NDArray[np.bool_]) -> NDArray[np.float64]:
         hits = kept & chosen[rows]
@@ -273,7 +274,7 @@ def count_segments(
         false_alarms = np.count_nonzero(false)
         return np.array([hits.sum(), switches + false_alarms, switches + misses, quality])
 
-    return counts(np.ones_like(moves), extra), counts(moves, wrong)
+    return counts(np.ones_like(moves), unmatched), counts(moves, false_moving)
 
 
 def iou_by_id(true: NDArray[Any], forecast: NDArray[Any], tracks: int) -> NDArray[np.float64]:
@@ -308,7 +309,7 @@ def visible_ids(truth: Truth) -> NDArray[np.int64]:
 
 
 def oracle(truth: Truth) -> Forecast:
-    """The perfect motion of every agent visible at present: no forecaster sees more."""
+    """The perfect motion of every agent visible at present: the best that a forecaster can do."""
     known = np.isin(truth.instance[1:], visible_ids(truth))
     state = truth.track_state
     return Forecast(

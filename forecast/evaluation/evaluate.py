@@ -1,4 +1,4 @@
-"""What `forecast evaluate` does; none of it needs torch, which takes long to load."""
+"""What `forecast evaluate` does; none of it imports torch, which is slow to load."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def break_down(
 
 
 def attribute_cells(forecast: str, data: str, progress: Progress | None = None) -> WrongCells:
-    """Whose the wrong cells are; see ``forecast.evaluation.wrong_cells.attribute_cells``."""
+    """The wrong cells by agent; see ``forecast.evaluation.wrong_cells.attribute_cells``."""
     with unchanged(forecast, data):
         return wrong_cells.attribute_cells(forecast, data, _counted(progress))
 

@@ -1,4 +1,4 @@
-"""Scores of forecasts: sums over sequences, the numbers they make and how sure those are."""
+"""Scores of forecasts: sums over sequences, the scores made of them and their intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from forecast.grid import BEVGrid
 DRAWS = 1000
 SEED = 0
 CONFIDENCE = 0.95
-LEAST_WAY = 0.05  # over a shorter one, skill would be what chance makes of hundredths
+LEAST_RANGE = 0.05  # between reference and oracle: a smaller one makes skill mere noise
 
 Interval = tuple[float, float] | None
 
@@ -196,11 +196,11 @@ def vpq(sums: NDArray[np.float64], first: Sum = Sum.TP) -> NDArray[np.float64]:
 
 
 def _segments(sums: NDArray[np.float64], first: Sum) -> NDArray[np.float64]:
-    """TP + FP / 2 + FN / 2; 0, nothing to score, where the truth has cells but ids of none."""
-    hits, extra, missed = (sums[..., first + offset] for offset in range(3))
+    """TP + FP / 2 + FN / 2; 0 (nothing to score) where the truth has cells but no ids."""
+    hits, false, missed = (sums[..., first + offset] for offset in range(3))
     cells = sums[..., Sum.CELL_TP] + sums[..., Sum.CELL_FN]
     known = (cells == 0) | (sums[..., Sum.TP] + sums[..., Sum.FN] > 0)
-    return np.where(known, hits + extra / 2 + missed / 2, 0.0)
+    return np.where(known, hits + false / 2 + missed / 2, 0.0)
 
 
 def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -235,7 +235,7 @@ def _defined(value: Any) -> float | None:
 
 
 def percentile_interval(draws: NDArray[np.float64] | None) -> Interval:
-    """The middle 95 % of draws; None if some draw is undefined, as then the rest is a selection."""
+    """The middle 95 % of draws; None if a draw is undefined, as the rest would be biased."""
     if draws is None or not np.isfinite(draws).all():
         return None
     tail = (1 - CONFIDENCE) / 2
@@ -244,11 +244,11 @@ def percentile_interval(draws: NDArray[np.float64] | None) -> Interval:
 
 
 def skill(score: float | None, reference: float | None, best: float | None) -> float | None:
-    """How much of the way from the reference (constant turn) to the oracle a score has gone.
+    """A score as a share of the range from the reference (constant turn, 0) to the oracle (1).
 
-    None where a score is missing or the way is shorter than :data:`LEAST_WAY`.
+    None where a score is missing or the range is smaller than :data:`LEAST_RANGE`.
     """
-    if score is None or reference is None or best is None or best - reference < LEAST_WAY:
+    if score is None or reference is None or best is None or best - reference < LEAST_RANGE:
         return None
     return (score - reference) / (best - reference)
 

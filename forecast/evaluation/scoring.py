@@ -15,7 +15,7 @@ from forecast.parallel import Once, in_order, map_parallel
 from forecast.schema import SequenceMeta
 from forecast.storage.stores import open_forecast_store, open_sequence_store, refusing_damage
 
-BLOCK = 32  # sequences read and counted together, a shard: one by one they take thrice as long
+BLOCK = 32  # sequences read and counted together, a shard; one by one takes three times as long
 MOST_CELLS = 2**24  # of one variable in memory: few large sequences make a smaller block
 
 Progress = Callable[[int, int], None]
@@ -44,7 +44,7 @@ def score_stores(
     pair = opened.get()
     total, blocks = pair.accumulator(), range(len(pair.blocks))
     with map_parallel(min(workers, max(len(blocks), 1)), None) as run:
-        # Always in the same order: sums of floats differ in another one.
+        # Always in the same order: sums of floats depend on it.
         for counted in in_order(run(partial(_count_block, opened), blocks)):
             total.merge(counted)
             if progress is not None:
@@ -55,7 +55,7 @@ def score_stores(
 def provenance(
     forecast: xr.Dataset, data: xr.Dataset, meta: SequenceMeta, data_path: str
 ) -> dict[str, Any]:
-    """What the scores of a forecast store say of where they come from."""
+    """Where the scores of a forecast store come from."""
     return {
         "protocol": meta.protocol,
         "forecast_protocol": forecast.attrs.get("protocol", {}),
@@ -69,7 +69,7 @@ def provenance(
 
 
 def name_of(attrs: Mapping[Any, Any]) -> str:
-    """The model behind a forecast store; what was shown the truth on the way bears that in it."""
+    """The model behind a forecast store, with the kind of rollout unless that was free-running."""
     name, how = str(attrs.get("model", "")), attrs.get("rollout", "free-running")
     return name if how == "free-running" else f"{name}, {how}"
 
@@ -140,7 +140,7 @@ def truth_of(forecast_path: str) -> str:
 
 
 def in_blocks(sequences: range, meta: SequenceMeta, horizon: int) -> list[range]:
-    """Some sequences in parts that memory has room for, a shard at most."""
+    """Sequences in blocks that fit in memory, of a shard at most."""
     cells = (1 + horizon) * meta.grid.height * meta.grid.width
     size = min(max(MOST_CELLS // cells, 1), BLOCK)
     return [sequences[start : start + size] for start in range(0, len(sequences), size)]
@@ -172,7 +172,7 @@ def read_forecasts(
     Raises:
         DataError: A chunk is damaged.
     """
-    # Tracks compare only where the forecast speaks of the truth's ids.
+    # Tracks can be compared only where the forecast has the truth's ids.
     tracked = input_of(forecast.attrs) == "tracked"
     names = ("semantic", "instance", *(("pose", "existence") if tracked else ()))
     for block in in_blocks(sequences, meta, horizon):

@@ -1,7 +1,7 @@
-"""Whose the wrong cells are: what keeps IoU from 1, by what became of the agent.
+"""The wrong cells of a forecast by agent: new, gone, moving or still.
 
-Agents that nobody had seen at the present, and those that a recording loses, are in no forecaster's
-hands; what is left of the error is motion.
+No forecaster can draw an agent that was not visible at the present, nor know that a recording loses
+one; the rest of the error is motion.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Whose(IntEnum):
     FALSE_UNNAMED = 8
 
 
-# What only ids tell.
+# Known only where there are ids.
 MISSED = [Whose.MISSED_NEW, Whose.MISSED_MOVING, Whose.MISSED_STILL]
 FALSE = [Whose.FALSE_GONE, Whose.FALSE_MOVING, Whose.FALSE_STILL]
 
@@ -58,8 +58,8 @@ class Shares:
         false_gone: False, of agents that have no cell in the truth of that lead.
         false_moving: False, of agents that move.
         false_still: False, of the other agents.
-        false_unnamed: False, of nobody who has a cell at the present: all, where the forecast has
-            ids of its own.
+        false_unnamed: False, of an id without a cell at the present; where the forecast has ids of
+            its own, all false cells.
     """
 
     class_name: str
@@ -78,7 +78,7 @@ class Shares:
 
 @dataclass(frozen=True)
 class WrongCells:
-    """Whose the wrong cells of a forecast are.
+    """The wrong cells of a forecast by agent.
 
     Attributes:
         model: Which forecaster made it.
@@ -104,7 +104,7 @@ class WrongCells:
 def attribute_cells(
     forecast_path: str, data_path: str, progress: Progress | None = None
 ) -> WrongCells:
-    """Whose the wrong cells of a forecast store are.
+    """The wrong cells of a forecast store by agent.
 
     Args:
         forecast_path: Forecast store.
@@ -184,7 +184,7 @@ def _fate(
     moves: Whose,
     stays: Whose,
 ) -> NDArray[np.int64]:
-    """For each cell what its agent does; 0 if that was not in view at the present."""
+    """For each cell whether its agent moves or stays; 0 if it was not visible at the present."""
     does = np.where(np.isin(ids, moving), int(moves), int(stays))
     return np.where(np.isin(ids, visible), does, 0)
 

@@ -1,4 +1,4 @@
-"""All or nothing on disk: work under a temporary name, and only success gets the real one."""
+"""All or nothing on disk: files are written under a temporary name and renamed when complete."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def staged(path: str, *, overwrite: bool = False) -> Iterator[str]:
 
 
 def publish(system: Any, temporary: str, target: str) -> None:
-    """Gives what is complete its name, in place of what has it.
+    """Renames a complete ``temporary`` to ``target``, replacing what is there.
 
-    On local disks everything is flushed and renamed, and an old target is out of the way only for
+    On local disks everything is flushed and renamed, and an old target is missing only for
     that moment. Object stores know no rename: there the root metadata, without which nothing opens
     a store, is the last to be copied and the first to be removed.
     """
@@ -81,7 +81,7 @@ def is_there(system: Any, path: str) -> bool:
 
 
 def refuse_existing(path: str) -> None:
-    """Refuses to replace what is there; callers with long work before them ask at once.
+    """Refuses to replace what is there; callers that work long first check early.
 
     Raises:
         DataError: ``path`` exists.
@@ -96,8 +96,8 @@ def refuse_unwritable(path: str) -> None:
     """Refuses a place in which nothing can be made, before long work for it.
 
     Raises:
-        DataError: There is no such bucket; on a local disk, the nearest of its folders that is
-            there is a file or not to be written to.
+        DataError: There is no such bucket; on a local disk, the nearest existing folder
+            above it is a file or cannot be written to.
     """
     system, target = filesystem(path)
     if not is_local(system):
@@ -112,13 +112,13 @@ def refuse_unwritable(path: str) -> None:
 
 
 def refuse_replacing(option: str, path: str, read: Iterable[str], around: Iterable[str]) -> None:
-    """Refuses a place to write to in which lies what is read, whatever ``--overwrite`` says.
+    """Refuses to write to a place that contains what is read, even with ``--overwrite``.
 
     Args:
-        option: The place's own, for the message.
+        option: Option that names the place, for the message.
         path: The place.
-        read: What may not lie in it.
-        around: What it may not lie in.
+        read: Paths that may not lie in it.
+        around: Folders that it may not lie in.
 
     Raises:
         ConfigError: It does.
@@ -135,7 +135,7 @@ def refuse_replacing(option: str, path: str, read: Iterable[str], around: Iterab
 
 @contextmanager
 def refusing_os_errors(path: str) -> Iterator[None]:
-    """Turns what the operating system says while ``path`` is written into a one-line DataError."""
+    """Turns errors of the operating system while ``path`` is written into a one-line DataError."""
     try:
         yield
     except OSError as error:

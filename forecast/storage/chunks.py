@@ -11,9 +11,9 @@ from threading import Lock
 
 import zarr
 
-# What decoders say of a chunk that is cut off, garbled or empty.
+# What decoders raise for a chunk that is cut off, garbled or empty.
 DAMAGE = (OSError, RuntimeError, ValueError, LookupError, EOFError, zlib.error, SystemError)
-# One thread: what reads much does so in many processes, some of them forked.
+# One thread: whoever reads much does so in many processes, some of them forked.
 _ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
 _LOCK = Lock()  # zarr's settings are the whole process's
 
@@ -23,8 +23,8 @@ def quickly(path: str) -> Iterator[None]:
     """Arrays that are opened in the block are read by ``zarrs`` if they are local.
 
     zarr's own pipeline plans every chunk anew in Python, which is two thirds of the time of reading
-    a sequence. ``zarrs`` does that in Rust, but not for what fsspec opens, nor for every data type:
-    of such arrays it leaves the reading to zarr.
+    a sequence. ``zarrs`` does that in Rust, but not for what fsspec opens nor for every data type:
+    such arrays are read by zarr.
 
     Source: https://github.com/zarrs/zarrs-python.
 

@@ -21,7 +21,7 @@ def filesystem(url: str) -> tuple[Any, str]:
         DataError: fsspec knows no such protocol, or what it needs is not installed.
     """
     try:
-        # Others write too: what was listed a moment ago may be out of date.
+        # Other processes write too, so that cached listings may be out of date.
         system, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ValueError, ImportError) as error:
         raise DataError(
@@ -77,11 +77,11 @@ def _protocols(system: Any) -> set[str]:
 
 
 def read_whole(url: str, at_most: int) -> bytes:
-    """The content of a file that nobody vouches for.
+    """The content of a file from an unknown source, up to a size.
 
     Args:
         url: Local path or fsspec URL.
-        at_most: Bytes beyond which it cannot be what it should be.
+        at_most: Most bytes that such a file may have.
 
     Raises:
         DataError: It is missing, cannot be read, or is larger.

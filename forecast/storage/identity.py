@@ -15,10 +15,10 @@ from forecast.errors import DataError
 
 @dataclass(frozen=True)
 class StoreIdentity:
-    """What the file system tells two stores of one name apart by: one look at one small file.
+    """What tells two stores of one name apart: facts about one small file of theirs.
 
-    It sees a store that was replaced, removed, or written anew. Chunks that are changed in place
-    it does not see, nor can it on file systems that tell nothing of their files.
+    This detects a store that was replaced, removed, or written anew, but not chunks changed in
+    place, and nothing on file systems without such facts.
 
     Attributes:
         path: Local path or fsspec URL of a zarr v3 store.
@@ -30,15 +30,15 @@ class StoreIdentity:
 
     @classmethod
     def of(cls, path: str) -> StoreIdentity:
-        """What is there now."""
+        """The store at ``path`` as it is now."""
         try:
             return cls(path, _facts(path))
-        except (OSError, ImportError, ValueError):  # opening the store says it better
+        except (OSError, ImportError, ValueError):  # opening the store gives a better message
             return cls(path, None)
 
     @contextmanager
     def checked(self) -> Iterator[None]:
-        """What the block has read, or could not read, was of the store that was opened.
+        """Checks after the block that all it read came from the store that was opened.
 
         Raises:
             DataError: Another store is there now, or none.
@@ -56,7 +56,7 @@ class StoreIdentity:
 
 @contextmanager
 def unchanged(*paths: str) -> Iterator[None]:
-    """Stores that are opened and read in the block are the same ones throughout.
+    """Checks that stores opened and read in the block stay the same throughout.
 
     Raises:
         DataError: One of them is not.

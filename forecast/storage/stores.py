@@ -1,4 +1,4 @@
-"""Opens the two stores lazily, and refuses what is not one."""
+"""Opens sequence and forecast stores lazily, and refuses everything else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def open_sequence_store(path: str) -> tuple[xr.Dataset, SequenceMeta]:
         path: Local path or fsspec URL.
 
     Returns:
-        The store and its attributes; without a map it has no map layers, whatever they name.
+        The store and its attributes; ``map_layers`` is empty where it has no map.
 
     Raises:
         DataError: It is missing, not zarr, of another schema or lacks a variable.
@@ -69,7 +69,7 @@ def open_store(path: str) -> xr.Dataset:
     try:
         with quickly(path):
             dataset: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=None)
-    except Exception as error:  # damaged metadata make zarr raise whatever there is
+    except Exception as error:  # damaged metadata make zarr raise any exception
         table = path.endswith((".csv", ".parquet", ".pq"))
         remedy = "make one of it with `forecast prepare tracks`" if table else "check the path"
         raise DataError("a zarr store", f"{path} ({reason_of(error)})", remedy) from error
@@ -78,7 +78,7 @@ def open_store(path: str) -> xr.Dataset:
 
 @contextmanager
 def refusing_damage(path: str) -> Iterator[None]:
-    """Turns what codecs and disks say of a damaged chunk into a one-line error.
+    """Turns errors of codecs and disks about a damaged chunk into a one-line error.
 
     Raises:
         DataError: A chunk that was read in the block is cut off, garbled or unreadable.
@@ -121,10 +121,10 @@ BLOCK = 32  # sequences read at a time, a shard
 
 
 def lacks_ids(data: xr.Dataset, meta: SequenceMeta) -> bool:
-    """Whether agents are seen in some history, but none has an id in any.
+    """Whether some history has cells of a class, but no history has an id.
 
-    No attribute says so. A store with boxes is not read, as its tracks have ids, and one with ids
-    only up to the first. Call it where damaged chunks are refused.
+    No attribute says so. A store with boxes has ids and is not read; one with ids is read up to
+    the first. Call it inside :func:`refusing_damage`.
     """
     if data.sizes.get("track", 0):
         return False

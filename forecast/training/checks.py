@@ -1,4 +1,4 @@
-"""What is wrong with a training run before anything slow is loaded: settings, folder, stores."""
+"""Checks of a training run before anything slow is loaded: settings, folder, stores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESUME_FILE = "last.ckpt"
 def check_run(
     config: Config, data: Sequence[str], val: str | None, output: str, resume: bool
 ) -> None:
-    """Refuses what needs no network to be found wrong: quick, and without torch.
+    """Refuses what can be checked quickly and without torch.
 
     Args:
         config: What to train and how.
@@ -94,7 +94,7 @@ def _check_curriculum(config: Config) -> None:
 
 
 def _check_start(config: Config) -> None:
-    """What the weights begin as is there, as far as its path tells."""
+    """The weights to start from exist, as far as their paths tell."""
     if config.initial is not None and config.backbone_weights is not None:
         raise ConfigError("initial or backbone_weights", "both", "leave one of them out")
     weights = config.backbone_weights
@@ -117,14 +117,14 @@ def _check_start(config: Config) -> None:
 def _check_fit(store: _Store, config: Config) -> None:
     """The store has the frames and tracks that the curriculum learns from."""
     history, meta = config.model.history, store.meta
-    # Beyond the store's present; an frame_stride moves a stage's own present further on.
+    # Frames beyond the store's present; a frame_stride moves a stage's own present further on.
     longest = max(stage.frames(history) for stage in config.curriculum) - history
     if meta.history != history or meta.horizon < longest:
         raise DataError(
             f"history {history} and a horizon of at least {longest}",
             f"{meta.history} and {meta.horizon} in {store.path}",
             "prepare the store anew, or change model.history or the curriculum's horizons and"
-            " intervals",
+            " frame_strides",
         )
     variables = set(map(str, store.data.variables))
     if not {"track_state", "track_class"} <= variables:

@@ -1,8 +1,8 @@
-"""Noised truths as extra queries: they teach boxes without waiting for a match.
+"""Denoising queries: noised truths that teach boxes without waiting for a match.
 
-Source: Zhang et al., "DINO" (2022), contrastive denoising: better copies answer for their agent,
-worse ones for nothing. Here boxes are turned and lie in metres, and no copy sees a query of another
-group, the model's own queries included.
+Source: Zhang et al., "DINO" (2022), contrastive denoising: copies with little noise are matched to
+their agent, those with more noise to nothing. Here boxes are rotated and in metres, and no copy
+attends to a query of another group, the model's own queries included.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from forecast.config.training import TrackRules
 from forecast.model.scene import se2
 from forecast.model.tracking.tracks import DenoisingQueries
 
-# Copies of a pedestrian's box that differ by centimetres cannot be told apart.
+# Copies of a pedestrian's box that differ by centimetres cannot be distinguished.
 LEAST_HALF_M = 1.0
 LEAST_SIZE_M = 0.1
 
@@ -42,7 +42,7 @@ class Denoising:
         label: Int[Tensor, "b n"],
         visible: Bool[Tensor, "b n"],
     ) -> DenoisingQueries:
-        """Every visible agent twice in every group: first a better copy, then a worse one.
+        """Every visible agent twice in every group: first with less noise, then with more.
 
         Args:
             state: True x, y, yaw, length, width.
@@ -67,12 +67,12 @@ class Denoising:
         )
 
     def _kinds(self, groups: int, agents: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Group of each copy, and whether it is a worse one."""
+        """Group of each copy, and whether it has more noise."""
         index = torch.arange(2 * groups, device=device).repeat_interleave(agents)
         return index // 2 + 1, index % 2 == 1
 
     def _moved(self, state: Tensor, worse: Tensor) -> tuple[Tensor, Tensor]:
-        """Two opposite corners moved on their own, along the box's sides, and the box turned."""
+        """Moves two opposite corners independently along the box's sides, and turns the box."""
         half = state[..., 3:] / 2
         step = self.rules.noise * half.clamp(min=LEAST_HALF_M)
         front, back = (self._draw((*worse.shape, 2), state, worse[:, None]) for _ in range(2))
@@ -83,7 +83,7 @@ class Denoising:
         return pose, (front - back).clamp(min=LEAST_SIZE_M)
 
     def _draw(self, shape: tuple[int, ...], like: Tensor, worse: Tensor) -> Tensor:
-        """Numbers of either sign and a size below 1, or from 1 to 2 for worse copies."""
+        """Numbers of either sign with a size below 1, or from 1 to 2 for worse copies."""
         drawn = torch.rand(2, len(like), *shape, generator=self.generator).to(
             like.device, like.dtype
         )

@@ -1,4 +1,4 @@
-"""The logs of a run, made with the first numbers in them."""
+"""The logs of a run; their files are made when the first metrics are written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 
 def loggers(folder: Path) -> list[Logger]:
-    """What writes the numbers of a run: as a table, and for TensorBoard."""
+    """The loggers of a run's metrics: a CSV table and TensorBoard."""
     return [
         _Table(folder, name="", version=_unused(folder, "csv")),
         _TensorBoard(folder, name="", version="tensorboard"),
@@ -17,7 +17,7 @@ def loggers(folder: Path) -> list[Logger]:
 
 
 class _Late(Logger):
-    """Leaves nothing of a run that is refused or had ended: Lightning makes its files at once."""
+    """Makes no files before there are metrics: Lightning would, for refused runs too."""
 
     begun = False
 
@@ -42,10 +42,10 @@ class _Table(_Late, CSVLogger):
 
 
 class _TensorBoard(_Late, TensorBoardLogger):
-    """What TensorBoard reads."""
+    """The files that TensorBoard reads."""
 
 
 def _unused(folder: Path, name: str) -> str:
-    """``name``, or ``name-2`` and so on: the logger would delete what an interrupted run wrote."""
+    """``name``, ``name-2`` and so on: the logger would overwrite that of an interrupted run."""
     names = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
     return next(found for found in names if not (folder / found).exists())

@@ -20,13 +20,13 @@ from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents
 from forecast.model.scene.rasterizer import Refiner
 
-# How suddenly a mask begins to count as it comes to cover half of what it should.
+# Slope of the sigmoid by which an IoU above one half begins to count.
 HIT_SHARPNESS = 10.0
 # Metres that mask points fall beyond the masks, both sides together.
 MARGIN_M = 2.0
 # Metres: about the error that a car's mask forgives at IoU 0.5 across its narrow side.
 POSITION_BETA_M = 0.5
-# An agent that moves less within a step stands still.
+# An agent that moves less than this within a step stands still.
 STILL_M = 0.15
 # An agent that moves further than this within the clip counts as moving (as in the metrics).
 MOVING_M = 2.0
@@ -34,7 +34,7 @@ MOVING_M = 2.0
 
 @dataclass(frozen=True)
 class Target:
-    """What became of each slot at one lead.
+    """The truth of each slot at one lead.
 
     Attributes:
         pose: True pose; 0 where absent.
@@ -69,7 +69,7 @@ def future_of(
     index = (agents.ids - 1).clamp(min=0)
     state = track_state.gather(1, index[..., None, None].expand(-1, -1, *track_state.shape[2:]))
     there = torch.isfinite(state).all(-1) & agents.live[..., None]
-    # From where it truly was: a mask's centre lies half a cell off, which is no motion.
+    # From the true place where known: a mask's centre may be half a cell off, which is no motion.
     present = torch.where(there[:, :, :1, None], state[:, :, :1, :2], agents.pose[:, :, None, :2])
     there = there[:, :, 1:]
     state = torch.where(there[..., None], state[:, :, 1:], 0.0)
@@ -94,7 +94,7 @@ def future_of(
 def _moved(
     place: Float[Tensor, "b a 2"], path: Float[Tensor, "b a t 2"], there: Bool[Tensor, "b a t"]
 ) -> Bool[Tensor, "b a t"]:
-    """Whether each step led elsewhere; whoever comes back, from where it was last seen."""
+    """Whether each step moved an agent, from where it was last seen."""
     moved = []
     for lead in range(path.shape[2]):
         here = torch.where(there[:, :, lead, None], path[:, :, lead], place)
@@ -150,8 +150,8 @@ def _mask_loss(
 ) -> Float[Tensor, "b a"]:
     """1 - soft IoU of forecast and true mask, which counts above a half as in VPQ.
 
-    Half of the points lie around each. Overlap that makes no match is worth little, so a forecast
-    that cannot be sure is drawn larger: less overlap at best, but a match more often.
+    Half of the points lie around each. Overlap that makes no match is worth little, so an
+    uncertain forecast is drawn larger: less overlap at best, but a match more often.
     """
     # Each rectangle and a margin of a metre; half the points fall into either.
     drawn, true = step.size.detach() + MARGIN_M, truth.size + MARGIN_M
@@ -163,21 +163,21 @@ def _mask_loss(
     world = se2.apply(around, unit * torch.where(owner, drawn[:, :, None], true[:, :, None]))
     body = se2.unapply(step.pose[:, :, None], world)
     true_body = se2.unapply(truth.pose[:, :, None], world)
-    # A point stands for as much area as is left to each where it fell.
+    # Each point is weighted by the area it stands for: 1 / density of points there.
     density = _density(body.detach(), drawn, owner[:, 0])
-    share = 1 / (density + _density(true_body, true, ~owner[:, 0]))
+    weight = 1 / (density + _density(true_body, true, ~owner[:, 0]))
     logits = _depth(body, step.size) * (2 / grid.resolution_m)
     if refine is not None:
         logits = logits + refine(se2.apply(step.agents.pose[:, :, None], body))
     forecast = torch.sigmoid(logits)
     target = torch.sigmoid(_depth(true_body, truth.size) * (2 / grid.resolution_m))
-    both = (share * torch.minimum(forecast, target)).sum(-1)
-    iou = both / (share * torch.maximum(forecast, target)).sum(-1).clamp(min=1e-3)
+    both = (weight * torch.minimum(forecast, target)).sum(-1)
+    iou = both / (weight * torch.maximum(forecast, target)).sum(-1).clamp(min=1e-3)
     return 1 - iou * torch.sigmoid(HIT_SHARPNESS * (iou - 0.5))
 
 
 def _depth(body: Float[Tensor, "b a p 2"], size: Float[Tensor, "b a 2"]) -> Float[Tensor, "b a p"]:
-    """How deep points lie inside of rectangles around 0, metres."""
+    """Depth of points inside rectangles centred at 0, metres."""
     return (size[:, :, None] / 2 - body.abs()).amin(-1)
 
 
@@ -189,7 +189,7 @@ def _density(
     Args:
         body: The points, in each rectangle's frame.
         size: Length and width of each rectangle.
-        own: Which points fell into it, whatever rounding says.
+        own: Which points fell into it, regardless of rounding.
     """
     return (own | (_depth(body, size) > 0)) / size.prod(-1, keepdim=True)
 

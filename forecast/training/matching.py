@@ -1,7 +1,7 @@
 """Track-aware assignment: tracks keep their truth, only candidates are matched to new ones.
 
 Source: Zeng et al., "MOTR" (2022), tracklet-aware label assignment. A track whose agent is gone is
-labelled as nothing at all, in every class (MOTRv2 issue 8). Earlier decoder layers share the pairs
+labelled as background in every class (MOTRv2 issue 8). Earlier decoder layers share the pairs
 of tracks and the candidates, and match these anew.
 """
 
@@ -23,10 +23,10 @@ from forecast.training.track_rules import carried_on
 
 CLASS_COST = 2.0
 CENTRE_COST_PER_M = 1.0
-# A truth that no candidate lies near was not found by the heatmap: nobody is blamed for it.
+# A truth without a candidate this near was missed by the heatmap: no query is matched to it.
 REACH_M = 4.0
 
-# Makes extra queries of the true state, class and visibility of every track at one frame.
+# Makes denoising queries of the true state, class and visibility of every track at one frame.
 Denoise = Callable[[Tensor, Tensor, Tensor], DenoisingQueries]
 
 
@@ -44,7 +44,7 @@ class Assigned:
 
 
 class TruthAssignment:
-    """Decides births by the truth, in training; remembers what it decided for the loss.
+    """Manages tracks by the truth in training, and keeps the assignments for the loss.
 
     Args:
         state: ``track_state`` of the history frames.
@@ -84,9 +84,9 @@ class TruthAssignment:
         return self.denoise(self.state[:, :, frame], self.label, self.visible[:, :, frame])
 
     def __call__(self, queries: FrameQueries) -> Decision:
-        """Tracks still visible go on, and candidates matched to visible new agents are born."""
+        """Tracks still visible go on; candidates matched to new visible agents become tracks."""
         frame = queries.frame
-        # Column 0: who has no id has no agent either.
+        # Column 0: a query without an id has no agent.
         there = functional.pad(self.visible[:, :, frame], (1, 0))
         kept = torch.where(there.gather(1, queries.ids.clamp(min=0)), queries.ids, 0)
         truth = self._answers(queries, kept)
@@ -96,7 +96,7 @@ class TruthAssignment:
         if queries.denoised is not None:
             self.denoised.append(Assigned(queries.denoised, queries.denoised.ids))
         ids = truth
-        if frame + 1 < self.state.shape[2]:  # after the last frame there is nothing to practise
+        if frame + 1 < self.state.shape[2]:  # after the last frame no track goes on
             ids = carried_on(queries, truth, self.state[:, :, frame], self.rules, self.generator)
         return Decision(ids, ids != 0)
 
@@ -114,7 +114,7 @@ class TruthAssignment:
             2, (self.label - 1).clamp(min=0)[:, None].expand(distance.shape)
         )
         cost = CENTRE_COST_PER_M * distance - CLASS_COST * chance
-        # Pairs are found on the CPU: all that it takes is brought there at once.
+        # Matching runs on the CPU: all of its inputs are moved there at once.
         near, truth = (distance < REACH_M).cpu(), kept.cpu().clone()
         cost, free, new = cost.cpu(), (free & queries.live).cpu(), new.cpu()
         for index in range(len(truth)):
@@ -126,6 +126,6 @@ class TruthAssignment:
         return truth.to(kept.device)
 
     def _distance(self, queries: FrameQueries) -> Float[Tensor, "b q n"]:
-        """From every query to every truth, metres; not a number where it is not there."""
+        """From every query to every truth, metres; NaN where the truth is absent."""
         gap = queries.pose[:, :, None, :2].float() - self.state[:, None, :, queries.frame, :2]
         return torch.hypot(gap[..., 0], gap[..., 1])

@@ -29,22 +29,22 @@ from forecast.types import BEVSequence
 
 # The loggers write every so many steps.
 LOG_EVERY_STEPS = 10
-LEAST_ERROR_M = 0.05  # of constant turn rate, to be compared with
+LEAST_ERROR_M = 0.05  # of constant turn rate, below which no ratio to it is logged
 
 
 class UndrawnForecaster:
-    """A forecaster whose steps are not drawn: all that training needs, at a fraction of the time.
+    """A forecaster whose steps are not drawn: training needs no rasters, and drawing is slow.
 
     Args:
         model: The forecaster.
-        assignment: For detected input: tracks are found in the history, births by the truth.
+        assignment: For detected input: tracks are found in the history, new ones by the truth.
     """
 
     def __init__(self, model: Forecaster, assignment: TruthAssignment | None = None) -> None:
         self.model, self.assignment = model, assignment
 
     def start(self, history: BEVSequence) -> ForecastState:
-        """As the model's."""
+        """The model's own start, or tracks from detected input."""
         if self.assignment is None:
             return self.model.start(history)
         return Detecting(self.model).track(history, self.assignment)[0]
@@ -119,15 +119,14 @@ class ForecastTraining(pl.LightningModule):
             )
 
     def training_step(self, batch: BEVSequence, index: int) -> Tensor:
-        """Rolls the batch out and adds the steps' losses up."""
+        """Rolls the batch out and sums the losses of its steps."""
         number = self.seed * 1_000_003 + self.global_step
-        # What kind of step it is, every process has to agree on; noise, none should share.
+        # All processes must agree on the kind of step; each draws its own noise.
         shared = Generator().manual_seed(number)
         generator = Generator().manual_seed(number + 7_919 * self.global_rank)
         detected = bool(torch.rand((), generator=shared) < self.stage.detected)
-        torch.manual_seed(
-            number + 104_729 * self.global_rank
-        )  # dropout has no generator of its own
+        # Dropout has no generator of its own.
+        torch.manual_seed(number + 104_729 * self.global_rank)
         masks_only = not detected and self._masks_only(generator)
         batch = batch.crop(0, batch.frames, self.stage.frame_stride)
         rasters = self.model.spec.raster == "always" or detected or masks_only
@@ -135,7 +134,7 @@ class ForecastTraining(pl.LightningModule):
         parts = self._losses(batch, self.stage.horizon, generator, detected, masks_only)
         loss = torch.stack(tuple(parts.values())).sum()
         self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
-        # At other steps nobody would read them.
+        # The loggers skip the other steps.
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:
             for name, part in parts.items():
@@ -171,7 +170,7 @@ class ForecastTraining(pl.LightningModule):
 
     def _masks_only(self, generator: Generator) -> bool:
         share = self.augmentation.masks_only
-        # Nothing is drawn for what is off, so that other draws stay what they were.
+        # Drawn only where it is on, so that other draws do not depend on it.
         return share > 0 and float(torch.rand((), generator=generator)) < share
 
     def _motion_losses(
@@ -221,11 +220,11 @@ class ForecastTraining(pl.LightningModule):
         self._sums = torch.zeros(3)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs mean displacement over leads, and its ratio to constant turn rate's if that errs."""
+        """Logs mean displacement over leads, and its ratio to constant turn rate's."""
         model, baseline, count = self.trainer.strategy.reduce(
             self._sums.to(self.device), reduce_op="sum"
         ).tolist()
-        # Of traffic that the baseline forecasts to the centimetre, a ratio would tell nothing.
+        # A ratio to a baseline that errs by centimetres means nothing.
         compared = baseline > LEAST_ERROR_M * count
         if count > 0:
             self.log("val_ade_moving", model / count, prog_bar=not compared, rank_zero_only=True)
@@ -235,7 +234,7 @@ class ForecastTraining(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with warm-up and cosine decay; the raster encoder learns more slowly."""
         how = self.optimisation
-        # In the model's order, never a set's: a resumed run finds its state by position.
+        # In the model's order, not a set's: a resumed run finds optimizer state by index.
         slow = (
             list(self.model.raster_encoder.parameters())
             if self.model.raster_encoder is not None

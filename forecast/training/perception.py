@@ -1,7 +1,7 @@
-"""What a clip's perception costs: heatmap, class and box losses of every history frame.
+"""Losses of detected input: heatmap, class and box losses of every history frame.
 
 Sources: Zeng et al., "MOTR" (2022), collective average loss: sums over the clip are divided once,
-by the number of its truths and of its tracks that have none any more; focal loss of Lin et al.
+by the number of its truths and of its tracks whose agent is gone; focal loss of Lin et al.
 (2017), its heatmap form of Zhou et al. (2019).
 """
 
@@ -17,7 +17,7 @@ from forecast.grid import BEVGrid
 from forecast.training.matching import Assigned, TruthAssignment
 
 ALPHA, GAMMA = 0.25, 2.0
-# Further from its centre a bump is less than 1e-7.
+# Beyond this distance from its centre a bump is below 1e-7.
 BUMP_CELLS = 5
 
 
@@ -50,7 +50,7 @@ def _add(totals: dict[str, Tensor], parts: dict[str, Tensor]) -> None:
 
 
 def _answer_loss(assigned: Assigned, assignment: TruthAssignment) -> dict[str, Tensor]:
-    """Class of every query (nothing is no class at all), box of those that answer for an agent."""
+    """Class loss of every query (background is no class), box loss of those matched to an agent."""
     queries, ids = assigned.queries, assigned.truth
     sample, query = (ids > 0).nonzero(as_tuple=True)
     track = ids[sample, query] - 1
@@ -93,7 +93,7 @@ def _bumps(
     rows, columns = row[..., None, None] + near[:, None], column[..., None, None] + near
     there = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     there = there & visible[..., None, None]
-    # What is not there goes to any cell, as nothing.
+    # Cells off the grid add 0 to cell 0.
     place = torch.where(there, rows * width + columns, 0).flatten(1)
     target = torch.zeros_like(heat).flatten(1)
     return target.scatter_reduce(1, place, (bump * there).flatten(1), "amax").view_as(heat)

@@ -1,9 +1,9 @@
 """Which tracks training carries to the next history frame: selection, drops, false positives.
 
 Source: Zeng et al., "MOTR" (2022), active tracks, random drop and insertion in QIM. There an
-inserted false positive may be matched to a new agent at the next frame; here only if asked for.
-Boxes overlap in the bird's-eye view, and the nearest centre takes the place of the best overlap
-where candidates are peaks that hardly ever overlap a track.
+inserted false positive may be matched to a new agent at the next frame; here only with
+``match_inserted``. Overlap is that of boxes in the bird's-eye view. The false positive to insert is
+the candidate with the nearest centre, as heatmap peaks hardly ever overlap a track.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def carried_on(
 
     Args:
         queries: What was decoded.
-        truth: Track id that each query answers for; 0 = nothing.
+        truth: Track id that each query is matched to; 0 = nothing.
         state: The tracks' true state at this frame (``track = id - 1``).
         rules: What to select, drop and insert.
         generator: Of drops and insertions; None = torch's own.
@@ -69,7 +69,7 @@ def _polygons(boxes: Tensor) -> np.ndarray:
 
 
 def _toss(ids: Tensor, probability: float, generator: Generator | None) -> Tensor:
-    # The generator are the CPU's, so that a run draws the same on every device.
+    # The generator is the CPU's, so that a run draws the same on every device.
     return torch.rand(ids.shape, generator=generator).to(ids.device) < probability
 
 
@@ -87,13 +87,13 @@ def _well_placed(queries: FrameQueries, ids: Tensor, state: Tensor, least: float
 def _with_false_positives(
     queries: FrameQueries, truth: Tensor, ids: Tensor, drawn: Tensor
 ) -> Tensor:
-    """Adds, for every drawn track, the candidate nearest to it that answers for nothing."""
-    nobody = queries.live & (truth == 0)
-    nobody[:, queries.candidates :] = False  # an inserted track that went on is no candidate
+    """Adds, for every drawn track, the nearest candidate that is matched to nothing."""
+    false = queries.live & (truth == 0)
+    false[:, queries.candidates :] = False  # an inserted track that went on is no candidate
     gap = torch.cdist(queries.pose[..., :2].float(), queries.pose[..., :2].float())
-    gap = gap.masked_fill(~nobody[:, None], torch.inf)
+    gap = gap.masked_fill(~false[:, None], torch.inf)
     nearest = gap.argmin(-1)
-    chosen = torch.zeros_like(nobody)
-    sample, query = (drawn & (ids > 0) & nobody.any(1, keepdim=True)).nonzero(as_tuple=True)
+    chosen = torch.zeros_like(false)
+    sample, query = (drawn & (ids > 0) & false.any(1, keepdim=True)).nonzero(as_tuple=True)
     chosen[sample, nearest[sample, query]] = True
     return torch.where(chosen, INSERTED, ids)

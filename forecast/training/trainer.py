@@ -23,7 +23,7 @@ from forecast.training.module import LOG_EVERY_STEPS
 from forecast.training.state import KeepState, Recount, SameSettings, StateFile
 from forecast.training.watch import Watch
 
-# What Lightning tells its programmers, not our users.
+# Lightning's advice to programmers, which our users do not need.
 LIGHTNING_ADVICE = (
     ".*does not have many workers",
     ".*your dataloader is not resumable",  # ours is: data/module.py
@@ -43,7 +43,7 @@ def written(metrics: Mapping[str, Any]) -> str:
 
 @contextmanager
 def without_advice() -> Iterator[None]:
-    """Keeps from users what Lightning tells programmers."""
+    """Hides Lightning's advice to programmers."""
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
@@ -126,16 +126,16 @@ class _ProgressBar(RichProgressBar):
 
 
 class _Averaging(WeightAveraging):
-    """The averaged weights, also of a run that was resumed after its last step."""
+    """Averages weights, also in a run that was resumed after its last step."""
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Lightning leaves out the end of training where nothing is left to train.
+        # Lightning skips on_train_end where nothing is left to train.
         self.on_train_end(trainer, pl_module)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        # In validation they are in place already.
+        # In validation the averaged weights are in place already.
         if trainer.training and self._average_model is not None:
             self.on_train_end(trainer, pl_module)
 
@@ -149,7 +149,7 @@ def _moving_average(
         share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
         for mean, weight in zip(averaged, current, strict=True):
             if mean.is_floating_point():
-                mean.lerp_(weight, share)  # in place: what is read is all that it costs
+                mean.lerp_(weight, share)  # in place: no copy is made
             else:  # how many batches a normalisation has seen
                 mean.copy_(weight)
 

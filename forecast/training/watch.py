@@ -1,4 +1,4 @@
-"""Watches loss and gradient: what is not finite stops the run before it reaches the weights."""
+"""Stops the run at a loss or gradient that is not finite, before it reaches the weights."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Watch(pl.Callback):
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
-        """Remembers the loss, to look at it together with its gradient: a GPU waits only once."""
+        """Keeps the loss to check it together with its gradient, so that a GPU waits only once."""
         self._loss = loss.detach()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Looks at the loss and its gradient, before that is clipped.
+        """Checks the loss and its gradient before clipping.
 
         Raises:
             TrainingError: One of them is not finite.

@@ -203,7 +203,7 @@ def _forecast_frames(
 def _centres(view: View, rasters: NDArray[Any], one: xr.Dataset) -> NDArray[Any]:
     """``(N, T, 2)`` centre of each id, of its box where known, else of its mask; metres.
 
-    Classes, which stand for agents that nobody told apart, have none.
+    Where a view shows classes for want of ids there are none.
     """
     if view.classes:
         return np.empty((0, len(rasters), 2))
@@ -223,7 +223,7 @@ def _describe(
     classes: tuple[str, ...],
     dt_s: float,
 ) -> None:
-    """Adds to each frame who is seen: id -> class, speed since the frame before, x, y."""
+    """Adds the agents of each frame: id -> class, speed since the frame before, x, y."""
     for number, frame in enumerate(frames):
         ids, first = np.unique(frame["raster"], return_index=True)
         labels = frame["semantic"].ravel()[first]

@@ -81,7 +81,7 @@ def view_of(
 ) -> View:
     """The view of one sequence of a store and, beside it, of its forecast store.
 
-    Agents that nobody has told apart are seen by their classes.
+    Without ids, agents are drawn in the colours of their classes.
 
     Raises:
         DataError: There is no such sequence.
@@ -129,9 +129,9 @@ def write_gif(path: str, views: Sequence[View], *, overwrite: bool = False) -> N
     """
     images, durations = [], []
     for view in views:
-        painter = _Painter(view)
-        palette = painter.palette()
-        images += [_indexed(painter.frame(offset), palette) for offset in view.frames]
+        renderer = _Renderer(view)
+        palette = renderer.palette()
+        images += [_indexed(renderer.frame(offset), palette) for offset in view.frames]
         durations += [max(round(1000 * view.dt_s), 40)] * len(view.frames)
         durations[-1] += round(1000 * HOLD_S)
     _save(
@@ -153,7 +153,7 @@ def write_png(path: str, view: View, *, overwrite: bool = False) -> None:
     Raises:
         DataError: The path exists or cannot be written.
     """
-    _save(path, _Painter(view).sheet(), overwrite, format="PNG", optimize=True)
+    _save(path, _Renderer(view).sheet(), overwrite, format="PNG", optimize=True)
 
 
 def _save(path: str, image: Image.Image, overwrite: bool, **options: Any) -> None:
@@ -170,8 +170,8 @@ def to_picture(raster: NDArray[Any]) -> NDArray[Any]:
     return raster.T[::-1, ::-1]
 
 
-class _Painter:
-    """Draws the frames of one view; panels are painted large and shrunk, which smooths them."""
+class _Renderer:
+    """Draws the frames of one view; panels are drawn large and shrunk, which smooths them."""
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -212,10 +212,10 @@ class _Painter:
         return canvas
 
     def palette(self) -> Image.Image:
-        """One palette for every frame, so that what stands still costs nothing.
+        """One palette for every frame, so that unchanged pixels compress to nothing.
 
-        The ground covers most of a picture; the ids have entries of their own, lest they be
-        averaged away.
+        The ground covers most of a picture; the ids have entries of their own, which keep their
+        colours exact.
         """
         view = self.view
         of_ids = [view.forecast] if view.classes else [view.history, view.truth, view.forecast]
@@ -273,7 +273,7 @@ class _Painter:
             canvas.paste(class_colour(value) if by_class else id_colour(value), corner, mask)
         if forecast and 0 < offset <= len(self.view.truth):
             self._outlines(canvas, self.view.truth[offset - 1])
-        # Where the ego will be is not the forecaster's to know: its present place is outlined.
+        # The forecaster does not know where the ego will be: its present place is outlined.
         known = not forecast or offset <= 0
         self._ego(canvas, self.view.ego_pose[present + (offset if known else 0)], known)
         if by_class:
@@ -314,7 +314,7 @@ class _Painter:
         return found
 
     def _trails(self, canvas: Image.Image, frames: NDArray[Any]) -> None:
-        """The way that each agent has come."""
+        """The past path of each agent."""
         ids = np.unique(frames[-1][frames[-1] > 0]).astype(np.int64)
         centres = np.stack([mask_centres(frame, ids, self.view.grid) for frame in frames], axis=1)
         pen = ImageDraw.Draw(canvas)
@@ -336,7 +336,7 @@ class _Painter:
         ImageDraw.Draw(canvas).polygon(corners, fill, (255, 255, 255), width=2)
 
     def _legend(self, canvas: Image.Image) -> None:
-        """The names of the classes in their colours, where these stand for agents."""
+        """The names of the classes in their colours."""
         pen, line = ImageDraw.Draw(canvas), canvas.height // 30
         for k, name in enumerate(self.view.classes, start=1):
             corner = line // 2, canvas.height - (len(self.view.classes) - k + 0.5) * line
@@ -349,7 +349,7 @@ class _Painter:
         return (grid.y_max_m - y_m) * per_metre, (grid.x_max_m - x_m) * per_metre
 
     def _time_line(self, pen: ImageDraw.ImageDraw, offset: int, width: int, y: int) -> None:
-        """A dot per frame: those gone by are filled, the present is larger."""
+        """A dot per frame: filled up to the frame shown, larger at the present."""
         frames = self.view.frames
         span = max(len(frames) - 1, 1)
         for index, at in enumerate(frames):
@@ -378,11 +378,11 @@ def _lead_text(lead_s: float) -> str:
 
 
 def _reduced(image: Image.Image, colours: int) -> list[int]:
-    """At most so many colours, red, green, blue in turn, that stand for those of an image."""
+    """A palette of at most ``colours`` colours for an image, red, green, blue in turn."""
     few = image.quantize(colours, method=Image.Quantize.MEDIANCUT)
     return (few.getpalette() or [])[: 3 * colours]
 
 
 def _indexed(image: Image.Image, palette: Image.Image) -> Image.Image:
-    """Without dither: its noise would not compress, and still ground would flicker."""
+    """Indexed without dither, whose noise would not compress and would flicker."""
     return image.quantize(palette=palette, dither=Image.Dither.NONE)

@@ -21,7 +21,15 @@ from forecast.model.scene.agents import observe
 from forecast.rollout import StepModel, rollout
 from forecast.types import BEVSequence, StepForecast
 from forecast.workflows import packaged
-from tests.support.benchmarking import device, finished, histories, rate, spread, store, tell
+from tests.support.benchmarking import (
+    device,
+    finished,
+    histories,
+    min_median_max,
+    rate,
+    report,
+    store,
+)
 from tests.support.measure import Cost
 
 pytestmark = pytest.mark.benchmark
@@ -99,4 +107,9 @@ def test_any_horizon(
     if benchmark.stats is not None:
         seconds = benchmark.stats.stats.data
         label = f"rollout of {steps} steps, {kind}, batch {history.batch}"
-        tell(benchmark, label, seconds=spread(seconds), peak_mib_above_start=spread(peaks))
+        report(
+            benchmark,
+            label,
+            seconds=min_median_max(seconds),
+            peak_mib_above_start=min_median_max(peaks),
+        )

@@ -27,7 +27,7 @@ from forecast.data.reader import SequenceReader, collate
 from forecast.training import run
 from forecast.training.module import ForecastTraining
 from forecast.types import BEVSequence
-from tests.support.benchmarking import device, finished, rate, spread, store, tell
+from tests.support.benchmarking import device, finished, min_median_max, rate, report, store
 
 pytestmark = pytest.mark.benchmark
 BATCH, STEPS, WARM, TURNS = int(os.environ.get("BATCH", "8")), 16, 4, 3
@@ -133,12 +133,12 @@ def test_a_training_step(
 
     numbers = iter(range(TURNS + 1))
     benchmark.pedantic(turn, setup=lambda: ((next(numbers),), {}), rounds=TURNS)
-    tell(
+    report(
         benchmark,
         f"training step, raster: {raster}, batch {BATCH}",
-        sequences_per_s=spread([BATCH / seconds for seconds in steps]),
-        seconds_in_the_loop=spread(steps),
-        seconds_of_the_bare_network=spread(pure),
+        sequences_per_s=min_median_max([BATCH / seconds for seconds in steps]),
+        seconds_in_the_loop=min_median_max(steps),
+        seconds_of_the_bare_network=min_median_max(pure),
         bare_network_share=round(sum(pure) / sum(steps), 3),
         waiting_for_data_share=round(sum(waits) / sum(steps), 4),
     )

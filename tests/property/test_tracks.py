@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools.sources.tracks import MAX_GAP_S, Track, course, resample
+from forecast.angles import wrap_angle
 
 SIZE = np.array([4.5, 1.9])
 steps = st.lists(st.floats(0.02, MAX_GAP_S), min_size=2, max_size=40)
@@ -12,23 +13,19 @@ numbers = st.floats(-50.0, 50.0)
 angles = st.floats(-np.pi, np.pi)
 
 
-def turned(first, second):
-    return (first - second + np.pi) % (2 * np.pi) - np.pi
-
-
 @given(steps, numbers, numbers, numbers, numbers, angles, st.floats(-2.0, 2.0), st.data())
 def test_constant_motion_is_exact_at_any_irregular_sampling(gaps, x, y, vx, vy, yaw, rate, data):
     seen = np.cumsum([data.draw(numbers), *gaps])
 
     def truth(time):
-        turn = (yaw + rate * (time - seen[0]) + np.pi) % (2 * np.pi) - np.pi
+        turn = wrap_angle(yaw + rate * (time - seen[0]))
         return np.stack([x + vx * (time - seen[0]), y + vy * (time - seen[0]), turn], axis=-1)
 
     track = Track("a", "vehicle", seen, truth(seen), SIZE)
     wanted = np.linspace(seen[0], seen[-1], data.draw(st.integers(1, 60)))
     state = resample(track, wanted)
     np.testing.assert_allclose(state[:, :2], truth(wanted)[:, :2], atol=1e-8)
-    np.testing.assert_allclose(turned(state[:, 2], truth(wanted)[:, 2]), 0.0, atol=1e-8)
+    np.testing.assert_allclose(wrap_angle(state[:, 2] - truth(wanted)[:, 2]), 0.0, atol=1e-8)
     assert (np.abs(state[:, 2]) <= np.pi).all()
 
 
@@ -37,9 +34,9 @@ def test_yaw_goes_the_short_way_round(start, end, share):
     pose = np.array([[0.0, 0.0, start], [0.0, 0.0, end]])
     track = Track("a", "vehicle", np.array([0.0, 1.0]), pose, SIZE)
     between = resample(track, np.array([share]))[0, 2]
-    arc = abs(turned(end, start))
-    assert abs(turned(between, start)) <= arc + 1e-9
-    assert abs(turned(between, end)) <= arc + 1e-9
+    arc = abs(wrap_angle(end - start))
+    assert abs(wrap_angle(between - start)) <= arc + 1e-9
+    assert abs(wrap_angle(between - end)) <= arc + 1e-9
 
 
 @given(st.lists(st.floats(0.02, 3.0), min_size=1, max_size=20), st.integers(2, 80))
@@ -65,4 +62,4 @@ def test_the_course_of_straight_motion_is_its_direction_at_any_irregular_samplin
     found = course(seen, path)
     if seen[-1] * speed > 50.0:
         assert np.isfinite(found).all()
-    np.testing.assert_allclose(turned(found[np.isfinite(found)], yaw), 0.0, atol=1e-6)
+    np.testing.assert_allclose(wrap_angle(found[np.isfinite(found)] - yaw), 0.0, atol=1e-6)

@@ -48,8 +48,8 @@ def vector_map(**changes: Any) -> dict[str, Any]:
 
 
 def times_ns(jitter: bool = True) -> np.ndarray:
-    drift = np.random.default_rng(0).integers(-3_000_000, 3_000_000, FRAMES) * jitter
-    return START_NS + np.arange(FRAMES) * 100_000_000 + drift
+    jitter_ns = np.random.default_rng(0).integers(-3_000_000, 3_000_000, FRAMES) * jitter
+    return START_NS + np.arange(FRAMES) * 100_000_000 + jitter_ns
 
 
 def poses(time_ns: np.ndarray) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def write_log(
 
 
 def tracks(agents: dict[str, tuple[str, Mover]], frames: int = 110) -> dict[str, Any]:
-    """PackedQueries of a scenario's table."""
+    """Rows of a scenario's table."""
     columns: dict[str, list[Any]] = {}
     for name, (kind, mover) in agents.items():
         state = mover.state(np.arange(frames) * 0.1)

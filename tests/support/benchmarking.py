@@ -1,4 +1,4 @@
-"""What benchmarks share: the data they read, and how a rate is told."""
+"""What benchmarks share: the data they read, and how a rate is reported."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def rate(
     benchmark.pedantic(timed, setup=lambda: ((next(turns),), {}), rounds=len(others))
     if benchmark.stats is not None:  # None with --benchmark-disable
         rates = [per / seconds for seconds in benchmark.stats.stats.data]
-        tell(benchmark, stage, sequences_per_s=spread(rates), rounds=len(rates))
+        report(benchmark, stage, sequences_per_s=min_median_max(rates), rounds=len(rates))
 
 
-def tell(benchmark: BenchmarkFixture, stage: str, **numbers: object) -> None:
+def report(benchmark: BenchmarkFixture, stage: str, **numbers: object) -> None:
     """Prints numbers as a line of JSON and leaves them in pytest-benchmark's own report."""
     numbers["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     numbers["threads"] = torch.get_num_threads()
@@ -84,6 +84,6 @@ def tell(benchmark: BenchmarkFixture, stage: str, **numbers: object) -> None:
     print(json.dumps({"stage": stage, **numbers}))
 
 
-def spread(values: Sequence[float]) -> list[float]:
+def min_median_max(values: Sequence[float]) -> list[float]:
     """Minimum, median, maximum."""
     return [round(f(values), 3) for f in (min, statistics.median, max)]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data_tools.geometry import wrap_angle
 from data_tools.labels.rasterise import lane_points
 from data_tools.scene import Scene
 from data_tools.sources import Source
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 
 

@@ -34,7 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fpn": {"mask_head": "fpn", "hidden_dim": 128, "heads": 8},
     "no interaction": {"query_interaction": False},
     "no warp": {"warp": False},
-    "position update": {"update_query_pos": True},
+    "query_pos update": {"update_query_pos": True},
 }
 
 

@@ -47,9 +47,9 @@ def sequences(
         )
     }
     egos = torch.arange(len(scenes), dtype=torch.float32)  # no two drive alike
-    twist = torch.stack((3 + egos, 0 * egos, 0.04 * egos), -1)
+    motion = torch.stack((3 + egos, 0 * egos, 0.04 * egos), -1)
     frame = torch.arange(tensors["semantic"].shape[1]) + 1 - options.get("history", 3)
-    tensors["ego_pose"] = se2.exp(twist[:, None] * frame[:, None])
+    tensors["ego_pose"] = se2.exp(motion[:, None] * frame[:, None])
     x = torch.arange(grid.x_min_m, grid.x_max_m, 2.0)
     points = torch.stack((x, 0 * x, 0 * x), -1).expand(len(scenes), -1, -1)
     batch = BEVSequence(grid, 0.5, **tensors, map_point=points if lanes else None)
@@ -70,7 +70,7 @@ def forecaster(trained: bool = True, **changes: Any) -> Forecaster:
 def tracked(
     model: Forecaster, lifecycle: Lifecycle, history: int = 3
 ) -> tuple[Tracks, list[FrameQueries]]:
-    """Tracks of made-up traffic, with births decided from outside."""
+    """Tracks of made-up traffic, with a track manager of the caller's."""
     assert model.tracker is not None
     past = sequences(TRAFFIC, history=history).crop(0, history)
     encoded = [

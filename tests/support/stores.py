@@ -121,7 +121,7 @@ def sequence_store(path: Path, scenes: Sequence[Sequence[Mover]], **options: Any
 
 
 def classes_alone(data: xr.Dataset) -> xr.Dataset:
-    """What is left of sequences where nobody has told agents apart: no ids, no boxes."""
+    """What is left of sequences without ids and boxes."""
     bare = data.drop_vars(["track_state", "track_class"])
     return bare.assign(instance=xr.zeros_like(bare["instance"]))
 

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_tools.geometry import box_corners, poses_to_frame, to_frame, wrap_angle
+from data_tools.geometry import box_corners, poses_to_frame, to_frame
+from forecast.angles import wrap_angle
 
 POSES = st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), st.floats(-10, 10)).map(np.array)
 
@@ -36,12 +37,3 @@ def test_a_frame_sees_itself_at_the_origin_and_absence_stays_absence():
 def test_corners_run_counter_clockwise_from_the_front_left():
     corners = box_corners(np.array([1.0, 2.0, np.pi / 2, 4.0, 2.0]))
     np.testing.assert_allclose(corners, [[0, 4], [0, 0], [2, 0], [2, 4]], atol=1e-12)
-
-
-@given(st.floats(-100, 100))
-def test_wrapped_angles_are_the_same_direction_within_half_a_turn(yaw):
-    wrapped = wrap_angle(np.array(yaw))
-    assert -np.pi <= wrapped < np.pi or np.isclose(wrapped, np.pi)
-    np.testing.assert_allclose(
-        [np.cos(wrapped), np.sin(wrapped)], [np.cos(yaw), np.sin(yaw)], atol=1e-9
-    )

@@ -19,7 +19,7 @@ from data_tools.store import Piece, part_counts, shards
 from forecast.cli.console import print_prepare_report
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from forecast.parallel import worker_deaths_told
+from forecast.parallel import refusing_worker_deaths
 from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol
 from forecast.storage.stores import open_sequence_store
 from tests.support.scenarios import agent, crossing, road, scenario, write
@@ -115,7 +115,7 @@ def test_a_cluster_that_is_already_there_is_used_and_left_running(tmp_path, file
 def test_workers_that_die_again_and_again_are_one_error():
     import distributed
 
-    with pytest.raises(DataError, match="fewer --workers"), worker_deaths_told():
+    with pytest.raises(DataError, match="fewer --workers"), refusing_worker_deaths():
         raise distributed.KilledWorker("read", None, 3)
 
 
@@ -174,7 +174,7 @@ def test_a_run_killed_while_tidying_up_is_only_tidied_up(tmp_path, files, monkey
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Stage, "discard", kill)
+        patch.setattr(module.PartFiles, "discard", kill)
         with pytest.raises(KeyboardInterrupt):
             prepare("waymo-json", files, str(out), OPTIONS)
     before = content(out)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from data_tools import windows
-from data_tools.geometry import wrap_angle
 from data_tools.options import PrepareOptions
 from data_tools.scene import MapElement, Scene
 from data_tools.windows import sequences, usable_tracks
+from forecast.angles import wrap_angle
 from forecast.errors import ConfigError, DataError
 from forecast.grid import BEVGrid
 from tests.support.stores import Mover

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools.formats.documents import read_json
-from data_tools.geometry import wrap_angle
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
 from data_tools.sources.argoverse2_map import midline
 from data_tools.sources.argoverse2_motion import Argoverse2Motion
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from forecast.storage.stores import open_sequence_store
 from tests.support.argoverse2 import CAR, EGO, tracks, write_scenario

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pyarrow import feather
 from scipy.spatial.transform import Rotation
 
-from data_tools.geometry import wrap_angle
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
 from data_tools.sources.argoverse2_map import read_map
 from data_tools.sources.argoverse2_sensor import Argoverse2Sensor
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from forecast.storage.stores import open_sequence_store
 from tests.support.argoverse2 import (

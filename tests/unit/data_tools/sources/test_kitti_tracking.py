@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from data_tools.geometry import wrap_angle
 from data_tools.prepare import PrepareOptions, prepare
 from data_tools.sources import source
 from data_tools.sources.kitti_tracking import KittiTracking
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from forecast.storage.stores import open_sequence_store
 from tests.support.recordings import (

@@ -11,12 +11,12 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_tools.geometry import wrap_angle
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
 from data_tools.sources import source
 from data_tools.sources.nuscenes import NuScenes
 from data_tools.sources.nuscenes_map import arc_line, read_map
+from forecast.angles import wrap_angle
 from forecast.errors import ConfigError, DataError
 from forecast.storage.stores import open_sequence_store
 from tests.support.fuzz import damaged, documents, fuzzed

@@ -11,9 +11,10 @@ import shapely
 
 from data_tools.scene import Scene
 from data_tools.sources import source
-from data_tools.sources.sumo import Sumo, _drift, _look_ahead, _wandering, centre_poses
+from data_tools.sources.sumo import Sumo, _look_ahead, _noise, _wandering, centre_poses
 from data_tools.sources.sumo_demand import Body
 from data_tools.sources.sumo_network import _layout, build_network, run_tool
+from forecast.angles import wrap_angle
 from forecast.errors import ConfigError, DataError
 
 pytest.importorskip("sumo", reason="the extra `sumo` is not installed")
@@ -27,7 +28,7 @@ def scene(seed: int) -> Scene:
 
 
 def angle_between(first, second):
-    return np.abs((first - second + np.pi) % (2 * np.pi) - np.pi)
+    return np.abs(wrap_angle(first - second))
 
 
 def course_at(lane, point):
@@ -108,7 +109,7 @@ def test_vehicles_head_where_they_move_and_nobody_jumps(seed):
     moved = np.linalg.norm(steps, axis=-1) > 1.0
     course = np.arctan2(steps[..., 1], steps[..., 0])
     yaw = wheels[..., 2]
-    middle = yaw[:, :-1] + ((np.diff(yaw, axis=1) + np.pi) % (2 * np.pi) - np.pi) / 2
+    middle = yaw[:, :-1] + wrap_angle(np.diff(yaw, axis=1)) / 2
     assert np.degrees(np.median(angle_between(course, middle)[moved])) < 1.0
 
 
@@ -163,7 +164,7 @@ def test_a_pulled_axle_keeps_the_heading_on_a_straight_and_settles_on_a_circle()
         poses[0, :, :2], straight[:, :2] - 2 * np.array([np.cos(0.7), np.sin(0.7)]), atol=1e-9
     )
     # The rear axle's path is tangent to its heading: sin(lag) = arm / radius of the front.
-    lag = (turn - poses[1, :, 2] + np.pi) % (2 * np.pi) - np.pi
+    lag = wrap_angle(turn - poses[1, :, 2])
     np.testing.assert_allclose(lag[-50:], np.arcsin(3.0 / 20.0), atol=0.01)
 
 
@@ -240,9 +241,9 @@ def test_walkers_look_where_they_will_go_before_they_go_there():
 
 # Matern covariance after one time constant: exp(-1) times 1, or 1 + 1.
 @pytest.mark.parametrize(("smooth", "kept"), [(1, 0.368), (2, 0.736)])
-def test_a_drift_has_variance_one_and_forgets_in_time(smooth, kept):
+def test_noise_has_variance_one_and_forgets_in_time(smooth, kept):
     rng = np.random.default_rng(0)
-    walks = np.array([_drift(200, 1.5, rng, smooth) for _ in range(2000)])
+    walks = np.array([_noise(200, 1.5, rng, smooth) for _ in range(2000)])
     assert walks.std() == pytest.approx(1.0, abs=0.03)
     after = (walks[:, :-15] * walks[:, 15:]).mean()
     late = (walks[:, :-120] * walks[:, 120:]).mean()

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.geometry import wrap_angle
 from data_tools.sources import source, waymo_json
 from data_tools.sources.waymo_json import WaymoJson
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from tests.support.recordings import heading_errors, needs, recording
 from tests.support.scenarios import STEPS, agent, crossing, road, scenario, write
