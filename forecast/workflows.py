@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from forecast.evaluation.evaluate import break_down, evaluate, score_by_lead
 from forecast.evaluation.scores import Scores
 from forecast.inference.job import RolloutJob
 from forecast.inference.request import RolloutRequest
-from forecast.parallel import MapParallel, Once, map_parallel
+from forecast.parallel import MapParallel, Once, Progress, map_parallel
 from forecast.storage.atomic import refusing_os_errors
 from forecast.storage.resumable import ResumableOutput
 from forecast.storage.stores import open_forecast_store, open_sequence_store
@@ -36,7 +36,6 @@ __all__ = [
     "train",
 ]
 
-Progress = Callable[[int, int], None]
 GIF_SEQUENCES = 3
 
 

@@ -14,13 +14,13 @@ from forecast.doctor.clip import Finding
 from forecast.errors import ConfigError
 from forecast.inference.models import Model, choose_device, load_model
 from forecast.inference.request import InputMode
-from forecast.rollout import rollout
+from forecast.loop import rollout
+from forecast.parallel import Progress
 from forecast.types import BEVSequence, StepForecast
 
 Forecaster = Callable[[BEVSequence], list[StepForecast]]
 """From a whole sequence, future included, to its forecast."""
 Perturbation = Callable[[BEVSequence, int, torch.Generator], BEVSequence]
-Progress = Callable[[int, int], None]
 SEED = 0
 
 

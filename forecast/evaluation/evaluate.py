@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from forecast.evaluation import breakdown, wrong_cells
 from forecast.evaluation import by_lead as drift
 from forecast.evaluation.breakdown import Row
 from forecast.evaluation.by_lead import ScoresByLead
 from forecast.evaluation.scores import Scores
-from forecast.evaluation.scoring import Progress, score_stores
+from forecast.evaluation.scoring import score_stores
 from forecast.evaluation.wrong_cells import WrongCells
+from forecast.parallel import Progress
 from forecast.storage.identity import unchanged
 
 
@@ -28,13 +29,13 @@ def break_down(
     """Errors on moving agents by group; see ``forecast.evaluation.breakdown.break_down``."""
     chosen = [name for name in breakdown.QUESTIONS if name in questions]
     with unchanged(forecast, data):
-        return breakdown.break_down(forecast, data, chosen, _counted(progress))
+        return breakdown.break_down(forecast, data, chosen, progress)
 
 
 def attribute_cells(forecast: str, data: str, progress: Progress | None = None) -> WrongCells:
     """Whose the wrong cells are; see ``forecast.evaluation.wrong_cells.attribute_cells``."""
     with unchanged(forecast, data):
-        return wrong_cells.attribute_cells(forecast, data, _counted(progress))
+        return wrong_cells.attribute_cells(forecast, data, progress)
 
 
 def score_by_lead(
@@ -42,17 +43,4 @@ def score_by_lead(
 ) -> ScoresByLead:
     """Scores lead by lead, and the gain over others; see ``by_lead.score_by_lead``."""
     with unchanged(forecast, data, *against):
-        return drift.score_by_lead(forecast, data, against, _counted(progress))
-
-
-def _counted(progress: Progress | None) -> Callable[[Iterable[int]], Iterator[int]]:
-    """Tells a progress bar how many of some sequences are done."""
-
-    def counted(sequences: Iterable[int]) -> Iterator[int]:
-        indices = list(sequences)
-        for done, index in enumerate(indices, start=1):
-            yield index
-            if progress is not None:
-                progress(done, len(indices))
-
-    return counted
+        return drift.score_by_lead(forecast, data, against, progress)

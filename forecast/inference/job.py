@@ -18,8 +18,8 @@ from forecast.inference.comparison import BaselineComparison
 from forecast.inference.models import choose_device, load_model
 from forecast.inference.request import RolloutRequest
 from forecast.inference.writer import ForecastWriter, create_store
+from forecast.loop import rollout, teacher_forced
 from forecast.model.baselines import COMPONENT_SLOTS
-from forecast.rollout import rollout, teacher_forced
 from forecast.storage.resumable import ResumableOutput
 from forecast.storage.stores import open_sequence_store
 from forecast.types import BEVSequence, StepForecast

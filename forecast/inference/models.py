@@ -12,12 +12,12 @@ from forecast.checkpoint.packaged import PACKAGED
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError
 from forecast.inference.request import InputMode, check_model
+from forecast.loop import StepModel
 from forecast.model.baselines import Baseline, Components
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
 from forecast.model.spec import BASELINES, COMPONENTS
-from forecast.rollout import StepModel
 from forecast.types import BEVSequence, StepForecast
 
 Model = StepModel[Any, StepForecast]

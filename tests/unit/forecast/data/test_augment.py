@@ -10,7 +10,7 @@ import torch
 from forecast.config.data import Augmentation
 from forecast.data.augment import augment
 from forecast.model.baselines import Baseline
-from forecast.rollout import rollout
+from forecast.loop import rollout
 from tests.support.sequences import TRAFFIC, sequences
 
 

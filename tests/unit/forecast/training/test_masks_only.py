@@ -12,7 +12,7 @@ from forecast.model.scene.agents import observe
 from forecast.model.scene.context import PackedQueries, SceneContext
 from forecast.model.scene.packing import Packing
 from forecast.model.scene_attention import crop
-from forecast.rollout import rollout
+from forecast.loop import rollout
 from forecast.training.losses import future_of
 from forecast.types import BEVSequence, StepForecast
 from tests.support.sequences import sequences

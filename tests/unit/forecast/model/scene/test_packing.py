@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from forecast.model.scene.packing import Packing
-from forecast.rollout import rollout
+from forecast.loop import rollout
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 
 
