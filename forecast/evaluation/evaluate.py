@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from forecast.evaluation import breakdown, wrong_cells
 from forecast.evaluation import by_lead as drift
 from forecast.evaluation.breakdown import Row
 from forecast.evaluation.by_lead import ScoresByLead
 from forecast.evaluation.scores import Scores
-from forecast.evaluation.scoring import score_stores
+from forecast.evaluation.scoring import score_stores, truth_of
 from forecast.evaluation.wrong_cells import WrongCells
 from forecast.parallel import Progress
 from forecast.storage.identity import unchanged
 
 
 def evaluate(
-    forecast: str, data: str, progress: Progress | None = None, workers: int = 1
+    forecast: str | Path,
+    data: str | Path | None = None,
+    progress: Progress | None = None,
+    workers: int = 1,
 ) -> Scores:
-    """Scores a forecast store against the truth; see :func:`score_stores`."""
+    """Scores a forecast store against the truth; see :func:`score_stores`.
+
+    Args:
+        forecast: Forecast store.
+        data: The sequence store that holds what happened; None = the one that was forecast.
+        progress: Told (sequences done, sequences in all) now and then.
+        workers: Processes; 1 works in this one.
+
+    Raises:
+        DataError: A store cannot be read, or the two do not belong together.
+    """
+    forecast = str(forecast)
+    data = truth_of(forecast) if data is None else str(data)
     with unchanged(forecast, data):
         return score_stores(forecast, data, progress, workers)
 

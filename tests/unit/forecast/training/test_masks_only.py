@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from forecast.grid import BEVGrid
-from forecast.inference.models import _WithLayers
+from forecast.inference.models import LoadedModel, Provenance
 from forecast.model.baselines import Baseline
 from forecast.model.scene.agents import observe
 from forecast.model.scene.context import PackedQueries, SceneContext
@@ -57,7 +57,10 @@ def test_a_model_without_map_layers_is_given_no_map() -> None:
         def step(self, state: Any) -> tuple[Any, StepForecast]:
             raise NotImplementedError
 
-    _WithLayers(Listener(), ("drivable",), ()).start(sequences([[]]))
+    loaded = LoadedModel(
+        Listener(), Provenance("listener"), torch.device("cpu"), ("vehicle",), ("drivable",)
+    )
+    loaded.start(sequences([[]]))
     assert given[0].map is None
 
 
