@@ -7,12 +7,13 @@ import torch
 
 from forecast.grid import BEVGrid
 from forecast.inference.models import LoadedModel, Provenance
+from forecast.loop import rollout
 from forecast.model.baselines import Baseline
 from forecast.model.scene.agents import observe
 from forecast.model.scene.context import PackedQueries, SceneContext
 from forecast.model.scene.packing import Packing
 from forecast.model.scene_attention import crop
-from forecast.loop import rollout
+from forecast.schema import MAP_LAYERS
 from forecast.training.losses import future_of
 from forecast.types import BEVSequence, StepForecast
 from tests.support.sequences import sequences
@@ -58,7 +59,7 @@ def test_a_model_without_map_layers_is_given_no_map() -> None:
             raise NotImplementedError
 
     loaded = LoadedModel(
-        Listener(), Provenance("listener"), torch.device("cpu"), ("vehicle",), ("drivable",)
+        Listener(), Provenance("listener"), torch.device("cpu"), ("vehicle",), MAP_LAYERS
     )
     loaded.start(sequences([[]]))
     assert given[0].map is None
