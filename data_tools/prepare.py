@@ -31,14 +31,12 @@ from data_tools.sources import Source, source
 from data_tools.sources.inputs import places
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
 from forecast.errors import DataError
-from forecast.parallel import MapParallel, map_parallel
+from forecast.parallel import MapParallel, Progress, map_parallel
 from forecast.schema import MAP_LAYERS, SequenceMeta
 from forecast.storage.atomic import refuse_replacing
 from forecast.storage.files import filesystem
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
-
-Progress = Callable[[int, int], None]
 
 
 def prepare(

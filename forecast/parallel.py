@@ -18,6 +18,8 @@ from forecast.errors import DataError, ForecastError
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 MapParallel = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+Progress = Callable[[int, int], None]
+"""Is told how much is done, and of how much, e.g. sequences."""
 
 _ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 # Dask has its workers hand freed memory back at once. Rasters are allocated and freed all the

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from forecast.arrays import sequence_arrays
 from forecast.grid import BEVGrid
 
 _T = TypeVar("_T")
@@ -35,6 +38,12 @@ def map_tensors(value: _T, function: Callable[[Tensor], Tensor]) -> _T:
     else:
         mapped = value
     return cast(_T, mapped)
+
+
+def as_numpy(tensor: Tensor) -> NDArray[Any]:
+    """A tensor's values on the CPU; numpy has no bfloat16, which becomes float32."""
+    tensor = tensor.detach().cpu()
+    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,53 @@ class BEVSequence:
     track_class: Int[Tensor, "b n"] | None = None
     map_point: Float[Tensor, "b p 3"] | None = None
     bev: Float[Tensor, "b r c h w"] | None = None
+
+    @classmethod
+    def from_numpy(
+        cls,
+        grid: BEVGrid,
+        dt_s: float,
+        *,
+        ego_pose: ArrayLike,
+        semantic: ArrayLike | None = None,
+        instance: ArrayLike | None = None,
+        track_state: ArrayLike | None = None,
+        track_class: ArrayLike | None = None,
+        map: ArrayLike | None = None,
+        map_point: ArrayLike | None = None,
+        bev: ArrayLike | None = None,
+    ) -> BEVSequence:
+        """Sequences from arrays: rasters, boxes or both; the axis B may be left out.
+
+        Args:
+            grid: Where the cells are.
+            dt_s: Seconds between frames.
+            ego_pose: ``(T, 3)`` x, y, yaw of the ego, in the present ego frame as all else.
+            semantic: ``(T, H, W)`` 0 background, k = class k - 1. Without it the class of each id.
+            instance: ``(T, H, W)`` 0 background, else the instance id. Without it the boxes drawn,
+                or no ids where there are no boxes.
+            track_state: ``(N, T, 5)`` x, y, yaw, length, width of id 1 to N; NaN where absent.
+            track_class: ``(N,)`` class of each, from 1.
+            map: ``(M, H, W)`` 0 or 1, a raster per map layer.
+            map_point: ``(P, 3)`` x, y, yaw of lane centres.
+            bev: ``(T, C, H, W)`` the user's own channels.
+
+        Raises:
+            DataError: An array is missing, or has another shape or values than these.
+        """
+        given: dict[str, ArrayLike | None] = {
+            "ego_pose": ego_pose,
+            "semantic": semantic,
+            "instance": instance,
+            "track_state": track_state,
+            "track_class": track_class,
+            "map": map,
+            "map_point": map_point,
+            "bev": bev,
+        }
+        arrays = sequence_arrays(grid, {k: v for k, v in given.items() if v is not None})
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return cls(grid=grid, dt_s=float(dt_s), **tensors)
 
     @property
     def batch(self) -> int:
@@ -138,3 +194,8 @@ class StepForecast:
     semantic: Int[Tensor, "b h w"]
     occupancy: Float[Tensor, "b k h w"]
     flow: Float[Tensor, "b 2 h w"]
+
+    def to_numpy(self) -> dict[str, NDArray[Any]]:
+        """All but the lead as arrays by name, in the shapes above."""
+        tensors = {name: value for name, value in vars(self).items() if name != "lead"}
+        return {name: as_numpy(tensor) for name, tensor in tensors.items()}

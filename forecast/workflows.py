@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,10 +17,10 @@ from forecast.evaluation.evaluate import break_down, evaluate, score_by_lead
 from forecast.evaluation.scores import Scores
 from forecast.inference.job import RolloutJob
 from forecast.inference.request import RolloutRequest
-from forecast.parallel import MapParallel, Once, map_parallel
+from forecast.parallel import MapParallel, Once, Progress, map_parallel
 from forecast.storage.atomic import refusing_os_errors
 from forecast.storage.resumable import ResumableOutput
-from forecast.storage.stores import open_forecast_store, open_sequence_store
+from forecast.storage.stores import open_forecast_store
 
 if TYPE_CHECKING:
     from forecast.training.run import Trained
@@ -36,7 +36,6 @@ __all__ = [
     "train",
 ]
 
-Progress = Callable[[int, int], None]
 GIF_SEQUENCES = 3
 
 
@@ -84,7 +83,6 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
             would replace what is read, an unfinished run is there and not to be resumed, or the
             one to be resumed was another.
     """
-    request.check()
     opened = Once(partial(RolloutJob, request))
     work, stage = opened.get(), ResumableOutput(request.output, request.overwrite)
     with refusing_os_errors(request.output), stage.begun(work.plan(), request.resume):
@@ -125,6 +123,5 @@ def _draw(request: RolloutRequest, reader: SequenceReader, count: int) -> None:
 
     assert request.gif is not None
     forecast = open_forecast_store(request.output)
-    dataset, meta = open_sequence_store(reader.path)
-    views = [view_of(dataset, meta, index, forecast) for index in range(count)]
+    views = [view_of(reader.store, reader.meta, index, forecast) for index in range(count)]
     write_gif(request.gif, views, overwrite=request.overwrite)

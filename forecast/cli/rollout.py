@@ -75,7 +75,7 @@ def rollout(
         raise ConfigError("--profile of one process", "several", "leave out the others")
     from forecast.inference.request import RolloutRequest
 
-    request = RolloutRequest(
+    request = RolloutRequest(  # checked here, before torch is loaded
         data=data,
         model=model,
         output=output,
@@ -92,7 +92,6 @@ def rollout(
         scheduler=scheduler,
         resume=resume,
     )
-    request.check()  # before torch is loaded
     from forecast import workflows
     from forecast.cli import console, score_tables
     from forecast.inspection import profile as profiling

@@ -11,6 +11,7 @@ import zarr
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from forecast.arrays import TENSOR_TYPES
 from forecast.errors import DataError
 from forecast.schema import SEQUENCE_VARIABLES
 from forecast.storage.chunks import DAMAGE, quickly
@@ -18,8 +19,6 @@ from forecast.storage.identity import StoreIdentity
 from forecast.storage.stores import open_sequence_store
 from forecast.types import BEVSequence
 
-# Torch has no arithmetic on uint16, and indices of scatter and gather are int64 in the end.
-_TYPES = {"uint8": np.uint8, "uint16": np.int32, "float64": np.float32, "float32": np.float32}
 # The forecaster takes the direction of lanes from their points.
 _UNREAD = ("scene", "init_time", "direction")
 _TENSORS = tuple(name for name in SEQUENCE_VARIABLES if name not in _UNREAD)
@@ -35,6 +34,7 @@ class SequenceReader(Dataset[BEVSequence]):
             slow to pass between processes.
 
     Attributes:
+        store: Opened lazily; it stays in the process that opened it.
         map_layers: Of its map; empty where it has no map, whatever its attributes name.
 
     Raises:
@@ -45,6 +45,7 @@ class SequenceReader(Dataset[BEVSequence]):
         self.path, self.raster_frames = path, raster_frames
         self.identity = StoreIdentity.of(path)
         dataset, self.meta = open_sequence_store(path)
+        self.store = dataset
         self.map_layers = self.meta.map_layers
         there = set(dataset.variables) - (set() if self.map_layers else {"map"})
         self.variables = tuple(name for name in _TENSORS if name in there)
@@ -124,10 +125,11 @@ class SequenceReader(Dataset[BEVSequence]):
         dims, kind = SEQUENCE_VARIABLES[name]
         if {"time", "x"} <= set(dims):
             array = array[: self.raster_frames]
-        return torch.from_numpy(array.astype(_TYPES[kind]))[None]
+        return torch.from_numpy(array.astype(TENSOR_TYPES[kind]))[None]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_arrays": {}}
+        kept = {name: value for name, value in self.__dict__.items() if name != "store"}
+        return {**kept, "_arrays": {}}
 
 
 def collate(sequences: Sequence[BEVSequence]) -> BEVSequence:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from forecast.doctor import motion, places, rasters
 from forecast.doctor.clip import Clip, Finding, clip_of
 from forecast.errors import DataError
+from forecast.parallel import Progress
 from forecast.storage.stores import open_sequence_store, refusing_damage
 
 Check = Callable[[Clip], Iterator[Finding]]
-Progress = Callable[[int, int], None]
 
 CHECKS: dict[str, Check] = {
     "classes known": rasters.classes_known,

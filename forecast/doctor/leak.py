@@ -12,15 +12,15 @@ from forecast.checkpoint.packaged import packaged
 from forecast.data.reader import SequenceReader, collate
 from forecast.doctor.clip import Finding
 from forecast.errors import ConfigError
-from forecast.inference.models import Model, choose_device, load_model
+from forecast.inference.models import Model, load_model_for
 from forecast.inference.request import InputMode
-from forecast.rollout import rollout
+from forecast.loop import rollout
+from forecast.parallel import Progress
 from forecast.types import BEVSequence, StepForecast
 
 Forecaster = Callable[[BEVSequence], list[StepForecast]]
 """From a whole sequence, future included, to its forecast."""
 Perturbation = Callable[[BEVSequence, int, torch.Generator], BEVSequence]
-Progress = Callable[[int, int], None]
 SEED = 0
 
 
@@ -188,7 +188,7 @@ def _in_each_mode(model: str, reader: SequenceReader) -> dict[str, Model]:
     modes: tuple[InputMode, ...] = ("tracked", "detected")
     for mode in modes:
         try:
-            models[mode], _ = load_model(model, reader, choose_device("cpu"), mode)
+            models[mode] = load_model_for(reader, model, "cpu", mode)
         except ConfigError as refusal:
             refusals.append(refusal)
     if not models:

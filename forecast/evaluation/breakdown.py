@@ -6,7 +6,7 @@ An error along the lane calls for another remedy (speed, traffic lights, who yie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -18,6 +18,7 @@ from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from forecast.evaluation.counts import FOUND_IOU, MOVING_DISTANCE_M, best_iou, iou_by_id
 from forecast.evaluation.scoring import input_of, open_pair
+from forecast.parallel import Progress
 from forecast.schema import SequenceMeta, protocol_text
 from forecast.storage.stores import refusing_damage
 
@@ -31,8 +32,6 @@ CHANGED_M_S = 2.0
 TURNED_RAD = np.radians(20.0)
 # In place of the speed of an agent that was not seen in the frame before the present.
 UNKNOWN = -1
-
-Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def break_down(
             it lies: its ids are not those of the truth.
         data_path: The sequence store that holds what happened.
         questions: By what to group.
-        progress: Wraps the range of sequences.
+        progress: Told (sequences done, sequences in all) after each.
 
     Raises:
         DataError: A store cannot be read, the two do not belong together, or the truth has no
@@ -110,14 +109,16 @@ def break_down(
     if "track_state" not in data:
         raise DataError("truth with track_state", f"none in {data_path}", "leave --by out")
     tracked = input_of(forecast.attrs) == "tracked"
-    sequences: Iterable[int] = range(forecast.sizes["sequence"])
+    count = forecast.sizes["sequence"]
     found = []
-    for index in progress(sequences) if progress else sequences:
+    for index in range(count):
         with refusing_damage(data_path):
             truth = data.isel(sequence=index).load()
         with refusing_damage(forecast_path):
             guess = forecast[["instance", "pose"]].isel(sequence=index).load()
         found.append(errors_of(truth, guess, meta, tracked))
+        if progress is not None:
+            progress(index + 1, count)
     protocol = protocol_text(meta.protocol)
     return [row for question in questions for row in _rows(question, found, protocol, tracked)]
 

@@ -6,7 +6,7 @@ which scores over all leads hide.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -24,11 +24,10 @@ from forecast.evaluation.scoring import (
     read_forecasts,
     read_truths,
 )
+from forecast.parallel import Progress
 
 GAINS = ("iou", "vpq", "vpq_moving")
 """The scores in which a forecast is compared with others."""
-
-Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 class Fate(IntEnum):
@@ -123,7 +122,7 @@ def score_by_lead(
         data_path: The sequence store that holds what happened.
         against: Forecast stores to compare with, such as constant velocity's or the model's own
             with teacher forcing.
-        progress: Wraps the range of sequences.
+        progress: Told (sequences done, sequences in all) after each.
 
     Raises:
         DataError: A store cannot be read, they do not describe the same sequences, or the truth
@@ -141,13 +140,15 @@ def score_by_lead(
     }
     accumulators = {path: Accumulator(meta.classes, horizon, meta.grid) for path in stores}
     fates = np.zeros((len(meta.classes), horizon, len(Fate)))
-    for _ in progress(sequences) if progress else sequences:
+    for index in sequences:
         truth = next(truths)
         for path, accumulator in accumulators.items():
             guess = next(guesses[path])
             accumulator.add(truth, guess)
             if path == forecast_path:
                 fates += count_fates(truth, guess, len(meta.classes))
+        if progress is not None:
+            progress(index + 1, len(sequences))
     mine = accumulators[forecast_path]
     scores = mine.scores(**provenance(own, data, meta, data_path))
     gains = {path: _gains(mine, accumulators[path]) for path in others}

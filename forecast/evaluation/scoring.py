@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,14 +11,12 @@ import xarray as xr
 from forecast.errors import DataError
 from forecast.evaluation.counts import Forecast, Truth
 from forecast.evaluation.scores import Accumulator, Scores
-from forecast.parallel import Once, in_order, map_parallel
+from forecast.parallel import Once, Progress, in_order, map_parallel
 from forecast.schema import SequenceMeta
 from forecast.storage.stores import open_forecast_store, open_sequence_store, refusing_damage
 
 BLOCK = 32  # sequences read and counted together, a shard; one by one takes three times as long
 MOST_CELLS = 2**24  # of one variable in memory: few large sequences make a smaller block
-
-Progress = Callable[[int, int], None]
 
 
 def score_stores(

@@ -6,7 +6,7 @@ one; the rest of the error is motion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from forecast.evaluation.counts import Forecast, Truth, moving_ids, visible_ids
 from forecast.evaluation.scoring import input_of, name_of, open_pair, read_forecasts, read_truths
 from forecast.grid import BEVGrid
+from forecast.parallel import Progress
 from forecast.schema import protocol_text
-
-Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 class Whose(IntEnum):
@@ -109,7 +108,7 @@ def attribute_cells(
     Args:
         forecast_path: Forecast store.
         data_path: The sequence store that holds what happened.
-        progress: Wraps the range of sequences.
+        progress: Told (sequences done, sequences in all) after each.
 
     Raises:
         DataError: A store cannot be read, the two do not belong together, or the truth holds no
@@ -122,10 +121,12 @@ def attribute_cells(
     guesses = read_forecasts(forecast_path, forecast, meta, sequences, horizon)
     named, truth_has_ids = input_of(forecast.attrs) == "tracked", False
     sums = np.zeros((len(meta.classes), horizon, len(Whose)), np.int64)
-    for _ in progress(sequences) if progress else sequences:
+    for index in sequences:
         truth, guess = next(truths), next(guesses)
         sums += count_by_agent(truth, guess, meta.grid, len(meta.classes), named)
         truth_has_ids = truth_has_ids or bool(truth.instance.any())
+        if progress is not None:
+            progress(index + 1, len(sequences))
     unknown = {
         *(() if truth_has_ids else MISSED),
         *(() if truth_has_ids and named else FALSE),

@@ -9,9 +9,9 @@ import numpy as np
 
 from forecast.evaluation.counts import Forecast, Truth, oracle
 from forecast.evaluation.scores import Accumulator, Scores
+from forecast.loop import StepModel, rollout
 from forecast.model.baselines import Baseline, Components
 from forecast.model.spec import BASELINES, COMPONENTS
-from forecast.rollout import StepModel, rollout
 from forecast.schema import SequenceMeta
 from forecast.types import BEVSequence, StepForecast
 

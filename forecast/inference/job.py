@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from forecast import __version__
 from forecast.checkpoint.packaged import packaged
@@ -15,17 +15,13 @@ from forecast.errors import DataError
 from forecast.evaluation.scores import Scores
 from forecast.evaluation.scoring import name_of
 from forecast.inference.comparison import BaselineComparison
-from forecast.inference.models import choose_device, load_model
+from forecast.inference.models import choose_device, load_model_for
 from forecast.inference.request import RolloutRequest
 from forecast.inference.writer import ForecastWriter, create_store
+from forecast.loop import rollout, teacher_forced
 from forecast.model.baselines import COMPONENT_SLOTS
-from forecast.rollout import rollout, teacher_forced
 from forecast.storage.resumable import ResumableOutput
-from forecast.storage.stores import open_sequence_store
 from forecast.types import BEVSequence, StepForecast
-
-if TYPE_CHECKING:
-    pass
 
 
 class RolloutJob:
@@ -39,9 +35,10 @@ class RolloutJob:
         self.request = request
         self.reader = SequenceReader(request.data or packaged("sample.zarr"))
         self.device = choose_device(request.device)
-        self.model, self.about = load_model(
-            request.model, self.reader, self.device, request.input_mode, request.mirror
+        self.model = load_model_for(
+            self.reader, request.model, self.device, request.input_mode, request.mirror
         )
+        self.provenance = self.model.provenance.to_attrs()
         self.how = {
             "rollout": "teacher-forced" if request.teacher_forced else "free-running",
             "input": request.input_mode,
@@ -56,11 +53,11 @@ class RolloutJob:
 
     def plan(self) -> dict[str, Any]:
         """All that the result depends on."""
-        source, _ = open_sequence_store(self.reader.path)
+        source = self.reader.store
         about = source.attrs, source["scene"].values.tolist(), source["init_time"].values.tolist()
         return {
             "version": __version__,
-            "model": self.about,
+            "model": self.provenance,
             **self.how,
             "contents": hashlib.sha256(json.dumps(about).encode()).hexdigest(),
             "sequences": self.count,
@@ -71,14 +68,13 @@ class RolloutJob:
 
     def lay_out(self, url: str) -> None:
         """Makes the forecast store, still without forecasts."""
-        source, meta = open_sequence_store(self.reader.path)
         create_store(
             url,
-            source.isel(sequence=slice(self.count)),
-            meta,
+            self.reader.store.isel(sequence=slice(self.count)),
+            self.reader.meta,
             horizon=self.request.horizon,
             tracks=self._tracks(),
-            attrs={**self.about, **self.how},
+            attrs={**self.provenance, **self.how},
         )
 
     def forecast(self, url: str, index: int) -> dict[str, Any]:
@@ -111,12 +107,12 @@ class RolloutJob:
             record = stage.record(index)
             contest.merge(record["counted"])
             seconds += record["seconds"]
-        return seconds, contest.results(name_of({**self.about, **self.how}))
+        return seconds, contest.results(name_of({**self.provenance, **self.how}))
 
     def _tracks(self) -> int:
         """How many ids a forecast may use."""
         if self.request.input_mode == "detected":
-            queries = int(self.about.get("queries", 0))
+            queries = self.model.provenance.queries or 0
             return (queries + COMPONENT_SLOTS) * self.reader.meta.history
         if "track_state" in self.reader.variables:
             return self.reader.tracks

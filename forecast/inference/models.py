@@ -1,70 +1,223 @@
-"""The forecaster that was asked for: a baseline or a checkpoint, made to fit a store."""
+"""The forecaster that was asked for by name: a baseline, or a checkpoint."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 
-from forecast.checkpoint.checkpoint import Checkpoint, named_checkpoint
+from forecast.checkpoint.checkpoint import named_checkpoint
 from forecast.checkpoint.packaged import PACKAGED
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError
 from forecast.inference.request import InputMode, check_model
+from forecast.loop import StepModel
 from forecast.model.baselines import Baseline, Components
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
 from forecast.model.spec import BASELINES, COMPONENTS
-from forecast.rollout import StepModel
+from forecast.schema import DEFAULT_CLASSES
 from forecast.types import BEVSequence, StepForecast
 
 Model = StepModel[Any, StepForecast]
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """Where a forecast comes from.
+
+    Attributes:
+        model: A baseline's name, "packaged", or the path of a checkpoint.
+        mirrored: Whether the forecast is averaged with that of the mirrored scene; None, here and
+            below, for a baseline.
+        checkpoint_sha256: Of the weights.
+        queries: Detect queries of detected input.
+        config: The settings of its training, as far as they are known.
+    """
+
+    model: str
+    mirrored: bool | None = None
+    checkpoint_sha256: str | None = None
+    queries: int | None = None
+    config: Mapping[str, Any] | None = None
+
+    def to_attrs(self) -> dict[str, Any]:
+        """Plain JSON values for a store's attributes; without what there is not."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be rolled out, and what it needs to be given.
+
+    It moves what it is given to its device, and computes no gradients.
+
+    Attributes:
+        model: The forecaster or baseline itself.
+        provenance: What it is.
+        device: Where it computes.
+        classes: Names of the classes 1, 2, ...
+        map_layers: Names of the map's layers as they are given, in order; None = any map.
+        history: Frames that it reads, the present one included; None = any number.
+        dt_s: Seconds between frames; None = any.
+        bev_channels: The user's own channels; None = any number.
+        known_layers: Of the map's layers, those that the model was trained with; it is given an
+            empty one for each that is not among ``map_layers``.
+    """
+
+    model: Model = field(repr=False)
+    provenance: Provenance
+    device: torch.device
+    classes: tuple[str, ...]
+    map_layers: tuple[str, ...] | None = None
+    history: int | None = None
+    dt_s: float | None = None
+    bev_channels: int | None = None
+    known_layers: tuple[str, ...] = field(default=(), repr=False)
+
+    def start(self, history: BEVSequence) -> Any:
+        """The state at the present.
+
+        Raises:
+            DataError: Frames, seconds between them or map layers are not what the model reads.
+        """
+        self._check(history)
+        with torch.inference_mode():
+            return self.model.start(self._with_known_layers(history.to(self.device)))
+
+    def step(self, state: Any) -> tuple[Any, StepForecast]:
+        """The next state and the forecast of the next step."""
+        with torch.inference_mode():
+            return self.model.step(state)
+
+    def _check(self, history: BEVSequence) -> None:
+        layers = None if history.map is None else history.map.shape[1]
+        for what, wanted, found, remedy in (
+            ("frames of history", self.history, history.frames, "give sequence.crop(0, history)"),
+            ("seconds between frames", self.dt_s, history.dt_s, "give frames that far apart"),
+            (
+                "map layers",
+                None if self.map_layers is None or layers is None else len(self.map_layers),
+                layers,
+                "name the layers: load_model(..., map_layers=...)",
+            ),
+        ):
+            if wanted is not None and wanted != found:
+                raise DataError(f"{wanted} {what}", str(found), remedy)
+
+    def _with_known_layers(self, history: BEVSequence) -> BEVSequence:
+        """The history with the map layers that the model knows; those it is not given are empty."""
+        if history.map is None or self.map_layers is None:
+            return history
+        found = dict(zip(self.map_layers, history.map.unbind(1), strict=True))
+        empty = history.map.new_zeros(history.batch, *history.grid.shape)
+        layers = [found.get(name, empty) for name in self.known_layers]
+        return replace(history, map=torch.stack(layers, 1) if layers else None)
+
+
 def load_model(
-    name: str | None,
-    reader: SequenceReader,
-    device: torch.device,
+    name: str | None = PACKAGED,
+    *,
     input_mode: InputMode = "tracked",
+    device: str | torch.device = "auto",
     mirror: bool = False,
-) -> tuple[Model, dict[str, Any]]:
-    """The model that was asked for, made to fit the store, and what a forecast store says of it.
+    classes: Sequence[str] = DEFAULT_CLASSES,
+    map_layers: Sequence[str] | None = None,
+) -> LoadedModel:
+    """The model that was asked for.
 
     Args:
-        name: Baseline's name or checkpoint; None = the packaged checkpoint.
+        name: Baseline's name or checkpoint; "packaged" or None = the packaged checkpoint.
+        input_mode: Whether the history's ids are read (tracked), or agents are found in its
+            classes alone (detected).
+        device: Where it computes; "auto" is CUDA where there is one.
+        mirror: Whether the forecast is averaged with that of the mirrored scene.
+        classes: Of the data that a baseline is given. A checkpoint has its own.
+        map_layers: Names of the layers of the map that it is given; None = those that it knows, in
+            its own order.
+
+    Raises:
+        CheckpointError: The checkpoint is missing or damaged.
+        ConfigError: The model cannot read this kind of input, or there is no such device.
+    """
+    check_model(name, input_mode, mirror)
+    device = choose_device(device)
+    for baseline in BASELINES:
+        if name == baseline:
+            model: Model = Baseline(baseline, len(classes))
+            return LoadedModel(model, Provenance(baseline), device, tuple(classes))
+    if name == COMPONENTS:
+        model = Components(len(classes))
+        return LoadedModel(model, Provenance(COMPONENTS), device, tuple(classes))
+    name = name or PACKAGED
+    checkpoint = named_checkpoint(name)
+    forecaster = checkpoint.model.to(device)
+    known = forecaster.inputs.map_layers
+    return LoadedModel(
+        model=_reading(forecaster, input_mode, mirror),
+        provenance=Provenance(
+            name,
+            mirror,
+            checkpoint.hash,
+            forecaster.spec.queries,
+            checkpoint.training.get("config", {}),
+        ),
+        device=device,
+        classes=forecaster.inputs.classes,
+        map_layers=known if map_layers is None else tuple(map_layers),
+        history=forecaster.spec.history,
+        dt_s=checkpoint.dt_s,
+        bev_channels=forecaster.inputs.bev_channels,
+        known_layers=known,
+    )
+
+
+def load_model_for(
+    reader: SequenceReader,
+    name: str | None,
+    device: str | torch.device,
+    input_mode: InputMode = "tracked",
+    mirror: bool = False,
+) -> LoadedModel:
+    """The model that was asked for, made to fit a store.
+
+    Args:
         reader: The store.
-        device: Where a checkpoint computes.
+        name: See :func:`load_model`, as of the others.
+        device: Where it computes.
         input_mode: Whether the history's ids are read.
         mirror: Whether the forecast is averaged with that of the mirrored scene.
 
     Raises:
         CheckpointError: The checkpoint is missing or damaged.
-        ConfigError: The model cannot read this kind of input.
+        ConfigError: The model cannot read this kind of input, or there is no such device.
         DataError: The store does not offer what the model was trained on.
     """
-    check_model(name, input_mode, mirror)
-    classes = len(reader.meta.classes)
-    if name == COMPONENTS:
-        return Components(classes), {"model": COMPONENTS}
-    for baseline in BASELINES:
-        if name == baseline:
-            return Baseline(baseline, classes), {"model": name}
-    name = name or PACKAGED
-    checkpoint = named_checkpoint(name)
-    _check_fit(checkpoint, reader)
-    forecaster = checkpoint.model.to(device)
-    about = {
-        "model": name,
-        "mirrored": mirror,
-        "checkpoint_sha256": checkpoint.hash,
-        "queries": forecaster.spec.queries,
-        "config": checkpoint.training.get("config", {}),
-    }
-    layers = forecaster.inputs.map_layers
-    model = _reading(forecaster, input_mode, mirror)
-    return _WithLayers(model, reader.meta.map_layers, layers), about
+    meta = reader.meta
+    model = load_model(
+        name,
+        input_mode=input_mode,
+        device=device,
+        mirror=mirror,
+        classes=meta.classes,
+        map_layers=meta.map_layers,
+    )
+    for what, wanted, found in (
+        ("classes", model.classes, meta.classes),
+        ("history", model.history, meta.history),
+        ("dt_s", model.dt_s, meta.dt_s),
+        ("bev channels", model.bev_channels, reader.bev_channels),
+    ):
+        if wanted is not None and wanted != found:
+            raise DataError(
+                f"{what} {wanted}, as the model was trained with",
+                f"{found} in {reader.path}",
+                "prepare the data alike, or use another checkpoint",
+            )
+    return model
 
 
 def _reading(forecaster: Forecaster, input_mode: InputMode, mirror: bool) -> Model:
@@ -74,26 +227,7 @@ def _reading(forecaster: Forecaster, input_mode: InputMode, mirror: bool) -> Mod
     return Mirrored(forecaster) if mirror else forecaster
 
 
-class _WithLayers:
-    """A model that is given the map layers it knows, by name; layers the store lacks are empty."""
-
-    def __init__(self, model: Model, have: tuple[str, ...], want: tuple[str, ...]) -> None:
-        self.model = model
-        self.index = [have.index(name) if name in have else -1 for name in want]
-
-    def start(self, history: BEVSequence) -> Any:
-        if history.map is not None:
-            found = history.map.unbind(1)
-            empty = history.map.new_zeros(history.batch, *history.grid.shape)
-            layers = [found[index] if index >= 0 else empty for index in self.index]
-            history = replace(history, map=torch.stack(layers, 1) if layers else None)
-        return self.model.start(history)
-
-    def step(self, state: Any) -> tuple[Any, StepForecast]:
-        return self.model.step(state)
-
-
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str | torch.device) -> torch.device:
     """The device by name; "auto" is CUDA where there is one.
 
     Raises:
@@ -109,19 +243,3 @@ def choose_device(name: str) -> torch.device:
             "a device that torch has here, such as cpu", repr(name), "change --device"
         ) from error
     return device
-
-
-def _check_fit(checkpoint: Checkpoint, reader: SequenceReader) -> None:
-    model, meta = checkpoint.model, reader.meta
-    for what, wanted, found in (
-        ("classes", model.inputs.classes, meta.classes),
-        ("history", model.spec.history, meta.history),
-        ("dt_s", checkpoint.dt_s, meta.dt_s),
-        ("bev channels", model.inputs.bev_channels, reader.bev_channels),
-    ):
-        if wanted != found:
-            raise DataError(
-                f"{what} {wanted}, as the model was trained with",
-                f"{found} in {reader.path}",
-                "prepare the data alike, or use another checkpoint",
-            )

@@ -1,4 +1,4 @@
-"""What a rollout is asked for, and what is wrong with that before anything slow is loaded."""
+"""What a rollout is asked for; what is wrong with that is said before anything slow is loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_LEARNED = (*BASELINES, COMPONENTS)
 
 @dataclass(frozen=True)
 class RolloutRequest:
-    """What to forecast, with what, and where to.
+    """What to forecast, with what, and where to; checked once, where it is made, without torch.
 
     Attributes:
         data: Sequence store; None = the packaged sample.
@@ -40,6 +40,11 @@ class RolloutRequest:
         scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; data,
             model and output must be within reach of all its workers.
         resume: Whether to go on with an interrupted run of the same request.
+
+    Raises:
+        ForecastError: A count is below one, options exclude each other, the data or the model are
+            not there, the data have no ids for tracked input, or an output would replace something
+            or cannot be written.
     """
 
     data: str | None = None
@@ -58,14 +63,7 @@ class RolloutRequest:
     scheduler: str | None = None
     resume: bool = False
 
-    def check(self) -> None:
-        """Refuses what needs no model to be found wrong: quick, and without torch.
-
-        Raises:
-            ForecastError: A count is below one, options exclude each other, the data or the model
-                are not there, the data have no ids for tracked input, or an output would replace
-                something or cannot be written.
-        """
+    def __post_init__(self) -> None:
         check_counts(
             horizon=self.horizon,
             limit=self.limit,

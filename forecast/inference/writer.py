@@ -7,18 +7,16 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
-from torch import Tensor
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.schema import FORECAST_SCHEMA, FORECAST_VARIABLES, POSE_NAMES, SequenceMeta
 from forecast.storage.atomic import refusing_os_errors
-from forecast.types import StepForecast
+from forecast.types import StepForecast, as_numpy
 
 BLOCK_LEADS = 6
 """Leads that are buffered and make one chunk: memory does not grow with the horizon."""
@@ -158,9 +156,9 @@ def step_arrays(steps: Iterable[StepForecast], tracks: int) -> dict[str, NDArray
 
 def _lead_arrays(step: StepForecast, tracks: int) -> dict[str, NDArray[Any]]:
     existence, pose = _by_track(step, tracks)
-    rasters = {name: _numpy(getattr(step, name)) for name in ("instance", "semantic")}
+    rasters = {name: as_numpy(getattr(step, name)) for name in ("instance", "semantic")}
     # Halved by torch, which is quicker than numpy and leaves less to bring from the device.
-    rasters |= {name: _numpy(getattr(step, name).half()) for name in ("occupancy", "flow")}
+    rasters |= {name: as_numpy(getattr(step, name).half()) for name in ("occupancy", "flow")}
     return {
         name: array.astype(FORECAST_VARIABLES[name][1])
         for name, array in {**rasters, "existence": existence, "pose": pose}.items()
@@ -169,7 +167,7 @@ def _lead_arrays(step: StepForecast, tracks: int) -> dict[str, NDArray[Any]]:
 
 def _by_track(step: StepForecast, tracks: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Existence ``(B, tracks)`` and pose ``(B, tracks, 3)`` of the slots in use, NaN elsewhere."""
-    ids = _numpy(step.ids)
+    ids = as_numpy(step.ids)
     if ids.max(initial=0) > tracks:
         raise DataError(
             f"instance ids up to {tracks}",
@@ -179,14 +177,9 @@ def _by_track(step: StepForecast, tracks: int) -> tuple[NDArray[np.float32], NDA
     batch, slot = np.nonzero(ids)
     existence = np.full((len(ids), tracks), np.nan, np.float32)
     pose = np.full((len(ids), tracks, len(POSE_NAMES)), np.nan, np.float32)
-    existence[batch, ids[batch, slot] - 1] = _numpy(step.existence)[batch, slot]
-    pose[batch, ids[batch, slot] - 1] = _numpy(step.pose)[batch, slot]
+    existence[batch, ids[batch, slot] - 1] = as_numpy(step.existence)[batch, slot]
+    pose[batch, ids[batch, slot] - 1] = as_numpy(step.pose)[batch, slot]
     return existence, pose
-
-
-def _numpy(tensor: Tensor) -> NDArray[Any]:
-    tensor = tensor.detach().cpu()
-    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
 
 
 def _attrs(meta: SequenceMeta) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from forecast.config.data import Augmentation
 from forecast.config.training import LossWeights, Optimisation, Stage, TrackRules
 from forecast.data.augment import augment
 from forecast.errors import CheckpointError
+from forecast.loop import rollout
 from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
 from forecast.model.layers.average import mean_count
 from forecast.model.learned_horizon import LearnedHorizon
-from forecast.rollout import rollout
 from forecast.training.denoising import Denoising
 from forecast.training.losses import Target, future_of, step_loss
 from forecast.training.matching import TruthAssignment

@@ -16,9 +16,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from forecast.checkpoint.checkpoint import load_checkpoint
 from forecast.data.reader import SequenceReader
+from forecast.loop import StepModel, rollout
 from forecast.model.detected_input import Detecting
 from forecast.model.scene.agents import observe
-from forecast.rollout import StepModel, rollout
 from forecast.types import BEVSequence, StepForecast
 from forecast.workflows import packaged
 from tests.support.benchmarking import (

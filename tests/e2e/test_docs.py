@@ -1,7 +1,8 @@
-"""Every shell command in the documentation runs, in order, in a directory of its own.
+"""Everything in the documentation that can be run runs, in order, in a directory of its own.
 
-A ```bash block is run unless the line before it is ``<!-- not run: REASON -->``. Commands of one
-page share a directory that holds the repository's ``configs``, as a clone would.
+A ```bash or ```python block is run unless the line before it is ``<!-- not run: REASON -->``.
+Blocks of one page share a directory that holds the repository's ``configs``, as a clone would, and
+its Python blocks share their variables.
 """
 
 from __future__ import annotations
@@ -44,7 +45,22 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(page: Path) -> list[Block]:
-    return [block for block in blocks(page) if block.language == "bash"]
+    return [block for block in blocks(page) if block.language in ("bash", "python")]
+
+
+def program(page: Path) -> str:
+    """The page as one Python program: what it says, and nothing of its own."""
+    lines = ["import subprocess", "page = {'__name__': 'page'}"]
+    for block in commands(page):
+        where = f"{page.name}:{block.line}"
+        if block.reason:
+            continue
+        if block.language == "python":
+            lines.append(f"exec(compile({block.code!r}, {where!r}, 'exec'), page)")
+        else:
+            shell = ["bash", "-euo", "pipefail", "-c", block.code]
+            lines.append(f"subprocess.run({shell!r}, check=True, timeout=600)  # {where}")
+    return "\n".join(lines)
 
 
 def test_shell_blocks_are_written_as_bash() -> None:
@@ -76,17 +92,13 @@ def test_commands_run(page: Path, tmp_path: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "COLUMNS": "100",
     }
-    for block in commands(page):
-        if block.reason:
-            continue
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block.code],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        where = f"{page.name}:{block.line}"
-        assert done.returncode == 0, f"{where}\n{block.code}\n{done.stdout}\n{done.stderr}"
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=program(page),
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{page.name}\n{done.stdout}\n{done.stderr}"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from forecast.loop import StepModel, rollout
 from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting
-from forecast.rollout import StepModel, rollout
 from forecast.types import StepForecast, map_tensors
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from forecast.errors import ConfigError
+from forecast.loop import teacher_forced
 from forecast.model.baselines import Baseline
-from forecast.rollout import teacher_forced
 from forecast.types import BEVSequence, StepForecast
 from tests.support.rollouts import Model, assert_same, run
 from tests.support.sequences import TRAFFIC, sequences

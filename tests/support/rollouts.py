@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from forecast.loop import StepModel, rollout
 from forecast.model.baselines import Baseline, Components
 from forecast.model.detected_input import Detecting
 from forecast.model.mirrored import Mirrored
 from forecast.model.spec import BASELINES
-from forecast.rollout import StepModel, rollout
 from forecast.types import BEVSequence, StepForecast
 from tests.support.sequences import forecaster
 

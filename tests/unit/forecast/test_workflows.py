@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import xarray as xr
 
 from forecast.checkpoint.checkpoint import save_checkpoint
 from forecast.checkpoint.packaged import PACKAGED
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.evaluation.scoring import score_stores
 from forecast.inference.request import NOT_LEARNED
-from forecast.storage.stores import open_forecast_store
+from forecast.storage.stores import open_forecast_store, open_store
 from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.support.sequences import forecaster
 from tests.support.stores import Mover, content, sequence_store
@@ -117,7 +118,7 @@ def test_an_interrupt_before_anything_is_done_leaves_nothing(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("forecast.workflows.create_store", interrupted)
+    monkeypatch.setattr("forecast.inference.job.create_store", interrupted)
     with pytest.raises(KeyboardInterrupt):
         rollout_to_store(request_)
     assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
@@ -223,9 +224,8 @@ def test_the_data_are_never_written_to(
     before = content(tmp_path / "d")
     outputs: dict[str, Any] = {"output": "new.zarr", **change}
     outputs = {name: f"{tmp_path}/{value}" for name, value in outputs.items()}
-    request = RolloutRequest(data=path, model="constant-turn", overwrite=overwrite, **outputs)
     with pytest.raises(ConfigError, match=r"--(output|gif) apart from what is read; got .*s\.zarr"):
-        rollout_to_store(request)
+        RolloutRequest(data=path, model="constant-turn", overwrite=overwrite, **outputs)
     assert content(tmp_path / "d") == before
     assert {path.name for path in tmp_path.iterdir()} == {"d", "link.zarr"}
 
@@ -256,3 +256,19 @@ def test_a_picture_does_not_replace_the_forecasts(request_: RolloutRequest, tmp_
     with pytest.raises(ConfigError, match="--gif beside --output"):
         rollout_to_store(replace(request_, gif=request_.output, overwrite=True))
     assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
+
+
+def test_a_rollout_with_a_picture_opens_its_input_once(
+    request_: RolloutRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = replace(request_, gif=str(tmp_path / "f.gif"))
+    opened: list[str] = []
+
+    def listening(path: str) -> xr.Dataset:
+        opened.append(path)
+        return open_store(path)
+
+    monkeypatch.setattr("forecast.storage.stores.open_store", listening)
+    rollout_to_store(request)
+    assert (tmp_path / "f.gif").is_file()
+    assert opened.count(str(request.data)) == 1

@@ -9,8 +9,8 @@ import torch
 
 from forecast.config.data import Augmentation
 from forecast.data.augment import augment
+from forecast.loop import rollout
 from forecast.model.baselines import Baseline
-from forecast.rollout import rollout
 from tests.support.sequences import TRAFFIC, sequences
 
 

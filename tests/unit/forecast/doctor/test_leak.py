@@ -16,9 +16,9 @@ from forecast.cli import doctor as cli_doctor
 from forecast.cli import main as cli
 from forecast.doctor import leak
 from forecast.doctor.leak import PERTURBATIONS, examine_model, leaks
+from forecast.loop import rollout
 from forecast.model.baselines import Baseline, Components, KinematicState
 from forecast.model.detected_input import Detecting
-from forecast.rollout import rollout
 from forecast.types import BEVSequence, StepForecast
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 from tests.support.stores import Mover, sequence_dataset

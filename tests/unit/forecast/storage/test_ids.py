@@ -50,15 +50,14 @@ def test_tracked_input_without_ids_is_refused_rather_than_forecast_empty(
     model: str | None, tmp_path: Path
 ) -> None:
     data = store_of_classes(tmp_path / "s.zarr", SCENES)
-    request = RolloutRequest(data=data, model=model, output=str(tmp_path / "f.zarr"))
     with pytest.raises(DataError, match=r"ids in the history.* add --input detected"):
-        request.check()
+        RolloutRequest(data=data, model=model, output=str(tmp_path / "f.zarr"))
 
 
 def test_a_store_without_any_agent_may_be_rolled_out_either_way(tmp_path: Path) -> None:
     data, output = store_of_classes(tmp_path / "s.zarr", [[], []]), str(tmp_path / "f.zarr")
-    RolloutRequest(data=data, output=output).check()
-    RolloutRequest(data=data, output=output, input_mode="detected").check()
+    RolloutRequest(data=data, output=output)
+    RolloutRequest(data=data, output=output, input_mode="detected")
 
 
 def test_only_what_needs_no_ids_is_scored_against_a_store_without_them(

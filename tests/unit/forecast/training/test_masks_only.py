@@ -6,13 +6,14 @@ from typing import Any
 import torch
 
 from forecast.grid import BEVGrid
-from forecast.inference.models import _WithLayers
+from forecast.inference.models import LoadedModel, Provenance
+from forecast.loop import rollout
 from forecast.model.baselines import Baseline
 from forecast.model.scene.agents import observe
 from forecast.model.scene.context import PackedQueries, SceneContext
 from forecast.model.scene.packing import Packing
 from forecast.model.scene_attention import crop
-from forecast.rollout import rollout
+from forecast.schema import MAP_LAYERS
 from forecast.training.losses import future_of
 from forecast.types import BEVSequence, StepForecast
 from tests.support.sequences import sequences
@@ -57,7 +58,10 @@ def test_a_model_without_map_layers_is_given_no_map() -> None:
         def step(self, state: Any) -> tuple[Any, StepForecast]:
             raise NotImplementedError
 
-    _WithLayers(Listener(), ("drivable",), ()).start(sequences([[]]))
+    loaded = LoadedModel(
+        Listener(), Provenance("listener"), torch.device("cpu"), ("vehicle",), MAP_LAYERS
+    )
+    loaded.start(sequences([[]]))
     assert given[0].map is None
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from forecast.loop import rollout
 from forecast.model.scene.packing import Packing
-from forecast.rollout import rollout
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from forecast.loop import rollout
 from forecast.model.baselines import Baseline, Components
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.tracking.components import link_components
 from forecast.model.tracking.lifecycle import TrackManager
-from forecast.rollout import rollout
 from forecast.types import BEVSequence
 from tests.support.sequences import INPUTS, SMALL, sequences
 from tests.support.stores import GRID, Mover
