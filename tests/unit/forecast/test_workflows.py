@@ -117,7 +117,7 @@ def test_an_interrupt_before_anything_is_done_leaves_nothing(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("forecast.workflows.create_store", interrupted)
+    monkeypatch.setattr("forecast.inference.job.create_store", interrupted)
     with pytest.raises(KeyboardInterrupt):
         rollout_to_store(request_)
     assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]

@@ -2,9 +2,9 @@
 
 ``tests/data/checkpoint_v3`` holds what `save_checkpoint` wrote there, with settings other than the
 defaults and every weight random, and what that network forecast from the traffic of
-``tests/support/sequences.py``. ``networks.json`` has networks with a raster encoder, too large to be
-stored: their settings, the names and shapes of their weights in order, and what they forecast with
-weights drawn in that order.
+``tests/support/sequences.py``. ``networks.json`` has networks with a raster encoder, too large to
+be stored: their settings, the names and shapes of their weights in order, and what they forecast
+with weights drawn in that order.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def test_reading_leaves_the_old_files_as_they_are(saved: Path) -> None:
 
 def weights_of(network: dict[str, Any]) -> dict[str, Tensor]:
     """Weights under their old names, drawn as they were when the forecasts were made."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(3)
     drawn = {}
     for name, shape in network["weights"].items():
         norm = len(shape) == 1 and name.endswith(("weight", "running_var"))

@@ -12,7 +12,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecast.cli.main import Question
+from forecast.cli.options import Question
 from forecast.errors import DataError
 from forecast.evaluation.breakdown import QUESTIONS, UNKNOWN, break_down, errors_of
 from forecast.schema import SequenceMeta
