@@ -17,10 +17,9 @@ import torch
 
 from forecast import workflows
 from forecast.data.reader import SequenceReader
-from forecast.inference import comparison as contest
+from forecast.inference import comparison, job
 from forecast.inference.writer import ForecastWriter
-from forecast.model import baselines, decoder, forecaster
-from forecast.model import detected_input as detecting
+from forecast.model import baselines, decoder, detected_input, forecaster
 from forecast.model.heads import MotionHead
 from forecast.model.layers.mask_heads import DotMaskHead, FpnMaskHead
 from forecast.model.query_interaction import QueryInteraction
@@ -30,30 +29,30 @@ from forecast.storage.resumable import ResumableOutput
 SCORING = "baselines and scores"
 REST = "the rest"
 WATCHED: dict[str, tuple[tuple[Any, str], ...]] = {
-    "loading the model": ((workflows, "load_model"),),
-    "reading the store": ((SequenceReader, "__getitem__"), (workflows, "collate")),
+    "loading the model": ((job, "load_model"),),
+    "reading the store": ((SequenceReader, "__getitem__"), (job, "collate")),
     "observing agents": (
         (forecaster, "observe"),
-        (detecting, "observe"),
+        (detected_input, "observe"),
         (baselines.Baseline, "start"),
         (baselines.Components, "start"),
     ),
     "encoding rasters": ((forecaster.Forecaster, "encode_raster"),),
-    "finding and tracking agents": ((detecting.Detecting, "track"),),
+    "finding and tracking agents": ((detected_input.Detecting, "track"),),
     "making queries": ((forecaster.Forecaster, "begin"),),
     "map crops": ((MapCrop, "forward"),),
-    "warping the memory": ((forecaster.Forecaster, "_warp"),),
+    "warping encoded features": ((forecaster.Forecaster, "_warp"),),
     "decoder: neighbours": ((NeighbourAttention, "forward"),),
     "decoder: lanes": ((LaneAttention, "forward"),),
-    "decoder: memory": ((decoder.DecoderLayer, "_read"),),
+    "decoder: encoded features": ((decoder.DecoderLayer, "_read"),),
     "decoder: the rest": ((decoder.Decoder, "forward"),),
     "motion head": ((MotionHead, "forward"),),
     "query interaction": ((QueryInteraction, "forward"),),
     "moving agents": ((forecaster.Forecaster, "advance"), (baselines.Baseline, "move")),
     "mask head": ((DotMaskHead, "forward"), (FpnMaskHead, "forward")),
-    "drawing": ((forecaster.Forecaster, "paint"), (baselines, "paint")),
+    "drawing": ((forecaster.Forecaster, "draw"), (baselines, "rasterize")),
     "writing": ((ForecastWriter, "write"), (ResumableOutput, "keep"), (ResumableOutput, "publish")),
-    SCORING: ((contest.BaselineComparison, "score"), (contest, "_small")),
+    SCORING: ((comparison.BaselineComparison, "score"), (comparison, "_small")),
     "pictures": ((workflows, "_draw"),),
 }
 """Stages in the order in which a rollout comes to them, and the functions that are theirs."""

@@ -20,7 +20,7 @@ from tests.support.sequences import TRAFFIC, forecaster, sequences
 Model = StepModel[Any, StepForecast]
 MODELS: dict[str, Callable[[], Model]] = {
     "tracked": forecaster,
-    "without features": lambda: forecaster(features=False),
+    "without raster": lambda: forecaster(raster="none"),
     "detected": lambda: Detecting(forecaster()),
     "constant turn": lambda: Baseline("constant-turn", 3),
 }

@@ -138,9 +138,13 @@ def test_every_weight_has_a_say_in_training(
         total = total + slots.pose.sum() + slots.existence.sum() + logits.sum()
         total = total + slots.moving.sum() + slots.size.sum()
     total.backward()
-    perception: tuple[str, ...] = ("tracker.", "carry.")
+    perception: tuple[str, ...] = ("tracker.", "track_encoder.")
     if model.spec.mask_head == "fpn":  # then only finding agents reads the pixel embedding
-        perception += ("encode.lateral.", "encode.context.", "encode.pixel.")
+        perception += (
+            "raster_encoder.lateral.",
+            "raster_encoder.context.",
+            "raster_encoder.pixel.",
+        )
     for name, parameter in model.named_parameters():
         if not name.startswith(perception):
             with subtests.test(name):

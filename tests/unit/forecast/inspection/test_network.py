@@ -121,7 +121,7 @@ def test_every_parameter_of_a_forecaster_belongs_to_a_stage(spec: ForecasterSpec
     named = by_name(stages)
     assert named["instance"].shape == (1, 64, 96)
     assert named["queries"].shape == (1, min(16, spec.slots), spec.hidden_dim)
-    assert ("memory" in named) == spec.has_raster_encoder
+    assert ("features" in named) == spec.has_raster_encoder
 
 
 def test_multiply_adds_are_half_of_what_torch_counts_as_flops() -> None:

@@ -45,7 +45,7 @@ def test_what_baselines_do_is_theirs(clock: list[float]) -> None:
     def draw() -> None:
         clock[0] += 1
 
-    stopwatch.around(SCORING, stopwatch.around("drawing", paint))()
+    stopwatch.around(SCORING, stopwatch.around("drawing", draw))()
     assert stopwatch.seconds[SCORING] == 1
     assert "drawing" not in stopwatch.seconds
 
@@ -84,9 +84,9 @@ def test_a_rollout_is_watched_from_reading_to_scoring_and_no_longer(tmp_path: Pa
 
 
 def test_nothing_is_watched_unless_it_is_asked_for() -> None:
-    load = profiling.workflows.load_model
+    load = profiling.job.load_model
     with watched(wanted=False) as table:
-        assert profiling.workflows.load_model is load
+        assert profiling.job.load_model is load
     assert table == []
 
 

@@ -24,7 +24,7 @@ def denoising_queries(rules: TrackRules, seed: int = 0) -> DenoisingQueries:
 
 
 def test_every_group_holds_every_visible_agent_once_right_and_once_wrong() -> None:
-    made = extra(TrackRules(denoising=2))
+    made = denoising_queries(TrackRules(denoising=2))
     assert made.live.all()
     assert made.ids.tolist() == [[1, 2, 0, 0, 1, 2, 0, 0]]
     assert made.group.tolist() == [[1, 1, 1, 1, 2, 2, 2, 2]]
@@ -32,7 +32,7 @@ def test_every_group_holds_every_visible_agent_once_right_and_once_wrong() -> No
 
 def test_better_copies_move_by_less_than_the_noise_and_worse_ones_by_more() -> None:
     rules = TrackRules(denoising=50, noise=0.4)
-    made = extra(rules)
+    made = denoising_queries(rules)
     for agent, half in ((0, (3.0, 1.5)), (1, (1.0, 1.0))):
         state = STATE[:, agent, None]
         centre = se2.unapply(state[..., :3], made.pose[..., :2])
@@ -52,17 +52,21 @@ def test_better_copies_move_by_less_than_the_noise_and_worse_ones_by_more() -> N
 
 
 def test_without_noise_or_flips_a_better_copy_is_the_truth() -> None:
-    made = extra(TrackRules(denoising=1, noise=0.0, flip=0.0))
+    made = denoising_queries(TrackRules(denoising=1, noise=0.0, flip=0.0))
     torch.testing.assert_close(made.pose[:, :2], STATE[:, :2, :3])
     torch.testing.assert_close(made.size[:, :2], STATE[:, :2, 3:])
     assert made.label[:, :2].tolist() == [[1, 2]]
 
 
 def test_flipped_copies_are_told_another_class_and_never_the_same() -> None:
-    told = extra(TrackRules(denoising=100, flip=1.0)).label.view(-1, 2)
+    told = denoising_queries(TrackRules(denoising=100, flip=1.0)).label.view(-1, 2)
     assert set(told[:, 0].tolist()) == {2, 3}
     assert set(told[:, 1].tolist()) == {1, 3}
-    quarter = (extra(TrackRules(denoising=100)).label.view(-1, 2) != LABEL[:, :2]).float().mean()
+    quarter = (
+        (denoising_queries(TrackRules(denoising=100)).label.view(-1, 2) != LABEL[:, :2])
+        .float()
+        .mean()
+    )
     assert 0.18 < float(quarter) < 0.32
 
 
@@ -101,9 +105,9 @@ def copies(group: list[int], x: float) -> DenoisingQueries:
 
 
 def decoded(extras: DenoisingQueries | None) -> tuple[Tensor, Tensor, FrameQueries]:
-    """Scores of the last frame, contents of the tracks, and the copies' queries."""
+    """Scores of the last frame, queries of the tracks, and the copies' queries."""
     tracks, frames = tracked(forecaster(), Scripted(extras))
-    return frames[-1].score, tracks.content, frames[-1].denoised or frames[-1]
+    return frames[-1].score, tracks.query, frames[-1].denoised or frames[-1]
 
 
 def test_neither_candidates_nor_tracks_see_a_denoising_query() -> None:

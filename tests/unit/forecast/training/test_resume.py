@@ -86,7 +86,7 @@ def test_a_run_that_another_version_began_is_not_resumed(
     state = torch.load(path, weights_only=False)
     del state["state_dict"]["model.visibility_head.judge.0.weight"]
     torch.save(state, path)
-    with pytest.raises(CheckpointError, match=r"began.*1 weights, such as model\.sight"):
+    with pytest.raises(CheckpointError, match=r"began.*1 weights, such as model\.visibility_head"):
         run_training(STAGED, [store], None, str(tmp_path / "run"), resume=True)
 
 

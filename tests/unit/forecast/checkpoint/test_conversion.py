@@ -1,0 +1,123 @@
+"""Checkpoints of the schemas before, made by the code before: commit ffac46b.
+
+``tests/data/checkpoint_v3`` holds what `save_checkpoint` wrote there, with settings other than the
+defaults and every weight random, and what that network forecast from the traffic of
+``tests/support/sequences.py``. ``networks.json`` has networks with a raster encoder, too large to
+be stored: their settings, the names and shapes of their weights in order, and what they forecast
+with weights drawn in that order.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from forecast.checkpoint.checkpoint import load_checkpoint
+from forecast.checkpoint.conversion import converted_metadata, converted_weights
+from forecast.errors import CheckpointError
+from forecast.model.detected_input import Detecting
+from forecast.model.forecaster import Forecaster
+from forecast.model.spec import ForecasterSpec
+from forecast.types import StepForecast
+from tests.support.rollouts import Model, run
+from tests.support.sequences import INPUTS, TRAFFIC, sequences
+
+OLD = Path(__file__).parents[3] / "data" / "checkpoint_v3"
+NETWORKS: dict[str, dict[str, Any]] = json.loads((OLD / "networks.json").read_text())
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(OLD, tmp_path / "old"))
+
+
+def assert_forecasts(model: Model, expected: list[dict[str, Any]]) -> None:
+    steps: list[StepForecast] = run(model, sequences(TRAFFIC), len(expected))
+    for step, then in zip(steps, expected, strict=True):
+        assert step.ids.tolist() == then["ids"]
+        live = step.ids > 0
+        poses = torch.tensor(then["poses"]).view(-1, 3)
+        torch.testing.assert_close(step.pose[live], poses, atol=1e-4, rtol=1e-5)
+        existence = torch.tensor(then["existence"])
+        torch.testing.assert_close(step.existence[live], existence, atol=1e-5, rtol=1e-5)
+
+
+def test_a_checkpoint_of_schema_3_forecasts_what_it_did() -> None:
+    loaded = load_checkpoint(OLD)
+    spec = loaded.model.spec
+    assert (spec.hidden_dim, spec.scene_dim, spec.raster) == (32, 4, "none")
+    assert (spec.birth_threshold, spec.track_threshold, spec.update_query_pos) == (0.3, 0.6, True)
+    assert (loaded.model.learned_horizon.steps, loaded.training) == (3, {"steps": 7})
+    assert_forecasts(loaded.model, json.loads((OLD / "expected.json").read_text()))
+
+
+def test_a_checkpoint_of_schema_2_which_had_no_checksum_forecasts_the_same(saved: Path) -> None:
+    path = saved / "model.json"
+    content = json.loads(path.read_text())
+    del content["json_sha256"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="changed since"):
+        load_checkpoint(saved)
+    path.write_text(json.dumps(content | {"schema": "bev-forecaster/2"}))
+    assert_forecasts(load_checkpoint(saved).model, json.loads((OLD / "expected.json").read_text()))
+
+
+def test_reading_leaves_the_old_files_as_they_are(saved: Path) -> None:
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    load_checkpoint(saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def weights_of(network: dict[str, Any]) -> dict[str, Tensor]:
+    """Weights under their old names, drawn as they were when the forecasts were made."""
+    generator = torch.Generator().manual_seed(3)
+    drawn = {}
+    for name, shape in network["weights"].items():
+        norm = len(shape) == 1 and name.endswith(("weight", "running_var"))
+        drawn[name] = 0.05 * torch.randn(shape, generator=generator) + norm
+    return drawn
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_with_a_raster_encoder_have_the_names_of_today_and_the_same_forecasts(
+    name: str,
+) -> None:
+    network = NETWORKS[name]
+    spec = ForecasterSpec(**converted_metadata(network)["model"])
+    assert spec.raster == "always"
+    model = Forecaster(spec, INPUTS).eval()
+    weights = converted_weights(weights_of(network))
+    assert {name: value.shape for name, value in weights.items()} == {
+        name: value.shape for name, value in model.state_dict().items()
+    }
+    model.load_state_dict(weights)
+    assert_forecasts(model, network["tracked"])
+    assert_forecasts(Detecting(model), network["detected"])
+
+
+@pytest.mark.parametrize(
+    ("memory", "reads_memory", "raster"),
+    [
+        (True, True, "always"),
+        (True, False, "detection"),
+        (False, True, "none"),
+        (False, False, "none"),
+        (None, False, "detection"),
+    ],
+)
+def test_two_switches_of_the_raster_became_one(
+    memory: bool | None, reads_memory: bool, raster: str
+) -> None:
+    """An encoder was part of a network unless ``memory`` said no, as it could be left out."""
+    model = {"dim": 64} | ({} if memory is None else {"memory": memory})
+    given = {"model": model, "reads_memory": reads_memory, "dt_s": 0.5}
+    found = converted_metadata(given)
+    assert found["model"] == {"hidden_dim": 64, "raster": raster}
+    assert found["dt_s"] == 0.5
+    assert given["model"] == model, "what was read stays as it is"
