@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: rollout sample test test-slow fuzz benchmark lint types imports docs check clean
+.PHONY: rollout sample test test-slow fuzz mutation benchmark lint types imports docs check clean
 
 rollout: $(VENV)/.installed
 	$(BIN)/forecast rollout --horizon 6 --output forecast.zarr --gif forecast.gif --overwrite
@@ -26,6 +26,11 @@ test-slow: $(VENV)/.installed-dev
 SECONDS ?= 600
 fuzz: $(VENV)/.installed-dev
 	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q -s --timeout=0 tests/property/test_sources.py
+
+# Mutants of these files that no quick test notices, out of a random sample of each.
+FILES ?= forecast/evaluation/counts.py forecast/evaluation/scores.py
+mutation: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.mutation $(FILES)
 
 # DATA=some.zarr measures on a store of your own instead of the packaged sample.
 benchmark: $(VENV)/.installed-dev

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
+from forecast.data.reader import collate
 from forecast.errors import ConfigError, DataError
+from forecast.inference.job import RolloutJob
+from forecast.inference.request import RolloutRequest
 from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
-from forecast.types import StepForecast, map_tensors
+from forecast.rollout import teacher_forced
+from forecast.types import BEVSequence, StepForecast, map_tensors
 from tests.support.rollouts import VARIANTS, Model, assert_same, detecting, run
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 from tests.support.stores import Mover
@@ -48,26 +51,48 @@ def test_a_batch_forecasts_what_each_sequence_alone_would(model: Model) -> None:
         assert_same(part, alone, atol=1e-4)
 
 
-def test_nothing_of_the_future_is_read(model: Model) -> None:
-    batch = sequences(TRAFFIC)
+class Spied:
+    """A model that remembers what it was given to read."""
 
-    def scramble(value: Tensor, axis: int) -> Tensor:
-        changed = value.clone()
-        changed.narrow(axis, 3, value.shape[axis] - 3).copy_(
-            torch.randint_like(changed.narrow(axis, 3, value.shape[axis] - 3).float(), 3)
-        )
-        return changed
+    def __init__(self, model: Model) -> None:
+        self.model, self.given = model, list[BEVSequence]()
 
-    assert batch.track_state is not None
-    other = replace(
-        batch,
-        semantic=scramble(batch.semantic, 1),
-        instance=scramble(batch.instance, 1),
-        ego_pose=scramble(batch.ego_pose, 1),
-        track_state=scramble(batch.track_state, 2),
+    def start(self, history: BEVSequence) -> object:
+        self.given.append(history)
+        return self.model.start(history)
+
+    def step(self, state: object) -> tuple[object, StepForecast]:
+        return self.model.step(state)
+
+
+def assert_frames(given: BEVSequence, whole: BEVSequence, start: int, stop: int) -> None:
+    """What was given are those frames of the whole, in every field that has a time."""
+    assert given.track_state is not None
+    assert whole.track_state is not None
+    for name in ("semantic", "instance", "ego_pose"):
+        assert torch.equal(getattr(given, name), getattr(whole, name)[:, start:stop]), name
+    torch.testing.assert_close(
+        given.track_state, whole.track_state[:, :, start:stop], rtol=0, atol=0, equal_nan=True
     )
-    for ours, theirs in zip(run(model, batch, 3), run(model, other, 3), strict=True):
-        assert_same(ours, theirs)
+
+
+def test_nothing_of_the_future_is_read() -> None:
+    job = RolloutJob(RolloutRequest(model="persistence", horizon=2, limit=1, device="cpu"))
+    whole, history = collate([job.reader[0]]), job.reader.meta.history
+    assert whole.semantic.shape[1] > history
+    spied = Spied(job.model)
+    job.model = spied
+    list(job.steps(whole))
+    (given,) = spied.given
+    assert_frames(given, whole, 0, history)
+
+
+def test_teacher_forcing_reads_no_frame_of_the_lead_it_forecasts() -> None:
+    spied, whole = Spied(Baseline("persistence", 3)), sequences(TRAFFIC)
+    list(teacher_forced(spied, whole, 3, 2))
+    for lead, given in enumerate(spied.given, 1):
+        assert_frames(given, whole, lead - 1, lead + 2)
+    assert len(spied.given) == 2
 
 
 def test_detected_input_reads_neither_ids_nor_tracks() -> None:
@@ -149,6 +174,7 @@ def test_every_weight_has_a_say_in_training(
         if not name.startswith(perception):
             with subtests.test(name):
                 assert parameter.grad is not None
+                assert parameter.grad.any()
 
 
 def test_an_empty_scene_stays_empty(model: Model) -> None:
