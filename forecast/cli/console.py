@@ -15,12 +15,12 @@ from forecast.errors import counted
 
 if TYPE_CHECKING:
     from data_tools.prepare import PrepareReport
+    from forecast.cli.profile import StageTime
     from forecast.doctor.checkup import Checkup
     from forecast.doctor.clip import Finding
     from forecast.doctor.leak import LeakReport
     from forecast.inspection.costs import LayerCost
     from forecast.inspection.network import ModelSummary, Variant
-    from forecast.inspection.profile import StageTime
     from forecast.workflows import RolloutSummary
 
 MEASURES = ("parameters", "multiply-adds", "activations")

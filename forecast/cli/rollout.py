@@ -94,7 +94,7 @@ def rollout(
     )
     from forecast import workflows
     from forecast.cli import console, score_tables
-    from forecast.inspection import profile as profiling
+    from forecast.cli import profile as profiling
 
     with console.progress("sequences") as progress, profiling.watched(profile) as stages:
         summary = workflows.rollout_to_store(request, progress)

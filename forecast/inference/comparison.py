@@ -72,7 +72,7 @@ class BaselineComparison:
         return {name: one.counted() for name, one in self.accumulators.items()}
 
     def merge(self, counted: Mapping[str, Any]) -> None:
-        """Adds what another contest of the same store counted."""
+        """Adds what another comparison of the same store counted."""
         for name, one in self.accumulators.items():
             one.merge(counted[name])
 

@@ -79,14 +79,14 @@ class RolloutJob:
 
     def forecast(self, url: str, index: int) -> dict[str, Any]:
         """Forecasts one batch into the store at ``url``; what came of it is its record."""
-        places, contest = self.batches[index], self.contest()
+        places, comparison = self.batches[index], self.comparison()
         batch = collate([self.reader[place] for place in places])
         began = time.perf_counter()
-        steps = contest.watch("forecast", self.steps(batch.to(self.device)))
+        steps = comparison.watch("forecast", self.steps(batch.to(self.device)))
         ForecastWriter(url).write(slice(places.start, places.stop), steps)
         seconds = time.perf_counter() - began
-        contest.score(batch, self.reader.scenes[places.start : places.stop])
-        return {"seconds": seconds, "counted": contest.counted()}
+        comparison.score(batch, self.reader.scenes[places.start : places.stop])
+        return {"seconds": seconds, "counted": comparison.counted()}
 
     def steps(self, batch: BEVSequence) -> Iterator[StepForecast]:
         """The leads that were asked for; only teacher forcing is handed the future."""
@@ -95,19 +95,19 @@ class RolloutJob:
             return teacher_forced(self.model, batch, history, horizon)
         return rollout(self.model, batch.crop(0, history), horizon)
 
-    def contest(self) -> BaselineComparison:
-        """A contest in which nothing is counted yet."""
+    def comparison(self) -> BaselineComparison:
+        """A comparison in which nothing is counted yet."""
         tracked = self.request.input_mode == "tracked"
         return BaselineComparison(self.reader.meta, self.request.horizon, tracked)
 
     def sum_up(self, stage: ResumableOutput) -> tuple[float, dict[str, Scores]]:
         """Seconds and scores of all records, always in the same order: sums of floats differ."""
-        contest, seconds = self.contest(), 0.0
+        comparison, seconds = self.comparison(), 0.0
         for index in range(len(self.batches)):
             record = stage.record(index)
-            contest.merge(record["counted"])
+            comparison.merge(record["counted"])
             seconds += record["seconds"]
-        return seconds, contest.results(name_of({**self.provenance, **self.how}))
+        return seconds, comparison.results(name_of({**self.provenance, **self.how}))
 
     def _tracks(self) -> int:
         """How many ids a forecast may use."""

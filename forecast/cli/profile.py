@@ -29,7 +29,7 @@ from forecast.storage.resumable import ResumableOutput
 SCORING = "baselines and scores"
 REST = "the rest"
 WATCHED: dict[str, tuple[tuple[Any, str], ...]] = {
-    "loading the model": ((job, "load_model"),),
+    "loading the model": ((job, "load_model_for"),),
     "reading the store": ((SequenceReader, "__getitem__"), (job, "collate")),
     "observing agents": (
         (forecaster, "observe"),

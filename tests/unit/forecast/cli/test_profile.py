@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from forecast.cli import profile as profiling
 from forecast.cli.console import print_stage_times
-from forecast.inspection import profile as profiling
-from forecast.inspection.profile import REST, SCORING, WATCHED, StageTime, Stopwatch, watched
+from forecast.cli.profile import REST, SCORING, WATCHED, StageTime, Stopwatch, watched
 from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.support.stores import Mover, sequence_store
 
