@@ -12,6 +12,8 @@ import typer
 from forecast.cli.options import Question
 from forecast.errors import ConfigError, check_counts
 
+OLD_BY_LEAD = "--drift"  # what --by-lead was called; refused with the new name
+
 
 def evaluate(
     forecast: Annotated[str, typer.Argument(help="Forecast store.")],
@@ -36,11 +38,12 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     workers: Annotated[int, typer.Option(help="Local processes, for the scores alone.")] = 1,
-    drift: Annotated[bool, typer.Option("--drift", hidden=True)] = False,
+    old_by_lead: Annotated[bool, typer.Option(OLD_BY_LEAD, hidden=True)] = False,
 ) -> None:
     """Score a forecast store against the truth."""
-    if drift:
-        raise ConfigError("--by-lead", "--drift, its name in earlier versions", "write --by-lead")
+    if old_by_lead:
+        got = f"{OLD_BY_LEAD}, its name in earlier versions"
+        raise ConfigError("--by-lead", got, "write --by-lead")
     check_counts(workers=workers)
     asked = {"--by": bool(by), "--cells": cells, "--by-lead": by_lead}
     names = " and ".join(name for name, given in asked.items() if given)

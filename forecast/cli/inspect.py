@@ -56,9 +56,9 @@ def inspect_model(
 ) -> None:
     """Say what a model is made of: each stage's shape, parameters and cost."""
     from forecast.cli import console
-    from forecast.inspection import network as anatomy
+    from forecast.inspection import network
 
-    found = anatomy.describe_model(config, size, vary or [])
+    found = network.describe_model(config, size, vary or [])
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:

@@ -43,7 +43,7 @@ class Augmentation(Section):
     newcomers: float = Field(default=0.0, ge=0, le=1)
     """Probability of hiding all of a track before the present frame, as if its agent had only now
     come into view; a tenth of it for agents that move, as most who come into view are parked.
-    In simulated traffic nobody is hidden behind anything.
+    In simulated traffic no agent is hidden behind anything.
     """
     scale: float = Field(default=0.0, ge=0)
     """Largest change of the scene's size, as a share: a larger scene has longer cars that drive

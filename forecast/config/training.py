@@ -52,8 +52,8 @@ class TrackRules(Section):
     drop: float = Field(default=0.0, ge=0, le=1)
     """Probability that a track is dropped; its agent must be found anew."""
     insert: float = Field(default=0.0, ge=0, le=1)
-    """Probability, per track that goes on, that the nearest candidate that is nobody goes on as
-    well: a false positive, to be recognised as such at the next frame, where it ends.
+    """Probability, per track that goes on, that the nearest candidate without an agent goes on
+    as well: a false positive, to be recognised as such at the next frame, where it ends.
     """
     match_inserted: bool = False
     """Whether such a false positive may be matched to a new agent, as in MOTR. Otherwise it

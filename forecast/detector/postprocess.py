@@ -247,7 +247,7 @@ def _merge_stuff(
 
 
 def _likeliest(share: Float[Tensor, "q h w"], owner: Int[Tensor, "q"]) -> Int[Tensor, "h w"]:
-    """The owner of the largest share at each cell; 0 where nobody takes part."""
+    """The owner of the largest share at each cell; 0 where no query takes part."""
     if len(share) == 0:
         return torch.zeros(share.shape[1:], dtype=torch.long, device=share.device)
     return owner[share.argmax(0)]

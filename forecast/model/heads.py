@@ -13,7 +13,7 @@ from forecast.model.layers.mlp import MLP
 
 # Typical change per 0.5 s step: metres ahead, metres aside, radians turned.
 RESIDUAL_SCALE = (0.5, 0.15, 0.06)
-# An untrained model believes that everybody stays in view and nobody stops.
+# An untrained model believes that every agent stays in view and none stops.
 SURE_BIAS = 4.0
 # Nobody is drawn larger or smaller than by this factor.
 MAX_FOOTPRINT_SCALE = 2.0
@@ -43,7 +43,8 @@ class Motion:
     ) -> Float[Tensor, "n 3"]:
         """The twist of this step from the last one and how that had changed.
 
-        Brakes end at a standstill: nobody is braked into reverse, or pushed out of it, in one step.
+        Brakes end at a standstill: no agent is braked into reverse, or pushed out of it, in one
+        step.
         """
         changed = twist + self.residual + self.persistence * acceleration
         ends = twist[:, :1] * changed[:, :1] < 0

@@ -1,6 +1,6 @@
 """What a rollout does beyond the leads that training has rolled out.
 
-Queries that are updated more often than in any training drift, and parked cars with them; an ego
+Queries that are updated more often than in any training make parked cars creep; an ego
 that drives on for longer than in any training would lose sight of every parked car. So beyond the
 learned horizon queries and visibility stay as they were, and agents go straight on.
 """

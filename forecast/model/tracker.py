@@ -194,13 +194,13 @@ class Tracker(nn.Module):
     def _candidates(self, heat: Tensor, grid: BEVGrid) -> _FrameInput:
         centre, found = peaks(heat, self.spec.queries, grid)
         none = torch.zeros_like(centre[..., :1])
-        nobody = torch.zeros_like(found, dtype=torch.long)
+        zeros = torch.zeros_like(found, dtype=torch.long)
         attributes = none.expand(-1, -1, self.classes + 2)
         return _FrameInput(
-            ids=nobody,
+            ids=zeros,
             live=found,
-            missed=nobody,
-            group=nobody,
+            missed=zeros,
+            group=zeros,
             pose=torch.cat((centre, none), -1),
             known=none.squeeze(-1),
             attributes=attributes,
@@ -278,7 +278,7 @@ class Tracker(nn.Module):
         """QIM for everything that goes on, then the live slots first.
 
         Where there are more than slots, those that have been tracked are kept before newborn ones,
-        and anybody before nobody.
+        and false positives come last.
         """
         frame, ids = queries.frame, decision.ids
         query_pos = carried.query_pos

@@ -22,7 +22,7 @@ class ResumableOutput:
 
     Args:
         output: Final path or URL of the store.
-        overwrite: Whether what has that name is replaced; None where nobody is asked.
+        overwrite: Whether what has that name is replaced; None where there is no such option.
 
     Attributes:
         folders: What is made in it at the start.

@@ -142,7 +142,7 @@ def _model(config: Config, batches: SequenceData) -> Forecaster:
         return _untrained(config, inputs)
     named = config.initial
     model = named_checkpoint(named).model
-    if not inputs.map_layers:  # a map that nobody has is empty
+    if not inputs.map_layers:  # where no store has a map it is empty
         inputs = replace(inputs, map_layers=model.inputs.map_layers)
     if model.inputs != inputs:
         raise CheckpointError(

@@ -13,11 +13,11 @@ from forecast.data.reader import collate
 from forecast.errors import ConfigError, DataError
 from forecast.inference.job import RolloutJob
 from forecast.inference.request import RolloutRequest
+from forecast.loop import teacher_forced
 from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
-from forecast.rollout import teacher_forced
 from forecast.types import BEVSequence, StepForecast, map_tensors
 from tests.support.rollouts import VARIANTS, Model, assert_same, detecting, run
 from tests.support.sequences import TRAFFIC, forecaster, sequences

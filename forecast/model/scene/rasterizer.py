@@ -1,7 +1,7 @@
 """Draws agents as masks: box or observed mask, moved to a pose, refined by a mask head.
 
 Only cells near an agent are looked at, packed as one list of pairs (agent, cell) for the whole
-batch: a lorry costs what a lorry covers, and nobody else's share grows with it. Coordinates are
+batch: an agent costs what it covers, whatever the others cover. Coordinates are
 kept in tensors of their own, because picking from one is several times quicker than picking rows.
 """
 
@@ -201,7 +201,7 @@ def _sample_mask(
     u = (x - grid.x_min_m) / grid.resolution_m - 0.5
     v = (y - grid.y_min_m) / grid.resolution_m - 0.5
     left, low = u.floor(), v.floor()
-    # A border of nobody around each sequence: what lies off the grid is read there.
+    # A border of background around each sequence: what lies off the grid is read there.
     flat = torch.nn.functional.pad(observed, (1, 1, 1, 1)).flatten()
     height, width = grid.height + 2, grid.width + 2
     column, row = left.clamp(-1, grid.width - 1).long(), low.clamp(-1, grid.height - 1).long()

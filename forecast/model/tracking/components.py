@@ -60,7 +60,7 @@ def link_components(
         grid: The grid.
         dt_s: Time between frames.
         most: Largest components of the last frame that get an id; a noisy raster has many.
-        tracked: Label maps of tracks; None = nobody is tracked.
+        tracked: Label maps of tracks; None = there are none.
         taken: Ids up to this one may be those of tracks without a cell: others come after them;
             None = those of ``tracked`` alone.
     """

@@ -1,4 +1,4 @@
-"""Who is born and who stays, by scores: how tracks are kept when nobody knows the truth.
+"""Which tracks are born and which go on, by scores: used where the truth is not known.
 
 Source: Zeng et al., "MOTR" (2022): thresholds of birth and of staying, and a tolerance of misses.
 """

@@ -92,7 +92,7 @@ def _undivided(
     _, own = torch.unique(part, return_inverse=True)
     claims = functional.one_hot(claimed + 1).float()
     votes = claims.new_zeros(int(own.max()) + 1, claims.shape[1]).index_add(0, own, claims)
-    votes[:, 0] = 0  # of nobody
+    votes[:, 0] = 0  # of no track
     winner = votes.argmax(1) - 1
     return torch.where(_vehicles(own, points, cell_m)[own], winner[own], claimed)
 

@@ -21,8 +21,8 @@ class FrameQueries:
         frame: Index of the frame.
         heat: Logit of an agent's centre at every cell.
         candidates: N.
-        ids: Track id of each query; 0 for candidates and empty slots, negative for a query that
-            goes on as nobody (see :class:`Decision`).
+        ids: Track id of each query; 0 for candidates and empty slots, negative for a false
+            positive that goes on (see :class:`Decision`).
         live: Which queries were decoded.
         missed: Frames in a row, before this one, in which a track was not seen.
         pose: Pose in the present frame.
@@ -84,8 +84,8 @@ class Decision:
     """What becomes of every query of a frame.
 
     Attributes:
-        ids: Its id from now on. 0 = it ends; a candidate's new id = it is born; negative = it is
-            carried on as nobody, which training does to show what a false track looks like.
+        ids: Its id from now on. 0 = it ends; a candidate's new id = it is born; negative = it
+            goes on as a false positive, which training does to show what a false track looks like.
         seen: Whether it was seen in this frame; a track that was not keeps what it knew and drives
             on as before.
     """
@@ -111,7 +111,7 @@ class Tracks:
     """B x S track slots through the history.
 
     Attributes:
-        ids: Track id; 0 = empty, negative = nobody.
+        ids: Track id; 0 = empty, negative = a false positive.
         past: Pose at every frame so far; where the track was not seen, where it was expected.
         seen: Whether it was seen there.
         size: Length and width, metres.
