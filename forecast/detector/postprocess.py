@@ -146,64 +146,6 @@ def panoptic(
         groups = large
 
 
-def panoptic_by_overlap(
-    scores: Float[Tensor, "q"],
-    labels: Int[Tensor, "q"],
-    masks: Float[Tensor, "q h w"],
-    stuff: Collection[int] = (),
-    size: tuple[int, int] | None = None,
-    keep: float = 0.5,
-    threshold: float = 0.5,
-    overlap: float = 0.8,
-) -> Panoptic:
-    """The panoptic map of MaskFormer: every cell goes to the mask of highest score x probability.
-
-    A segment is kept if it wins most of its own mask; the cells of others stay empty.
-
-    Args:
-        scores: Of each query.
-        labels: Its class, from 0.
-        masks: Its mask logits.
-        stuff: Classes without instances, such as a road.
-        size: Size of the map; that of the masks where None.
-        keep: Queries with a higher score take part.
-        threshold: Weighed probability from which a cell counts as part of a query's own mask.
-        overlap: Share of its own mask that a segment must exceed.
-    """
-    taken = (scores > keep).nonzero()[:, 0]
-    weighed = resize_masks(masks[taken].sigmoid(), size) * scores[taken, None, None]
-    winner = _likeliest(weighed, torch.arange(1, len(taken) + 1, device=weighed.device))
-    won = torch.bincount(winner.flatten(), minlength=len(taken) + 1)[1:]
-    own = (weighed >= threshold).flatten(1).sum(1)
-    valid = (own > 0) & (won > 0) & (won > overlap * own)
-    groups = _merge_stuff(taken[valid].tolist(), labels.tolist(), stuff)
-    table = torch.zeros(len(taken) + 1, dtype=torch.long)
-    row = {query: index for index, query in enumerate(taken.tolist(), 1)}
-    for number, group in enumerate(groups, 1):
-        table[[row[query] for query in group]] = number
-    ids = table.to(winner.device)[winner]
-    areas = torch.bincount(ids.flatten(), minlength=len(groups) + 1)[1:].tolist()
-    return _described(ids, groups, areas, scores, labels)
-
-
-def class_shares(
-    logits: Float[Tensor, "q c"],
-    masks: Float[Tensor, "q h w"],
-    no_object: bool,
-    size: tuple[int, int] | None = None,
-) -> Float[Tensor, "k H W"]:
-    """How much the queries say for each class at each cell; the argmax is MaskFormer's class map.
-
-    Args:
-        logits: Class logits.
-        masks: Mask logits.
-        no_object: Whether the last class stands for "nothing" (see ``scores_and_labels``).
-        size: Size of the maps; that of the masks where None.
-    """
-    share = logits.softmax(-1)[:, :-1] if no_object else logits.sigmoid()
-    return resize_masks(torch.einsum("qc,qhw->chw", share, masks.sigmoid()), size)
-
-
 def label_maps(
     scores: Float[Tensor, "q"],
     labels: Int[Tensor, "q"],

@@ -1,14 +1,12 @@
 """The original DETR against transformers' implementation, random weights copied over."""
 
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from forecast.detector.detector import Detector
-from forecast.detector.postprocess import class_shares, panoptic_by_overlap, scores_and_labels
 from forecast.detector.spec import DetectorSpec, PositionName
 
 transformers = pytest.importorskip("transformers")
@@ -215,44 +213,3 @@ def test_every_decoder_layer_and_the_memory_are_those_of_transformers() -> None:
     valid = ~decoded.seg_mask.flatten(1)
     memory = decoded.memory.transpose(0, 1)[valid]
     agree("memory", memory[None], expected.encoder_last_hidden_state[valid][None])
-
-
-def test_panoptic_maps_by_overlap_are_those_of_transformers() -> None:
-    torch.manual_seed(5)
-    processor = transformers.DetrImageProcessor()
-    coarse = torch.randn(6, QUERIES, 5, 6) * 6
-    masks = nn.functional.interpolate(coarse, (24, 33), mode="bilinear")
-    logits = torch.randn(6, QUERIES, CLASSES + 1) * 4
-    output = SimpleNamespace(logits=logits, pred_masks=masks)
-    expected = processor.post_process_panoptic_segmentation(
-        output,
-        threshold=0.4,
-        overlap_mask_area_threshold=0.3,
-        target_sizes=[(48, 60)] * 6,
-        label_ids_to_fuse=set(),
-    )
-    scores, labels = scores_and_labels(logits, no_object=True)
-    found = 0
-    for index, theirs in enumerate(expected):
-        ours = panoptic_by_overlap(
-            scores[index], labels[index], masks[index], size=(48, 60), keep=0.4, overlap=0.3
-        )
-        torch.testing.assert_close(ours.ids.int(), theirs["segmentation"])
-        assert [s.label for s in ours.segments] == [s["label_id"] for s in theirs["segments_info"]]
-        for segment, other in zip(ours.segments, theirs["segments_info"], strict=True):
-            assert segment.score == pytest.approx(other["score"], abs=1e-6)
-        found += len(ours.segments)
-    assert found >= 10
-
-
-def test_class_maps_are_those_of_transformers() -> None:
-    torch.manual_seed(6)
-    logits, masks = torch.randn(2, QUERIES, CLASSES + 1) * 2, torch.randn(2, QUERIES, 6, 9) * 2
-    output = SimpleNamespace(logits=logits, pred_masks=masks)
-    expected = transformers.DetrImageProcessor().post_process_semantic_segmentation(
-        output, target_sizes=[(12, 20)] * 2
-    )
-    for index, theirs in enumerate(expected):
-        ours = class_shares(logits[index], masks[index], no_object=True, size=(12, 20)).argmax(0)
-        assert len(ours.unique()) > 1
-        torch.testing.assert_close(ours, theirs)

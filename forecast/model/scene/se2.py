@@ -42,11 +42,6 @@ def compose(a: Float[Tensor, "*n 3"], b: Float[Tensor, "*n 3"]) -> Float[Tensor,
     return torch.cat((apply(a, b[..., :2]), wrap(a[..., 2:] + b[..., 2:])), -1)
 
 
-def inverse(pose: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
-    """The motion that undoes ``pose``."""
-    return torch.cat((rotate(-pose[..., :2], -pose[..., 2]), wrap(-pose[..., 2:])), -1)
-
-
 def between(a: Float[Tensor, "*n 3"], b: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
     """The pose ``b`` as seen from ``a``."""
     return torch.cat((unapply(a, b[..., :2]), wrap(b[..., 2:] - a[..., 2:])), -1)

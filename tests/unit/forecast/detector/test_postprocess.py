@@ -10,7 +10,6 @@ from forecast.detector.postprocess import (
     instance_masks,
     label_maps,
     panoptic,
-    panoptic_by_overlap,
     scores_and_labels,
 )
 
@@ -79,29 +78,14 @@ def test_masks_of_a_stuff_class_stay_merged_when_others_are_dropped() -> None:
 def test_frames_without_a_sure_query_are_empty() -> None:
     scores, labels = torch.tensor([0.2, 0.5]), torch.tensor([0, 1])
     masks = torch.randn(2, 5, 6)
-    for got in (
-        panoptic(scores, labels, masks, size=(10, 12)),
-        panoptic_by_overlap(scores, labels, masks, size=(10, 12)),
-    ):
-        assert got.segments == ()
-        assert got.ids.shape == (10, 12)
-        assert not got.ids.any()
-        assert bool((got.classes == -1).all())
+    got = panoptic(scores, labels, masks, size=(10, 12))
+    assert got.segments == ()
+    assert got.ids.shape == (10, 12)
+    assert not got.ids.any()
+    assert bool((got.classes == -1).all())
     maps = label_maps(scores, labels, masks, size=(10, 12))
     assert not maps.instance.any()
     assert not maps.semantic.any()
-
-
-def test_a_segment_that_loses_most_of_its_own_mask_is_left_out() -> None:
-    masks = torch.full((2, 4, 6), -9.0)
-    masks[0, :, :] = 3.0
-    masks[1, :, :4] = 9.0
-    scores, labels = torch.tensor([0.9, 0.9]), torch.tensor([1, 2])
-    got = panoptic_by_overlap(scores, labels, masks)
-    assert [(s.label, s.area) for s in got.segments] == [(2, 16)]
-    assert not got.ids[:, 4:].any()
-    both = panoptic_by_overlap(scores, labels, masks, overlap=0.3)
-    assert [(s.label, s.area) for s in both.segments] == [(1, 8), (2, 16)]
 
 
 def test_label_maps_keep_ids_and_leave_background() -> None:
