@@ -58,3 +58,32 @@ def test_an_agent_that_is_not_carried_changes_nothing() -> None:
     still = torch.zeros(1, 1, dtype=torch.bool)
     (warped,) = warp_by_agents((level,), start, now, torch.ones(1, 1, 2), still, WIDE)
     torch.testing.assert_close(warped, level)
+
+
+def test_each_agent_of_each_scene_carries_its_own_features() -> None:
+    level = torch.rand(2, 3, *WIDE.shape)
+    start = torch.tensor([[[0.5, 0.5], [8.5, -2.5]], [[-4.5, 5.5], [12.5, 2.5]]])
+    moved = torch.tensor([[[3.0, 2.0], [4.0, -1.0]], [[5.0, -3.0], [6.0, 4.0]]])
+    now, size = start + moved, torch.full((2, 2, 2), 0.5)
+    start, now = (torch.cat([at, torch.zeros(2, 2, 1)], -1) for at in (start, now))
+    (warped,) = warp_by_agents((level,), start, now, size, torch.ones(2, 2).bool(), WIDE)
+    for scene in range(2):
+        for agent in range(2):
+            column, row = (start[scene, agent, :2] + torch.tensor([7.5, 5.5])).int().tolist()
+            dx, dy = moved[scene, agent].int().tolist()
+            torch.testing.assert_close(
+                warped[scene, :, row + dy, column + dx],
+                level[scene, :, row, column],
+                atol=1e-4,
+                rtol=0,
+            )
+
+
+def test_coarse_cells_that_a_box_touches_move_with_it_and_no_others() -> None:
+    level = torch.rand(1, 3, 4, 8)  # cells of 4 m
+    now = torch.tensor([[[3.5, 4.0, 0.0]]])  # a box of 2 m x 1 m across the border at x = 4
+    start, size = now - torch.tensor([8.0, 0.0, 0.0]), torch.tensor([[[2.0, 1.0]]])
+    (warped,) = warp_by_agents((level,), start, now, size, torch.ones(1, 1).bool(), WIDE)
+    expected = level.clone()
+    expected[..., 2, 2:4] = level[..., 2, 0:2]
+    torch.testing.assert_close(warped, expected, atol=1e-4, rtol=0)

@@ -208,3 +208,7 @@ def test_the_ceiling_is_perfect_for_what_is_seen_at_present() -> None:
     assert vpq(sums, Sum.MOVING_TP) == 1.0
     assert sums[Sum.FP] == 0
     assert sums[Sum.FN] > 0
+
+
+def test_a_single_missed_agent_is_a_vpq_of_zero_and_not_undefined() -> None:
+    assert vpq(total(scene("11", "11"), forecast(""))) == 0.0
