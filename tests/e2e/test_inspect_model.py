@@ -114,7 +114,7 @@ def test_widths_near_the_reference_give_the_same_table() -> None:
 
 
 def test_forecasters_are_inspected_too() -> None:
-    found = inspected("configs/small.yaml", "--vary", "dim=64,128")
+    found = inspected("configs/small.yaml", "--vary", "hidden_dim=64,128")
     assert found["kind"] == "forecaster"
     assert [variant["changes"] for variant in found["variants"]] == [{"dim": 64}, {"dim": 128}]
 

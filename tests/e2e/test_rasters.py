@@ -41,7 +41,7 @@ def test_rasters_are_prepared_forecast_and_scored(tmp_path: Path, ids: bool) -> 
     table = run("rollout", "--input", "detected", "--data", store, "--output", out, "--gif", "")
     marked = "\nconstant-turn * " in table
     assert marked == ids, "it reads more than the forecast, where there is more"
-    assert ("\nceiling" in table) == ids, "it is made of ids"
+    assert ("\noracle" in table) == ids, "it is made of ids"
     assert "\ncomponents-cv " in table, "it reads rasters, too"
     assert ("because the truth has no ids" in table) != ids
     assert open_forecast_store(out)["instance"].any()

@@ -31,13 +31,15 @@ def test_a_killed_rollout_leaves_no_store_and_resumes_to_the_same_bytes(
     with pytest.raises(DataError):
         open_forecast_store(str(out))
 
-    request = RolloutRequest(data=data, model="constant-turn", output=str(out), batch_size=1)
+    request = RolloutRequest(
+        data=data, model="constant-turn", output=str(out), batch_size=1, resume=True
+    )
     told: list[tuple[int, int]] = []
-    resumed = rollout_to_store(replace(request, resume=True), lambda *done: told.append(done))
+    resumed = rollout_to_store(request, lambda *done: told.append(done))
     # What was done before the kill was not done again.
     assert told[-1] == (COUNT, COUNT)
     assert len(told) <= COUNT - 3
-    whole = rollout_to_store(replace(request, output=str(tmp_path / "whole.zarr")))
+    whole = rollout_to_store(replace(request, output=str(tmp_path / "whole.zarr"), resume=False))
     assert content(out) == content(Path(whole.output))
     assert resumed.scores == whole.scores
     assert not list(tmp_path.glob("*.partial"))
