@@ -13,7 +13,7 @@ from forecast.detector.decoder import DecoderLayer
 from forecast.detector.outputs import Decoded
 from forecast.model.layers.dense_attention import DenseAttention
 from forecast.model.layers.encoder import EncoderLayer
-from forecast.model.layers.levels import flatten_levels, shapes_of
+from forecast.model.layers.levels import shapes_of
 
 
 class DenseTransformer(nn.Module):
@@ -77,7 +77,7 @@ class DenseTransformer(nn.Module):
             position: Embedding of each cell's place.
         """
         shapes, padded = shapes_of([features]), padding.flatten(1)
-        place, memory = flatten_levels([position]), flatten_levels([features])
+        place, memory = (x.flatten(2).transpose(1, 2) for x in (position, features))
         for layer in self.encoder:
             memory = layer(memory, place, None, shapes, padded)
         query_pos = self.query_embed.weight.expand(len(memory), -1, -1)
