@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from forecast.detector.decoder import DecoderLayer
 from forecast.detector.outputs import Decoded
 from forecast.detector.padding import shrink_mask, valid_ratio
 from forecast.detector.spec import DetectorSpec
@@ -24,48 +25,10 @@ from forecast.model.layers.levels import (
     shapes_of,
     unflatten_levels,
 )
-from forecast.model.layers.mlp import MLP
 from forecast.model.layers.position_encoding import position_embedding
 
 RESIDUAL_LEVELS = 3  # residual layers read, from the last; further levels halve the one before
 LOGIT_EPSILON = 1e-5  # as the original: references reach the border of the frame, logits do not
-
-
-class DecoderLayer(nn.Module):
-    """Attention among queries, deformable attention to the memory, feed-forward (post-norm)."""
-
-    def __init__(self, spec: DetectorSpec) -> None:
-        super().__init__()
-        dim = spec.hidden_dim
-        self.self_attention = nn.MultiheadAttention(
-            dim, spec.heads, dropout=spec.dropout, batch_first=True
-        )
-        self.norm1 = nn.LayerNorm(dim)
-        self.attention = MultiScaleDeformableAttention(
-            dim, spec.heads, spec.levels, spec.points, spec.backend
-        )
-        self.norm2 = nn.LayerNorm(dim)
-        self.ffn = MLP(dim, spec.ffn, dim, dropout=spec.dropout)
-        self.norm3 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(spec.dropout)
-
-    def forward(
-        self,
-        x: Float[Tensor, "b q d"],
-        position: Float[Tensor, "b q d"],
-        reference: Float[Tensor, "b q levels k"],
-        memory: Float[Tensor, "b s d"],
-        shapes: Shapes,
-        padding: Bool[Tensor, "b s"] | None,
-    ) -> Float[Tensor, "b q d"]:
-        """Reads the memory around ``reference``, points (k = 2) or boxes (k = 4)."""
-        key = x + position
-        read, _ = self.self_attention(key, key, x, need_weights=False)
-        x = self.norm1(x + self.dropout(read))
-        read = self.attention(x + position, reference, memory, shapes, padding=padding)
-        x = self.norm2(x + self.dropout(read))
-        out: Tensor = self.norm3(x + self.dropout(self.ffn(x)))
-        return out
 
 
 class DeformableTransformer(nn.Module):
@@ -85,19 +48,21 @@ class DeformableTransformer(nn.Module):
         self.position = position_embedding(spec.position, dim)
         self.level_embed = nn.Parameter(torch.randn(spec.levels, dim))
         self.encoder = nn.ModuleList(
-            EncoderLayer(
-                MultiScaleDeformableAttention(
-                    dim, spec.heads, spec.levels, spec.points, spec.backend
-                ),
-                dim,
-                spec.ffn,
-                spec.dropout,
-            )
+            EncoderLayer(_attention(spec), dim, spec.ffn, spec.dropout)
             for _ in range(spec.encoder_layers)
         )
         self.query_embed = nn.Embedding(spec.queries, 2 * dim)
         self.reference_points = nn.Linear(dim, 2)
-        self.decoder = nn.ModuleList(DecoderLayer(spec) for _ in range(spec.decoder_layers))
+        self.decoder = nn.ModuleList(
+            DecoderLayer(
+                nn.MultiheadAttention(dim, spec.heads, spec.dropout, batch_first=True),
+                _attention(spec),
+                dim,
+                spec.ffn,
+                spec.dropout,
+            )
+            for _ in range(spec.decoder_layers)
+        )
         self._reset()
 
     def _reset(self) -> None:
@@ -128,13 +93,13 @@ class DeformableTransformer(nn.Module):
         ratios = torch.stack([valid_ratio(part, levels[0].dtype) for part in masks], 1)
         padding = None if mask is None else torch.cat([part.flatten(1) for part in masks], 1)
         memory = self._encode(levels, masks, shapes, ratios, padding)
-        position, content = self.query_embed.weight.expand(len(memory), -1, -1).chunk(2, -1)
-        initial = self.reference_points(position).sigmoid()
+        query_pos, query = self.query_embed.weight.expand(len(memory), -1, -1).chunk(2, -1)
+        initial = self.reference_points(query_pos).sigmoid()
         hs, references = [], []
-        x, reference = content, initial
+        x, reference = query, initial
         for index, layer in enumerate(self.decoder):
             scaled = reference[:, :, None] * ratios.repeat(1, 1, reference.shape[-1] // 2)[:, None]
-            x = layer(x, position, scaled, memory, shapes, padding)
+            x = layer(x, query_pos, scaled, memory, shapes, padding)
             hs.append(x)
             references.append(reference)
             if refine is not None and index + 1 < len(self.decoder):
@@ -188,6 +153,12 @@ def corrected(
     """Boxes from what a box head says of reference points (k = 2) or boxes (k = 4)."""
     known = torch.logit(reference, LOGIT_EPSILON)
     return (delta + functional.pad(known, (0, 4 - known.shape[-1]))).sigmoid()
+
+
+def _attention(spec: DetectorSpec) -> MultiScaleDeformableAttention:
+    return MultiScaleDeformableAttention(
+        spec.hidden_dim, spec.heads, spec.levels, spec.points, spec.backend
+    )
 
 
 def _input_projections(widths: Sequence[int], levels: int, dim: int) -> nn.ModuleList:

@@ -28,7 +28,11 @@ COMMON = (
 DENSE = (
     (r"^backbone\.1\.row_embed\.", "position.row."),
     (r"^backbone\.1\.col_embed\.", "position.column."),
-    (r"^transformer\.(encoder|decoder)\.layers\.", r"transformer.\1."),
+    (
+        r"^transformer\.encoder\.layers\.(\d+)\.self_attn\.",
+        r"transformer.encoder.\1.attention.attention.",
+    ),
+    (r"\.multihead_attn\.", ".attention.attention."),
     (r"^transformer\.decoder\.norm\.", "transformer.norm."),
     (r"^class_embed\.", "class_heads.0."),
     (r"^bbox_embed\.", "box_heads.0."),
@@ -48,19 +52,21 @@ DENSE = (
 DEFORMABLE = (
     (r"^input_proj\.", "transformer.input_proj."),
     (r"^transformer\.encoder\.layers\.(\d+)\.self_attn\.", r"transformer.encoder.\1.attention."),
-    (
-        r"^transformer\.decoder\.layers\.(\d+)\.self_attn\.",
-        r"transformer.decoder.\1.self_attention.",
-    ),
     (r"^transformer\.decoder\.layers\.(\d+)\.cross_attn\.", r"transformer.decoder.\1.attention."),
     # Theirs are numbered as they were written, ours as they are used.
     (r"^transformer\.decoder\.layers\.(\d+)\.norm1\.", r"transformer.decoder.\1.norm2."),
     (r"^transformer\.decoder\.layers\.(\d+)\.norm2\.", r"transformer.decoder.\1.norm1."),
-    (r"^transformer\.(encoder|decoder)\.layers\.", r"transformer.\1."),
-    (r"\.linear1\.", ".ffn.0."),
-    (r"\.linear2\.", ".ffn.2."),
     (r"^class_embed\.", "class_heads."),
     (r"^bbox_embed\.", "box_heads."),
+)
+
+
+# What is the same in both, once the attention of the encoder has been named above.
+LAYERS = (
+    (r"^transformer\.(encoder|decoder)\.layers\.", r"transformer.\1."),
+    (r"\.self_attn\.", ".self_attention."),
+    (r"\.linear1\.", ".ffn.0."),
+    (r"\.linear2\.", ".ffn.2."),
 )
 
 
@@ -77,10 +83,10 @@ def load_published(detector: Detector, path: Path) -> None:
     Raises:
         CheckpointError: The file cannot be read, or is of other settings.
     """
-    rules = (*COMMON, *(DENSE if detector.spec.attention == "dense" else DEFORMABLE))
+    rules = (*(DENSE if detector.spec.attention == "dense" else DEFORMABLE), *LAYERS)
     weights: dict[str, Tensor] = {}
     for name, value in read_weights(path).items():
-        for pattern, ours in rules:
+        for pattern, ours in (*COMMON, *rules):
             name = re.sub(pattern, ours, name)
         weights[name] = value
     expected = f"published weights of a {detector.spec.attention} DETR of the same settings"

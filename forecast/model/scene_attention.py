@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from forecast.model.layers.mlp import MLP
 from forecast.model.scene import se2
 from forecast.model.scene.context import PackedQueries, SceneContext, relative
 
@@ -41,9 +42,7 @@ class SetAttention(nn.Module):
         self.heads = heads
         self.norm = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, hidden)
-        self.member = nn.Sequential(
-            nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
-        )
+        self.member = MLP(features, hidden, hidden)
         self.key = nn.Linear(hidden, hidden, bias=False)  # no softmax can tell its bias
         self.value = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, dim)
@@ -59,7 +58,7 @@ class SetAttention(nn.Module):
         """Adds to each row what it read; packed with an empty set read nothing."""
         if not valid.numel():
             return packed
-        encoded = self.member(members)
+        encoded = torch.relu(self.member(members))
         valid = self.hide(valid.to(encoded.dtype)) > 0
         # An empty set would make its softmax NaN: let it read anything, then forget what it read.
         some = valid.any(1, keepdim=True)

@@ -14,10 +14,9 @@ transformers = pytest.importorskip("transformers")
 CLASSES, QUERIES, DIM, HEADS, LAYERS = 7, 9, 128, 8, 2
 # Their layer's parts, ours.
 PARTS = {
-    "self_attn": "self_attn",
-    "encoder_attn": "multihead_attn",
-    "mlp.fc1": "linear1",
-    "mlp.fc2": "linear2",
+    "encoder_attn": "attention.attention",
+    "mlp.fc1": "ffn.0",
+    "mlp.fc2": "ffn.2",
     "self_attn_layer_norm": "norm1",
 }
 # The rest of a detector and of its mask head, theirs to ours.
@@ -62,6 +61,7 @@ def our_name(theirs: str) -> str:
         coder = layer[1]
         name = name.replace(layer[0], f"transformer.{coder}.{layer[2]}.")
         parts = PARTS | {
+            "self_attn": "attention.attention" if coder == "encoder" else "self_attention",
             "encoder_attn_layer_norm": "norm2",
             "final_layer_norm": "norm2" if coder == "encoder" else "norm3",
         }
@@ -77,7 +77,7 @@ def our_state(theirs: nn.Module) -> dict[str, Tensor]:
     projections: dict[str, dict[str, Tensor]] = {}
     for their_name, value in theirs.state_dict().items():
         name = our_name(their_name)
-        joined = re.match(r"(transformer.*attn\.)([qkv])_proj\.(weight|bias)", name)
+        joined = re.match(r"(transformer.*attention\.)([qkv])_proj\.(weight|bias)", name)
         if joined:
             projections.setdefault(f"{joined[1]}in_proj_{joined[3]}", {})[joined[2]] = value
         else:

@@ -78,6 +78,7 @@ class MultiScaleDeformableAttention(nn.Module):
         shapes: Shapes,
         heading: Float[Tensor, "b q"] | None = None,
         padding: Bool[Tensor, "b s"] | None = None,
+        key: Float[Tensor, "b s c"] | None = None,
     ) -> Float[Tensor, "b q c"]:
         """Reads the pyramid around each query's reference point.
 
@@ -88,6 +89,7 @@ class MultiScaleDeformableAttention(nn.Module):
             shapes: Height and width of each level.
             heading: Turns the sampling offsets, so that "ahead" means ahead of the query.
             padding: True where a value is padding.
+            key: Not read: where a query looks depends on the query alone.
         """
         batch, count, _ = query.shape
         heads, levels, points = self.num_heads, self.num_levels, self.num_points

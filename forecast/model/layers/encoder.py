@@ -1,6 +1,7 @@
-"""The deformable encoder's layer, and levels of a pyramid as one sequence of cells.
+"""The encoder's layer: cells of a feature map, or of a pyramid, read each other.
 
-Source: Zhu et al., "Deformable DETR" (2021).
+Sources: Carion et al., "End-to-end object detection with transformers" (2020), dense attention;
+Zhu et al., "Deformable DETR" (2021), deformable attention.
 """
 
 from __future__ import annotations
@@ -8,21 +9,24 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from forecast.model.layers.attention import FeatureAttention
 from forecast.model.layers.deformable_kernels import Shapes
 from forecast.model.layers.mlp import MLP
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention over the pyramid, then a feed-forward network (post-norm).
+    """Self-attention among the cells, then a feed-forward network (post-norm).
 
     Args:
-        attention: With the interface of ``MultiScaleDeformableAttention``.
-        dim: Width of the cells.
+        attention: Deformable or dense.
+        dim: Width D of the cells.
         ffn: Width of the feed-forward network.
-        dropout: Probability.
+        dropout: Probability of dropping a number in training.
     """
 
-    def __init__(self, attention: nn.Module, dim: int, ffn: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, attention: FeatureAttention, dim: int, ffn: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.attention = attention
         self.norm1 = nn.LayerNorm(dim)
@@ -34,12 +38,23 @@ class EncoderLayer(nn.Module):
         self,
         x: Float[Tensor, "b s d"],
         position: Float[Tensor, "*b s d"],
-        reference: Float[Tensor, "b s levels 2"],
+        reference: Float[Tensor, "b s levels 2"] | None,
         shapes: Shapes,
         padding: Bool[Tensor, "b s"] | None = None,
     ) -> Float[Tensor, "b s d"]:
-        """One round of message passing between cells; ``padding`` is True where there is none."""
-        read = self.attention(x + position, reference, x, shapes, padding=padding)
+        """One round of message passing between cells.
+
+        Args:
+            x: The cells of all levels, one level after the other.
+            position: Embedding of each cell's place.
+            reference: Centre of each cell, x and y in [0, 1] of every level; None where dense
+                attention tells cells apart by ``position`` alone.
+            shapes: Height and width of each level.
+            padding: True where a cell is padding.
+        """
+        query = x + position
+        key = query if reference is None else None
+        read = self.attention(query, reference, x, shapes, padding=padding, key=key)
         x = self.norm1(x + self.dropout(read))
         out: Tensor = self.norm2(x + self.dropout(self.ffn(x)))
         return out
