@@ -116,7 +116,10 @@ def test_widths_near_the_reference_give_the_same_table() -> None:
 def test_forecasters_are_inspected_too() -> None:
     found = inspected("configs/small.yaml", "--vary", "hidden_dim=64,128")
     assert found["kind"] == "forecaster"
-    assert [variant["changes"] for variant in found["variants"]] == [{"dim": 64}, {"dim": 128}]
+    assert [variant["changes"] for variant in found["variants"]] == [
+        {"hidden_dim": 64},
+        {"hidden_dim": 128},
+    ]
 
 
 def test_a_shell_gets_a_table() -> None:
