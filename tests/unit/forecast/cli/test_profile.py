@@ -84,9 +84,9 @@ def test_a_rollout_is_watched_from_reading_to_scoring_and_no_longer(tmp_path: Pa
 
 
 def test_nothing_is_watched_unless_it_is_asked_for() -> None:
-    load = profiling.job.load_model
+    load = profiling.job.load_model_for
     with watched(wanted=False) as table:
-        assert profiling.job.load_model is load
+        assert profiling.job.load_model_for is load
     assert table == []
 
 
