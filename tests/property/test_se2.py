@@ -41,3 +41,15 @@ def test_exp_is_the_matrix_exponential_and_log_its_inverse(twist: Tensor) -> Non
 def test_exp_and_log_have_gradients_where_nothing_turns() -> None:
     twist = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda t: se2.log(se2.exp(t)), twist)
+
+
+def test_many_poses_at_once_are_each_what_it_would_be_alone() -> None:
+    poses = torch.rand(2, 3, 3, dtype=torch.float64) * 4 - 2
+    others = torch.rand(2, 3, 3, dtype=torch.float64) * 4 - 2
+    for each in (se2.exp, se2.log):
+        alone = torch.stack([each(pose) for pose in poses.flatten(0, 1)])
+        torch.testing.assert_close(each(poses).flatten(0, 1), alone)
+    for both in (se2.compose, se2.between):
+        pairs = zip(poses.flatten(0, 1), others.flatten(0, 1), strict=True)
+        alone = torch.stack([both(a, b) for a, b in pairs])
+        torch.testing.assert_close(both(poses, others).flatten(0, 1), alone)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forecast.evaluation.counts import Forecast, Sum, Truth, count, moving_ids, oracle
+from forecast.evaluation.counts import Forecast, Sum, Truth, best_iou, count, moving_ids, oracle
 from forecast.evaluation.scores import iou, vpq
 from forecast.grid import BEVGrid
 from tests.support.stores import GRID, Mover, sequence_dataset
@@ -212,3 +212,9 @@ def test_the_ceiling_is_perfect_for_what_is_seen_at_present() -> None:
 
 def test_a_single_missed_agent_is_a_vpq_of_zero_and_not_undefined() -> None:
     assert vpq(total(scene("11", "11"), forecast(""))) == 0.0
+
+
+def test_the_background_and_ids_beyond_the_tracks_are_nobodys_best_mask() -> None:
+    true, guess = strip("1...33")[0], strip("..22.4")[0]
+    assert best_iou(true, guess, 1).tolist() == [0.0]
+    assert best_iou(true, guess, 3).tolist() == [0.0, 0.0, 0.5]
