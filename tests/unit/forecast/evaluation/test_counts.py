@@ -201,7 +201,7 @@ def test_without_track_classes_the_masks_tell_them() -> None:
     np.testing.assert_array_equal(count(truth, perfect, 3, GRID), count(bare, perfect, 3, GRID))
 
 
-def test_the_ceiling_is_perfect_for_what_is_seen_at_present() -> None:
+def test_the_oracle_is_perfect_for_what_is_seen_at_present() -> None:
     late = Mover(-40, 0, speed=16)  # enters the grid after the present
     truth = whole([*MOVERS, late])
     sums = count(truth, oracle(truth), 3, GRID)[0].sum(axis=0)

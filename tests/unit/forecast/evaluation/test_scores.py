@@ -137,7 +137,7 @@ def test_an_interval_with_undefined_draws_is_none() -> None:
     assert percentile_interval(np.array([1.0, np.nan])) is None
 
 
-def test_skill_is_the_share_of_the_way_to_the_ceiling() -> None:
+def test_skill_is_the_share_of_the_way_to_the_oracle() -> None:
     assert skill(0.7, 0.5, 0.9) == pytest.approx(0.5)
     assert skill(None, 0.5, 0.9) is None
     assert skill(0.5, 0.5, 0.5) is None
