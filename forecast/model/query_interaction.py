@@ -1,6 +1,6 @@
 """The query interaction module: this frame's decoded track queries become the next frame's.
 
-Source: Zeng et al., "MOTR" (2022), QIM; the query_pos part is recomputed from each query's
+Source: Zeng et al., "MOTR" (2022), QIM; query_pos is recomputed from each query's
 kinematic state, as in MOTRv2; the update of MOTR itself is there as an option of the module.
 """
 
@@ -19,7 +19,7 @@ class QueryInteraction(nn.Module):
         dim: Width D of a query's query_pos and query.
         heads: Attention heads.
         ffn: Width of the feed-forward networks.
-        update_query_pos: Whether the query_pos part is updated as well.
+        update_query_pos: Whether query_pos is updated as well.
     """
 
     def __init__(self, dim: int, heads: int, ffn: int, update_query_pos: bool = False) -> None:

@@ -31,7 +31,7 @@ class SetAttention(nn.Module):
     numbers as projecting every member, for a small part of the work.
 
     Args:
-        dim: Width of the packed.
+        dim: Width of the queries.
         features: Numbers that describe one member of the set.
         hidden: Width of keys and values.
         heads: Attention heads.
@@ -55,7 +55,7 @@ class SetAttention(nn.Module):
         members: Float[Tensor, "n k f"],
         valid: Bool[Tensor, "n k"],
     ) -> Float[Tensor, "n d"]:
-        """Adds to each row what it read; packed with an empty set read nothing."""
+        """Adds to each query what it read; one with an empty set read nothing."""
         if not valid.numel():
             return packed
         encoded = torch.relu(self.member(members))
@@ -90,7 +90,7 @@ class NeighbourAttention(nn.Module):
         self.attend = SetAttention(dim, 5 + 2 + attributes + 32, hidden)
 
     def forward(self, x: Float[Tensor, "n d"], packed: PackedQueries) -> Float[Tensor, "n d"]:
-        """One round of interaction; ``x`` are the packed' features."""
+        """One round of interaction; ``x`` are the features of the queries."""
         index, valid = nearest_queries(packed)
         pose = se2.between(packed.pose[:, None], packed.pose[index])
         velocity = se2.rotate(packed.twist[index][..., :2], pose[..., 2])
@@ -159,7 +159,7 @@ def crop(packed: PackedQueries, context: SceneContext) -> Float[Tensor, "n m c c
     where = (world - low) / (shape * factor * grid.resolution_m) * 2 - 1
     views = where.view(-1, CROP_CELLS, CROP_CELLS, 2)
     counts = torch.bincount(packed.sequence, minlength=len(image)).tolist()
-    # One view of the image for each row: no copies, and torch shares the packed among its threads.
+    # One view of the image for each row: no copies, and torch shares the rows among its threads.
     crops = [
         functional.grid_sample(own.expand(len(view), -1, -1, -1), view, align_corners=False)
         for own, view in zip(image[:, None], torch.split(views, counts), strict=True)

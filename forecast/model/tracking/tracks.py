@@ -117,7 +117,7 @@ class Tracks:
         size: Length and width, metres.
         score: Logit of every class.
         query: Content part of its query.
-        query_pos: What QIM adds to its query_pos part; None where it updates query only.
+        query_pos: What QIM adds to its query_pos; None where it updates the query only.
     """
 
     ids: Int[Tensor, "b s"]
