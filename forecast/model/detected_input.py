@@ -30,7 +30,7 @@ class Detecting:
     def __init__(self, model: Forecaster) -> None:
         if model.tracker is None:
             raise ConfigError(
-                "a model that reads the raster (model.raster: always or detection) for detected input",
+                "a model that reads the raster (model.raster not none) for detected input",
                 "one without",
                 "use --input tracked or another checkpoint",
             )

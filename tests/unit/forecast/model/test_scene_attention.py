@@ -9,7 +9,7 @@ from forecast.model.scene_attention import SetAttention
 
 def every_member_projected(attend: SetAttention, packed: Tensor, members: Tensor) -> Tensor:
     """The textbook's order: keys and values of every member, then the softmax."""
-    encoded = attend.member(members)
+    encoded = torch.relu(attend.member(members))
     count, _, hidden = encoded.shape
 
     def split(x: Tensor) -> Tensor:
