@@ -1,4 +1,4 @@
-"""What a detector's answers cost: each object is matched to one query, then class, box and mask.
+"""The loss of a detector: each object is matched to one query, then class, box and mask compared.
 
 Sources: Carion et al., "End-to-end object detection with transformers" (2020), matching and the
 no-object class; Zhu et al., "Deformable DETR" (2021), focal classes without one; Zeng et al.,
@@ -61,7 +61,7 @@ class DetectionWeights:
         box: L1 of cx, cy, w, h.
         giou: 1 - generalised IoU.
         mask: Focal loss of cells (all of them), or cross-entropy (on points).
-        generator: Dice of masks.
+        dice: Dice loss of masks.
         match_classes: Class in the cost of a match.
         match_box: L1 there.
         match_giou: Generalised IoU there.
@@ -73,7 +73,7 @@ class DetectionWeights:
     box: float = 5.0
     giou: float = 2.0
     mask: float = 1.0
-    generator: float = 1.0
+    dice: float = 1.0
     match_classes: float = 2.0
     match_box: float = 5.0
     match_giou: float = 2.0
@@ -214,7 +214,7 @@ class SetCriterion:
         both, either = (chance * truth).sum(1), (chance + truth).sum(1)
         return {
             "mask": how.mask * cells.mean(1).sum() / count,
-            "generator": how.generator * (1 - (2 * both + 1) / (either + 1)).sum() / count,
+            "dice": how.dice * (1 - (2 * both + 1) / (either + 1)).sum() / count,
         }
 
     @torch.no_grad()

@@ -75,7 +75,7 @@ class Baseline:
         motion = state.motion
         if self.name == "constant-acceleration":
             ahead = motion[..., :1]
-            # Who brakes comes to a stop, and does not turn on the spot.
+            # An agent that brakes comes to a stop, and does not turn on the spot.
             kept = ((ahead + state.gain[..., None]) * ahead > 0).to(ahead.dtype)
             motion = kept * torch.cat((ahead + state.gain[..., None], motion[..., 1:]), -1)
         pose = se2.compose(state.pose, se2.exp(motion))

@@ -1,4 +1,4 @@
-"""The decoder: what track queries learn from their scene_context at one step."""
+"""The decoder of the forecaster: queries read their neighbours, the lanes and the raster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from forecast.model.spec import ForecasterSpec
 
 
 class DecoderLayer(nn.Module):
-    """Neighbours, lanes, encoded features around the query, a feed-forward network (pre-norm).
+    """Attention to neighbours, lanes and encoded features, feed-forward network (pre-norm).
 
     Args:
         spec: Hyper-parameters.
@@ -30,7 +30,7 @@ class DecoderLayer(nn.Module):
         self.cross_attention = feature_attention(
             spec.attention, spec.hidden_dim, spec.heads, spec.levels, spec.points, spec.backend
         )
-        # They start silent and can only add to what the agent's own frame tells.
+        # Untrained, encoded features add nothing to what is read in the agent's own frame.
         nn.init.zeros_(self.cross_attention.output_proj.weight)
         self.norm_ffn = nn.LayerNorm(dim)
         self.ffn = MLP(dim, ffn, dim)
@@ -44,7 +44,15 @@ class DecoderLayer(nn.Module):
         context: SceneContext,
         features: EncodedFeatures | None,
     ) -> Float[Tensor, "n d"]:
-        """Reads everything once; where the raster is not read that part is left out."""
+        """Decodes the queries once.
+
+        Args:
+            x: The queries.
+            query_pos: Their position embeddings, added wherever they ask.
+            packed: Poses, motions and attributes of the queries.
+            context: Map and lanes.
+            features: Of the raster; None where it is not read.
+        """
         x = self.neighbours(x + query_pos, packed) - query_pos
         x = self.lanes(x + query_pos, packed, context) - query_pos
         if features is not None:

@@ -21,7 +21,7 @@ class Detecting:
     """A forecaster that is given rasters without ids: it finds and tracks the agents itself.
 
     Args:
-        model: The forecaster; it must have a features.
+        model: The forecaster; it must have a raster encoder.
 
     Raises:
         ConfigError: It has none.
@@ -30,7 +30,7 @@ class Detecting:
     def __init__(self, model: Forecaster) -> None:
         if model.tracker is None:
             raise ConfigError(
-                "a model that reads the raster (model.features: true) for detected input",
+                "a model that reads the raster (model.raster not none) for detected input",
                 "one without",
                 "use --input tracked or another checkpoint",
             )
@@ -49,7 +49,7 @@ class Detecting:
 
         Args:
             history: The past.
-            lifecycle: Says who is born and who stays.
+            lifecycle: Says which candidates are born and which tracks go on.
             rest: Whether cells that no track covers become agents as well; in training they have
                 no truth.
         """

@@ -1,4 +1,4 @@
-"""The forecaster: assembles features, queries, decoder and heads into a step model."""
+"""The forecaster: raster encoder, queries, decoder and heads, one step at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from forecast.model.tracker import Tracker
 from forecast.model.visibility import VisibilityHead
 from forecast.types import BEVSequence, StepForecast
 
-# Slower than this per step an agent's features need not be carried anywhere.
+# An agent that has moved less than this since the present keeps its features where they are.
 STILL_M = 0.1
 
 
@@ -43,10 +43,10 @@ class ForecastState:
         observed: The present frame's label map.
         pose: Pose of each slot now.
         twist: Its motion per step, in its own frame.
-        acceleration: How much that changed in the last step: its acceleration.
+        acceleration: How much that changed in the last step.
         query: What each query has learned of its agent.
         visibility: What visibility from the ego added to existence in the last step.
-        query_pos: What QIM adds to its query_pos; None where it updates the query only.
+        query_pos: What QIM adds to the query's ``query_pos``; None where it updates the query only.
     """
 
     lead: int
@@ -175,7 +175,7 @@ class Forecaster(nn.Module):
         motion = self.motion_head(output)
         twist = motion.applied(packed.twist, pack(state.acceleration))
         twist = self.learned_horizon.straightened(state.lead, twist)
-        # Whoever is forecast to stand still stands exactly still, and starts without a push.
+        # An agent forecast to stand keeps its pose exactly, and starts without acceleration.
         moves = (motion.moving > 0)[:, None]
         twist = pad(twist * moves)
         acceleration = (twist - state.twist) * pad(moves)
@@ -297,7 +297,7 @@ class Forecaster(nn.Module):
         return features
 
     def _mask_head(self) -> DotMaskHead | FpnMaskHead:
-        """Starts silent: untrained, masks are those of the boxes."""
+        """Untrained it adds nothing: masks are those of the boxes."""
         if self.raster_encoder is None or self.spec.mask_head == "dot":
             return DotMaskHead(self.spec.hidden_dim, self.spec.pixel_dim)
         head = FpnMaskHead(self.spec.hidden_dim, self.spec.heads, self.raster_encoder.guide_widths)
@@ -364,5 +364,5 @@ def _map_parts(history: BEVSequence, layers: int) -> list[Tensor]:
 
 
 def _one_hot(label: Int[Tensor, "*n"], classes: int) -> Bool[Tensor, "*n k"]:
-    """Which class each label is; 0 is none. Torch's own looks at labels, and a GPU has to wait."""
+    """Which class each label is; 0 is none. Torch's own waits for a GPU."""
     return label[..., None] == torch.arange(1, classes + 1, device=label.device)

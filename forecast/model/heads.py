@@ -15,13 +15,13 @@ from forecast.model.layers.mlp import MLP
 RESIDUAL_SCALE = (0.5, 0.15, 0.06)
 # An untrained model believes that every agent stays in view and none stops.
 SURE_BIAS = 4.0
-# Nobody is drawn larger or smaller than by this factor.
+# Agents are drawn larger or smaller by this factor at most.
 MAX_FOOTPRINT_SCALE = 2.0
 
 
 @dataclass(frozen=True)
 class Motion:
-    """How each row moves this step.
+    """How each agent moves in this step.
 
     Attributes:
         residual: Change of the twist (metres ahead, metres aside, radians).
@@ -53,7 +53,7 @@ class Motion:
 
 
 class MotionHead(nn.Module):
-    """Motion, footprint and existence; untrained it changes nothing and keeps everybody."""
+    """Motion, footprint and existence; untrained it changes no motion and keeps every agent."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A forecast averaged with that of the scene's mirror image: nearer, in twice the time."""
+"""A forecast averaged with that of the scene's mirror image: smaller errors, twice the time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from forecast.types import BEVSequence, StepForecast
 
 @dataclass(frozen=True)
 class MirroredState:
-    """The same moment, twice.
+    """The states of both rollouts at the same moment.
 
     Attributes:
         scene: Of the scene as it is.
@@ -29,9 +29,10 @@ class MirroredState:
 
 
 class Mirrored:
-    """What is learned of left turns is not quite what is learned of right ones: both are asked.
+    """Forecasts the scene and its mirror image, and draws the mean of the two.
 
-    Each of the two rollouts goes its own way; only what is shown of them is their mean.
+    A network learns left turns not quite as it learns right ones; the mean treats both alike. The
+    two rollouts do not influence each other.
 
     Args:
         model: Reads tracked input.

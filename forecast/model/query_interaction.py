@@ -1,7 +1,7 @@
 """The query interaction module: this frame's decoded track queries become the next frame's.
 
-Source: Zeng et al., "MOTR" (2022), QIM; query_pos is recomputed from each query's
-kinematic state, as in MOTRv2; the update of MOTR itself is there as an option of the module.
+Source: Zeng et al., "MOTR" (2022), QIM. By default ``query_pos`` is not updated here but made anew
+from each agent's pose and motion, as in MOTRv2; the update of MOTR itself is an option.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from forecast.model.layers.mlp import MLP
 
 
 class QueryInteraction(nn.Module):
-    """Attention among tracks, then an update of their query as a residual stream.
+    """Attention among tracks, then an update of each query as a residual stream.
 
     Args:
-        dim: Width D of a query's query_pos and query.
+        dim: Width D of ``query`` and ``query_pos``.
         heads: Attention heads.
         ffn: Width of the feed-forward networks.
-        update_query_pos: Whether query_pos is updated as well.
+        update_query_pos: Whether ``query_pos`` is updated as well.
     """
 
     def __init__(self, dim: int, heads: int, ffn: int, update_query_pos: bool = False) -> None:
@@ -44,8 +44,8 @@ class QueryInteraction(nn.Module):
 
         Args:
             output: The decoder's output for each query.
-            query_pos: Position part of the queries that went in.
-            query: Content part of the queries that went in.
+            query_pos: Position embeddings of the queries that were decoded.
+            query: The queries as they were before decoding.
             live: Which queries are tracks; the others are neither read nor meaningful.
         """
         # A sequence without any track still needs one key, or its softmax is NaN.

@@ -1,4 +1,4 @@
-"""The features: what one BEV frame looks like to the queries, on several levels."""
+"""The raster encoder: from one BEV frame to encoded features on several levels."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class RasterEncoder(nn.Module):
             for _ in range(spec.encoder_layers)
         )
         self.guided = spec.mask_head == "fpn"
-        # Pixels see the finest level, the encoded context and the raster itself: masks need the
+        # Pixels read the finest level, the encoded features and the raster itself: masks need the
         # full resolution, since a car is only two cells wide at the finest level.
         self.lateral = nn.Conv2d(widths[0], pixel_dim, 1)
         self.context = nn.Conv2d(dim, pixel_dim, 1)
@@ -120,7 +120,7 @@ class RasterEncoder(nn.Module):
             raise ConfigError(
                 f"a grid of more than {self.backbone.strides[-1]} cells along x or y",
                 f"{height} x {width} cells",
-                "use a larger or finer grid, or a model with model.features: false",
+                "use a larger or finer grid, or a model with model.raster: none",
             )
         # The same numbers; convolutions on the CPU take a sixth less time on channels side by side.
         frame = frame.contiguous(memory_format=torch.channels_last)

@@ -1,6 +1,7 @@
-"""What each query sees context it, in its own frame: lane points, neighbours, a crop of the map.
+"""What each query reads around its agent: neighbours, lane points, a crop of the map.
 
-In its own frame every agent drives towards +x, so what is learned on one street holds on all.
+All of it is given in the agent's own frame, where it drives towards +x: what is learned on one
+street holds on all.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ CROP_BEHIND_M = 12.0
 
 
 class SetAttention(nn.Module):
-    """A row's attention over a small set of its own: other agents, or lane points.
+    """Attention of each query to a small set of its own: other agents, or lane points.
 
-    Each set has one reader, so that keys and values are projected on the reader's side: the same
-    numbers as projecting every member, for a small part of the work.
+    Each set is read by one query only. So the projections of keys and values are applied to the
+    query and to what it read, instead of to every member: the same numbers (up to rounding) for a
+    small part of the work.
 
     Args:
         dim: Width of the queries.
@@ -55,12 +57,18 @@ class SetAttention(nn.Module):
         members: Float[Tensor, "n k f"],
         valid: Bool[Tensor, "n k"],
     ) -> Float[Tensor, "n d"]:
-        """Adds to each query what it read; one with an empty set read nothing."""
+        """Adds to each query what it read; nothing where its set is empty.
+
+        Args:
+            packed: The queries.
+            members: What describes the members of each query's set.
+            valid: Which members exist.
+        """
         if not valid.numel():
             return packed
         encoded = torch.relu(self.member(members))
         valid = self.hide(valid.to(encoded.dtype)) > 0
-        # An empty set would make its softmax NaN: let it read anything, then forget what it read.
+        # The softmax of an empty set would be NaN: all is read there, then multiplied by zero.
         some = valid.any(1, keepdim=True)
         logits = self._asks(self.norm(packed)) @ encoded.transpose(1, 2)
         share = logits.masked_fill(~(valid | ~some)[:, None], -torch.inf).softmax(-1)
@@ -82,7 +90,7 @@ class SetAttention(nn.Module):
 
 
 class NeighbourAttention(nn.Module):
-    """Attention to the nearest other agents, their poses and motions in the row's frame."""
+    """Attention to the nearest other agents, their poses and motions in the agent's own frame."""
 
     def __init__(self, dim: int, attributes: int, hidden: int) -> None:
         super().__init__()
@@ -90,7 +98,7 @@ class NeighbourAttention(nn.Module):
         self.attend = SetAttention(dim, 5 + 2 + attributes + 32, hidden)
 
     def forward(self, x: Float[Tensor, "n d"], packed: PackedQueries) -> Float[Tensor, "n d"]:
-        """One round of interaction; ``x`` are the features of the queries."""
+        """One round of interaction; ``x`` are the queries that ``packed`` describes."""
         index, valid = nearest_queries(packed)
         pose = se2.between(packed.pose[:, None], packed.pose[index])
         velocity = se2.rotate(packed.twist[index][..., :2], pose[..., 2])
@@ -102,7 +110,7 @@ class NeighbourAttention(nn.Module):
 
 
 class LaneAttention(nn.Module):
-    """Attention to the nearest lane points, in the row's frame."""
+    """Attention to the nearest lane points, in the agent's own frame."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -111,7 +119,7 @@ class LaneAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "n d"], packed: PackedQueries, context: SceneContext
     ) -> Float[Tensor, "n d"]:
-        """Reads the lanes context and ahead; without lane points returns ``x`` as it is."""
+        """Reads the lanes around and ahead; without lane points returns ``x`` as it is."""
         if context.points is None or context.points.shape[1] == 0:
             return x
         points, valid = nearest_points(packed, context.points)
@@ -121,7 +129,7 @@ class LaneAttention(nn.Module):
 
 
 class MapCrop(nn.Module):
-    """A small CNN on the map context each row, turned so that the row looks along +x."""
+    """A small CNN on the map around each agent, turned so that the agent looks along +x."""
 
     def __init__(self, layers: int, dim: int) -> None:
         super().__init__()
@@ -137,13 +145,13 @@ class MapCrop(nn.Module):
         )
 
     def forward(self, packed: PackedQueries, context: SceneContext) -> Float[Tensor, "n d"]:
-        """What the map looks like from each row."""
+        """What the map looks like from each agent."""
         out: Tensor = self.cnn(crop(packed, context))
         return out
 
 
 def crop(packed: PackedQueries, context: SceneContext) -> Float[Tensor, "n m c c"]:
-    """The map context each row, ``CROP_CELLS`` square, mostly ahead of it; zero off the grid."""
+    """The map around each agent, ``CROP_CELLS`` square, mostly ahead; zero off the grid."""
     device = packed.pose.device
     ahead = (torch.arange(CROP_CELLS, device=device) + 0.5) * CROP_CELL_M - CROP_BEHIND_M
     aside = (torch.arange(CROP_CELLS, device=device) + 0.5 - CROP_CELLS / 2) * CROP_CELL_M
@@ -159,7 +167,7 @@ def crop(packed: PackedQueries, context: SceneContext) -> Float[Tensor, "n m c c
     where = (world - low) / (shape * factor * grid.resolution_m) * 2 - 1
     views = where.view(-1, CROP_CELLS, CROP_CELLS, 2)
     counts = torch.bincount(packed.sequence, minlength=len(image)).tolist()
-    # One view of the image for each row: no copies, and torch shares the rows among its threads.
+    # One view of the image for each query: no copies, and torch's threads share the queries.
     crops = [
         functional.grid_sample(own.expand(len(view), -1, -1, -1), view, align_corners=False)
         for own, view in zip(image[:, None], torch.split(views, counts), strict=True)
@@ -176,7 +184,7 @@ def _pooled(image: Float[Tensor, "b m h w"], factor: int) -> Float[Tensor, "b m 
 
 
 def nearest_queries(packed: PackedQueries) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
-    """The nearest other packed of the same sequence and group."""
+    """The nearest other queries of the same sequence and group."""
     count = len(packed.pose)
     with torch.no_grad():
         distance = torch.cdist(packed.pose[:, :2], packed.pose[:, :2])
@@ -192,7 +200,7 @@ def nearest_queries(packed: PackedQueries) -> tuple[Int[Tensor, "n k"], Bool[Ten
 def nearest_points(
     packed: PackedQueries, points: Float[Tensor, "b p 3"]
 ) -> tuple[Float[Tensor, "n k 3"], Bool[Tensor, "n k"]]:
-    """The lane points nearest to where each row will be in two steps."""
+    """The lane points nearest to where each agent will be in two steps."""
     with torch.no_grad():
         centre = se2.apply(packed.pose, 2 * packed.twist[:, :2])
         # A coordinate at a time: what lies close in memory is several times quicker to go through.

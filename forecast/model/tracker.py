@@ -52,11 +52,11 @@ class _FrameInput:
 
     Attributes:
         ids, live, missed: As in :class:`FrameQueries`.
-        group: 0, or the group of an denoising query.
-        pose: Where each looks.
+        group: 0, or the group of a denoising query.
+        pose: Pose at which each reads the raster.
         known: 1 where heading, class and size are known, 0 for candidates.
         attributes: Class probabilities, length and width.
-        query: Content part, before it has looked at the raster.
+        query: The query before the pixel embedding at its pose is added.
     """
 
     ids: Int[Tensor, "b q"]
@@ -220,7 +220,7 @@ class Tracker(nn.Module):
         )
 
     def _denoising(self, denoising: DenoisingQueries) -> _FrameInput:
-        """Denoising queries look like new tracks: all they know is in their attributes."""
+        """Denoising queries are like new tracks: what they are given is in pose and attributes."""
         label = functional.one_hot(denoising.label.clamp(min=1) - 1, self.classes)
         attributes = torch.cat((label.to(denoising.size.dtype), denoising.size / 5.0), -1)
         return _FrameInput(
@@ -235,7 +235,7 @@ class Tracker(nn.Module):
         )
 
     def _query_pos(self, given: _FrameInput, tracks: Tracks) -> Float[Tensor, "b q d"]:
-        """Position parts, from poses; where QIM updates them, tracks carry theirs as well."""
+        """From poses; where QIM updates ``query_pos``, that of tracks is added."""
         known, yaw = given.known, given.pose[..., 2]
         about = torch.stack((known, yaw.cos() * known, yaw.sin() * known), -1)
         query_pos: Tensor = self.query_pos_encoder(torch.cat((about, given.attributes), -1))

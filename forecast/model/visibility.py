@@ -1,7 +1,7 @@
-"""Staying in sight: what existence depends on beside the agent itself.
+"""Visibility: how existence depends on where the ego is.
 
-A recording loses agents that are far from the ego, or behind others as it sees them. An agent's own
-frame, in which all else is read, does not tell from where it is looked at.
+A recording loses agents that are far from the ego, or hidden from it by others. All else is read in
+each agent's own frame, which does not tell where the ego is.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from forecast.model.scene.context import PackedQueries, SceneContext, bounded, r
 
 
 class VisibilityHead(nn.Module):
-    """What being looked at from the ego adds to the logit of existence; untrained it adds nothing.
+    """What visibility from the ego adds to the logit of existence; untrained it adds nothing.
 
-    It sees no map and teaches the motion nothing: else it would learn by heart whom the recordings
-    lost where.
+    It does not read the map, and no gradient of it reaches other parts of the network: otherwise it
+    would learn by heart where recordings lost which agent.
 
     Args:
         attributes: Numbers in ``PackedQueries.attributes``.
@@ -33,13 +33,13 @@ class VisibilityHead(nn.Module):
     def forward(
         self, packed: PackedQueries, context: SceneContext, lead: int, part: float
     ) -> Float[Tensor, "n"]:
-        """The addition for every row.
+        """The addition for every query.
 
         Args:
             packed: The queries after the step.
-            context: Says where the ego is at the present and how it moves, which it goes on doing.
+            context: Pose and motion of the ego at the present; its motion is taken to repeat.
             lead: Steps after the present.
-            part: Which part of the learned horizon that is.
+            part: ``lead`` as a share of the learned horizon.
         """
         twist = context.ego_twist[packed.sequence]
         eye = se2.compose(context.ego_pose[packed.sequence], se2.exp(twist * lead))

@@ -93,8 +93,8 @@ def test_losses_and_gradients_are_those_of_transformers(
         again = Detections(again.outputs_class, again.outputs_coord, None, again.decoded)
     weights = DetectionWeights(classes=1.0, match_classes=2.0 if kind == "focal" else 1.0)
     ours = SetCriterion(kind, weights)(again, objects)
-    names = {"class": "loss_ce", "mask": "loss_mask", "generator": "loss_dice"}
-    for name in ("class", "mask", "generator")[: 3 if masks else 1]:
+    names = {"class": "loss_ce", "mask": "loss_mask", "dice": "loss_dice"}
+    for name in ("class", "mask", "dice")[: 3 if masks else 1]:
         torch.testing.assert_close(ours[name], parts[names[name]], atol=1e-5, rtol=1e-5)
     total = torch.stack(tuple(ours.values())).sum()
     torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-5)
@@ -153,8 +153,8 @@ def test_masks_on_points_approach_masks_everywhere() -> None:
     parts = criterion(flat, solid)
     chance = torch.sigmoid(torch.tensor(0.7))
     torch.testing.assert_close(parts["mask"], -chance.log())
-    generator = 1 - (2 * 20 * chance + 1) / (20 * chance + 20 + 1)
-    torch.testing.assert_close(parts["generator"], generator)
+    dice = 1 - (2 * 20 * chance + 1) / (20 * chance + 20 + 1)
+    torch.testing.assert_close(parts["dice"], dice)
 
 
 def test_points_fall_mostly_where_a_mask_is_in_doubt() -> None:

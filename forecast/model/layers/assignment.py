@@ -11,7 +11,7 @@ WORST_COST = 1e9
 
 
 def least_cost(cost: Float[Tensor, "q m"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:
-    """PackedQueries and columns that belong together, by least total cost (the Hungarian method).
+    """Rows and columns that belong together, by least total cost (the Hungarian method).
 
     A cost that is not a number is a very high one: the loss then says what went wrong.
     """

@@ -1,8 +1,15 @@
-"""A mask per query: where it looks, refined by small convolutions up a pyramid of features.
+"""Mask heads: an attention map refined by small convolutions, or products with embedded cells.
 
-Source: Carion et al., "End-to-end object detection with transformers" (2020), section 4.4, and
-its public implementation. The convolution that reads what all queries share next to what each
-sees alone is split: the numbers and the weights are the same, the shared part is convolved once.
+- :class:`FpnMaskHead` is that of DETR. Source: Carion et al., "End-to-end object detection with
+  transformers" (2020), section 4.4, and its public implementation. Its first convolution reads
+  features that all queries share next to each query's attention; it is split, so that the shared
+  part is convolved once: the numbers and the weights stay the same.
+- :class:`PixelMaskHead` embeds every cell itself and draws whole masks (detector).
+- :class:`DotMaskHead` reads the raster encoder's pixel embedding at sampled points and refines
+  masks that are drawn without it (forecaster). With the one before it shares the product alone.
+
+Source of the products: Cheng et al., "Per-pixel classification is not all you need for semantic
+segmentation" (MaskFormer, 2021).
 """
 
 from __future__ import annotations
@@ -27,7 +34,7 @@ class AttentionMap(nn.Module):
     """Where each query looks: one softmax over heads and cells together, and no values.
 
     Args:
-        dim: Width D of queries and memory.
+        dim: Width D of queries and encoded features.
         heads: Attention heads; divides D.
     """
 
@@ -43,13 +50,13 @@ class AttentionMap(nn.Module):
     def forward(
         self,
         queries: Float[Tensor, "b q d"],
-        memory: Float[Tensor, "b d h w"],
+        features: Float[Tensor, "b d h w"],
         padding: Bool[Tensor, "b h w"],
     ) -> Float[Tensor, "b q heads h w"]:
         """Shares of attention, summing to 1 for each query; 0 on padded cells."""
-        size, parts = memory.shape[-2:], (self.heads, queries.shape[-1] // self.heads)
+        size, parts = features.shape[-2:], (self.heads, queries.shape[-1] // self.heads)
         query = self.query(queries).unflatten(-1, parts) * parts[1] ** -0.5
-        key = self.key(memory.flatten(2).transpose(1, 2)).unflatten(-1, parts)
+        key = self.key(features.flatten(2).transpose(1, 2)).unflatten(-1, parts)
         score = torch.einsum("bqne,bsne->bqns", query, key)
         # The lowest number instead of -inf: a frame that is all padding stays finite.
         lowest = torch.finfo(score.dtype).min
@@ -111,7 +118,7 @@ class FpnMaskHead(nn.Module):
     Its widths halve from level to level: D + heads, D / 2, D / 4, D / 8, D / 16.
 
     Args:
-        dim: Width D of queries and memory; a multiple of 128.
+        dim: Width D of queries and encoded features; a multiple of 128.
         heads: Attention heads; a multiple of 8.
         widths: Channels of the pyramid, coarse to fine.
         batch_cells: Mask cells drawn at a time, at least one mask; None draws all of a frame.
@@ -139,7 +146,7 @@ class FpnMaskHead(nn.Module):
     def forward(
         self,
         queries: Float[Tensor, "b q d"],
-        memory: Float[Tensor, "b d h w"],
+        features: Float[Tensor, "b d h w"],
         padding: Bool[Tensor, "b h w"],
         pyramid: Sequence[Float[Tensor, "b c hl wl"]],
         live: Bool[Tensor, "b q"] | None = None,
@@ -149,15 +156,15 @@ class FpnMaskHead(nn.Module):
 
         Args:
             queries: Decoded queries.
-            memory: The map that the queries attend to.
-            padding: True where a cell of it is padding.
+            features: The encoded features that the queries attend to.
+            padding: True where a cell of them is padding.
             pyramid: Features that guide the masks, coarse to fine.
             live: Which queries to draw; the others get ``ABSENT_LOGIT``. None draws all.
-            context: Features next to the attention in the first convolution; the memory where
+            context: Features next to the attention in the first convolution; ``features`` where
                 None. The original DETR gives its projected backbone features here.
         """
-        attention = self.attention_map(queries, memory, padding)
-        once = self.input.share(memory if context is None else context)
+        attention = self.attention_map(queries, features, padding)
+        once = self.input.share(features if context is None else context)
         guides = [adapt(level) for adapt, level in zip(self.adapters, pyramid, strict=True)]
         frames = [
             self._draw(
@@ -171,8 +178,7 @@ class FpnMaskHead(nn.Module):
         drawn = torch.cat([once.new_zeros(0, *size), *frames])  # also of a batch of 0
         if live is None:
             return drawn.view(*queries.shape[:2], *size)
-        logits = drawn.new_full((*live.shape, *drawn.shape[1:]), ABSENT_LOGIT)
-        return logits.index_put((live,), drawn)
+        return _in_place(drawn, live)
 
     def _draw(
         self,
@@ -249,12 +255,14 @@ def _convolution(width: int, out: int, kernel: int) -> nn.Conv2d:
 
 
 class DotMaskHead(nn.Module):
-    """Refines masks by the product of a query embedding and the pixel embedding.
+    """Refines masks by the product of a query embedding and the raster encoder's pixel embedding.
 
-    The pixel embedding of the present frame is read where the content was at the present, so each
-    mask is moved in one go and nothing blurs. Untrained it refines nothing.
+    The pixel embedding is that of the present frame, read where each cell of a mask was at the
+    present: masks are moved once, from the present, and do not blur. Untrained it refines nothing.
 
-    Source: the mask classification of Cheng et al., "MaskFormer" (2021).
+    Args:
+        dim: Width D of the decoded queries.
+        pixel_dim: Width E of the pixel embedding.
     """
 
     def __init__(self, dim: int, pixel_dim: int) -> None:
@@ -272,8 +280,8 @@ class PixelMaskHead(nn.Module):
     """A mask per query: the product of its embedding with that of every cell.
 
     Args:
-        dim: Width D of queries and memory; a multiple of 32.
-        widths: Channels of the pyramid, coarse to fine, the memory not counted.
+        dim: Width D of queries and encoded features; a multiple of 32.
+        widths: Channels of the pyramid, coarse to fine; the encoded features are not counted.
     """
 
     def __init__(self, dim: int, widths: Sequence[int]) -> None:
@@ -285,7 +293,7 @@ class PixelMaskHead(nn.Module):
     def forward(
         self,
         queries: Float[Tensor, "b q d"],
-        memory: Float[Tensor, "b d h w"],
+        features: Float[Tensor, "b d h w"],
         pyramid: Sequence[Float[Tensor, "b c hl wl"]],
         live: Bool[Tensor, "b q"] | None = None,
     ) -> Float[Tensor, "b q hm wm"]:
@@ -293,17 +301,23 @@ class PixelMaskHead(nn.Module):
 
         Args:
             queries: Decoded queries.
-            memory: The coarsest map of the memory.
+            features: The coarsest level of the encoded features.
             pyramid: Features that guide the masks, coarse to fine.
             live: Which queries to draw; the others get ``ABSENT_LOGIT``. None draws all.
         """
         query = self.query(queries)
-        cells: Tensor = self.project(self.pixels([memory, *pyramid]))
+        cells: Tensor = self.project(self.pixels([features, *pyramid]))
         if live is None:
             return torch.einsum("bqe,behw->bqhw", query, cells)
         frames = zip(query, live, cells, strict=True)
         drawn = [torch.einsum("qe,ehw->qhw", mine[alive], own) for mine, alive, own in frames]
-        size = cells.shape[-2:]
-        logits = cells.new_full((*live.shape, *size), ABSENT_LOGIT)
-        # The empty first part is for a batch of 0.
-        return logits.index_put((live,), torch.cat([cells.new_zeros(0, *size), *drawn]))
+        nothing = cells.new_zeros(0, *cells.shape[-2:])  # for a batch of 0
+        return _in_place(torch.cat([nothing, *drawn]), live)
+
+
+def _in_place(
+    drawn: Float[Tensor, "n hm wm"], live: Bool[Tensor, "b q"]
+) -> Float[Tensor, "b q hm wm"]:
+    """The masks of the live queries at their places; ``ABSENT_LOGIT`` elsewhere."""
+    logits = drawn.new_full((*live.shape, *drawn.shape[1:]), ABSENT_LOGIT)
+    return logits.index_put((live,), drawn)

@@ -20,7 +20,11 @@ EPSILON = 1e-6  # keeps positions of a map without any valid cell finite
 def sine_position(
     height: int, width: int, dim: int, device: torch.device, temperature: float = 10000.0
 ) -> Float[Tensor, "hw d"]:
-    """Embedding of every cell, row by row: first half from y, second half from x."""
+    """Embedding of every cell of a map without padding, row by row; y first.
+
+    The numbers are those of :func:`sines` at the cells' centres, but every row and column is
+    embedded once. :class:`SinePosition` rounds differently, since it counts valid cells.
+    """
     y = (torch.arange(height, device=device) + 0.5) / height * 2 * math.pi
     x = (torch.arange(width, device=device) + 0.5) / width * 2 * math.pi
     half = dim // 2
@@ -30,7 +34,7 @@ def sine_position(
 
 
 class SinePosition(nn.Module):
-    """Sines of a cell's place in the valid part of its map; y first.
+    """Sines of a cell's place in the valid part of its map; y first (first half of the embedding).
 
     Args:
         dim: Width of the embedding.

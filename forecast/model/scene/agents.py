@@ -1,4 +1,4 @@
-"""Who is there at the present: the slots that a rollout carries forward, from tracked input."""
+"""The agents at the present: the slots that a rollout carries forward, from tracked input."""
 
 from __future__ import annotations
 

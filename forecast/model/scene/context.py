@@ -25,7 +25,7 @@ class SceneContext:
         map: Map layers (and the user's dense channels) as numbers in 0..1.
         points: Lane centres x, y, yaw; NaN padded; None where the store has none.
         grid: The grid of ``map``.
-        ego_pose: Pose of the ego at the present, from where everybody is looked at.
+        ego_pose: Pose of the ego at the present: agents are seen from there.
         ego_twist: Its motion per step, in its own frame.
     """
 
@@ -45,7 +45,7 @@ class PackedQueries:
         pose: Pose now, in the present frame.
         twist: Motion per step, in the query's own frame.
         attributes: Class (one-hot), length and width.
-        group: PackedQueries of different groups do not see each other; None = all are of one.
+        group: Queries of different groups do not see each other; None = all are of one.
     """
 
     packing: Packing
@@ -56,12 +56,12 @@ class PackedQueries:
 
     @property
     def sequence(self) -> Int[Tensor, "n"]:
-        """Which sequence of the batch each row belongs to."""
+        """Which sequence of the batch each query belongs to."""
         return self.packing.sequence
 
 
 def relative(pose: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 5"]:
-    """A pose in somebody's frame as bounded numbers: x, y, distance, cos and sin of the yaw."""
+    """A pose relative to another as bounded numbers: x, y, distance, cos and sin of the yaw."""
     xy = pose[..., :2] / POINT_SCALE_M
     distance = torch.sqrt(xy.square().sum(-1, keepdim=True) + 1e-6)
     return torch.cat((xy, distance, pose[..., 2:].cos(), pose[..., 2:].sin()), -1)

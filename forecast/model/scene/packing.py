@@ -1,4 +1,4 @@
-"""Packed rows: the live slots of a batch, one after the other, because most slots are empty."""
+"""Packing: the live slots of a batch, one after the other, because most slots are empty."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the live slots are, found once: each time that it is asked, a GPU has to be waited for.
+    """Where the live slots are. Found once, because each search makes the program wait for a GPU.
 
     Attributes:
         live: Which slots are live.
@@ -35,6 +35,6 @@ class Packing:
         return slots.flatten(0, 1).index_select(0, self.place)
 
     def pad(self, rows: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "b q *d"]:
-        """PackedQueries back in their slots; empty slots are zero."""
+        """Rows back in their slots; empty slots are zero."""
         padded = rows.new_zeros(self.live.numel(), *rows.shape[1:])
         return padded.index_copy(0, self.place, rows).view(*self.live.shape, *rows.shape[1:])

@@ -97,7 +97,7 @@ def rasterize(
     """
     pairs = _windows(agents, pose, grid)
     logits = _shape_logits(agents, pairs, observed, grid)
-    # Nobody may be drawn by the size of its window.
+    # What is drawn must not depend on the size of the window.
     near = (logits > FARTHEST_LOGIT).nonzero().squeeze(1)
     pairs, logits = pairs.take(near), logits.index_select(0, near)
     if refine is not None:
@@ -189,7 +189,7 @@ def _shape_logits(
         depth = torch.minimum(ahead, pairs.of(width) - pairs.aside.abs())
         return depth * (2 / grid.resolution_m)
     share = _sample_mask(agents, pairs, observed, grid)
-    # Where nothing of the mask is, the window's size must not show.
+    # The lowest logit where the mask is empty, however large the window.
     return torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
 
 

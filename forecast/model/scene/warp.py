@@ -43,7 +43,7 @@ def warp_by_agents(
     """The present's pyramid with every moving agent's features carried to its forecast pose.
 
     The motion since the present is applied to the present's features in one go: features warped
-    step after step would blur. Under an agent's box the content comes from where that box was;
+    step after step would blur. Under an agent's box the features are those of where that box was;
     everything else stays.
 
     Args:

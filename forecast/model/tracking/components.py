@@ -48,7 +48,7 @@ def link_components(
     tracked: Int[Tensor, "b t h w"] | None = None,
     taken: Int[Tensor, " b"] | None = None,
 ) -> Int[Tensor, "b t h w"]:
-    """Label maps with ids that persist, from class maps; who is gone by the last frame has none.
+    """Label maps with ids that persist, from class maps; what is gone by the last frame has none.
 
     Components of one class (four neighbours) are linked from frame to frame by the Hungarian
     method on the distance to where each was expected, its last motion repeated. What a tracker has

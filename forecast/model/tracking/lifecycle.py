@@ -14,7 +14,7 @@ from forecast.model.tracking.tracks import Decision, FrameQueries
 
 
 class TrackManager:
-    """Decides by scores, when forecasting: who is born and who stays.
+    """Decides by scores, when forecasting: which candidates are born and which tracks go on.
 
     Args:
         birth_threshold: Probability from which a candidate becomes a track.
@@ -40,7 +40,7 @@ class TrackManager:
         goes_on = seen | (queries.missed[:, count:] < self.miss_tolerance)
         tracks = torch.where(goes_on, queries.ids[:, count:], 0)
         good = queries.live[:, :count] & (probability[:, :count] >= self.birth_threshold)
-        # Also in the box of a track that is not seen now: who appears there is that track.
+        # Also in the box of a track that is not seen now: what appears there is that track.
         good &= ~self._covered(queries, tracks > 0)
         good &= ~self._repeated(queries, probability, good)
         if self.used is None:

@@ -1,4 +1,4 @@
-"""Tracks through the history, the queries of one frame, and who decides which of them go on."""
+"""Tracks through the history, the queries of one frame, and what decides which of them go on."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class DenoisingQueries:
         ids: Track that each answers for; 0 = nothing.
         live: Which exist.
         group: Group of each, from 1.
-        pose: Where each is told to look, in the present frame.
-        size: The size that it is told, metres.
-        label: The class that it is told, from 1.
+        pose: The pose that each is given, in the present frame.
+        size: The size that it is given, metres.
+        label: The class that it is given, from 1.
     """
 
     ids: Int[Tensor, "b e"]
@@ -116,8 +116,8 @@ class Tracks:
         seen: Whether it was seen there.
         size: Length and width, metres.
         score: Logit of every class.
-        query: Content part of its query.
-        query_pos: What QIM adds to its query_pos; None where it updates the query only.
+        query: Its query.
+        query_pos: What QIM adds to its ``query_pos``; None where it updates ``query`` only.
     """
 
     ids: Int[Tensor, "b s"]
