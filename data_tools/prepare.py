@@ -64,21 +64,21 @@ def prepare(
     """
     began = time.perf_counter()
     origin = source(source_name, dict(options.settings))
-    stage = PartFiles(output, options.overwrite)
+    parts = PartFiles(output, options.overwrite)
     if not options.resume:
-        stage.refuse_existing()  # before the inputs are searched
-        stage.refuse_unfinished()
+        parts.refuse_existing()  # before the inputs are searched
+        parts.refuse_unfinished()
     units = origin.find(inputs)
     _refuse_replacing_inputs(output, inputs, units, options.overwrite)
     try:
-        stage.begin(_plan(origin, units, options), options.resume)
+        parts.begin(_plan(origin, units, options), options.resume)
         with map_parallel(min(options.workers, len(units)), options.scheduler) as run:
-            _stage_units(run, stage, origin, units, options, progress)
-            records = _usable(stage, origin, units, options)
-            if not stage.published:
-                _assemble(run, stage, origin, records, options, progress)
-                stage.publish()
-        stage.discard()
+            _read_units(run, parts, origin, units, options, progress)
+            records = _usable(parts, origin, units, options)
+            if not parts.published:
+                _assemble(run, parts, origin, records, options, progress)
+                parts.publish()
+        parts.discard()
     except OSError as error:
         raise DataError(
             "room and permission to write",
@@ -99,15 +99,15 @@ def _refuse_replacing_inputs(
     Raises:
         ConfigError: It would be replaced.
     """
-    stage = f"{output.rstrip('/')}.partial"
+    partial_output = f"{output.rstrip('/')}.partial"
     system, target = filesystem(output)
     replaced = [output] if overwrite and system.exists(target) else []
-    replaced += [stage] if system.exists(filesystem(stage)[1]) else []
+    replaced += [partial_output] if system.exists(filesystem(partial_output)[1]) else []
     if not replaced:
         return
     # A unit may be part of a file or folder: PLACE#PART.
-    parts = {place for unit in units for place in (unit, unit.rpartition("#")[0]) if place}
-    read = sorted(parts.union(places(inputs)))
+    of_units = {place for unit in units for place in (unit, unit.rpartition("#")[0]) if place}
+    read = sorted(of_units.union(places(inputs)))
     for path in replaced:
         refuse_replacing("--output", path, read, around=read if path == output else ())
 
@@ -120,26 +120,26 @@ def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict
     return {"source": origin.name, "units": units, "version": forecast.__version__, **chosen}
 
 
-def _stage_units(
+def _read_units(
     run: MapParallel,
-    stage: PartFiles,
+    parts: PartFiles,
     origin: Source,
     units: Sequence[str],
     options: PrepareOptions,
     progress: Progress | None,
 ) -> None:
     """Reads the units that have no record yet."""
-    todo = stage.missing(len(units))
+    todo = parts.missing(len(units))
     tasks = [(index, units[index]) for index in todo]
     done = len(units) - len(todo)
-    for _ in run(partial(_stage_unit, stage, origin, options), tasks):
+    for _ in run(partial(_read_unit, parts, origin, options), tasks):
         done += 1
         if progress:
             progress(done, len(units))
 
 
-def _stage_unit(
-    stage: PartFiles, origin: Source, options: PrepareOptions, task: tuple[int, str]
+def _read_unit(
+    parts: PartFiles, origin: Source, options: PrepareOptions, task: tuple[int, str]
 ) -> None:
     """Reads one unit and leaves its parts, then its record."""
     index, unit = task
@@ -150,7 +150,7 @@ def _stage_unit(
         )
         with _naming(unit):
             found, about = _draw(unit, scene, options, named)
-            record = _write_parts(stage, index, found, about)
+            record = _write_parts(parts, index, found, about)
         if not record.sequences:
             raise DataError(
                 f"{options.frames} frames in a row with a known {options.centre}",
@@ -159,19 +159,19 @@ def _stage_unit(
             )
     except DataError as error:
         record = Record(unit, skipped=str(error))
-    stage.keep(index, record.to_json())
+    parts.keep(index, record.to_json())
 
 
 def _usable(
-    stage: PartFiles, origin: Source, units: Sequence[str], options: PrepareOptions
+    parts: PartFiles, origin: Source, units: Sequence[str], options: PrepareOptions
 ) -> list[Record]:
     """The records of all units; a run that cannot make a store is discarded."""
-    records = stage.records(units)
+    records = parts.records(units)
     try:
         refuse_useless(origin.name, records, options)
         _channels(records)
     except DataError:
-        stage.discard()
+        parts.discard()
         raise
     return records
 
@@ -229,11 +229,11 @@ def _names(label: NDArray[np.uint8], options: PrepareOptions) -> list[str]:
 
 
 def _write_parts(
-    stage: PartFiles, index: int, found: Iterator[windows.Sequence], about: Record
+    parts: PartFiles, index: int, found: Iterator[windows.Sequence], about: Record
 ) -> Record:
     sizes: list[tuple[int, int]] = []
     for part, content in enumerate(_batches(found, SHARD)):
-        write_part(stage.system, stage.part_path(index, part), content)
+        write_part(parts.system, parts.part_path(index, part), content)
         sizes += [(len(item.track_state), len(item.map_point)) for item in content]
     tracks, points = zip((about.tracks, about.points), *sizes, strict=True)
     return replace(about, sequences=len(sizes), tracks=max(tracks), points=max(points))
@@ -262,7 +262,7 @@ def _meta(
 
 def _assemble(
     run: MapParallel,
-    stage: PartFiles,
+    parts: PartFiles,
     origin: Source,
     records: Sequence[Record],
     options: PrepareOptions,
@@ -278,9 +278,9 @@ def _assemble(
     )
     meta = _meta(origin, records, layout, options)
     further = {"notes": notes(records, options), "centre": options.centre}
-    create_store(stage.store_url, meta, layout, further)
-    tasks = list(shards(stage.pieces(records)))
-    filled = run(partial(write_shard, stage.store_url, stage.system), tasks)
+    create_store(parts.store_url, meta, layout, further)
+    tasks = list(shards(parts.pieces(records)))
+    filled = run(partial(write_shard, parts.store_url, parts.system), tasks)
     for done, _ in enumerate(filled, start=len(records) + 1):
         if progress:
             progress(done, len(records) + len(tasks))

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from torch.profiler import record_function
 
 from forecast.checkpoint.packaged import packaged
 from forecast.config.config import Config
@@ -84,21 +85,22 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
             one to be resumed was another.
     """
     opened = Once(partial(RolloutJob, request))
-    work, stage = opened.get(), ResumableOutput(request.output, request.overwrite)
-    with refusing_os_errors(request.output), stage.begun(work.plan(), request.resume):
-        todo = stage.missing(len(work.batches))
+    work, resumable = opened.get(), ResumableOutput(request.output, request.overwrite)
+    with refusing_os_errors(request.output), resumable.begun(work.plan(), request.resume):
+        todo = resumable.missing(len(work.batches))
         if len(todo) == len(work.batches):
-            work.lay_out(stage.store_url)
+            work.lay_out(resumable.store_url)
         done = work.count - sum(len(work.batches[index]) for index in todo)
         with work.reader.identity.checked(), _crew(request, len(todo)) as run:
-            for index in run(partial(_forecast_batch, opened, stage), todo):
+            for index in run(partial(_forecast_batch, opened, resumable), todo):
                 done += len(work.batches[index])
                 if progress is not None:
                     progress(done, work.count)
-        if not stage.published:
-            stage.publish()
-    seconds, scores = work.sum_up(stage)
-    stage.discard()
+        if not resumable.published:
+            with record_function("writing"):
+                resumable.publish()
+    seconds, scores = work.sum_up(resumable)
+    resumable.discard()
     if request.gif is not None:
         _draw(request, work.reader, min(work.count, GIF_SEQUENCES))
     return RolloutSummary(request.output, request.gif, work.count, seconds, scores)
@@ -110,14 +112,17 @@ def _crew(request: RolloutRequest, batches: int) -> AbstractContextManager[MapPa
     return map_parallel(workers, request.scheduler, max(torch.get_num_threads() // workers, 1))
 
 
-def _forecast_batch(opened: Once[RolloutJob], stage: ResumableOutput, index: int) -> int:
+def _forecast_batch(opened: Once[RolloutJob], resumable: ResumableOutput, index: int) -> int:
     """Forecasts, writes and scores one batch, then keeps its record; in whichever process."""
     work = opened.get()  # outside of inference mode, which kernels can tell from the weights
-    with refusing_os_errors(stage.output), torch.inference_mode():
-        stage.keep(index, work.forecast(stage.store_url, index))
+    with refusing_os_errors(resumable.output), torch.inference_mode():
+        record = work.forecast(resumable.store_url, index)
+        with record_function("writing"):
+            resumable.keep(index, record)
     return index
 
 
+@record_function("pictures")
 def _draw(request: RolloutRequest, reader: SequenceReader, count: int) -> None:
     from forecast.visualization.render import view_of, write_gif
 

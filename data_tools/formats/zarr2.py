@@ -1,4 +1,8 @@
-"""Arrays of records in zarr v2, which zarr-python 3 does not open: NumPy and a decompressor do."""
+"""Arrays of records in zarr v2 with fields that are arrays themselves, as in ``(2,) float64``.
+
+zarr-python 3 reads zarr v2, records of plain fields included, but has no data type for a field such
+as ``["centroid", "<f8", [2]]`` (3.1.6: "No Zarr data type found that matches"). NumPy has one.
+"""
 
 from __future__ import annotations
 

@@ -1,61 +1,19 @@
-"""Where the time of a rollout goes: the program's own functions, each with a stopwatch around it.
-
-Nothing is watched, and nothing costs anything, outside of :func:`watched`.
-"""
+"""Where the time of a rollout goes: its ``record_function`` blocks, seen by torch's profiler."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any
 
-import torch
+from torch.profiler import ProfilerActivity, profile
 
-from forecast import workflows
-from forecast.data.reader import SequenceReader
-from forecast.inference import comparison, job
-from forecast.inference.writer import ForecastWriter
-from forecast.model import baselines, decoder, detected_input, forecaster
-from forecast.model.heads import MotionHead
-from forecast.model.layers.mask_heads import DotMaskHead, FpnMaskHead
-from forecast.model.query_interaction import QueryInteraction
-from forecast.model.scene_attention import LaneAttention, MapCrop, NeighbourAttention
-from forecast.storage.resumable import ResumableOutput
+from forecast.inference.comparison import SCORING
 
-SCORING = "baselines and scores"
 REST = "the rest"
-WATCHED: dict[str, tuple[tuple[Any, str], ...]] = {
-    "loading the model": ((job, "load_model_for"),),
-    "reading the store": ((SequenceReader, "__getitem__"), (job, "collate")),
-    "observing agents": (
-        (forecaster, "observe"),
-        (detected_input, "observe"),
-        (baselines.Baseline, "start"),
-        (baselines.Components, "start"),
-    ),
-    "encoding rasters": ((forecaster.Forecaster, "encode_raster"),),
-    "finding and tracking agents": ((detected_input.Detecting, "track"),),
-    "making queries": ((forecaster.Forecaster, "begin"),),
-    "map crops": ((MapCrop, "forward"),),
-    "warping encoded features": ((forecaster.Forecaster, "_warp"),),
-    "decoder: neighbours": ((NeighbourAttention, "forward"),),
-    "decoder: lanes": ((LaneAttention, "forward"),),
-    "decoder: encoded features": ((decoder.DecoderLayer, "_read"),),
-    "decoder: the rest": ((decoder.Decoder, "forward"),),
-    "motion head": ((MotionHead, "forward"),),
-    "query interaction": ((QueryInteraction, "forward"),),
-    "moving agents": ((forecaster.Forecaster, "advance"), (baselines.Baseline, "move")),
-    "mask head": ((DotMaskHead, "forward"), (FpnMaskHead, "forward")),
-    "drawing": ((forecaster.Forecaster, "draw"), (baselines, "rasterize")),
-    "writing": ((ForecastWriter, "write"), (ResumableOutput, "keep"), (ResumableOutput, "publish")),
-    SCORING: ((comparison.BaselineComparison, "score"), (comparison, "_small")),
-    "pictures": ((workflows, "_draw"),),
-}
-"""Stages in the order in which a rollout comes to them, and the functions that are theirs."""
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -66,7 +24,7 @@ class StageTime:
         stage: Its name.
         seconds: Spent in it, without the stages inside of it.
         share: Of the whole time.
-        calls: How often its functions were called.
+        calls: How often it ran.
     """
 
     stage: str
@@ -75,74 +33,104 @@ class StageTime:
     calls: int
 
 
-class Stopwatch:
-    """Charges every moment to the innermost stage that is running.
+@dataclass(frozen=True)
+class Block:
+    """One run of a block of code.
 
     Attributes:
-        seconds: By stage.
+        stage: Its name.
+        start: When it began, in seconds.
+        stop: When it ended.
+    """
+
+    stage: str
+    start: float
+    stop: float
+
+
+class StageTimes:
+    """Adds up the blocks of a rollout.
+
+    Attributes:
+        seconds: By stage, in the order in which they were first seen.
         calls: By stage.
     """
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
-        self._running, self._since = [REST], time.perf_counter()
 
-    def around(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, with its time charged to ``stage``."""
+    def add(self, blocks: Iterable[Block]) -> None:
+        """Charges every moment to the innermost stage; what baselines do is part of scoring.
 
-        @wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            # Baselines run through functions that are stages of their own elsewhere.
-            if self._running[-1] == SCORING:
-                return function(*args, **kwargs)
-            self.charge()
-            self.calls[stage] += 1
-            self._running.append(stage)
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.charge()
-                self._running.pop()
+        Args:
+            blocks: Of one thread, in any order; one that begins within another ends within it.
+        """
+        running: list[Block] = []
+        for block in sorted(blocks, key=lambda one: (one.start, -one.stop)):
+            while running and running[-1].stop <= block.start:
+                running.pop()
+            if running and running[-1].stage == SCORING:
+                continue
+            if running:
+                self.seconds[running[-1].stage] -= block.stop - block.start
+            self.seconds[block.stage] += block.stop - block.start
+            self.calls[block.stage] += 1
+            running.append(block)
 
-        return timed
-
-    def charge(self) -> None:
-        """Charges the time since the last charge to the stage that is running."""
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.synchronize()  # what was asked of the device belongs to who asked
-        now = time.perf_counter()
-        self.seconds[self._running[-1]] += now - self._since
-        self._since = now
-
-    def table(self) -> list[StageTime]:
-        """Every stage that took part, in the order of a rollout."""
-        whole = sum(self.seconds.values()) or 1.0
+    def table(self, whole: float) -> list[StageTime]:
+        """Every stage, and what of so many seconds was spent in none."""
+        seconds = {**self.seconds, REST: whole - sum(self.seconds.values())}
         return [
-            StageTime(stage, self.seconds[stage], self.seconds[stage] / whole, self.calls[stage])
-            for stage in (*WATCHED, REST)
-            if stage in self.seconds
+            StageTime(stage, spent, spent / whole, self.calls[stage])
+            for stage, spent in seconds.items()
         ]
 
 
 @contextmanager
-def watched(wanted: bool = True) -> Iterator[list[StageTime]]:
-    """Times the rollouts of this process meanwhile; the table is there when the block has ended.
+def profiled(progress: Progress, wanted: bool = True) -> Iterator[tuple[Progress, list[StageTime]]]:
+    """Times the rollout of this process meanwhile.
 
     Args:
+        progress: What the rollout would tell after each batch.
         wanted: Whether to; if not, nothing is done and the table stays empty.
+
+    Yields:
+        What the rollout is to tell instead, and the table, filled when the block has ended.
     """
     table: list[StageTime] = []
     if not wanted:
-        yield table
+        yield progress, table
         return
-    stopwatch = Stopwatch()
-    with ExitStack() as stack:
-        for stage, functions in WATCHED.items():
-            for owner, name in functions:
-                function = getattr(owner, name)
-                setattr(owner, name, stopwatch.around(stage, function))
-                stack.callback(setattr, owner, name, function)
-        yield table
-    stopwatch.charge()
-    table += stopwatch.table()
+    times, began, profiler = StageTimes(), time.perf_counter(), _started()
+
+    def told(done: int, of: int) -> None:
+        # Every operation is an event: those of one batch fit into memory, those of all may not.
+        nonlocal profiler
+        times.add(_stopped(profiler))
+        profiler = _started()
+        progress(done, of)
+
+    try:
+        yield told, table
+    finally:
+        times.add(_stopped(profiler))
+    table += times.table(time.perf_counter() - began)
+
+
+def _started() -> profile:
+    profiler = profile(activities=[ProfilerActivity.CPU])
+    profiler.start()
+    return profiler
+
+
+def _stopped(profiler: profile) -> list[Block]:
+    """The blocks, from the raw events: ``events()`` takes a hundred times as long to sort them."""
+    profiler.stop()
+    assert profiler.profiler is not None
+    assert profiler.profiler.kineto_results is not None
+    return [
+        Block(event.name(), event.start_ns() / 1e9, event.end_ns() / 1e9)
+        for event in profiler.profiler.kineto_results.events()
+        if event.is_user_annotation()
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -92,12 +93,16 @@ def rollout(
         scheduler=scheduler,
         resume=resume,
     )
+    if profile:
+        # Torch reads these when it is loaded: what is asked of a GPU is waited for, by whoever
+        # asked, and the profiler keeps its own log to itself.
+        os.environ |= {"CUDA_LAUNCH_BLOCKING": "1", "KINETO_LOG_LEVEL": "6"}
     from forecast import workflows
     from forecast.cli import console, score_tables
-    from forecast.cli import profile as profiling
+    from forecast.cli.profile import profiled
 
-    with console.progress("sequences") as progress, profiling.watched(profile) as stages:
-        summary = workflows.rollout_to_store(request, progress)
+    with console.progress("sequences") as progress, profiled(progress, profile) as (told, stages):
+        summary = workflows.rollout_to_store(request, told)
     console.print_rollout_summary(summary)
     if summary.scores:
         score_tables.print_comparison(summary.scores)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from torch.profiler import record_function
 
 from forecast.evaluation.counts import Forecast, Truth, oracle
 from forecast.evaluation.scores import Accumulator, Scores
@@ -14,6 +15,9 @@ from forecast.model.baselines import Baseline, Components
 from forecast.model.spec import BASELINES, COMPONENTS
 from forecast.schema import SequenceMeta
 from forecast.types import BEVSequence, StepForecast
+
+SCORING = "baselines and scores"
+"""What a profile calls this work, and all that the baselines do in it."""
 
 
 class BaselineComparison:
@@ -50,6 +54,7 @@ class BaselineComparison:
                 self._kept[name].append(_small(step))
             yield step
 
+    @record_function(SCORING)
     def score(self, batch: BEVSequence, scenes: Iterable[str]) -> None:
         """Rolls the baselines out on the same batch and counts everything."""
         if self.horizon < 1:
@@ -122,6 +127,7 @@ class BaselineComparison:
         return truth.from_present(self.meta.history, self.horizon)
 
 
+@record_function(SCORING)
 def _small(step: StepForecast) -> dict[str, Any]:
     return {
         "semantic": step.semantic.cpu().numpy().astype(np.uint8),

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from torch.profiler import record_function
+
 from forecast import __version__
 from forecast.checkpoint.packaged import packaged
 from forecast.data.reader import SequenceReader, collate
@@ -35,9 +37,10 @@ class RolloutJob:
         self.request = request
         self.reader = SequenceReader(request.data or packaged("sample.zarr"))
         self.device = choose_device(request.device)
-        self.model = load_model_for(
-            self.reader, request.model, self.device, request.input_mode, request.mirror
-        )
+        with record_function("loading the model"):
+            self.model = load_model_for(
+                self.reader, request.model, self.device, request.input_mode, request.mirror
+            )
         self.provenance = self.model.provenance.to_attrs()
         self.how = {
             "rollout": "teacher-forced" if request.teacher_forced else "free-running",
@@ -80,10 +83,12 @@ class RolloutJob:
     def forecast(self, url: str, index: int) -> dict[str, Any]:
         """Forecasts one batch into the store at ``url``; what came of it is its record."""
         places, comparison = self.batches[index], self.comparison()
-        batch = collate([self.reader[place] for place in places])
+        with record_function("reading the store"):
+            batch = collate([self.reader[place] for place in places])
         began = time.perf_counter()
         steps = comparison.watch("forecast", self.steps(batch.to(self.device)))
-        ForecastWriter(url).write(slice(places.start, places.stop), steps)
+        with record_function("writing"):
+            ForecastWriter(url).write(slice(places.start, places.stop), steps)
         seconds = time.perf_counter() - began
         comparison.score(batch, self.reader.scenes[places.start : places.stop])
         return {"seconds": seconds, "counted": comparison.counted()}
@@ -100,11 +105,11 @@ class RolloutJob:
         tracked = self.request.input_mode == "tracked"
         return BaselineComparison(self.reader.meta, self.request.horizon, tracked)
 
-    def sum_up(self, stage: ResumableOutput) -> tuple[float, dict[str, Scores]]:
+    def sum_up(self, resumable: ResumableOutput) -> tuple[float, dict[str, Scores]]:
         """Seconds and scores of all records, always in the same order: sums of floats differ."""
         comparison, seconds = self.comparison(), 0.0
         for index in range(len(self.batches)):
-            record = stage.record(index)
+            record = resumable.record(index)
             comparison.merge(record["counted"])
             seconds += record["seconds"]
         return seconds, comparison.results(name_of({**self.provenance, **self.how}))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.profiler import record_function
 
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
@@ -68,6 +69,7 @@ class Baseline:
             0, agents, agents.pose, motion, gain, history.instance[:, -1], history.grid
         )
 
+    @record_function("moving agents")
     def move(self, state: KinematicState) -> KinematicState:
         """Moves every agent once."""
         if self.name in ("persistence", "constant-velocity"):
@@ -81,6 +83,7 @@ class Baseline:
         pose = se2.compose(state.pose, se2.exp(motion))
         return replace(state, lead=state.lead + 1, pose=pose, motion=motion)
 
+    @record_function("drawing")
     def step(self, state: KinematicState) -> tuple[KinematicState, StepForecast]:
         """Moves every agent once and draws it."""
         moved = self.move(state)
@@ -122,6 +125,7 @@ class Components:
         self.slots = slots
         self.motion = Baseline("constant-velocity", classes, slots)
 
+    @record_function("finding and tracking agents")
     def start(self, history: BEVSequence) -> KinematicState:
         """Finds and links components; ids and ``track_state`` of the store are not read."""
         instance = link_components(history.semantic, history.grid, history.dt_s, self.slots)

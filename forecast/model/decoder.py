@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from forecast.model.layers.attention import feature_attention
 from forecast.model.layers.mlp import MLP
@@ -60,6 +61,7 @@ class DecoderLayer(nn.Module):
         out: Tensor = x + self.dropout(self.ffn(self.norm_ffn(x)))
         return out
 
+    @record_function("decoder: encoded features")
     def _read(
         self, query: Tensor, packed: PackedQueries, context: SceneContext, features: EncodedFeatures
     ) -> Tensor:
@@ -84,6 +86,7 @@ class Decoder(nn.Module):
         )
         self.norm = nn.LayerNorm(spec.hidden_dim)
 
+    @record_function("decoder: the rest")
     def forward(
         self,
         query: Float[Tensor, "n d"],

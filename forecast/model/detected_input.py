@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.profiler import record_function
 
 from forecast.errors import ConfigError
 from forecast.model.forecaster import Forecaster, ForecastState
@@ -42,6 +43,7 @@ class Detecting:
         lifecycle = TrackManager(spec.birth_threshold, spec.track_threshold, spec.miss_tolerance)
         return self.track(history, lifecycle, rest=True)[0]
 
+    @record_function("finding and tracking agents")
     def track(
         self, history: BEVSequence, lifecycle: Lifecycle, rest: bool = False
     ) -> tuple[ForecastState, list[FrameQueries]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from forecast.grid import BEVGrid
 from forecast.model.decoder import Decoder
@@ -128,6 +129,7 @@ class Forecaster(nn.Module):
         features = self.encode_raster(history, -1) if self.spec.raster == "always" else None
         return self.begin(agents, self.scene_context(history), features, history.instance[:, -1])
 
+    @record_function("making queries")
     def begin(
         self,
         agents: Agents,
@@ -164,6 +166,7 @@ class Forecaster(nn.Module):
         state, slots = self.advance(state)
         return state, self.draw(state, slots)
 
+    @record_function("moving agents")
     def advance(self, state: ForecastState) -> tuple[ForecastState, SlotStep]:
         """One step of the queries: warp, decode, move, and make the next step's queries."""
         agents = state.agents
@@ -240,6 +243,7 @@ class Forecaster(nn.Module):
         updated, query = self.query_interaction(output, query_pos, state.query, state.agents.live)
         return (updated if self.spec.update_query_pos else None), query
 
+    @record_function("drawing")
     def draw(self, state: ForecastState, slots: SlotStep) -> StepForecast:
         """Draws the slots of a step."""
         live = slots.agents.live
@@ -289,6 +293,7 @@ class Forecaster(nn.Module):
         maps = head(slots.output, coarse, nothing_padded, features.guides, live)
         return lambda points: _sample_own(maps, points, grid)
 
+    @record_function("encoding rasters")
     def encode_raster(self, history: BEVSequence, frame: int) -> EncodedFeatures | None:
         """The features of one history frame; None for a model that does not read the raster."""
         if self.raster_encoder is None:
@@ -304,6 +309,7 @@ class Forecaster(nn.Module):
         nn.init.zeros_(head.logits.weight)
         return head
 
+    @record_function("warping encoded features")
     def _warp(self, state: ForecastState) -> EncodedFeatures | None:
         if state.features is None or state.lead == 0 or not self.spec.warp:
             return state.features

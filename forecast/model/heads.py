@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from forecast.model.layers.mlp import MLP
 
@@ -64,6 +65,7 @@ class MotionHead(nn.Module):
         self.existence = MLP(dim, dim, 1, silent=True)
         self.register_buffer("scale", torch.tensor(RESIDUAL_SCALE), persistent=False)
 
+    @record_function("motion head")
     def forward(self, x: Float[Tensor, "n d"]) -> Motion:
         """Reads decoded queries."""
         residual = self.residual(x) * self.scale

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from forecast.model.layers.mlp import MLP
 
@@ -33,6 +34,7 @@ class QueryInteraction(nn.Module):
         self.ffn_query_pos = MLP(dim, ffn, dim) if update_query_pos else None
         self.norm_query_pos = nn.LayerNorm(dim) if update_query_pos else None
 
+    @record_function("query interaction")
     def forward(
         self,
         output: Float[Tensor, "b q d"],

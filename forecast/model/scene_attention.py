@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.profiler import record_function
 
 from forecast.model.layers.mlp import MLP
 from forecast.model.scene import se2
@@ -97,6 +98,7 @@ class NeighbourAttention(nn.Module):
         self.share = nn.Linear(dim, 32)
         self.attend = SetAttention(dim, 5 + 2 + attributes + 32, hidden)
 
+    @record_function("decoder: neighbours")
     def forward(self, x: Float[Tensor, "n d"], packed: PackedQueries) -> Float[Tensor, "n d"]:
         """One round of interaction; ``x`` are the queries that ``packed`` describes."""
         index, valid = nearest_queries(packed)
@@ -116,6 +118,7 @@ class LaneAttention(nn.Module):
         super().__init__()
         self.attend = SetAttention(dim, 5, hidden)
 
+    @record_function("decoder: lanes")
     def forward(
         self, x: Float[Tensor, "n d"], packed: PackedQueries, context: SceneContext
     ) -> Float[Tensor, "n d"]:
@@ -144,6 +147,7 @@ class MapCrop(nn.Module):
             nn.Linear(48 * (CROP_CELLS // 8) ** 2, dim),
         )
 
+    @record_function("map crops")
     def forward(self, packed: PackedQueries, context: SceneContext) -> Float[Tensor, "n d"]:
         """What the map looks like from each agent."""
         out: Tensor = self.cnn(crop(packed, context))

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.profiler import record_function
 
 from forecast.model.layers.mlp import MLP
 from forecast.model.layers.pixel_decoder import GROUPS, SHARE, PixelDecoder
@@ -143,6 +144,7 @@ class FpnMaskHead(nn.Module):
         )
         self.logits = _convolution(outs[-1], 1, 3)
 
+    @record_function("mask head")
     def forward(
         self,
         queries: Float[Tensor, "b q d"],
@@ -269,6 +271,7 @@ class DotMaskHead(nn.Module):
         super().__init__()
         self.embed = MLP(dim, dim, pixel_dim, silent=True)
 
+    @record_function("mask head")
     def forward(
         self, x: Float[Tensor, "b a d"], pixels: Float[Tensor, "b a p e"]
     ) -> Float[Tensor, "b a p"]:

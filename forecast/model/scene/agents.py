@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.profiler import record_function
 
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
@@ -53,6 +54,7 @@ class Agents:
         return self.past[:, :, -1]
 
 
+@record_function("observing agents")
 def observe(history: BEVSequence, slots: int) -> Agents:
     """The agents visible at the present frame, from ``track_state`` or else from the masks.
 

@@ -1,4 +1,4 @@
-"""The stopwatch: innermost stages are charged, nothing stays watched, and all time is somewhere."""
+"""Innermost stages are charged, baselines are scoring, and all time of a rollout is somewhere."""
 
 from __future__ import annotations
 
@@ -6,87 +6,85 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.profiler import record_function
 
-from forecast.cli import profile as profiling
 from forecast.cli.console import print_stage_times
-from forecast.cli.profile import REST, SCORING, WATCHED, StageTime, Stopwatch, watched
+from forecast.cli.profile import REST, Block, StageTime, StageTimes, profiled
+from forecast.inference.comparison import SCORING
 from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.support.stores import Mover, sequence_store
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that tests set by its only entry."""
-    now = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    return now
+def ignore(done: int, of: int) -> None:
+    """Progress that nobody looks at."""
 
 
-def test_a_stage_is_not_charged_for_the_stages_inside_it(clock: list[float]) -> None:
-    stopwatch = Stopwatch()
-
-    def inner() -> None:
-        clock[0] += 3
-
-    def outer() -> None:
-        clock[0] += 1
-        stopwatch.around("inner", inner)()
-        clock[0] += 1
-
-    clock[0] += 5
-    stopwatch.around("outer", outer)()
-    assert stopwatch.seconds == {REST: 5, "outer": 2, "inner": 3}
-    assert stopwatch.calls == {"outer": 1, "inner": 1}
+def test_a_stage_is_not_charged_for_the_stages_inside_it() -> None:
+    times = StageTimes()
+    inner, innermost = Block("inner", 6, 9), Block("innermost", 7, 8)
+    times.add([innermost, inner, Block("outer", 5, 10), Block("inner", 9, 9.5)])
+    assert times.seconds == {"outer": 1.5, "inner": 2.5, "innermost": 1}
+    assert times.calls == {"outer": 1, "inner": 2, "innermost": 1}
 
 
-def test_what_baselines_do_is_theirs(clock: list[float]) -> None:
-    stopwatch = Stopwatch()
-
-    def draw() -> None:
-        clock[0] += 1
-
-    stopwatch.around(SCORING, stopwatch.around("drawing", draw))()
-    assert stopwatch.seconds[SCORING] == 1
-    assert "drawing" not in stopwatch.seconds
+def test_what_baselines_do_is_theirs() -> None:
+    times = StageTimes()
+    baseline = [Block("drawing", 1, 3), Block("mask head", 2, 3)]
+    times.add([Block(SCORING, 0, 4), *baseline, Block("drawing", 4, 6)])
+    assert times.seconds == {SCORING: 4, "drawing": 2}
+    assert times.calls == {SCORING: 1, "drawing": 1}
 
 
-def test_a_stage_that_fails_is_over(clock: list[float]) -> None:
-    stopwatch = Stopwatch()
-
-    def broken() -> None:
-        clock[0] += 1
-        raise ValueError
-
-    with pytest.raises(ValueError):  # noqa: PT011
-        stopwatch.around("broken", broken)()
-    clock[0] += 2
-    stopwatch.charge()
-    assert stopwatch.seconds == {"broken": 1, REST: 2}
+def test_what_no_stage_took_is_the_rest() -> None:
+    times = StageTimes()
+    times.add([Block("writing", 0, 1)])
+    times.add([Block("writing", 2, 4)])
+    assert times.table(4) == [
+        StageTime("writing", 3, 0.75, 2),
+        StageTime(REST, 1, 0.25, 0),
+    ]
 
 
-def test_a_rollout_is_watched_from_reading_to_scoring_and_no_longer(tmp_path: Path) -> None:
-    functions = [getattr(owner, name) for pairs in WATCHED.values() for owner, name in pairs]
+def test_a_stage_that_fails_is_over() -> None:
+    def fail() -> None:
+        with record_function("failing"):
+            raise ValueError
+
+    with profiled(ignore) as (_, table):
+        with pytest.raises(ValueError):  # noqa: PT011
+            fail()
+        with record_function("sleeping"):
+            time.sleep(0.05)
+    calls = {one.stage: one.calls for one in table}
+    assert calls == {"failing": 1, "sleeping": 1, REST: 0}
+    seconds = {one.stage: one.seconds for one in table}
+    assert seconds["failing"] < 0.05 <= seconds["sleeping"]
+
+
+def test_a_rollout_is_profiled_from_loading_to_scoring(tmp_path: Path) -> None:
     data = sequence_store(tmp_path / "data.zarr", [[Mover(0, 0, speed=4)], [Mover(3, 2)]])
     request = RolloutRequest(data=data, output=str(tmp_path / "out.zarr"), batch_size=1)
+    heard: list[tuple[int, int]] = []
     began = time.perf_counter()
-    with watched() as table:
-        rollout_to_store(request)
+    with profiled(lambda *counts: heard.append(counts)) as (told, table):
+        rollout_to_store(request, told)
     took = time.perf_counter() - began
+    assert heard == [(1, 2), (2, 2)]
     calls = {one.stage: one.calls for one in table}
-    assert calls["reading the store"] >= 2
+    assert calls["loading the model"] == 1
+    assert calls["reading the store"] == calls["observing agents"] == 2
     assert calls["decoder: neighbours"] == calls["drawing"] == calls["motion head"] == 12
     assert calls["query interaction"] == 10  # beyond the learned horizon queries stay as they are
-    assert {"map crops", "writing", SCORING, REST} <= set(calls)
+    assert calls["writing"] == 2 + 2 + 1  # forecasts, records, the store's name
+    assert {"map crops", "moving agents", SCORING, REST} <= set(calls)
+    assert all(one.seconds > 0 for one in table)
     assert 0.8 * took < sum(one.seconds for one in table) <= took
     assert sum(one.share for one in table) == pytest.approx(1.0)
-    after = [getattr(owner, name) for pairs in WATCHED.values() for owner, name in pairs]
-    assert after == functions
 
 
-def test_nothing_is_watched_unless_it_is_asked_for() -> None:
-    load = profiling.job.load_model_for
-    with watched(wanted=False) as table:
-        assert profiling.job.load_model_for is load
+def test_nothing_is_profiled_unless_it_is_asked_for() -> None:
+    with profiled(ignore, wanted=False) as (told, table), record_function("unseen"):
+        assert told is ignore
     assert table == []
 
 
