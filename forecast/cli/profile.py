@@ -125,7 +125,7 @@ def _started() -> profile:
 
 
 def _stopped(profiler: profile) -> list[Block]:
-    """The blocks, from the raw events: ``events()`` takes a hundred times as long to sort them."""
+    """The blocks, from the raw events: ``events()`` takes some seventy times as long."""
     profiler.stop()
     assert profiler.profiler is not None
     assert profiler.profiler.kineto_results is not None
