@@ -46,14 +46,7 @@ def evaluate(
         raise ConfigError("--by-lead", got, "write --by-lead")
     check_counts(workers=workers)
     asked = {"--by": bool(by), "--cells": cells, "--by-lead": by_lead}
-    names = " and ".join(name for name, given in asked.items() if given)
-    if sum(asked.values()) > 1:
-        raise ConfigError("one of --by, --cells and --by-lead", names, "run them one by one")
-    if against and not by_lead:
-        remedy = f"leave {names} out and add --by-lead" if names else "add --by-lead"
-        raise ConfigError("--against with --by-lead", names or "it alone", remedy)
-    if workers > 1 and names:
-        raise ConfigError(f"--workers or {names}", "both", "drop one of them")
+    _refuse_combinations([name for name, given in asked.items() if given], against, workers)
     from forecast.cli import console, score_tables
     from forecast.evaluation import evaluate as assessment
     from forecast.evaluation.scoring import truth_of
@@ -76,6 +69,18 @@ def evaluate(
         with console.progress("scoring") as progress:
             scores = assessment.evaluate(forecast, data, progress, workers)
         _show(scores.to_json(), partial(score_tables.print_scores, scores), as_json)
+
+
+def _refuse_combinations(asked: list[str], against: list[str] | None, workers: int) -> None:
+    """Refuses options that exclude each other."""
+    names = " and ".join(asked)
+    if len(asked) > 1:
+        raise ConfigError("one of --by, --cells and --by-lead", names, "run them one by one")
+    if against and "--by-lead" not in asked:
+        remedy = f"leave {names} out and add --by-lead" if names else "add --by-lead"
+        raise ConfigError("--against with --by-lead", names or "it alone", remedy)
+    if workers > 1 and names:
+        raise ConfigError(f"--workers or {names}", "both", "drop one of them")
 
 
 def _show(plain: Any, table: Callable[[], None], as_json: bool) -> None:
