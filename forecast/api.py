@@ -89,14 +89,14 @@ def train(
     """
     from forecast.config.config import Config, load_config
     from forecast.errors import ConfigError
-    from forecast.training.run import run_training
+    from forecast.workflows import train as run
 
     if not isinstance(config, Config):
         config = load_config(None if config is None else str(config), list(set))
     elif set:
         raise ConfigError("`set` with a YAML file", "a Config", "make the Config as it shall be")
     val = None if val is None else str(val)
-    return run_training(config, _texts(data), val, str(output), resume)
+    return run(config, _texts(data), val, str(output), resume)
 
 
 def _texts(paths: StorePath | Sequence[StorePath]) -> list[str]:

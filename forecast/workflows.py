@@ -1,4 +1,4 @@
-"""What the commands do, from top to bottom: train, roll out to a store, evaluate."""
+"""What the commands that need torch do, from top to bottom: train, and roll out to a store."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.profiler import record_function
 
-from forecast.checkpoint.packaged import packaged
 from forecast.config.config import Config
 from forecast.data.reader import SequenceReader
-from forecast.evaluation.evaluate import break_down, evaluate, score_by_lead
 from forecast.evaluation.scores import Scores
 from forecast.inference.job import RolloutJob
 from forecast.inference.request import RolloutRequest
@@ -26,16 +24,7 @@ from forecast.storage.stores import open_forecast_store
 if TYPE_CHECKING:
     from forecast.training.run import Trained
 
-__all__ = [
-    "RolloutRequest",
-    "RolloutSummary",
-    "break_down",
-    "evaluate",
-    "packaged",
-    "rollout_to_store",
-    "score_by_lead",
-    "train",
-]
+__all__ = ["RolloutRequest", "RolloutSummary", "rollout_to_store", "train"]
 
 GIF_SEQUENCES = 3
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch.profiler import ProfilerActivity, profile
 
 from forecast.inference.comparison import SCORING
+from forecast.parallel import Progress
 
 REST = "the rest"
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

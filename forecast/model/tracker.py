@@ -323,10 +323,8 @@ def peaks(
         best = functional.max_pool2d(heat[:, None], 3, 1, 1).squeeze(1)
         flat = torch.where(heat == best, heat, -torch.inf).flatten(1)
         value, index = flat.topk(min(count, flat.shape[1]), dim=1)
-        centres = metric_cell_centres((heat.shape[-2], heat.shape[-1]), grid, heat.float()).flatten(
-            0, 1
-        )
-        points = centres[index]
+        shape = heat.shape[-2], heat.shape[-1]
+        points = metric_cell_centres(shape, grid, heat.float()).flatten(0, 1)[index]
         missing = count - value.shape[1]
         points = functional.pad(points, (0, 0, 0, missing))
         found = functional.pad(torch.isfinite(value), (0, missing))

@@ -15,12 +15,12 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from forecast.checkpoint.checkpoint import load_checkpoint
+from forecast.checkpoint.packaged import packaged
 from forecast.data.reader import SequenceReader
 from forecast.loop import StepModel, rollout
 from forecast.model.detected_input import Detecting
 from forecast.model.scene.agents import observe
 from forecast.types import BEVSequence, StepForecast
-from forecast.workflows import packaged
 from tests.support.benchmarking import (
     device,
     finished,

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from forecast.checkpoint.packaged import packaged
 from forecast.storage.stores import open_forecast_store, open_sequence_store
-from forecast.workflows import RolloutRequest, RolloutSummary, packaged, rollout_to_store
+from forecast.workflows import RolloutRequest, RolloutSummary, rollout_to_store
 
 MIB = 2**20
 

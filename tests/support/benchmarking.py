@@ -12,9 +12,9 @@ from typing import TypeVar
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from forecast.checkpoint.packaged import packaged
 from forecast.data.reader import SequenceReader, collate
 from forecast.types import BEVSequence
-from forecast.workflows import packaged
 
 T = TypeVar("T")
 
