@@ -1,4 +1,4 @@
-"""The writer of sequence stores, schema ``bev-sequence/1``.
+"""The writer of sequence stores, schema ``bev-sequence/2``.
 
 How many sequences there are, and how many tracks and points the fullest has, is known only when
 every scene has been read. So sequences are first written to parts, files of a few sequences each;
@@ -32,6 +32,9 @@ LONG_NAMES = {
     "map": "map layers in the present ego frame",
     "track_state": "pose and size of each agent in the present ego frame; NaN where absent",
     "track_class": "class of each agent, from 1; 0 is padding",
+    "track_history": "pose and size of each agent as observed, in the present ego frame",
+    "sample_time": "time of each sample of track_history; 0 is the present",
+    "track_score": "the tracker's confidence in each agent",
     "ego_pose": "pose of the ego in the present ego frame",
     "map_point": "lane centres and their direction in the present ego frame; NaN is padding",
     "direction": "the way that the nearest lane leads, a unit vector; 0 where no lane is near",
@@ -39,7 +42,7 @@ LONG_NAMES = {
     "scene": "recording that the sequence was taken from",
     "init_time": "time of the present frame in its recording",
 }
-UNITS = {"init_time": "s", "time": "s", "x": "m", "y": "m"}
+UNITS = {"init_time": "s", "sample_time": "s", "time": "s", "x": "m", "y": "m"}
 COLUMN_UNITS = {"x": "m", "y": "m", "yaw": "rad", "length": "m", "width": "m"}
 
 
@@ -53,6 +56,7 @@ class Layout:
         points: Most map points of any sequence.
         channels: Names of the channels of ``bev``.
         directions: Whether there is ``direction``.
+        samples: Samples of ``track_history``; 0 = there is none.
     """
 
     sequences: int
@@ -60,6 +64,7 @@ class Layout:
     points: int
     channels: tuple[str, ...] = ()
     directions: bool = False
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def create_store(url: str, meta: SequenceMeta, layout: Layout, further: Mapping[
         array[:] = values
     sizes = _sizes(meta, layout)
     for name, (dims, dtype) in SEQUENCE_VARIABLES.items():
-        if all(sizes[dim] for dim in dims[1:]):
+        if all(sizes[dim] for dim in dims[1:]) and name != "track_score":
             _create_variable(group, name, [sizes[dim] for dim in dims], dims, dtype, meta)
 
 
@@ -218,6 +223,7 @@ def _sizes(meta: SequenceMeta, layout: Layout) -> dict[str, int]:
         "x": meta.grid.width,
         "map_layer": len(meta.map_layers),
         "track": layout.tracks,
+        "sample": layout.samples,
         "state": len(STATE_NAMES),
         "pose": len(POSE_NAMES),
         "point": layout.points,

@@ -33,8 +33,9 @@ def sequence_arrays(grid: BEVGrid, given: Mapping[str, ArrayLike]) -> dict[str, 
     arrays = _shaped(grid, given)
     for name, array in arrays.items():
         _check_values(name, array)
-    if ("track_state" in arrays) != ("track_class" in arrays):
-        raise DataError("track_state and track_class together", "one of them", "give both")
+    for pair in (("track_state", "track_class"), ("track_history", "sample_time")):
+        if (pair[0] in arrays) != (pair[1] in arrays):
+            raise DataError(f"{' and '.join(pair)} together", "one of them", "give both")
     if "instance" not in arrays:
         arrays["instance"] = _instance(grid, arrays)
     if "semantic" not in arrays:
@@ -78,8 +79,15 @@ def _check_values(name: str, array: Array) -> None:
             raise DataError(wanted, f"{array.min()} to {array.max()}", "correct the array")
     if name == "ego_pose" and not np.isfinite(array).all():
         raise DataError("finite ego poses", "NaN or infinity", "correct ego_pose")
-    if name == "track_state" and (array[..., 3:] <= 0).any():  # False where NaN
-        raise DataError("boxes of a size above 0", "none", "correct track_state, or NaN = absent")
+    if name in ("track_state", "track_history") and (array[..., 3:] <= 0).any():  # False where NaN
+        raise DataError("boxes of a size above 0", "none", f"correct {name}, or NaN = absent")
+    if name == "sample_time" and not _ascends_to_present(array):
+        wanted = "times that ascend to 0, the present"
+        raise DataError(wanted, str(array.tolist()), "correct sample_time")
+
+
+def _ascends_to_present(time_s: Array) -> bool:
+    return bool((np.diff(time_s) > 0).all() and (time_s[..., -1:] == 0).all())
 
 
 def _instance(grid: BEVGrid, arrays: Mapping[str, Array]) -> Array:

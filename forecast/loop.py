@@ -76,5 +76,7 @@ def teacher_forced(
             "change --horizon, or leave --teacher-forced out",
         )
     for lead in range(1, horizon + 1):
-        state = model.start(sequence.crop(lead - 1, lead - 1 + history))
+        # Another present than that of track_history: all leads start from the frames alone.
+        seen = replace(sequence, track_history=None, sample_time=None)
+        state = model.start(seen.crop(lead - 1, lead - 1 + history))
         yield replace(model.step(state)[1], lead=lead)

@@ -15,7 +15,8 @@ from typing import Any
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
 
-SEQUENCE_SCHEMA = "bev-sequence/1"
+SEQUENCE_SCHEMA = "bev-sequence/2"
+READ_SEQUENCE_SCHEMAS = (SEQUENCE_SCHEMA, "bev-sequence/1")
 FORECAST_SCHEMA = "bev-forecast/1"
 
 DEFAULT_CLASSES = ("vehicle", "pedestrian", "cyclist")
@@ -31,6 +32,9 @@ SEQUENCE_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "map": (("sequence", "map_layer", "y", "x"), "uint8"),
     "track_state": (("sequence", "track", "time", "state"), "float32"),
     "track_class": (("sequence", "track"), "uint8"),
+    "track_history": (("sequence", "track", "sample", "state"), "float32"),
+    "sample_time": (("sequence", "sample"), "float32"),
+    "track_score": (("sequence", "track", "time"), "float32"),
     "ego_pose": (("sequence", "time", "pose"), "float64"),
     "map_point": (("sequence", "point", "point_state"), "float32"),
     "direction": (("sequence", "axis", "y", "x"), "float16"),
@@ -39,7 +43,17 @@ SEQUENCE_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "init_time": (("sequence",), "float64"),
 }
 OPTIONAL_VARIABLES = frozenset(
-    {"map", "track_state", "track_class", "map_point", "direction", "bev"}
+    {
+        "map",
+        "track_state",
+        "track_class",
+        "track_history",
+        "sample_time",
+        "track_score",
+        "map_point",
+        "direction",
+        "bev",
+    }
 )
 
 FORECAST_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
@@ -118,7 +132,9 @@ class SequenceMeta:
         Raises:
             DataError: The schema is another one, or an attribute is missing or malformed.
         """
-        check_schema(attrs, SEQUENCE_SCHEMA, where, "make the store anew with `forecast prepare`")
+        check_schema(
+            attrs, READ_SEQUENCE_SCHEMAS, where, "make the store anew with `forecast prepare`"
+        )
         try:
             return cls(
                 source=str(attrs["source"]),
@@ -139,11 +155,14 @@ class SequenceMeta:
             ) from error
 
 
-def check_schema(attrs: Mapping[str, Any], schema: str, where: str, remedy: str) -> None:
+def check_schema(
+    attrs: Mapping[str, Any], schemas: tuple[str, ...], where: str, remedy: str
+) -> None:
     """Refuses a store of another kind or version.
 
     Raises:
-        DataError: ``attrs["schema"]`` is not ``schema``.
+        DataError: ``attrs["schema"]`` is none of ``schemas``.
     """
-    if attrs.get("schema") != schema:
-        raise DataError(f"schema {schema!r}", f"{attrs.get('schema')!r} in {where}", remedy)
+    if attrs.get("schema") not in schemas:
+        wanted = "schema " + " or ".join(map(repr, schemas))
+        raise DataError(wanted, f"{attrs.get('schema')!r} in {where}", remedy)

@@ -48,7 +48,7 @@ def as_numpy(tensor: Tensor) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class BEVSequence:
-    """A batch of B sequences of T frames, all in the present ego frame (schema ``bev-sequence/1``).
+    """A batch of B sequences of T frames, all in the present ego frame (schema ``bev-sequence/2``).
 
     Rasters may end before the poses do: R <= T frames, at least the history.
 
@@ -59,6 +59,11 @@ class BEVSequence:
         map: One 0/1 raster per map layer, or None.
         track_state: x, y, yaw, length, width per track (= id - 1); NaN where absent; or None.
         track_class: Class of each track from 1, 0 = padding; or None.
+        track_history: As ``track_state``, but as a tracker observed it, at its own rate, up to and
+            including the present; None = the history of ``track_state`` is what was observed.
+        sample_time: Seconds of each of its samples, 0 = the present; ascending, NaN = padding, in
+            front; or None.
+        track_score: The tracker's confidence in each track at each frame; or None.
         map_point: x, y, yaw of lane centres, NaN padded; or None.
         bev: The user's own dense channels; or None.
     """
@@ -71,6 +76,9 @@ class BEVSequence:
     map: Int[Tensor, "b m h w"] | None = None
     track_state: Float[Tensor, "b n t 5"] | None = None
     track_class: Int[Tensor, "b n"] | None = None
+    track_history: Float[Tensor, "b n s 5"] | None = None
+    sample_time: Float[Tensor, "b s"] | None = None
+    track_score: Float[Tensor, "b n t"] | None = None
     map_point: Float[Tensor, "b p 3"] | None = None
     bev: Float[Tensor, "b r c h w"] | None = None
 
@@ -85,6 +93,9 @@ class BEVSequence:
         instance: ArrayLike | None = None,
         track_state: ArrayLike | None = None,
         track_class: ArrayLike | None = None,
+        track_history: ArrayLike | None = None,
+        sample_time: ArrayLike | None = None,
+        track_score: ArrayLike | None = None,
         map: ArrayLike | None = None,
         map_point: ArrayLike | None = None,
         bev: ArrayLike | None = None,
@@ -100,6 +111,10 @@ class BEVSequence:
                 or no ids where there are no boxes.
             track_state: ``(N, T, 5)`` x, y, yaw, length, width of id 1 to N; NaN where absent.
             track_class: ``(N,)`` class of each, from 1.
+            track_history: ``(N, S, 5)`` the same as observed, at a rate of its own, up to the
+                present; without it the history of ``track_state`` is what was observed.
+            sample_time: ``(S,)`` seconds of these samples, ascending to 0, the present.
+            track_score: ``(N, T)`` the tracker's confidence.
             map: ``(M, H, W)`` 0 or 1, a raster per map layer.
             map_point: ``(P, 3)`` x, y, yaw of lane centres.
             bev: ``(T, C, H, W)`` the user's own channels.
@@ -113,6 +128,9 @@ class BEVSequence:
             "instance": instance,
             "track_state": track_state,
             "track_class": track_class,
+            "track_history": track_history,
+            "sample_time": sample_time,
+            "track_score": track_score,
             "map": map,
             "map_point": map_point,
             "bev": bev,
@@ -134,10 +152,12 @@ class BEVSequence:
     def crop(self, start: int, stop: int, step: int = 1) -> BEVSequence:
         """Every ``step``-th frame from ``start`` to ``stop`` (exclusive).
 
-        A model may see ``crop(0, history)``.
+        A model may see ``crop(0, history)``. ``track_history`` ends at the present, and is left
+        out of frames that have another one.
         """
         frames = slice(start, stop, step)
-        state, bev = self.track_state, self.bev
+        state, bev, score = self.track_state, self.bev, self.track_score
+        same_present = start == 0 and step == 1
         return replace(
             self,
             dt_s=self.dt_s * step,
@@ -145,12 +165,16 @@ class BEVSequence:
             instance=self.instance[:, frames],
             ego_pose=self.ego_pose[:, frames],
             track_state=None if state is None else state[:, :, frames],
+            track_history=self.track_history if same_present else None,
+            sample_time=self.sample_time if same_present else None,
+            track_score=None if score is None else score[:, :, frames],
             bev=None if bev is None else bev[:, frames],
         )
 
     def mirror(self) -> BEVSequence:
         """The scene as a mirror beside the ego shows it: left and right swapped, the grid's too."""
         grid, state, points = self.grid, self.track_state, self.map_point
+        seen = self.track_history
         signs = self.ego_pose.new_tensor([1.0, -1.0, -1.0, 1.0, 1.0])
         return replace(
             self,
@@ -160,6 +184,7 @@ class BEVSequence:
             ego_pose=self.ego_pose * signs[:3],
             map=None if self.map is None else self.map.flip(-2),
             track_state=None if state is None else state * signs,
+            track_history=None if seen is None else seen * signs,
             map_point=None if points is None else points * signs[:3],
             bev=None if self.bev is None else self.bev.flip(-2),
         )

@@ -21,6 +21,7 @@ from forecast.types import BEVSequence
 
 # The forecaster takes the direction of lanes from their points.
 _UNREAD = ("scene", "init_time", "direction")
+_OF_TRACKS = ("track_class", "track_state", "track_history", "track_score")
 _TENSORS = tuple(name for name in SEQUENCE_VARIABLES if name not in _UNREAD)
 
 
@@ -141,7 +142,7 @@ def collate(sequences: Sequence[BEVSequence]) -> BEVSequence:
         else None
         for name in _TENSORS
     }
-    _trim(parts, ("track_class", "track_state"), lambda label: label > 0, "track_class")
+    _trim(parts, _OF_TRACKS, lambda label: label > 0, "track_class")
     _trim(parts, ("map_point",), lambda point: torch.isfinite(point[..., 0]), "map_point")
     return BEVSequence(grid=first.grid, dt_s=first.dt_s, **parts)  # type: ignore[arg-type]
 

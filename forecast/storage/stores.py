@@ -54,7 +54,7 @@ def open_forecast_store(path: str) -> xr.Dataset:
         DataError: It is missing, not zarr, of another schema or lacks a variable.
     """
     dataset = open_store(path)
-    check_schema(dataset.attrs, FORECAST_SCHEMA, path, "make it anew with `forecast rollout`")
+    check_schema(dataset.attrs, (FORECAST_SCHEMA,), path, "make it anew with `forecast rollout`")
     _check_variables(dataset, FORECAST_VARIABLES, frozenset(), path)
     _load_provenance(dataset, path)
     return dataset

@@ -38,7 +38,11 @@ def test_rollout_refuses_a_missing_store(refused: Refused) -> None:
 
 def test_rollout_refuses_another_schema_version(refused: Refused, store: Path) -> None:
     metadata = store / "zarr.json"
-    metadata.write_text(metadata.read_text().replace("bev-sequence/1", "bev-sequence/9"))
+    metadata.write_text(
+        metadata.read_text()
+        .replace("bev-sequence/2", "bev-sequence/9")
+        .replace("bev-sequence/1", "bev-sequence/9")
+    )
     assert "bev-sequence/9" in roll_out(refused, store)
 
 

@@ -21,7 +21,11 @@ def test_a_file_that_is_no_store_is_refused(refused: Refused, tmp_path: Path) ->
 
 def test_another_schema_version_is_refused(refused: Refused, store: Path) -> None:
     metadata = store / "zarr.json"
-    metadata.write_text(metadata.read_text().replace("bev-sequence/1", "bev-sequence/9"))
+    metadata.write_text(
+        metadata.read_text()
+        .replace("bev-sequence/2", "bev-sequence/9")
+        .replace("bev-sequence/1", "bev-sequence/9")
+    )
     line = refused("inspect", "store", str(store))
     assert "bev-sequence/1" in line
     assert "bev-sequence/9" in line
