@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,10 @@ class BEVGrid:
     def y_m(self) -> NDArray[np.float64]:
         """Cell centres along y, ``(height,)``, metres."""
         return self.y_min_m + (np.arange(self.height, dtype=np.float64) + 0.5) * self.resolution_m
+
+    def mirror(self) -> BEVGrid:
+        """The same grid with left and right swapped."""
+        return replace(self, y_min_m=-self.y_max_m, y_max_m=-self.y_min_m)
 
     def contains(self, x_m: Any, y_m: Any) -> Any:
         """Whether points lie inside the edges (arrays or tensors of any one shape)."""

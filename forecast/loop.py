@@ -1,4 +1,4 @@
-"""The one loop: from a short history to any number of future steps."""
+"""The one loop: what was seen is observed moment by moment, then the future is stepped through."""
 
 from __future__ import annotations
 
@@ -7,25 +7,38 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from forecast.errors import ConfigError
-from forecast.types import BEVSequence, StepForecast
+from forecast.observations import observations, scene_context
+from forecast.types import BEVSequence, Observation, SceneContext, StepForecast
 
 State = TypeVar("State")
 Step = TypeVar("Step", covariant=True)
 
 
 class StepModel(Protocol[State, Step]):
-    """A forecaster seen from outside: it reads the past once, then steps.
+    """A forecaster seen from outside: it observes what happens, and steps into the future.
 
     ``Step`` is ``StepForecast`` for users; training steps without drawing.
     """
 
-    def start(self, history: BEVSequence) -> State:
-        """The state at the present; ``history`` ends there."""
+    def start(self, context: SceneContext) -> State:
+        """The state before anything was seen: map and grid, and nobody is known."""
         ...
 
-    def step(self, state: State) -> tuple[State, Step]:
-        """The next state and what it looks like; changes nothing."""
+    def observe(self, state: State, frame: Observation) -> State:
+        """The state after a moment was seen, any time after the one before; changes nothing."""
         ...
+
+    def step(self, state: State, dt_s: float) -> tuple[State, Step]:
+        """The state ``dt_s`` seconds later and what it looks like; changes nothing."""
+        ...
+
+
+def observed(model: StepModel[State, Any], history: BEVSequence) -> State:
+    """The state at the present, after every moment of a history was observed in its order."""
+    state = model.start(scene_context(history))
+    for frame in observations(history):
+        state = model.observe(state, frame)
+    return state
 
 
 def rollout(model: StepModel[Any, Step], history: BEVSequence, horizon: int) -> Iterator[Step]:
@@ -41,9 +54,9 @@ def rollout(model: StepModel[Any, Step], history: BEVSequence, horizon: int) -> 
     """
     if horizon < 1:
         raise ConfigError("a horizon of at least 1 step", str(horizon), "raise --horizon")
-    state = model.start(history)
+    state = observed(model, history)
     for _ in range(horizon):
-        state, forecast = model.step(state)
+        state, forecast = model.step(state, history.dt_s)
         yield forecast
 
 
@@ -75,8 +88,8 @@ def teacher_forced(
             str(horizon),
             "change --horizon, or leave --teacher-forced out",
         )
+    # Another present than that of track_history: all leads start from the frames alone.
+    frames = replace(sequence, track_history=None, sample_time=None)
     for lead in range(1, horizon + 1):
-        # Another present than that of track_history: all leads start from the frames alone.
-        seen = replace(sequence, track_history=None, sample_time=None)
-        state = model.start(seen.crop(lead - 1, lead - 1 + history))
-        yield replace(model.step(state)[1], lead=lead)
+        state = observed(model, frames.crop(lead - 1, lead - 1 + history))
+        yield replace(model.step(state, sequence.dt_s)[1], lead=lead)

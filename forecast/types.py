@@ -40,6 +40,11 @@ def map_tensors(value: _T, function: Callable[[Tensor], Tensor]) -> _T:
     return cast(_T, mapped)
 
 
+def on_device(value: _T, device: torch.device | str) -> _T:
+    """The same value with every tensor in it on a device."""
+    return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))
+
+
 def as_numpy(tensor: Tensor) -> NDArray[Any]:
     """A tensor's values on the CPU; numpy has no bfloat16, which becomes float32."""
     tensor = tensor.detach().cpu()
@@ -173,12 +178,11 @@ class BEVSequence:
 
     def mirror(self) -> BEVSequence:
         """The scene as a mirror beside the ego shows it: left and right swapped, the grid's too."""
-        grid, state, points = self.grid, self.track_state, self.map_point
-        seen = self.track_history
-        signs = self.ego_pose.new_tensor([1.0, -1.0, -1.0, 1.0, 1.0])
+        state, points, seen = self.track_state, self.map_point, self.track_history
+        signs = _mirror_signs(self.ego_pose)
         return replace(
             self,
-            grid=replace(grid, y_min_m=-grid.y_max_m, y_max_m=-grid.y_min_m),
+            grid=self.grid.mirror(),
             semantic=self.semantic.flip(-2),
             instance=self.instance.flip(-2),
             ego_pose=self.ego_pose * signs[:3],
@@ -191,7 +195,86 @@ class BEVSequence:
 
     def to(self, device: torch.device | str) -> BEVSequence:
         """The same sequences on a device."""
-        return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+        return on_device(self, device)
+
+
+@dataclass(frozen=True)
+class SceneContext:
+    """What does not move in B scenes, in the frame of the observations.
+
+    Attributes:
+        map: Map layers (for a model also the user's dense channels) as numbers in 0..1.
+        points: Lane centres x, y, yaw; NaN padded; None where there are none.
+        grid: The grid of ``map`` and of all rasters.
+    """
+
+    map: Float[Tensor, "b m h w"]
+    points: Float[Tensor, "b p 3"] | None
+    grid: BEVGrid
+
+    @property
+    def batch(self) -> int:
+        """Number of scenes."""
+        return self.map.shape[0]
+
+    def mirror(self) -> SceneContext:
+        """The scene as a mirror beside the ego shows it."""
+        points = self.points
+        return SceneContext(
+            self.map.flip(-2),
+            None if points is None else points * _mirror_signs(points)[:3],
+            self.grid.mirror(),
+        )
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of B scenes at one moment: tracks, rasters or both.
+
+    Attributes:
+        time_s: When; it never decreases from one observation to the next.
+        ego_pose: x, y, yaw of the ego.
+        track_id: Id of each track, from 1; 0 = padding; None where no tracks are given.
+        track_state: x, y, yaw, length, width of each; NaN where it was not seen; or None.
+        track_class: Class of each from 1; or None.
+        semantic: 0 background, k = class k - 1; None where no raster was made at this moment.
+        instance: 0 background, else the id; or None.
+        bev: The user's own dense channels; or None.
+        moved: Pose of the frame that all of this is given in, in the frame of the observation
+            before; None = the same frame.
+    """
+
+    time_s: Float[Tensor, "b"]
+    ego_pose: Float[Tensor, "b 3"]
+    track_id: Int[Tensor, "b n"] | None = None
+    track_state: Float[Tensor, "b n 5"] | None = None
+    track_class: Int[Tensor, "b n"] | None = None
+    semantic: Int[Tensor, "b h w"] | None = None
+    instance: Int[Tensor, "b h w"] | None = None
+    bev: Float[Tensor, "b c h w"] | None = None
+    moved: Float[Tensor, "b 3"] | None = None
+
+    def mirror(self) -> Observation:
+        """The same as a mirror beside the ego shows it."""
+        signs = _mirror_signs(self.ego_pose)
+
+        def flipped(raster: Tensor | None) -> Tensor | None:
+            return None if raster is None else raster.flip(-2)
+
+        return replace(
+            self,
+            ego_pose=self.ego_pose * signs[:3],
+            track_state=None if self.track_state is None else self.track_state * signs,
+            semantic=flipped(self.semantic),
+            instance=flipped(self.instance),
+            bev=flipped(self.bev),
+            moved=None if self.moved is None else self.moved * signs[:3],
+        )
+
+
+def _mirror_signs(like: Tensor) -> Float[Tensor, "5"]:
+    """Of x, y, yaw, length and width, where left and right are swapped."""
+    return like.new_tensor([1.0, -1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)

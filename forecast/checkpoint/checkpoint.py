@@ -30,11 +30,11 @@ from forecast.checkpoint.metadata import (
 from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.errors import CheckpointError, ConfigError, reason_of
 from forecast.model.forecaster import Forecaster
-from forecast.model.learned_horizon import LEAST_STEPS, LearnedHorizon
+from forecast.model.learned_horizon import LearnedHorizon
 from forecast.model.spec import ForecasterSpec, Inputs
 
 # Parts that older versions did not have; untrained they change no forecast.
-SILENT = ("motion_head.footprint_scale.", "visibility_head.")
+SILENT = ("motion_head.footprint_scale.", "visibility_head.", "observer.", "fading")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def save_checkpoint(
         "version": __version__,
         "model": asdict(model.spec),
         "inputs": asdict(model.inputs),
-        "learned_horizon": model.learned_horizon.steps,
+        "learned_horizon_s": model.learned_horizon.seconds,
         "dt_s": dt_s,
         "training": training,
     }
@@ -111,7 +111,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             spec,
             Inputs(tuple(inputs["classes"]), tuple(inputs["map_layers"]), inputs["bev_channels"]),
         )
-        model.learned_horizon = LearnedHorizon(int(about.get("learned_horizon", LEAST_STEPS)))
+        model.learned_horizon = LearnedHorizon(float(about["learned_horizon_s"]))
         expected, dt_s = str(about["sha256"]), float(about["dt_s"])
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(

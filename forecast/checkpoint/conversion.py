@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional
 
 SETTINGS = {
     "dim": "hidden_dim",
@@ -46,18 +47,29 @@ PARTS = (
 )
 
 
+STEPS_LEARNED = 6  # of checkpoints that do not say how many
+QUERY_POS = "query_pos_encoder.0.weight"
+
+
 def converted_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON of a checkpoint with the settings of its network under their present names."""
     model = {SETTINGS.get(name, name): value for name, value in metadata["model"].items()}
-    read = bool(metadata["reads_memory"])
-    encoder = bool(model.pop("memory", True))
-    model["raster"] = ("always" if read else "detection") if encoder else "none"
-    return {**metadata, "model": model}
+    if "reads_memory" in metadata:
+        read, encoder = bool(metadata["reads_memory"]), bool(model.pop("memory", True))
+        model["raster"] = ("always" if read else "detection") if encoder else "none"
+    # A trail of as many frames as were read, in motions per frame.
+    dt_s = float(metadata["dt_s"])
+    model["trail"], model["time_unit_s"] = model.pop("history"), dt_s
+    horizon_s = int(metadata.get("learned_horizon", STEPS_LEARNED)) * dt_s
+    return {**metadata, "model": model, "learned_horizon_s": horizon_s}
 
 
 def converted_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights under the present names of the parts that they belong to."""
-    return {_renamed(name): value for name, value in weights.items()}
+    named = {_renamed(name): value for name, value in weights.items()}
+    # The time step became an input: it changes nothing that was learned without it.
+    named[QUERY_POS] = functional.pad(named[QUERY_POS], (0, 1))
+    return named
 
 
 def _renamed(name: str) -> str:

@@ -16,8 +16,12 @@ from typing import Any
 from forecast import __version__
 from forecast.errors import CheckpointError
 
-SCHEMA = "bev-forecaster/4"
-OLDER = ("bev-forecaster/3", "bev-forecaster/2")  # in other words: see conversion.py
+SCHEMA = "bev-forecaster/5"
+OLDER = (
+    "bev-forecaster/4",
+    "bev-forecaster/3",
+    "bev-forecaster/2",
+)  # in other words: see conversion.py
 WITHOUT_CHECKSUM = "bev-forecaster/2"
 CHECKSUM = "json_sha256"
 

@@ -20,7 +20,7 @@ from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
 from forecast.model.spec import BASELINES, COMPONENTS
 from forecast.schema import DEFAULT_CLASSES
-from forecast.types import BEVSequence, StepForecast
+from forecast.types import Observation, SceneContext, StepForecast, on_device
 
 Model = StepModel[Any, StepForecast]
 
@@ -61,8 +61,6 @@ class LoadedModel:
         device: Where it computes.
         classes: Names of the classes 1, 2, ...
         map_layers: Names of the map's layers as they are given, in order; None = any map.
-        history: Frames that it reads, the present one included; None = any number.
-        dt_s: Seconds between frames; None = any.
         bev_channels: The user's own channels; None = any number.
         known_layers: Of the map's layers, those that the model was trained with; it is given an
             empty one for each that is not among ``map_layers``.
@@ -73,49 +71,40 @@ class LoadedModel:
     device: torch.device
     classes: tuple[str, ...]
     map_layers: tuple[str, ...] | None = None
-    history: int | None = None
-    dt_s: float | None = None
     bev_channels: int | None = None
     known_layers: tuple[str, ...] = field(default=(), repr=False)
 
-    def start(self, history: BEVSequence) -> Any:
-        """The state at the present.
+    def start(self, context: SceneContext) -> Any:
+        """The state before anything was seen.
 
         Raises:
-            DataError: Frames, seconds between them or map layers are not what the model reads.
+            DataError: Map layers are not those that the model was told of.
         """
-        self._check(history)
         with torch.inference_mode():
-            return self.model.start(self._with_known_layers(history.to(self.device)))
+            return self.model.start(self._with_known_layers(on_device(context, self.device)))
 
-    def step(self, state: Any) -> tuple[Any, StepForecast]:
+    def observe(self, state: Any, frame: Observation) -> Any:
+        """The state after a moment was seen."""
+        with torch.inference_mode():
+            return self.model.observe(state, on_device(frame, self.device))
+
+    def step(self, state: Any, dt_s: float) -> tuple[Any, StepForecast]:
         """The next state and the forecast of the next step."""
         with torch.inference_mode():
-            return self.model.step(state)
+            return self.model.step(state, dt_s)
 
-    def _check(self, history: BEVSequence) -> None:
-        layers = None if history.map is None else history.map.shape[1]
-        for what, wanted, found, remedy in (
-            ("frames of history", self.history, history.frames, "give sequence.crop(0, history)"),
-            ("seconds between frames", self.dt_s, history.dt_s, "give frames that far apart"),
-            (
-                "map layers",
-                None if self.map_layers is None or layers is None else len(self.map_layers),
-                layers,
-                "name the layers: load_model(..., map_layers=...)",
-            ),
-        ):
-            if wanted is not None and wanted != found:
-                raise DataError(f"{wanted} {what}", str(found), remedy)
-
-    def _with_known_layers(self, history: BEVSequence) -> BEVSequence:
-        """The history with the map layers that the model knows; those it is not given are empty."""
-        if history.map is None or self.map_layers is None:
-            return history
-        found = dict(zip(self.map_layers, history.map.unbind(1), strict=True))
-        empty = history.map.new_zeros(history.batch, *history.grid.shape)
+    def _with_known_layers(self, context: SceneContext) -> SceneContext:
+        """The scene with the map layers that the model knows; those it is not given are empty."""
+        given = context.map.shape[1]
+        if self.map_layers is None or not given:
+            return context
+        if given != len(self.map_layers):
+            remedy = "name the layers: load_model(..., map_layers=...)"
+            raise DataError(f"{len(self.map_layers)} map layers", str(given), remedy)
+        found = dict(zip(self.map_layers, context.map.unbind(1), strict=True))
+        empty = torch.zeros_like(context.map[:, 0])
         layers = [found.get(name, empty) for name in self.known_layers]
-        return replace(history, map=torch.stack(layers, 1) if layers else None)
+        return replace(context, map=torch.stack(layers, 1) if layers else context.map[:, :0])
 
 
 def load_model(
@@ -168,8 +157,6 @@ def load_model(
         device=device,
         classes=forecaster.inputs.classes,
         map_layers=known if map_layers is None else tuple(map_layers),
-        history=forecaster.spec.history,
-        dt_s=checkpoint.dt_s,
         bev_channels=forecaster.inputs.bev_channels,
         known_layers=known,
     )
@@ -207,8 +194,6 @@ def load_model_for(
     )
     for what, wanted, found in (
         ("classes", model.classes, meta.classes),
-        ("history", model.history, meta.history),
-        ("dt_s", model.dt_s, meta.dt_s),
         ("bev channels", model.bev_channels, reader.bev_channels),
     ):
         if wanted is not None and wanted != found:

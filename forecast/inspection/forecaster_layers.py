@@ -18,18 +18,20 @@ from forecast.errors import ConfigError
 from forecast.grid import BEVGrid
 from forecast.inspection.costs import LayerCost
 from forecast.inspection.flop_counter import FlopCounter
+from forecast.loop import observed
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import ForecasterSpec, Inputs, RasterUse
 from forecast.types import BEVSequence, StepForecast
 
 AGENTS = 16  # of the made-up history, where the network has slots for them
+HISTORY = 3
 LANE_POINTS = 64
 RESOLUTION_M = 0.5
 # Every parameter belongs to one of these; drawing belongs to the instance map.
 ROWS: dict[str, Sequence[str]] = {
     "features": ["raster_encoder"],
     "pixels": ["raster_encoder.lateral", "raster_encoder.context", "raster_encoder.pixel"],
-    "queries": ["agent_encoder", "map_crop", "track_encoder"],
+    "queries": ["agent_encoder", "map_crop", "track_encoder", "observer"],
     "decoded": ["decoder", "query_pos_encoder"],
     "motion": ["motion_head"],
     "existence": ["visibility_head"],
@@ -55,11 +57,11 @@ def forecaster_stages(
     rows = {f"backbone.layer{i}": [f"raster_encoder.backbone.extract.layer{i}"] for i in layers}
     rows |= {"backbone.layer1": ["raster_encoder.backbone"]} if spec.has_raster_encoder else {}
     counter = FlopCounter(rows | ROWS)
-    history = made_up(min(AGENTS, spec.slots), spec.history, inputs, height, width)
+    history = made_up(min(AGENTS, spec.slots), HISTORY, inputs, height, width)
     with counter.watch(model):
         counter.turn_to("queries")
-        state = model.start(history)
-        after, slots = model.advance(state)
+        state = model.look_ahead(observed(model, history))
+        after, slots = model.advance(state, history.dt_s)
         counter.turn_to("instance")
         step = model.draw(after, slots)
     tensors: dict[str, Tensor | None] = {

@@ -9,35 +9,48 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.profiler import record_function
 
-from forecast.grid import BEVGrid
 from forecast.model.scene import se2
-from forecast.model.scene.agents import Agents, last_acceleration, last_twist, observe
+from forecast.model.scene.agents import Agents, associate, facing, last_motion, present, seen_in
 from forecast.model.scene.rasterizer import rasterize
 from forecast.model.spec import BaselineName
 from forecast.model.tracking.components import link_components
-from forecast.types import BEVSequence, StepForecast
+from forecast.model.tracking.window import FrameWindow
+from forecast.types import Observation, SceneContext, StepForecast
 
 COMPONENT_SLOTS = 1024
 
 
 @dataclass(frozen=True)
 class KinematicState:
-    """Agents, where they are, the motion that they repeat and what each step adds to its length."""
+    """Agents, where they are, the motion that they repeat and what each step adds to its length.
+
+    Attributes:
+        lead: Steps made.
+        ahead: Whether it has turned from observing to forecasting.
+        agents: As observed; once a step was made, those that are forecast.
+        context: Grid of the scene.
+        labels: The last label map of ids.
+        pose: Pose now.
+        motion: Of a step: a displacement in the present frame or a twist.
+        gain: What each step adds to its length, metres.
+    """
 
     lead: int
+    ahead: bool
     agents: Agents
+    context: SceneContext
+    labels: Int[Tensor, "b h w"] | None
     pose: Float[Tensor, "b a 3"]
     motion: Float[Tensor, "b a 3"]
     gain: Float[Tensor, "b a"]
-    observed: Int[Tensor, "b h w"]
-    grid: BEVGrid
 
 
 class Baseline:
     """Repeats nothing, the last displacement, or the last twist (constant speed and turn rate).
 
     With constant acceleration the last twist gains as much forward speed at every step as it did
-    in the last one, until the agent stands.
+    in the last one, until the agent stands. Motions are those of the last step's time, whatever the
+    rate of the observations: shorter ones are mostly noise.
 
     Args:
         name: Which of the four.
@@ -50,43 +63,85 @@ class Baseline:
         self.classes = classes
         self.slots = slots
 
-    def start(self, history: BEVSequence) -> KinematicState:
-        """Reads the agents and their motion at the present."""
-        agents = observe(history, self.slots)
-        twist = last_twist(agents)
+    def start(self, context: SceneContext) -> KinematicState:
+        """The state before anything was seen."""
+        agents = Agents.nobody(context.map)
+        none = agents.size.new_zeros(*agents.ids.shape, 3)
+        return KinematicState(0, False, agents, context, None, none, none, none[..., 0])
+
+    def observe(self, state: KinematicState, frame: Observation) -> KinematicState:
+        """Remembers where the agents were seen."""
+        agents, pose = state.agents, state.pose
+        if frame.moved is not None:
+            past = se2.between(frame.moved[:, None, None], agents.past)
+            agents, pose = replace(agents, past=past), se2.between(frame.moved[:, None], pose)
+        seen = seen_in(frame, state.context.grid)
+        link = associate(agents, seen, self.slots)
+        agents, pose, measured = (
+            agents.linked(link, seen),
+            link.carried(pose),
+            link.shown(seen.pose),
+        )
+        if seen.long is not None:
+            long = link.shown(seen.long)
+            turn, measured = facing(agents, pose, measured, link.found, long)
+            agents = agents.turned(turn)
+        pose = torch.where(link.found[..., None], measured, pose)
+        return replace(
+            state,
+            agents=agents.observed(pose, link.found, frame.time_s),
+            labels=state.labels if frame.instance is None else frame.instance,
+            pose=pose,
+        )
+
+    def look_ahead(self, state: KinematicState, dt_s: float) -> KinematicState:
+        """From observing to forecasting: those that were seen last, and how they move."""
+        agents = state.agents
+        # Where the last observations show nobody at all, they are late.
+        latest = agents.last_seen.masked_fill(~agents.live, 0).amax(1, keepdim=True)
+        here = agents.seen.any(-1) & (agents.last_seen == latest)
+        agents, _ = present(agents, state.pose, here, state.labels, state.context.grid)
+        twist, change = last_motion(agents, dt_s)
+        pose, gain = agents.pose, torch.zeros_like(twist[..., 0])
         if self.name == "persistence":
             motion = torch.zeros_like(twist)
         elif self.name == "constant-velocity":
             # The displacement in the ego frame, without the turn.
-            moved = se2.compose(agents.pose, se2.exp(-twist))[..., :2]
-            motion = torch.cat((agents.pose[..., :2] - moved, torch.zeros_like(twist[..., :1])), -1)
+            moved = se2.compose(pose, se2.exp(-twist))[..., :2]
+            motion = torch.cat((pose[..., :2] - moved, torch.zeros_like(twist[..., :1])), -1)
         else:
             motion = twist
-        gain = torch.zeros_like(twist[..., 0])
         if self.name == "constant-acceleration":
-            gain = last_acceleration(agents)[..., 0]
-        return KinematicState(
-            0, agents, agents.pose, motion, gain, history.instance[:, -1], history.grid
-        )
+            gain = change[..., 0]
+        state = replace(state, ahead=True, agents=agents, pose=pose, motion=motion, gain=gain)
+        late = agents.hidden_s[..., None] / dt_s
+        return replace(state, pose=self._moved(replace(state, motion=motion * late)))
+
+    def _moved(self, state: KinematicState) -> Float[Tensor, "b a 3"]:
+        if self.name in ("persistence", "constant-velocity"):
+            return state.pose + state.motion
+        return se2.compose(state.pose, se2.exp(state.motion))
 
     @record_function("moving agents")
-    def move(self, state: KinematicState) -> KinematicState:
-        """Moves every agent once."""
-        if self.name in ("persistence", "constant-velocity"):
-            return replace(state, lead=state.lead + 1, pose=state.pose + state.motion)
-        motion = state.motion
+    def move(self, state: KinematicState, dt_s: float) -> KinematicState:
+        """Moves every agent once; all steps of a rollout must be as long as the first."""
+        if not state.ahead:
+            state = self.look_ahead(state, dt_s)
         if self.name == "constant-acceleration":
+            motion = state.motion
             ahead = motion[..., :1]
             # An agent that brakes comes to a stop, and does not turn on the spot.
             kept = ((ahead + state.gain[..., None]) * ahead > 0).to(ahead.dtype)
             motion = kept * torch.cat((ahead + state.gain[..., None], motion[..., 1:]), -1)
-        pose = se2.compose(state.pose, se2.exp(motion))
-        return replace(state, lead=state.lead + 1, pose=pose, motion=motion)
+            state = replace(state, motion=motion)
+        return replace(state, lead=state.lead + 1, pose=self._moved(state))
 
     @record_function("drawing")
-    def step(self, state: KinematicState) -> tuple[KinematicState, StepForecast]:
+    def step(self, state: KinematicState, dt_s: float) -> tuple[KinematicState, StepForecast]:
         """Moves every agent once and draws it."""
-        moved = self.move(state)
+        if not state.ahead:
+            state = self.look_ahead(state, dt_s)
+        moved = self.move(state, dt_s)
         live = state.agents.live
         pose = moved.pose
         rasters = rasterize(
@@ -95,8 +150,8 @@ class Baseline:
             state.pose,
             live.to(pose.dtype),
             live,
-            state.observed,
-            state.grid,
+            state.labels,
+            state.context.grid,
             self.classes,
         )
         forecast = StepForecast(
@@ -113,6 +168,14 @@ class Baseline:
         return moved, forecast
 
 
+@dataclass(frozen=True)
+class ComponentState:
+    """The frames so far and, once a step was made, the components that they were linked to."""
+
+    window: FrameWindow
+    motion: KinematicState | None = None
+
+
 class Components:
     """Constant velocity of linked components: the classical stack for rasters without ids.
 
@@ -125,13 +188,25 @@ class Components:
         self.slots = slots
         self.motion = Baseline("constant-velocity", classes, slots)
 
-    @record_function("finding and tracking agents")
-    def start(self, history: BEVSequence) -> KinematicState:
-        """Finds and links components; ids and ``track_state`` of the store are not read."""
-        instance = link_components(history.semantic, history.grid, history.dt_s, self.slots)
-        found = replace(history, instance=instance, track_state=None, track_class=None)
-        return self.motion.start(found)
+    def start(self, context: SceneContext) -> ComponentState:
+        """The state before anything was seen."""
+        return ComponentState(FrameWindow(context))
 
-    def step(self, state: KinematicState) -> tuple[KinematicState, StepForecast]:
+    def observe(self, state: ComponentState, frame: Observation) -> ComponentState:
+        """Remembers a frame with a raster; ids and tracks are not read."""
+        return ComponentState(state.window.with_frame(frame))
+
+    @record_function("finding and tracking agents")
+    def link(self, window: FrameWindow) -> KinematicState:
+        """Finds and links components through the frames."""
+        grid = window.context.grid
+        instance = link_components(window.semantic, grid, window.dt_s, self.slots)
+        state = self.motion.start(window.context)
+        for frame in window.labelled(instance):
+            state = self.motion.observe(state, frame)
+        return state
+
+    def step(self, state: ComponentState, dt_s: float) -> tuple[ComponentState, StepForecast]:
         """Moves every component once and draws it."""
-        return self.motion.step(state)
+        motion, forecast = self.motion.step(state.motion or self.link(state.window), dt_s)
+        return replace(state, motion=motion), forecast

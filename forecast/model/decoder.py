@@ -9,9 +9,10 @@ from torch.profiler import record_function
 from forecast.model.layers.attention import feature_attention
 from forecast.model.layers.mlp import MLP
 from forecast.model.raster_encoder import EncodedFeatures, reference_points
-from forecast.model.scene.context import PackedQueries, SceneContext
+from forecast.model.scene.context import PackedQueries
 from forecast.model.scene_attention import LaneAttention, NeighbourAttention
 from forecast.model.spec import ForecasterSpec
+from forecast.types import SceneContext
 
 
 class DecoderLayer(nn.Module):

@@ -1,91 +1,40 @@
-"""The forecaster: raster encoder, queries, decoder and heads, one step at a time."""
+"""The forecaster: one loop of queries through what was seen and into the future."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.profiler import record_function
 
+from forecast.errors import ConfigError
 from forecast.grid import BEVGrid
 from forecast.model.decoder import Decoder
 from forecast.model.heads import RESIDUAL_SCALE, MotionHead
 from forecast.model.layers.mask_heads import DotMaskHead, FpnMaskHead
 from forecast.model.layers.mlp import MLP
 from forecast.model.learned_horizon import LearnedHorizon
+from forecast.model.observer import Observer, in_raster, warped
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures, RasterEncoder
 from forecast.model.scene import se2
-from forecast.model.scene.agents import Agents, last_acceleration, last_twist, observe
-from forecast.model.scene.context import PackedQueries, SceneContext, bounded, relative
+from forecast.model.scene.agents import Agents, attributes_of, one_hot, past_pose, present
+from forecast.model.scene.context import PackedQueries, bounded, relative
 from forecast.model.scene.rasterizer import Refiner, rasterize
-from forecast.model.scene.warp import sample_at, warp_by_agents
+from forecast.model.scene.warp import sample_at
 from forecast.model.scene_attention import MapCrop
 from forecast.model.spec import ForecasterSpec, Inputs
+from forecast.model.state import ForecastState, SlotStep
 from forecast.model.tracker import Tracker
 from forecast.model.visibility import VisibilityHead
-from forecast.types import BEVSequence, StepForecast
+from forecast.types import Observation, SceneContext, StepForecast
 
-# An agent that has moved less than this since the present keeps its features where they are.
-STILL_M = 0.1
-
-
-@dataclass(frozen=True)
-class ForecastState:
-    """Everything that the next step needs; its size does not depend on the lead.
-
-    Attributes:
-        lead: Steps made so far.
-        agents: The slots as observed at the present.
-        context: Map and lanes.
-        features: The present frame's features; None where the raster is not read.
-        observed: The present frame's label map.
-        pose: Pose of each slot now.
-        twist: Its motion per step, in its own frame.
-        acceleration: How much that changed in the last step.
-        query: What each query has learned of its agent.
-        visibility: What visibility from the ego added to existence in the last step.
-        query_pos: What QIM adds to the query's ``query_pos``; None where it updates the query only.
-    """
-
-    lead: int
-    agents: Agents
-    context: SceneContext
-    features: EncodedFeatures | None
-    observed: Int[Tensor, "b h w"]
-    pose: Float[Tensor, "b a 3"]
-    twist: Float[Tensor, "b a 3"]
-    acceleration: Float[Tensor, "b a 3"]
-    query: Float[Tensor, "b a d"]
-    visibility: Float[Tensor, "b a"]
-    query_pos: Float[Tensor, "b a d"] | None = None
-
-
-@dataclass(frozen=True)
-class SlotStep:
-    """One step before it is drawn: what training compares with the truth.
-
-    Attributes:
-        lead: Steps after the present.
-        agents: The slots.
-        pose: Pose of each slot after the step.
-        before: Pose before it.
-        moving: Logit of moving in this step.
-        existence: Logit of being there.
-        size: Length and width that it is drawn with.
-        output: Decoded queries, for the mask head.
-    """
-
-    lead: int
-    agents: Agents
-    pose: Float[Tensor, "b a 3"]
-    before: Float[Tensor, "b a 3"]
-    moving: Float[Tensor, "b a"]
-    existence: Float[Tensor, "b a"]
-    size: Float[Tensor, "b a 2"]
-    output: Float[Tensor, "b a d"]
+# Nobody that has not been seen for longer is forecast.
+LONGEST_HIDDEN_S = 2.0
+# By how much existence falls, as a logit, per second that an agent is hidden; learned from there.
+FADING_PER_S = 12.0
 
 
 class Forecaster(nn.Module):
@@ -105,8 +54,8 @@ class Forecaster(nn.Module):
         self.raster_encoder = (
             RasterEncoder(spec, inputs.channels) if spec.has_raster_encoder else None
         )
-        self.agent_encoder = MLP(spec.history * 6 + 3 + self.attributes, dim, dim)
-        self.query_pos_encoder = MLP(3 + 5 + self.attributes + 4, dim, dim)
+        self.agent_encoder = MLP(spec.trail * 6 + 3 + self.attributes, dim, dim)
+        self.query_pos_encoder = MLP(3 + 5 + self.attributes + 4 + 1, dim, dim)
         self.map_crop = MapCrop(layers, dim) if layers else None
         self.decoder = Decoder(spec, self.attributes)
         self.motion_head = MotionHead(dim)
@@ -122,77 +71,145 @@ class Forecaster(nn.Module):
         self.track_encoder = nn.Linear(dim, dim)
         nn.init.zeros_(self.track_encoder.weight)
         nn.init.zeros_(self.track_encoder.bias)
+        self.observer = Observer(spec, self.attributes, len(inputs.classes))
+        self.fading = nn.Parameter(torch.tensor(FADING_PER_S))
 
-    def start(self, history: BEVSequence) -> ForecastState:
-        """Reads the past with its ids: agents, map, lanes and, if forecasts read it, the raster."""
-        agents = observe(history, self.spec.slots)
-        features = self.encode_raster(history, -1) if self.spec.raster == "always" else None
-        return self.begin(agents, self.scene_context(history), features, history.instance[:, -1])
-
-    @record_function("making queries")
-    def begin(
-        self,
-        agents: Agents,
-        context: SceneContext,
-        features: EncodedFeatures | None,
-        observed: Int[Tensor, "b h w"],
-    ) -> ForecastState:
-        """The state at the present: every agent's query is made from what was seen of it."""
-        twist = last_twist(agents)
-        past = se2.between(agents.pose[:, :, None], agents.past)
-        seen = agents.seen[..., None].to(past.dtype)
-        story = torch.cat((relative(past) * seen, seen), -1).flatten(2)
-        query = self.agent_encoder(torch.cat((story, bounded(twist), self._attributes(agents)), -1))
-        if self.map_crop is not None:
-            packed = self._packed(agents, agents.pose, twist)
-            query = query + agents.packing.pad(self.map_crop(packed, context))
-        acceleration = last_acceleration(agents)
-        visibility = torch.zeros_like(twist[..., 0])
+    def start(self, context: SceneContext) -> ForecastState:
+        """The state before anything was seen: nobody is known."""
+        # Layers of a map that is not there, and channels that no frame has brought yet, are empty.
+        channels = len(self.inputs.map_layers) + self.inputs.bev_channels
+        missing = channels - context.map.shape[1]
+        empty = context.map.new_zeros(context.batch, missing, *context.grid.shape)
+        context = replace(context, map=torch.cat((context.map.float(), empty), 1))
+        agents = Agents.nobody(context.map)
+        none = context.map.new_zeros(context.batch, 1, 3)
         return ForecastState(
-            0,
-            agents,
-            context,
-            features,
-            observed,
-            agents.pose,
-            twist,
-            acceleration,
-            query,
-            visibility,
+            lead=0,
+            elapsed_s=0.0,
+            ahead=False,
+            agents=agents,
+            context=context,
+            ego=None,
+            raster=None,
+            pose=none,
+            twist=none,
+            acceleration=none,
+            query=none.new_zeros(context.batch, 1, self.spec.hidden_dim),
+            visibility=none[..., 0],
         )
 
-    def step(self, state: ForecastState) -> tuple[ForecastState, StepForecast]:
+    def observe(
+        self, state: ForecastState, frame: Observation, features: EncodedFeatures | None = None
+    ) -> ForecastState:
+        """Predicts to the frame's time, reads it, finds out who is who, and corrects.
+
+        Args:
+            state: Before it; not one that has stepped into the future.
+            frame: What was seen.
+            features: Of its raster, where they have been encoded already.
+
+        Raises:
+            ConfigError: The state has stepped into the future.
+        """
+        if state.ahead:
+            raise ConfigError(
+                "a state that observed last", "one of the future", "observe before it steps"
+            )
+        if frame.moved is not None:
+            state = state.seen_from(frame.moved)
+        state = replace(state, context=self.context_at(state.context, frame))
+        if frame.semantic is not None and features is None and self.spec.raster == "always":
+            features = self.encode_raster(state.context, frame)
+        after: ForecastState = self.observer(state, frame, features, self.read_scene)
+        return after
+
+    def context_at(self, context: SceneContext, frame: Observation) -> SceneContext:
+        """The scene with a frame's dense channels, if the model has any."""
+        if frame.bev is None or not self.inputs.bev_channels:
+            return context
+        layers = context.map[:, : len(self.inputs.map_layers)]
+        return replace(context, map=torch.cat((layers, frame.bev.float()), 1))
+
+    @record_function("reading what was seen")
+    def read_scene(self, state: ForecastState, features: EncodedFeatures) -> Float[Tensor, "b a d"]:
+        """What queries read of a frame, where its agents are."""
+        agents = state.agents
+        packed = self._packed(agents, state.pose, state.twist)
+        query_pos = self._query_pos(state, packed, packed.pose, 1.0)
+        query = agents.packing.pack(state.query)
+        return agents.packing.pad(self.decoder(query, query_pos, packed, state.context, features))
+
+    @record_function("making queries")
+    def look_ahead(self, state: ForecastState) -> ForecastState:
+        """From observing to forecasting: who is there, and a query of what was seen of each.
+
+        Raises:
+            ConfigError: Nothing was observed.
+        """
+        agents, ego = state.agents, state.ego
+        if ego is None or agents.past.shape[2] == 0:
+            raise ConfigError("an observation before the first step", "none", "observe a frame")
+        cells = None if state.raster is None else state.raster.labels
+        fresh_enough = agents.hidden_s <= LONGEST_HIDDEN_S
+        grid = state.context.grid
+        agents, order = present(agents, state.pose, fresh_enough, cells, grid)
+        state = state.take(order, agents)
+        query = self.agent_encoder(
+            torch.cat((self._trail(agents), bounded(state.twist), self._attributes(agents)), -1)
+        )
+        if self.map_crop is not None:
+            packed = self._packed(agents, state.pose, state.twist)
+            query = query + agents.packing.pad(self.map_crop(packed, state.context))
+        query = query + self.observer.carried(state.query)
+        return replace(state, ahead=True, query=query)
+
+    def _trail(self, agents: Agents) -> Float[Tensor, "b a f"]:
+        """Where each agent was, from where it is."""
+        unit, count = self.spec.time_unit_s, self.spec.trail
+        parts = []
+        for age in reversed(range(count)):
+            pose, known = past_pose(agents, age * unit) if age else (agents.pose, agents.live)
+            known = known[..., None].to(pose.dtype)
+            parts += [torch.cat((relative(se2.between(agents.pose, pose)) * known, known), -1)]
+        return torch.cat(parts, -1)
+
+    def step(self, state: ForecastState, dt_s: float) -> tuple[ForecastState, StepForecast]:
         """One step, drawn."""
-        state, slots = self.advance(state)
+        state, slots = self.advance(state, dt_s)
         return state, self.draw(state, slots)
 
     @record_function("moving agents")
-    def advance(self, state: ForecastState) -> tuple[ForecastState, SlotStep]:
+    def advance(self, state: ForecastState, dt_s: float) -> tuple[ForecastState, SlotStep]:
         """One step of the queries: warp, decode, move, and make the next step's queries."""
-        agents = state.agents
+        if not state.ahead:
+            state = self.look_ahead(state)
+        agents, units = state.agents, dt_s / self.spec.time_unit_s
+        arrived_s = state.elapsed_s + dt_s
         pack, pad = agents.packing.pack, agents.packing.pad
         packed = self._packed(agents, state.pose, state.twist)
-        query_pos = self._query_pos(state, packed)
-        features = self._warp(state)
+        query_pos = self._query_pos(state, packed, pack(agents.pose), units)
+        features = self._warped(state)
         output = self.decoder(pack(state.query), query_pos, packed, state.context, features)
         motion = self.motion_head(output)
-        twist = motion.applied(packed.twist, pack(state.acceleration))
-        twist = self.learned_horizon.straightened(state.lead, twist)
+        twist = motion.applied(packed.twist, pack(state.acceleration), units)
+        twist = self.learned_horizon.straightened(state.elapsed_s, twist)
         # An agent forecast to stand keeps its pose exactly, and starts without acceleration.
         moves = (motion.moving > 0)[:, None]
         twist = pad(twist * moves)
-        acceleration = (twist - state.twist) * pad(moves)
+        acceleration = (twist - state.twist) / units * pad(moves)
         padded = pad(output)
-        updated, query = self._next_queries(state, padded, pad(query_pos))
-        pose = se2.compose(state.pose, se2.exp(twist))
-        visibility = self._visibility(state, replace(packed, pose=pack(pose), twist=pack(twist)))
+        updated, query = self._next_queries(state, padded, pad(query_pos), arrived_s)
+        pose = se2.compose(state.pose, se2.exp(twist * units))
+        arrived = replace(packed, pose=pack(pose), twist=pack(twist))
+        visibility = self._visibility(state, arrived, arrived_s)
         slots = SlotStep(
             lead=state.lead + 1,
+            units=units,
             agents=agents,
             pose=pose,
             before=state.pose,
             moving=pad(motion.moving),
-            existence=pad(motion.existence) + visibility,
+            existence=pad(motion.existence) + visibility - self.fading * agents.hidden_s,
             # An observed mask is drawn as it was.
             size=agents.size * pad(motion.footprint_scale * agents.boxed).exp(),
             output=padded,
@@ -200,6 +217,7 @@ class Forecaster(nn.Module):
         moved = replace(
             state,
             lead=slots.lead,
+            elapsed_s=arrived_s,
             pose=pose,
             twist=twist,
             acceleration=acceleration,
@@ -209,23 +227,32 @@ class Forecaster(nn.Module):
         )
         return moved, slots
 
-    def _visibility(self, state: ForecastState, arrived: PackedQueries) -> Float[Tensor, "b a"]:
+    def _visibility(
+        self, state: ForecastState, arrived: PackedQueries, arrived_s: float
+    ) -> Float[Tensor, "b a"]:
         """What visibility from the ego adds to existence after this step."""
-        if not self.learned_horizon.updates_visibility(state.lead):
+        if not self.learned_horizon.updates_visibility(state.elapsed_s):
             return state.visibility
-        part = self.learned_horizon.part(state.lead)
-        return state.agents.packing.pad(
-            self.visibility_head(arrived, state.context, state.lead + 1, part)
-        )
+        assert state.ego is not None
+        part = self.learned_horizon.part(arrived_s)
+        units = arrived_s / self.spec.time_unit_s
+        return state.agents.packing.pad(self.visibility_head(arrived, state.ego, units, part))
 
-    def _query_pos(self, state: ForecastState, packed: PackedQueries) -> Float[Tensor, "n d"]:
-        """The live queries' query_pos: their motion and where they have come to."""
+    def _query_pos(
+        self,
+        state: ForecastState,
+        packed: PackedQueries,
+        origin: Float[Tensor, "n 3"],
+        units: float,
+    ) -> Float[Tensor, "n d"]:
+        """The live queries' query_pos: their motion, where they have come to, and the time step."""
         pack = state.agents.packing.pack
-        come = relative(se2.between(packed.pose, pack(state.agents.pose)))
+        come = relative(se2.between(packed.pose, origin))
         acceleration = pack(state.acceleration) / packed.twist.new_tensor(RESIDUAL_SCALE)
         # Accelerations seen in masks are mostly noise, those of boxes are not.
         boxed = torch.full_like(acceleration[:, :1], float(state.agents.boxed))
-        features = (bounded(packed.twist), come, packed.attributes, acceleration, boxed)
+        step = torch.full_like(boxed, units).log()
+        features = (bounded(packed.twist), come, packed.attributes, acceleration, boxed, step)
         query_pos: Tensor = self.query_pos_encoder(torch.cat(features, -1))
         return query_pos if state.query_pos is None else query_pos + pack(state.query_pos)
 
@@ -234,9 +261,10 @@ class Forecaster(nn.Module):
         state: ForecastState,
         output: Float[Tensor, "b a d"],
         query_pos: Float[Tensor, "b a d"],
+        arrived_s: float,
     ) -> tuple[Float[Tensor, "b a d"] | None, Float[Tensor, "b a d"]]:
         """What QIM adds to the next step's query_pos, if anything, and the next query."""
-        if not self.learned_horizon.updates_queries(state.lead):
+        if not self.learned_horizon.updates_queries(arrived_s):
             return state.query_pos, state.query
         if self.query_interaction is None:
             return None, output
@@ -255,7 +283,7 @@ class Forecaster(nn.Module):
             slots.before,
             existence,
             drawn,
-            state.observed,
+            None if state.raster is None else state.raster.labels,
             state.context.grid,
             len(self.inputs.classes),
             self.refiner(state, slots),
@@ -273,17 +301,16 @@ class Forecaster(nn.Module):
         )
 
     def refiner(self, state: ForecastState, slots: SlotStep) -> Refiner | None:
-        """The mask head at points of the present frame; None where the raster is not read."""
-        features = state.features
-        if features is None:
+        """The mask head at points of each agent's own frame; None where the raster is not read."""
+        raster = state.raster
+        if raster is None or raster.features is None or not self.spec.refine_masks:
             return None
-
-        grid, head = state.context.grid, self.mask_head
+        features, grid, head = raster.features, state.context.grid, self.mask_head
         if isinstance(head, DotMaskHead):
 
-            def refine(points: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p"]:
-                pixels = sample_at(features.pixels, points, grid).permute(0, 2, 3, 1)
-                out: Tensor = head(slots.output, pixels)
+            def refine(body: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p"]:
+                pixels = sample_at(features.pixels, in_raster(raster, body), grid)
+                out: Tensor = head(slots.output, pixels.permute(0, 2, 3, 1))
                 return out
 
             return refine
@@ -291,14 +318,19 @@ class Forecaster(nn.Module):
         nothing_padded = torch.zeros_like(coarse[:, 0], dtype=torch.bool)
         live = slots.agents.live
         maps = head(slots.output, coarse, nothing_padded, features.guides, live)
-        return lambda points: _sample_own(maps, points, grid)
+        return lambda body: _sample_own(maps, in_raster(raster, body), grid)
 
     @record_function("encoding rasters")
-    def encode_raster(self, history: BEVSequence, frame: int) -> EncodedFeatures | None:
-        """The features of one history frame; None for a model that does not read the raster."""
-        if self.raster_encoder is None:
-            return None
-        features: EncodedFeatures = self.raster_encoder(self._frame(history, frame))
+    def encode_raster(self, context: SceneContext, frame: Observation) -> EncodedFeatures:
+        """The features of one frame's rasters.
+
+        Raises:
+            ConfigError: The model does not read rasters.
+        """
+        if self.raster_encoder is None or frame.semantic is None:
+            raise ConfigError("a model and a frame with rasters", "one without", "leave it out")
+        occupied = one_hot(frame.semantic, len(self.inputs.classes)).permute(0, 3, 1, 2).float()
+        features: EncodedFeatures = self.raster_encoder(torch.cat((occupied, context.map), 1))
         return features
 
     def _mask_head(self) -> DotMaskHead | FpnMaskHead:
@@ -310,20 +342,14 @@ class Forecaster(nn.Module):
         return head
 
     @record_function("warping encoded features")
-    def _warp(self, state: ForecastState) -> EncodedFeatures | None:
-        if state.features is None or state.lead == 0 or not self.spec.warp:
-            return state.features
-        shift = torch.linalg.vector_norm((state.pose - state.agents.pose)[..., :2], dim=-1)
-        moving: Bool[Tensor, "b a"] = state.agents.live & (shift > STILL_M)
-        levels = warp_by_agents(
-            state.features.levels,
-            state.agents.pose,
-            state.pose.detach(),
-            state.agents.size,
-            moving,
-            state.context.grid,
-        )
-        return replace(state.features, levels=levels)
+    def _warped(self, state: ForecastState) -> EncodedFeatures | None:
+        """The last raster's features, carried to where its agents are now."""
+        raster = state.raster
+        if raster is None or raster.features is None or not self.spec.read_features:
+            return None
+        if (state.lead == 0 and raster.frame is None) or not self.spec.warp:
+            return raster.features
+        return warped(raster, state, state.pose.detach())
 
     def _packed(self, agents: Agents, pose: Tensor, twist: Tensor) -> PackedQueries:
         pack = agents.packing.pack
@@ -332,27 +358,7 @@ class Forecaster(nn.Module):
         )
 
     def _attributes(self, agents: Agents) -> Float[Tensor, "b a k"]:
-        one_hot = _one_hot(agents.label, len(self.inputs.classes))
-        size = agents.size / agents.size.new_tensor([5.0, 2.0])
-        return torch.cat((one_hot.to(size.dtype), size.log1p()), -1)
-
-    def scene_context(self, history: BEVSequence) -> SceneContext:
-        """Map, dense channels and lanes of the present frame."""
-        parts = _map_parts(history, len(self.inputs.map_layers))
-        if history.bev is not None and self.inputs.bev_channels:
-            parts.append(history.bev[:, -1].float())
-        before, now = history.ego_pose[:, -min(history.frames, 2)], history.ego_pose[:, -1]
-        twist = se2.log(se2.between(before, now))
-        return SceneContext(torch.cat(parts, 1), history.map_point, history.grid, now, twist)
-
-    def _frame(self, history: BEVSequence, frame: int) -> Float[Tensor, "b c h w"]:
-        classes = len(self.inputs.classes)
-        one_hot = _one_hot(history.semantic[:, frame], classes)
-        parts: list[Tensor] = [one_hot.permute(0, 3, 1, 2).float()]
-        parts += _map_parts(history, len(self.inputs.map_layers))
-        if history.bev is not None and self.inputs.bev_channels:
-            parts.append(history.bev[:, frame].float())
-        return torch.cat(parts, 1)
+        return attributes_of(agents, len(self.inputs.classes))
 
 
 def _sample_own(
@@ -361,14 +367,3 @@ def _sample_own(
     """Each agent's own map at its own points, in metres."""
     flat = sample_at(maps.flatten(0, 1)[:, None], points.flatten(0, 1)[:, :, None], grid)
     return flat.view(points.shape[:-1])
-
-
-def _map_parts(history: BEVSequence, layers: int) -> list[Tensor]:
-    if history.map is not None:
-        return [history.map.float()]
-    return [torch.zeros(history.batch, layers, *history.grid.shape, device=history.semantic.device)]
-
-
-def _one_hot(label: Int[Tensor, "*n"], classes: int) -> Bool[Tensor, "*n k"]:
-    """Which class each label is; 0 is none. Torch's own waits for a GPU."""
-    return label[..., None] == torch.arange(1, classes + 1, device=label.device)

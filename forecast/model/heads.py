@@ -12,7 +12,7 @@ from torch.profiler import record_function
 
 from forecast.model.layers.mlp import MLP
 
-# Typical change per 0.5 s step: metres ahead, metres aside, radians turned.
+# Typical change of the motion per time unit: metres ahead, metres aside, radians turned.
 RESIDUAL_SCALE = (0.5, 0.15, 0.06)
 # An untrained model believes that every agent stays in view and none stops.
 SURE_BIAS = 4.0
@@ -25,7 +25,7 @@ class Motion:
     """How each agent moves in this step.
 
     Attributes:
-        residual: Change of the twist (metres ahead, metres aside, radians).
+        residual: Change of the twist per time unit (metres ahead, metres aside, radians).
         persistence: Share of the last acceleration that repeats: 1 = it keeps accelerating.
         moving: Logit of moving at all: agents that stand still must not creep.
         footprint_scale: Log of how much longer and wider it is drawn than it is, for want of
@@ -40,14 +40,14 @@ class Motion:
     existence: Float[Tensor, "n"]
 
     def applied(
-        self, twist: Float[Tensor, "n 3"], acceleration: Float[Tensor, "n 3"]
+        self, twist: Float[Tensor, "n 3"], acceleration: Float[Tensor, "n 3"], units: float
     ) -> Float[Tensor, "n 3"]:
-        """The twist of this step from the last one and how that had changed.
+        """The twist of a step of so many time units from the last one and how that had changed.
 
         Brakes end at a standstill: no agent is braked into reverse, or pushed out of it, in one
         step.
         """
-        changed = twist + self.residual + self.persistence * acceleration
+        changed = twist + (self.residual + self.persistence * acceleration) * units
         ends = twist[:, :1] * changed[:, :1] < 0
         ahead = torch.tensor([True, False, False], device=changed.device)
         return torch.where(ends & ahead, 0.0, changed)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-LEAST_STEPS = 6  # every training is taken to have rolled out as many leads
+LEAST_S = 3.0  # every training is taken to have rolled out as far
 STRAIGHT_ON = (1.0, 0.0, 0.0)  # keeps motion ahead, and neither motion aside nor turning
+SAME_TIME_S = 1e-3  # times are sums of steps
 
 
 @dataclass(frozen=True)
@@ -21,23 +22,24 @@ class LearnedHorizon:
     """The policy of a rollout that is longer than those of training.
 
     Attributes:
-        steps: Leads that training has rolled out.
+        seconds: How far training has rolled out.
     """
 
-    steps: int = LEAST_STEPS
+    seconds: float = LEAST_S
 
-    def updates_queries(self, lead: int) -> bool:
-        """Whether QIM still makes new queries after the step from ``lead`` to ``lead + 1``."""
-        return lead + 1 < self.steps
+    def updates_queries(self, arrived_s: float) -> bool:
+        """Whether QIM still makes new queries after a step that ends at a time."""
+        return arrived_s < self.seconds - SAME_TIME_S
 
-    def updates_visibility(self, lead: int) -> bool:
-        """Whether visibility is still judged anew in the step from ``lead`` to ``lead + 1``."""
-        return lead < self.steps
+    def updates_visibility(self, elapsed_s: float) -> bool:
+        """Whether visibility is still judged anew in a step that begins at a time."""
+        return elapsed_s < self.seconds - SAME_TIME_S
 
-    def part(self, lead: int) -> float:
-        """Which part of the learned horizon lies behind after the step from ``lead``."""
-        return (lead + 1) / self.steps
+    def part(self, arrived_s: float) -> float:
+        """Which part of the learned horizon lies behind at a time."""
+        return arrived_s / self.seconds
 
-    def straightened(self, lead: int, twist: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-        """The motion of the step from ``lead``; beyond the learned horizon straight on."""
-        return twist if lead < self.steps else twist * twist.new_tensor(STRAIGHT_ON)
+    def straightened(self, elapsed_s: float, twist: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """The motion of the step that begins at a time; beyond the learned horizon straight on."""
+        learned = elapsed_s < self.seconds - SAME_TIME_S
+        return twist if learned else twist * twist.new_tensor(STRAIGHT_ON)

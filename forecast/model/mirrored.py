@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
+from forecast.model.forecaster import Forecaster
 from forecast.model.scene import se2
-from forecast.types import BEVSequence, StepForecast
+from forecast.model.state import ForecastState, SlotStep
+from forecast.types import Observation, SceneContext, StepForecast
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class MirroredState:
     Attributes:
         scene: Of the scene as it is.
         image: Of its mirror image.
-        pose: Mean pose of each slot now.
+        pose: Mean pose of each slot now; None before the first step.
     """
 
     scene: ForecastState
     image: ForecastState
-    pose: Float[Tensor, "b a 3"]
+    pose: Float[Tensor, "b a 3"] | None = None
 
 
 class Mirrored:
@@ -41,19 +42,25 @@ class Mirrored:
     def __init__(self, model: Forecaster) -> None:
         self.model = model
 
-    def start(self, history: BEVSequence) -> MirroredState:
-        """Reads the past as it is and in the mirror."""
-        scene, image = self.model.start(history), self.model.start(history.mirror())
-        return MirroredState(scene, image, scene.pose)
+    def start(self, context: SceneContext) -> MirroredState:
+        """The scene as it is and in the mirror, before anything was seen."""
+        scene, image = self.model.start(context), self.model.start(context.mirror())
+        return MirroredState(scene, image)
 
-    def step(self, state: MirroredState) -> tuple[MirroredState, StepForecast]:
+    def observe(self, state: MirroredState, frame: Observation) -> MirroredState:
+        """Observes a frame as it is and in the mirror."""
+        scene = self.model.observe(state.scene, frame)
+        return MirroredState(scene, self.model.observe(state.image, frame.mirror()))
+
+    def step(self, state: MirroredState, dt_s: float) -> tuple[MirroredState, StepForecast]:
         """One step of both, and the mean of the two, drawn."""
-        scene, seen = self.model.advance(state.scene)
-        image, mirrored = self.model.advance(state.image)
+        scene, seen = self.model.advance(state.scene, dt_s)
+        image, mirrored = self.model.advance(state.image, dt_s)
+        before = seen.before if state.pose is None else state.pose
         mean = replace(
             seen,
             pose=_mean(seen.pose, mirrored.pose * mirrored.pose.new_tensor([1.0, -1.0, -1.0])),
-            before=state.pose,
+            before=before,
             existence=_middle(seen, mirrored),
             size=(seen.size + mirrored.size) / 2,
         )

@@ -17,7 +17,8 @@ from torch.profiler import record_function
 
 from forecast.model.layers.mlp import MLP
 from forecast.model.scene import se2
-from forecast.model.scene.context import PackedQueries, SceneContext, relative
+from forecast.model.scene.context import PackedQueries, relative
+from forecast.types import SceneContext
 
 NEIGHBOURS = 12
 LANE_POINTS = 64

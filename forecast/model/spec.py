@@ -39,8 +39,12 @@ class ForecasterSpec(Section):
 
     SECTION = "model"
 
-    history: int = Field(default=3, ge=1)
-    """Frames read, the present one included."""
+    trail: int = Field(default=3, ge=1)
+    """Poses of each agent, a time unit apart, that its query is made from: the present one and
+    those before it. What was observed before, and between them, the query itself carries.
+    """
+    time_unit_s: float = Field(default=0.5, gt=0)
+    """Seconds that motions are measured in; steps and observations may be any time apart."""
     slots: int = Field(default=256, ge=1)
     """Most agents of one sequence."""
     hidden_dim: int = Field(default=128, gt=0, multiple_of=32)
@@ -89,8 +93,19 @@ class ForecasterSpec(Section):
     """
     query_interaction: bool = True
     """Whether QIM makes the next step's queries; else decoded queries go on as they are."""
+    carry_queries: bool = True
+    """Whether queries are carried through what was observed; else they begin at the present."""
+    learned_gain: bool = True
+    """Whether queries say how far an observation is believed; else it is believed wholly."""
+    carry_features: bool = True
+    """Whether encoded features of earlier frames are warped to the present and fused with its own.
+    """
     warp: bool = True
     """Whether encoded features are moved with the agents from step to step."""
+    read_features: bool = True
+    """Whether queries read the encoded features, by deformable attention."""
+    refine_masks: bool = True
+    """Whether the mask head refines the masks that are drawn."""
     keep: float = Field(default=0.5, gt=0, lt=1)
     """Existence probability above which an agent is drawn."""
     backend: BackendName = "auto"

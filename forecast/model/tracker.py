@@ -27,7 +27,7 @@ from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
 from forecast.model.scene.cells import metric_cell_centres
-from forecast.model.scene.context import PackedQueries, SceneContext
+from forecast.model.scene.context import PackedQueries
 from forecast.model.scene.packing import Packing
 from forecast.model.scene.warp import sample_at
 from forecast.model.spec import ForecasterSpec
@@ -40,6 +40,7 @@ from forecast.model.tracking.tracks import (
     frames_missed,
     predicted,
 )
+from forecast.types import SceneContext
 
 # An untrained head says "nothing here": Lin et al., "Focal loss" (2017), prior of 1 %.
 PRIOR_BIAS = -4.6

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from forecast.model.layers.mlp import MLP
 from forecast.model.scene import se2
-from forecast.model.scene.context import PackedQueries, SceneContext, bounded, relative
+from forecast.model.scene.context import EgoMotion, PackedQueries, bounded, relative
 
 
 class VisibilityHead(nn.Module):
@@ -31,18 +31,18 @@ class VisibilityHead(nn.Module):
         self.judge = MLP(attributes + 5 + 5 + 3 + 3 + 1, hidden, hidden, 1, silent=True)
 
     def forward(
-        self, packed: PackedQueries, context: SceneContext, lead: int, part: float
+        self, packed: PackedQueries, ego: EgoMotion, units: float, part: float
     ) -> Float[Tensor, "n"]:
         """The addition for every query.
 
         Args:
             packed: The queries after the step.
-            context: Pose and motion of the ego at the present; its motion is taken to repeat.
-            lead: Steps after the present.
-            part: ``lead`` as a share of the learned horizon.
+            ego: Pose and motion of the ego at the present; its motion is taken to repeat.
+            units: Time units after the present.
+            part: The same time as a share of the learned horizon.
         """
-        twist = context.ego_twist[packed.sequence]
-        eye = se2.compose(context.ego_pose[packed.sequence], se2.exp(twist * lead))
+        twist = ego.twist[packed.sequence]
+        eye = se2.compose(ego.pose[packed.sequence], se2.exp(twist * units))
         features = (
             packed.attributes,
             relative(se2.between(eye, packed.pose)),

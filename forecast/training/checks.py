@@ -116,15 +116,14 @@ def _check_start(config: Config) -> None:
 
 def _check_fit(store: _Store, config: Config) -> None:
     """The store has the frames and tracks that the curriculum learns from."""
-    history, meta = config.model.history, store.meta
+    history, meta = store.meta.history, store.meta
     # Frames beyond the store's present; a frame_stride moves a stage's own present further on.
     longest = max(stage.frames(history) for stage in config.curriculum) - history
-    if meta.history != history or meta.horizon < longest:
+    if meta.horizon < longest:
         raise DataError(
-            f"history {history} and a horizon of at least {longest}",
-            f"{meta.history} and {meta.horizon} in {store.path}",
-            "prepare the store anew, or change model.history or the curriculum's horizons and"
-            " frame_strides",
+            f"a horizon of at least {longest}",
+            f"{meta.horizon} in {store.path}",
+            "prepare the store anew, or change the curriculum's horizons and frame_strides",
         )
     variables = set(map(str, store.data.variables))
     if not {"track_state", "track_class"} <= variables:
@@ -141,7 +140,7 @@ def _check_alike(first: _Store, layers: tuple[str, ...], other: _Store) -> None:
         ("classes", first.meta.classes, other.meta.classes),
         ("map layers (or no map)", layers, other.meta.map_layers or layers),
         ("bev channels", *(one.data.sizes.get("channel", 0) for one in (first, other))),
-        ("dt_s", first.meta.dt_s, other.meta.dt_s),
+        ("history", first.meta.history, other.meta.history),
         ("protocol", protocol_text(first.meta.protocol), protocol_text(other.meta.protocol)),
     ):
         if wanted != found:

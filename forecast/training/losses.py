@@ -15,10 +15,10 @@ from torch.nn import functional
 
 from forecast.config.training import LossWeights
 from forecast.grid import BEVGrid
-from forecast.model.forecaster import SlotStep
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents
 from forecast.model.scene.rasterizer import Refiner
+from forecast.model.state import SlotStep
 
 # Slope of the sigmoid by which an IoU above one half begins to count.
 HIT_SHARPNESS = 10.0
@@ -168,7 +168,7 @@ def _mask_loss(
     weight = 1 / (density + _density(true_body, true, ~owner[:, 0]))
     logits = _depth(body, step.size) * (2 / grid.resolution_m)
     if refine is not None:
-        logits = logits + refine(se2.apply(step.agents.pose[:, :, None], body))
+        logits = logits + refine(body)
     forecast = torch.sigmoid(logits)
     target = torch.sigmoid(_depth(true_body, truth.size) * (2 / grid.resolution_m))
     both = (weight * torch.minimum(forecast, target)).sum(-1)

@@ -15,17 +15,18 @@ from forecast.config.data import Augmentation
 from forecast.config.training import LossWeights, Optimisation, Stage, TrackRules
 from forecast.data.augment import augment
 from forecast.errors import CheckpointError
-from forecast.loop import rollout
+from forecast.loop import observed, rollout
 from forecast.model.baselines import Baseline
-from forecast.model.detected_input import Detecting
-from forecast.model.forecaster import Forecaster, ForecastState, SlotStep
+from forecast.model.detected_input import Detecting, DetectingState
+from forecast.model.forecaster import Forecaster
 from forecast.model.layers.average import mean_count
 from forecast.model.learned_horizon import LearnedHorizon
+from forecast.model.state import ForecastState, SlotStep
 from forecast.training.denoising import Denoising
 from forecast.training.losses import Target, future_of, step_loss
 from forecast.training.matching import TruthAssignment
 from forecast.training.perception import perception_loss
-from forecast.types import BEVSequence
+from forecast.types import BEVSequence, Observation, SceneContext
 
 # The loggers write every so many steps.
 LOG_EVERY_STEPS = 10
@@ -42,16 +43,26 @@ class UndrawnForecaster:
 
     def __init__(self, model: Forecaster, assignment: TruthAssignment | None = None) -> None:
         self.model, self.assignment = model, assignment
+        self._reader = model if assignment is None else Detecting(model)
 
-    def start(self, history: BEVSequence) -> ForecastState:
-        """The model's own start, or tracks from detected input."""
-        if self.assignment is None:
-            return self.model.start(history)
-        return Detecting(self.model).track(history, self.assignment)[0]
+    def start(self, context: SceneContext) -> ForecastState | DetectingState:
+        """The model's own start, or that of detected input."""
+        return self._reader.start(context)
 
-    def step(self, state: ForecastState) -> tuple[ForecastState, tuple[ForecastState, SlotStep]]:
+    def observe(
+        self, state: ForecastState | DetectingState, frame: Observation
+    ) -> ForecastState | DetectingState:
+        """As the model's, of tracked or detected input."""
+        return self._reader.observe(state, frame)  # type: ignore[arg-type]
+
+    def step(
+        self, state: ForecastState | DetectingState, dt_s: float
+    ) -> tuple[ForecastState, tuple[ForecastState, SlotStep]]:
         """The model's slots, with the state that its mask head reads."""
-        state, slots = self.model.advance(state)
+        if isinstance(state, DetectingState):
+            assert self.assignment is not None
+            state = Detecting(self.model).track(state.window, self.assignment)[0]
+        state, slots = self.model.advance(state, dt_s)
         return state, (state, slots)
 
 
@@ -64,6 +75,8 @@ class ForecastTraining(pl.LightningModule):
         weights: Of the parts of the loss.
         augmentation: Of the training sequences.
         optimisation: Of the optimizer.
+        history: Frames of a sequence up to the present.
+        dt_s: Longest step of the sequences.
         steps: Optimizer steps of the whole training, for the schedule.
         seed: Of augmentation and mask points; the step number makes each draw its own, so that
             a resumed run draws what an uninterrupted one would have.
@@ -77,6 +90,8 @@ class ForecastTraining(pl.LightningModule):
         weights: LossWeights,
         augmentation: Augmentation,
         optimisation: Optimisation,
+        history: int,
+        dt_s: float,
         steps: int,
         seed: int,
         tracks: TrackRules | None = None,
@@ -85,10 +100,11 @@ class ForecastTraining(pl.LightningModule):
         self.model = model
         self.curriculum = curriculum
         self.weights, self.augmentation, self.optimisation = weights, augmentation, optimisation
+        self.history = history
         self.steps, self.seed, self.tracks = steps, seed, tracks or TrackRules()
         self._sums = torch.zeros(3)
-        longest = max(stage.horizon for stage in curriculum)
-        model.learned_horizon = LearnedHorizon(max(model.learned_horizon.steps, longest))
+        longest_s = max(stage.horizon for stage in curriculum) * dt_s
+        model.learned_horizon = LearnedHorizon(max(model.learned_horizon.seconds, longest_s))
         for layer in model.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = optimisation.dropout
@@ -130,7 +146,7 @@ class ForecastTraining(pl.LightningModule):
         masks_only = not detected and self._masks_only(generator)
         batch = batch.crop(0, batch.frames, self.stage.frame_stride)
         rasters = self.model.spec.raster == "always" or detected or masks_only
-        batch = augment(batch, self.augmentation, self.model.spec.history, generator, rasters)
+        batch = augment(batch, self.augmentation, self.history, generator, rasters)
         parts = self._losses(batch, self.stage.horizon, generator, detected, masks_only)
         loss = torch.stack(tuple(parts.values())).sum()
         self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
@@ -150,7 +166,7 @@ class ForecastTraining(pl.LightningModule):
         masks_only: bool = False,
     ) -> dict[str, Tensor]:
         """Parts of the loss, each divided by the number of agents of the whole clip."""
-        past = batch.crop(0, self.model.spec.history)
+        past = batch.crop(0, self.history)
         assert past.track_state is not None
         assert past.track_class is not None
         assignment = None
@@ -196,18 +212,18 @@ class ForecastTraining(pl.LightningModule):
 
     def validation_step(self, batch: BEVSequence, index: int) -> None:
         """Displacement of moving agents, beside that of constant turn rate."""
-        history = self.model.spec.history
+        history = self.history
         assert batch.track_state is not None
         horizon = batch.frames - history
         past, present_on = batch.crop(0, history), batch.track_state[:, :, history - 1 :]
         baseline = Baseline("constant-turn", len(self.model.inputs.classes), self.model.spec.slots)
-        other = baseline.start(past)
+        other = observed(baseline, past)
         targets: list[Target] = []
         sums = torch.zeros(3)
         for _, slots in rollout(UndrawnForecaster(self.model), past, horizon):
             targets = targets or future_of(slots.agents, present_on, batch.grid, 0.0)
             truth = targets[slots.lead - 1]
-            other = baseline.move(other)
+            other = baseline.move(other, batch.dt_s)
             moving = truth.there & (truth.weight > 0)
             for row, pose in enumerate((slots.pose, other.pose)):
                 gap = torch.linalg.vector_norm((pose - truth.pose)[..., :2], dim=-1)

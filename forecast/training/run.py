@@ -17,6 +17,7 @@ from forecast.data.module import SequenceData
 from forecast.errors import CheckpointError, TrainingError
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
+from forecast.storage.stores import open_sequence_store
 from forecast.training.checks import RESUME_FILE, check_run
 from forecast.training.module import ForecastTraining
 from forecast.training.state import Recount
@@ -104,7 +105,8 @@ def _validate_initial(
 
 
 def _batches(config: Config, data: Sequence[str], val: str | None) -> SequenceData:
-    frames = max(stage.past(config.model.history) for stage in config.curriculum)
+    _, meta = open_sequence_store(data[0])
+    frames = max(stage.past(meta.history) for stage in config.curriculum)
     how = config.loading
     return SequenceData(data, val, how.batch_size, how.workers, config.seed, raster_frames=frames)
 
@@ -116,6 +118,8 @@ def _training(config: Config, batches: SequenceData) -> ForecastTraining:
         config.loss,
         config.augmentation,
         config.optimisation,
+        history=batches.train[0].meta.history,
+        dt_s=max(reader.meta.dt_s for reader in batches.train),
         steps=config.epochs * steps_per_epoch(config, batches),
         seed=config.seed,
         tracks=config.tracks,

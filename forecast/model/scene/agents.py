@@ -1,20 +1,28 @@
-"""The agents at the present: the slots that a rollout carries forward, from tracked input."""
+"""The agents that have been seen: which slot each has, and where it was at every observation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.profiler import record_function
 
-from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
+from forecast.model.scene.masks import mask_poses
 from forecast.model.scene.packing import Packing
-from forecast.types import BEVSequence
+from forecast.types import Observation
+
+# Observations that are remembered: more than two seconds at 10 Hz. Agents not seen in any of them
+# are forgotten.
+MEMORY = 24
+# Two moments closer than this are the same.
+SAME_MOMENT_S = 0.02
+# Share of a step by which clocks may be off.
+JITTER = 0.1
 
 
 @dataclass(frozen=True)
@@ -24,8 +32,10 @@ class Agents:
     Attributes:
         ids: Instance id; 0 = empty.
         label: Class from 1; 0 = empty.
-        past: Pose at each history frame in the present ego frame (0 where not seen).
-        seen: Whether the agent was seen at each history frame; the last is true if live.
+        past: Pose at each of the last K observations, in the frame of the last one (where it was
+            not seen: where it was expected).
+        seen: Whether the agent was seen in each.
+        time_s: When each observation was made.
         size: Length and width, metres.
         boxed: Whether ``size`` is measured (``track_state``) rather than fitted to masks; a boxed
             agent is drawn as its box, another by resampling its observed mask.
@@ -33,10 +43,25 @@ class Agents:
 
     ids: Int[Tensor, "b a"]
     label: Int[Tensor, "b a"]
-    past: Float[Tensor, "b a t 3"]
-    seen: Bool[Tensor, "b a t"]
+    past: Float[Tensor, "b a k 3"]
+    seen: Bool[Tensor, "b a k"]
+    time_s: Float[Tensor, "b k"]
     size: Float[Tensor, "b a 2"]
     boxed: bool = True
+
+    @classmethod
+    def nobody(cls, like: Float[Tensor, "b ..."]) -> Agents:
+        """One empty slot of every sequence, before anything was observed."""
+        batch = len(like)
+        none = torch.zeros(batch, 1, dtype=torch.long, device=like.device)
+        return cls(
+            ids=none,
+            label=none,
+            past=like.new_zeros(batch, 1, 0, 3),
+            seen=none.new_zeros(batch, 1, 0, dtype=torch.bool),
+            time_s=like.new_zeros(batch, 0),
+            size=like.new_zeros(batch, 1, 2),
+        )
 
     @cached_property
     def live(self) -> Bool[Tensor, "b a"]:
@@ -50,192 +75,333 @@ class Agents:
 
     @property
     def pose(self) -> Float[Tensor, "b a 3"]:
-        """Pose at the present."""
+        """Pose at the last observation."""
         return self.past[:, :, -1]
+
+    @cached_property
+    def last_seen(self) -> Int[Tensor, "b a"]:
+        """The last observation in which each agent was seen; the first one if it never was."""
+        count = torch.arange(1, self.seen.shape[-1] + 1, device=self.seen.device)
+        return ((self.seen * count).amax(-1) - 1).clamp(min=0)
+
+    @property
+    def hidden_s(self) -> Float[Tensor, "b a"]:
+        """Seconds for which each agent has not been seen."""
+        return self.time_s[:, -1:] - self.time_s.gather(1, self.last_seen)
+
+    def pose_at(self, index: Int[Tensor, "b a"]) -> Float[Tensor, "b a 3"]:
+        """Pose of each agent at an observation of its own."""
+        return self.past.gather(2, index[..., None, None].expand(-1, -1, 1, 3)).squeeze(2)
+
+    def linked(self, link: Association, seen: Seen) -> Agents:
+        """The same in the slots of an association, with the classes and sizes that are seen now."""
+        before, found = link.carried(self.seen), link.found[..., None]
+        size, now = link.carried(self.size), link.shown(seen.size)
+        if seen.boxed:
+            # Trackers' sizes jitter; the mean over what is remembered does less so.
+            now = size + (now - size) / (before.sum(-1, keepdim=True) + 1)
+        return Agents(
+            ids=link.ids,
+            label=torch.where(link.found, link.shown(seen.label), link.carried(self.label)),
+            past=link.carried(self.past),
+            seen=before,
+            time_s=self.time_s,
+            size=torch.where(found, now, size),
+            boxed=seen.boxed,
+        )
+
+    def observed(
+        self, pose: Float[Tensor, "b a 3"], found: Bool[Tensor, "b a"], time_s: Float[Tensor, "b"]
+    ) -> Agents:
+        """The same after one more observation; the oldest is forgotten.
+
+        Args:
+            pose: Of each slot.
+            found: Whether it was seen.
+            time_s: When.
+        """
+        return replace(
+            self,
+            past=torch.cat((self.past, pose[:, :, None]), 2)[:, :, -MEMORY:],
+            seen=torch.cat((self.seen, found[..., None]), 2)[:, :, -MEMORY:],
+            time_s=torch.cat((self.time_s, time_s[:, None]), 1)[:, -MEMORY:],
+        )
+
+    def turned(self, turn: Float[Tensor, "b a"]) -> Agents:
+        """The same with all headings of each agent turned on the spot."""
+        by = torch.nn.functional.pad(turn[:, :, None, None], (2, 0))
+        return replace(self, past=self.past + by)
+
+    def take(self, order: Int[Tensor, "b s"]) -> Agents:
+        """Some slots, in an order."""
+        return replace(
+            self,
+            ids=self.ids.gather(1, order),
+            label=self.label.gather(1, order),
+            past=slots_of(self.past, order),
+            seen=slots_of(self.seen, order),
+            size=slots_of(self.size, order),
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The agents that one observation shows; rows with id 0 show nobody.
+
+    Attributes:
+        ids: Instance id.
+        label: Class from 1.
+        pose: x, y, yaw; of a mask the axis, which may point either way.
+        size: Length and width, metres.
+        long: Whether the axis of a mask tells its heading; None for boxes.
+        boxed: Whether these are boxes, or nobody who would be known by a mask.
+    """
+
+    ids: Int[Tensor, "b n"]
+    label: Int[Tensor, "b n"]
+    pose: Float[Tensor, "b n 3"]
+    size: Float[Tensor, "b n 2"]
+    long: Bool[Tensor, "b n"] | None = None
+    boxed: bool = True
+
+
+@dataclass(frozen=True)
+class Association:
+    """Which agent of an observation each slot is.
+
+    Attributes:
+        source: Where each slot comes from, among the old slots followed by the observation's rows;
+            None = the slots are as they were.
+        ids: Instance id of each slot.
+        found: Whether the observation shows it.
+        row: The row that does; 0 where none.
+    """
+
+    source: Int[Tensor, "b a"] | None
+    ids: Int[Tensor, "b a"]
+    found: Bool[Tensor, "b a"]
+    row: Int[Tensor, "b a"]
+
+    def carried(self, old: Shaped[Tensor, "b o *d"]) -> Shaped[Tensor, "b a *d"]:
+        """What the old slots have, in their new places; zero for agents that are new."""
+        if self.source is None:
+            return old
+        padded = torch.cat((old, torch.zeros_like(old[:, :1])), 1)
+        return slots_of(padded, self.source.clamp(max=old.shape[1]))
+
+    def shown(self, rows: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b a *d"]:
+        """What the observation shows of each slot; meaningless where it was not found."""
+        return slots_of(rows, self.row)
+
+
+def slots_of(values: Shaped[Tensor, "b o *d"], order: Int[Tensor, "b a"]) -> Tensor:
+    """Rows of each sequence, in an order of its own."""
+    index = order.view(*order.shape, *[1] * (values.dim() - 2))
+    return values.gather(1, index.expand(*order.shape, *values.shape[2:]))
+
+
+def seen_in(frame: Observation, grid: BEVGrid) -> Seen:
+    """The agents of an observation: of its tracks, or else of its masks."""
+    if frame.track_state is not None:
+        return _boxes(frame)
+    assert frame.instance is not None
+    assert frame.semantic is not None
+    return Seen(*mask_poses(frame.instance, frame.semantic, grid), boxed=False)
+
+
+def _boxes(frame: Observation) -> Seen:
+    state, label, ids = frame.track_state, frame.track_class, frame.track_id
+    assert state is not None
+    assert label is not None
+    assert ids is not None
+    if not state.shape[1]:  # one row at least, which shows nobody
+        state = torch.nn.functional.pad(state, (0, 0, 0, 1), value=torch.nan)
+        label, ids = (torch.nn.functional.pad(value, (0, 1)) for value in (label, ids))
+    here = torch.isfinite(state).all(-1) & (label > 0)
+    state = torch.where(here[..., None], state, 0.0)
+    return Seen(torch.where(here, ids, 0), label.long(), state[..., :3], state[..., 3:])
 
 
 @record_function("observing agents")
-def observe(history: BEVSequence, slots: int) -> Agents:
-    """The agents visible at the present frame, from ``track_state`` or else from the masks.
+def associate(agents: Agents, seen: Seen, slots: int) -> Association:
+    """Gives every agent that an observation shows its slot, by its id.
+
+    Of more agents than slots the nearest to the ego are kept.
 
     Args:
-        history: The frames up to and including the present.
-        slots: Most agents that one sequence may have.
-
-    Raises:
-        DataError: A sequence has more agents than slots.
+        agents: Those that are known.
+        seen: Those that the observation shows.
+        slots: Most agents of one sequence.
     """
-    agents = _from_tracks(history) if history.track_state is not None else _from_masks(history)
-    return pack(agents, slots)
+    ids, source = agents.ids, None
+    same = _same(ids, seen.ids)
+    fresh = (seen.ids > 0) & ~same.any(1)
+    if bool(fresh.any()):
+        known = torch.where(agents.seen.any(-1), ids, 0)  # others are forgotten
+        ids = torch.cat((known, torch.where(fresh, seen.ids, 0)), 1)
+        last = agents.pose if agents.past.shape[2] else torch.zeros_like(agents.past.sum(2))
+        source = _live_first(ids > 0, torch.cat((last, seen.pose), 1)[..., :2], slots)
+        ids = ids.gather(1, source)
+        same = _same(ids, seen.ids)
+    return Association(source, ids, same.any(2), same.byte().argmax(2))
 
 
-def last_twist(agents: Agents) -> Float[Tensor, "b a 3"]:
-    """Motion per step at the present, from the latest earlier frame where the agent was seen.
-
-    Zero for an agent that was never seen before.
-    """
-    frames = agents.seen.shape[-1]
-    twist = torch.zeros_like(agents.pose)
-    for frame in range(frames - 1):  # later frames overwrite earlier ones
-        gap = frames - 1 - frame
-        moved = se2.log(se2.between(agents.past[:, :, frame], agents.pose)) / gap
-        twist = torch.where(agents.seen[:, :, frame, None], moved, twist)
-    return twist
+def _same(ids: Int[Tensor, "b a"], others: Int[Tensor, "b n"]) -> Bool[Tensor, "b a n"]:
+    return (ids[:, :, None] == others[:, None]) & (others > 0)[:, None]
 
 
-def last_acceleration(agents: Agents) -> Float[Tensor, "b a 3"]:
-    """How much the motion per step changed from the last step but one to the last.
-
-    Zero for an agent that was not seen in all of the last three frames.
-    """
-    if agents.seen.shape[-1] < 3:
-        return torch.zeros_like(agents.pose)
-    older, old, now = agents.past[:, :, -3:].unbind(2)
-    acceleration = se2.log(se2.between(old, now)) - se2.log(se2.between(older, old))
-    return torch.where(agents.seen[:, :, -3:].all(-1, keepdim=True), acceleration, 0.0)
-
-
-def _from_tracks(history: BEVSequence) -> Agents:
-    state = history.track_state
-    assert state is not None
-    assert history.track_class is not None
-    finite = torch.isfinite(state).all(-1)
-    past = torch.where(finite[..., None], state[..., :3], 0.0)
-    inside = history.grid.contains(past[:, :, -1, 0], past[:, :, -1, 1])
-    # At the border a mask may be seen whose centre lies outside; a pedestrian may have no cell.
-    here = finite[:, :, -1] & (inside | _has_cells(history.instance[:, -1], state.shape[1]))
-    here &= history.track_class > 0
-    track = torch.arange(1, state.shape[1] + 1, device=state.device)
-    size = torch.where(finite[:, :, -1, None], state[:, :, -1, 3:], 0.0)
-    return Agents(
-        ids=torch.where(here, track, 0),
-        label=torch.where(here, history.track_class, 0).long(),
-        past=past,
-        seen=finite,
-        size=size,
-    )
-
-
-def _has_cells(present: Int[Tensor, "b h w"], tracks: int) -> Bool[Tensor, "b n"]:
-    """Which tracks have a cell in a label map (ids beyond the tracks have no state)."""
-    ids = present.flatten(1).long()
-    ids = torch.where(ids <= tracks, ids, 0)
-    seen = torch.zeros(len(ids), tracks + 1, dtype=torch.bool, device=ids.device)
-    return seen.scatter(1, ids, True)[:, 1:]
-
-
-def _from_masks(history: BEVSequence) -> Agents:
-    """Poses and sizes from the moments of each mask."""
-    count = int(history.instance.max()) + 1 if history.instance.numel() else 1
-    x, y, var, area = _moments(history.instance, history.grid, count)
-    seen = area > 0
-    size = sides(var)
-    yaw = _yaw_of_masks(x, y, var, size, seen, history.grid)
-    here = seen[..., -1]
-    ids = torch.arange(count, device=here.device).expand_as(here) * here
-    return Agents(
-        ids=ids,
-        label=_majority_class(history, count) * here,
-        past=torch.where(seen[..., None], torch.stack((x, y, yaw), -1), 0.0),
-        seen=seen,
-        size=size[:, :, -1],
-        boxed=False,
-    )
-
-
-def sides(var: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 2"]:
-    """Length and width of a rectangle, from its variance xx, yy, xy."""
-    xx, yy, xy = var.unbind(-1)
-    extent = torch.hypot(xx - yy, 2 * xy)
-    return (6 * torch.stack((xx + yy + extent, xx + yy - extent), -1).clamp(min=0)).sqrt()
-
-
-def _yaw_of_masks(
-    x: Tensor, y: Tensor, var: Tensor, size: Tensor, seen: Tensor, grid: BEVGrid
-) -> Float[Tensor, "b n t"]:
-    """The long axis of each mask, signed by the way the agent moved.
-
-    A mask that is hardly longer than wide (a pedestrian of four cells) has an axis by chance only:
-    such an agent faces the way it moved, in every frame.
-    """
-    moved = torch.stack((x[..., -1:] - x, y[..., -1:] - y), -1) * seen[..., None]
-    way = moved.sum(-2)
-    axis = 0.5 * torch.atan2(2 * var[..., 2], var[..., 0] - var[..., 1])
-    ahead = axis[..., -1:]
-    facing = way[..., :1] * ahead.cos() + way[..., 1:] * ahead.sin()
-    yaw = se2.wrap(axis + torch.pi * (facing < 0))
-    # Each frame's axis may point either way: keep it within a quarter turn of the present one.
-    yaw = se2.wrap(yaw + torch.pi * ((yaw - yaw[..., -1:]).cos() < 0))
-    long = (size[:, :, -1, 0] - size[:, :, -1, 1]) > 2 * grid.resolution_m
-    return torch.where(long[..., None], yaw, torch.atan2(way[..., 1:], way[..., :1]))
-
-
-def _moments(
-    instance: Int[Tensor, "b t h w"], grid: BEVGrid, count: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centre x, y ``(b, n, t)``, variance xx, yy, xy ``(b, n, t, 3)`` and area of every id."""
-    batch, frames = instance.shape[:2]
-    device = instance.device
-    x = torch.as_tensor(grid.x_m, dtype=torch.float32, device=device).expand(grid.shape)
-    y = torch.as_tensor(grid.y_m, dtype=torch.float32, device=device)[:, None].expand(grid.shape)
-    powers = torch.stack((torch.ones_like(x), x, y, x * x, y * y, x * y), -1).flatten(0, 1)
-    ids = instance.flatten(2).long()
-    sums = torch.zeros(batch, frames, count, 6, device=device, dtype=torch.float64)
-    where = ids[..., None].expand(-1, -1, -1, 6)
-    sums.scatter_add_(2, where, powers.double().expand(batch, frames, -1, -1))
-    sums[:, :, 0] = 0
-    sums = sums.transpose(1, 2)
-    area = sums[..., 0]
-    mean = sums[..., 1:] / area.clamp(min=1)[..., None]
-    mx, my = mean[..., 0], mean[..., 1]
-    # A cell is a square, not a point: its own variance makes the sizes those of the mask.
-    cell = mean.new_tensor([1.0, 1.0, 0.0]) * grid.resolution_m**2 / 12
-    var = mean[..., 2:] - torch.stack((mx * mx, my * my, mx * my), -1) + cell
-    return mx.float(), my.float(), var.float(), area
-
-
-def _majority_class(history: BEVSequence, count: int) -> Int[Tensor, "b n"]:
-    ids, label = history.instance[:, -1].flatten(1).long(), history.semantic[:, -1].flatten(1)
-    classes = int(label.max()) + 1
-    votes = torch.zeros(history.batch, count * classes, device=ids.device)
-    votes.scatter_add_(
-        1, ids * classes + label.long(), torch.ones_like(votes[:, :1]).expand_as(ids)
-    )
-    votes = votes.view(history.batch, count, classes)
-    votes[..., 0] = 0
-    return votes.argmax(-1)
-
-
-def pack(agents: Agents, slots: int) -> Agents:
-    """Live slots first, and only as many slots as the fullest sequence needs (at least one).
-
-    Raises:
-        DataError: A sequence has more agents than slots.
-    """
-    live = agents.live
-    most = max(int(live.sum(1).max()) if live.numel() else 0, 1)
+def _live_first(
+    live: Bool[Tensor, "b o"], place: Float[Tensor, "b o 2"], slots: int
+) -> Int[Tensor, "b a"]:
+    """Live slots first, as many as the fullest sequence needs, at least one."""
+    most = max(int(live.sum(1).max()), 1)
+    rank = torch.where(live, 0.0, torch.inf)
     if most > slots:
-        worst = int(live.sum(1).argmax())
-        raise DataError(
-            f"at most {slots} agents at the present frame (model.slots)",
-            f"{most} in sequence {worst} of the batch",
-            "raise model.slots or use a smaller grid",
-        )
-    if live.shape[1] == 0:
-        live = live.new_zeros(live.shape[0], 1)
-    order = torch.argsort((~live).int(), dim=1, stable=True)[:, :most]
+        rank = rank + torch.linalg.vector_norm(place, dim=-1)
+    return torch.argsort(rank, dim=1, stable=True)[:, : min(most, slots)]
 
-    def take(values: Tensor) -> Tensor:
-        if values.shape[1] == 0:
-            values = values.new_zeros(values.shape[0], 1, *values.shape[2:])
-        index = order.view(*order.shape, *[1] * (values.dim() - 2))
-        return values.gather(1, index.expand(*order.shape, *values.shape[2:]))
 
-    return Agents(
-        ids=take(agents.ids),
-        label=take(agents.label),
-        past=take(agents.past),
-        seen=take(agents.seen),
-        size=take(agents.size),
-        boxed=agents.boxed,
-    )
+def present(
+    agents: Agents,
+    pose: Float[Tensor, "b a 3"],
+    eligible: Bool[Tensor, "b a"],
+    cells: Int[Tensor, "b h w"] | None,
+    grid: BEVGrid,
+) -> tuple[Agents, Int[Tensor, "b s"]]:
+    """The agents that are forecast, by id, and their order among those that are known.
+
+    Args:
+        agents: All that are known.
+        pose: Where each is now.
+        eligible: Which may be forecast at all.
+        cells: The last label map: at the border a mask may be seen whose centre lies outside.
+        grid: Agents off it are not forecast.
+    """
+    here = grid.contains(pose[..., 0], pose[..., 1])
+    if cells is not None:
+        here = here | _has_cells(cells, agents.ids)
+    here = here & eligible & agents.live
+    rank = torch.where(here, agents.ids, torch.iinfo(torch.long).max)
+    most = max(int(here.sum(1).max()), 1)
+    order = torch.argsort(rank, dim=1, stable=True)[:, :most]
+    chosen = replace(agents, ids=agents.ids * here, label=agents.label * here)
+    return chosen.take(order), order
+
+
+def _has_cells(cells: Int[Tensor, "b h w"], ids: Int[Tensor, "b a"]) -> Bool[Tensor, "b a"]:
+    """Which agents have a cell in a label map."""
+    flat = cells.flatten(1).long()
+    most = int(max(flat.max(), ids.max())) + 1
+    there = torch.zeros(len(flat), most, dtype=torch.bool, device=flat.device)
+    return there.scatter(1, flat, True).gather(1, ids)
+
+
+def facing(
+    agents: Agents,
+    expected: Float[Tensor, "b a 3"],
+    measured: Float[Tensor, "b a 3"],
+    found: Bool[Tensor, "b a"],
+    long: Bool[Tensor, "b a"],
+) -> tuple[Float[Tensor, "b a"], Float[Tensor, "b a 3"]]:
+    """Which way agents known by masks face: the way they have moved, along their axis if long.
+
+    Args:
+        agents: As observed so far.
+        expected: The pose that each was expected at.
+        measured: Centre and axis of its mask.
+        found: Whether there is one.
+        long: Whether the axis tells the heading.
+
+    Returns:
+        By how much what was believed before has to turn: by half a turn where the agent has now
+        moved the other way, by whatever it takes where the mask has no axis. And the measured
+        poses, with headings.
+    """
+    then = (agents.past[..., :2] * agents.seen[..., None]).sum(2)
+    way = measured[..., :2] * agents.seen.sum(-1, keepdim=True) - then
+    axis = measured[..., 2]
+    backwards = way[..., 0] * axis.cos() + way[..., 1] * axis.sin() < 0
+    ahead = torch.where(backwards, se2.wrap(axis + torch.pi), axis)
+    yaw = torch.where(long, ahead, torch.atan2(way[..., 1], way[..., 0]))
+    off = se2.wrap(yaw - expected[..., 2])
+    flip = torch.where(off.cos() < 0, torch.pi, 0.0)
+    turn = torch.where(found, torch.where(long, flip, off), 0.0)
+    return turn, torch.cat((measured[..., :2], yaw[..., None]), -1)
+
+
+def last_motion(
+    agents: Agents, step_s: float
+) -> tuple[Float[Tensor, "b a 3"], Float[Tensor, "b a 3"]]:
+    """Motion per step at the last sighting, and how much it changed in the step before.
+
+    The motion is that since the latest earlier sighting at least a step before; of an agent that is
+    known for less than a step, since the first. Zero for an agent that was seen once; the change is
+    zero for one that was not seen for two steps.
+
+    Args:
+        agents: As observed, with at least one observation.
+        step_s: Seconds of a step.
+    """
+    now = agents.last_seen
+    before = _earlier(agents, now, step_s)
+    older = _earlier(agents, before, step_s)
+    twist, gap = _motion(agents, before, now, step_s)
+    old_twist, old_gap = _motion(agents, older, before, step_s)
+    steps = torch.stack((gap, old_gap), -1) / step_s
+    regular = ((steps > 1 - JITTER) & (steps < 1 + JITTER)).all(-1, keepdim=True)
+    return twist, torch.where(regular, twist - old_twist, 0.0)
+
+
+def _earlier(agents: Agents, index: Int[Tensor, "b a"], step_s: float) -> Int[Tensor, "b a"]:
+    """The latest sighting at least a step before another one; else the first there is."""
+    age = agents.time_s.gather(1, index)[..., None] - agents.time_s[:, None]
+    order = torch.arange(agents.seen.shape[-1], device=index.device)
+    early = agents.seen & (age >= (1 - JITTER) * step_s)
+    latest = torch.where(early, order, -1).amax(-1)
+    first = torch.where(agents.seen, order, len(order)).amin(-1)
+    return torch.where(latest >= 0, latest, torch.minimum(first, index))
+
+
+def _motion(
+    agents: Agents, begin: Int[Tensor, "b a"], end: Int[Tensor, "b a"], step_s: float
+) -> tuple[Float[Tensor, "b a 3"], Float[Tensor, "b a"]]:
+    """Motion per step between two observations of each agent, and the seconds between them."""
+    gap = agents.time_s.gather(1, end) - agents.time_s.gather(1, begin)
+    moved = se2.log(se2.between(agents.pose_at(begin), agents.pose_at(end)))
+    steps = gap / step_s
+    twist = moved / steps.clamp(min=SAME_MOMENT_S)[..., None]
+    return torch.where((steps > SAME_MOMENT_S)[..., None], twist, 0.0), gap
+
+
+def attributes_of(agents: Agents, classes: int) -> Float[Tensor, "b a k"]:
+    """Class (one-hot), length and width of agents as the numbers that networks read."""
+    size = agents.size / agents.size.new_tensor([5.0, 2.0])
+    return torch.cat((one_hot(agents.label, classes).to(size.dtype), size.log1p()), -1)
+
+
+def one_hot(label: Int[Tensor, "*n"], classes: int) -> Bool[Tensor, "*n k"]:
+    """Which class each label is; 0 is none. Torch's own waits for a GPU."""
+    return label[..., None] == torch.arange(1, classes + 1, device=label.device)
+
+
+def past_pose(agents: Agents, age_s: float) -> tuple[Float[Tensor, "b a 3"], Bool[Tensor, "b a"]]:
+    """Where each agent was some time ago, on an arc between observations, and whether it is known.
+
+    Args:
+        agents: With at least one observation.
+        age_s: Seconds before the last one.
+    """
+    then = agents.time_s[:, -1:] - age_s
+    after_it = (agents.time_s - then)[:, None]
+    count = agents.seen.shape[-1]
+    order = torch.arange(count, device=agents.seen.device)
+    low = torch.where(agents.seen & (after_it <= SAME_MOMENT_S), order, -1).amax(-1)
+    high = torch.where(agents.seen & (after_it >= -SAME_MOMENT_S), order, count).amin(-1)
+    known = (low >= 0) & (high < count)
+    low, high = low.clamp(min=0), high.clamp(max=count - 1)
+    first, last = agents.pose_at(low), agents.pose_at(high)
+    begin, end = (agents.time_s.gather(1, index) for index in (low, high))
+    # An observation of that very moment is both, and nothing lies between.
+    share = torch.where(high > low, (then - begin) / (end - begin).clamp(min=SAME_MOMENT_S), 0.0)
+    between = se2.compose(first, se2.exp(se2.log(se2.between(first, last)) * share[..., None]))
+    return torch.where(known[..., None], between, 0.0), known

@@ -1,4 +1,4 @@
-"""The static scene, the packed queries in it, and poses as the numbers that networks read."""
+"""Packed queries, and poses and motions as the numbers that networks read."""
 
 from __future__ import annotations
 
@@ -8,32 +8,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from forecast.grid import BEVGrid
 from forecast.model.scene.packing import Packing
 
 POINT_SCALE_M = 20.0
 
 
-TWIST_SCALE = (5.0, 1.0, 0.2)  # metres ahead, metres aside, radians, per step
+# Metres ahead, metres aside, radians, per time unit of the model (half a second).
+TWIST_SCALE = (5.0, 1.0, 0.2)
 
 
 @dataclass(frozen=True)
-class SceneContext:
-    """The static scene of B sequences, in the present frame.
+class EgoMotion:
+    """Where the ego is and how it moves: agents are seen from there.
 
     Attributes:
-        map: Map layers (and the user's dense channels) as numbers in 0..1.
-        points: Lane centres x, y, yaw; NaN padded; None where the store has none.
-        grid: The grid of ``map``.
-        ego_pose: Pose of the ego at the present: agents are seen from there.
-        ego_twist: Its motion per step, in its own frame.
+        pose: Pose at the last observation.
+        twist: Its motion per time unit, in its own frame.
     """
 
-    map: Float[Tensor, "b m h w"]
-    points: Float[Tensor, "b p 3"] | None
-    grid: BEVGrid
-    ego_pose: Float[Tensor, "b 3"]
-    ego_twist: Float[Tensor, "b 3"]
+    pose: Float[Tensor, "b 3"]
+    twist: Float[Tensor, "b 3"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,7 @@ class PackedQueries:
     Attributes:
         packing: Where they come from.
         pose: Pose now, in the present frame.
-        twist: Motion per step, in the query's own frame.
+        twist: Motion per time unit, in the query's own frame.
         attributes: Class (one-hot), length and width.
         group: Queries of different groups do not see each other; None = all are of one.
     """

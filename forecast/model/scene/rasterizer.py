@@ -15,10 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from forecast.grid import BEVGrid
-from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents
 
-# Adds to the logit of points (b, a, p, 2), given in the present frame's metres at the present time.
+# Adds to the logit of points (b, a, p, 2), given in each agent's own frame, metres.
 Refiner = Callable[[Float[Tensor, "b a p 2"]], Float[Tensor, "b a p"]]
 
 # Cells further than two cells from an agent are not its own.
@@ -77,7 +76,7 @@ def rasterize(
     before: Float[Tensor, "b a 3"],
     existence: Float[Tensor, "b a"],
     drawn: Bool[Tensor, "b a"],
-    observed: Int[Tensor, "b h w"],
+    observed: Int[Tensor, "b h w"] | None,
     grid: BEVGrid,
     classes: int,
     refine: Refiner | None = None,
@@ -90,7 +89,7 @@ def rasterize(
         before: Its pose one step earlier, for the backward flow.
         existence: Probability that it is still there: scales its occupancy.
         drawn: Which slots appear in the label maps.
-        observed: Label map of the present frame.
+        observed: Label map of the present frame; only agents known by masks need it.
         grid: The raster's grid.
         classes: Number of classes K.
         refine: Residual logits of a mask head.
@@ -176,7 +175,7 @@ def _sequence(agents: Agents) -> Int[Tensor, "s"]:
 
 
 def _shape_logits(
-    agents: Agents, pairs: _Pairs, observed: Int[Tensor, "b h w"], grid: BEVGrid
+    agents: Agents, pairs: _Pairs, observed: Int[Tensor, "b h w"] | None, grid: BEVGrid
 ) -> Float[Tensor, "n"]:
     """How deep each cell lies inside its agent: > 0 inside, in half cells.
 
@@ -188,6 +187,7 @@ def _shape_logits(
         ahead = pairs.of(length) - pairs.ahead.abs()
         depth = torch.minimum(ahead, pairs.of(width) - pairs.aside.abs())
         return depth * (2 / grid.resolution_m)
+    assert observed is not None
     share = _sample_mask(agents, pairs, observed, grid)
     # The lowest logit where the mask is empty, however large the window.
     return torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
@@ -230,8 +230,7 @@ def _refined(agents: Agents, pairs: _Pairs, refine: Refiner) -> Float[Tensor, "n
     place += torch.arange(len(place), device=place.device)
     points = pairs.ahead.new_zeros(batch * slots * most, 2)
     points[place] = torch.stack((pairs.ahead, pairs.aside), -1)
-    there = se2.apply(agents.pose[:, :, None], points.view(batch, slots, most, 2))
-    return refine(there).flatten().index_select(0, place)
+    return refine(points.view(batch, slots, most, 2)).flatten().index_select(0, place)
 
 
 def _smaller_on_top(agents: Agents, pairs: _Pairs, grid: BEVGrid) -> _Pairs:

@@ -39,20 +39,23 @@ def warp_by_agents(
     size: Float[Tensor, "b a 2"],
     moving: Bool[Tensor, "b a"],
     grid: BEVGrid,
+    frame: Float[Tensor, "b 3"] | None = None,
 ) -> tuple[Float[Tensor, "b c hl wl"], ...]:
-    """The present's pyramid with every moving agent's features carried to its forecast pose.
+    """A frame's pyramid with every moving agent's features carried to where it is now.
 
-    The motion since the present is applied to the present's features in one go: features warped
-    step after step would blur. Under an agent's box the features are those of where that box was;
-    everything else stays.
+    The motion since that frame is applied to its features in one go: features warped step after
+    step would blur. Under an agent's box the features are those of where that box was; everything
+    else stays where it was in the world.
 
     Args:
-        levels: The pyramid at the present.
-        start: Agents' poses at the present.
+        levels: The pyramid of the frame.
+        start: Agents' poses when the frame was seen.
         pose: Their poses now.
         size: Length and width, metres.
         moving: Which agents to carry.
-        grid: The grid of the pyramid.
+        grid: The grid of the pyramid, around the ego then and now.
+        frame: Pose of the present ego frame, in which all poses are given, in the ego frame of
+            the pyramid; None = the ego has not moved.
     """
     warped = []
     for level in levels:
@@ -61,6 +64,8 @@ def warp_by_agents(
         # A cell that a box touches moves with it: boxes are smaller than coarse cells.
         margin = (grid.x_max_m - grid.x_min_m) / shape[1] / 2
         source = _agent_source(centres, start, pose, size + 2 * margin, moving)
+        if frame is not None:
+            source = se2.apply(frame[:, None, None], source)
         warped.append(sample_at(level, source, grid))
     return tuple(warped)
 

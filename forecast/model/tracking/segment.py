@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
-from forecast.model.scene.agents import sides
+from forecast.model.scene.masks import sides
 from forecast.model.tracking.components import components_of
 from forecast.model.tracking.tracks import Tracks
 

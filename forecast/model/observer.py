@@ -1,0 +1,238 @@
+"""Observing: how queries and features are carried through what is seen, moment by moment.
+
+Predict to the time of the observation, read it, find out who is who, correct. What is carried from
+one observation to the next is a query of each agent, updated by a query interaction module (QIM),
+and the pyramid of the last frame, warped by Kornia to where its agents are now.
+
+Source: Zeng et al., "MOTR" (2022), QIM between frames; the correction is in ``correction.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from forecast.model.correction import Correction, Innovation
+from forecast.model.feature_fusion import FeatureFusion
+from forecast.model.query_interaction import QueryInteraction
+from forecast.model.raster_encoder import EncodedFeatures
+from forecast.model.scene import se2
+from forecast.model.scene.agents import associate, attributes_of, facing, seen_in
+from forecast.model.scene.context import EgoMotion
+from forecast.model.scene.warp import warp_by_agents
+from forecast.model.spec import ForecasterSpec
+from forecast.model.state import ForecastState, RasterMemory
+from forecast.types import Observation
+
+# An agent that has moved less than this since a frame keeps its features where they are.
+STILL_M = 0.1
+# In less time, in time units, two poses tell no motion.
+SHORTEST_GAP = 0.02
+
+ReadScene = Callable[[ForecastState, EncodedFeatures], Float[Tensor, "b a d"]]
+"""What each query reads in a frame, where its agent is."""
+
+
+class Observer(nn.Module):
+    """The part of a forecaster that reads the past.
+
+    Args:
+        spec: Hyper-parameters.
+        attributes: Numbers that describe an agent's class and size.
+        classes: Number of classes.
+    """
+
+    def __init__(self, spec: ForecasterSpec, attributes: int, classes: int) -> None:
+        super().__init__()
+        dim = spec.hidden_dim
+        self.spec, self.classes = spec, classes
+        self.correction = Correction(dim, attributes)
+        self.query_interaction = QueryInteraction(dim, spec.heads, spec.ffn)
+        self.fusion = FeatureFusion(dim) if spec.raster == "always" else None
+        # Untrained, neither what is read in the raster nor what was carried changes a forecast.
+        self.scene_encoder = _silent(dim)
+        self.carry = _silent(dim)
+
+    def carried(self, query: Float[Tensor, "b a d"]) -> Float[Tensor, "b a d"]:
+        """What the query of the future takes over from that of the past."""
+        out: Tensor = self.carry(query if self.spec.carry_queries else torch.zeros_like(query))
+        return out
+
+    def forward(
+        self,
+        state: ForecastState,
+        frame: Observation,
+        features: EncodedFeatures | None,
+        read_scene: ReadScene,
+    ) -> ForecastState:
+        """The state after a frame.
+
+        Args:
+            state: Before it, its poses in the frame's ego frame.
+            frame: What was seen.
+            features: Of its raster; None where it has none or the raster is not read.
+            read_scene: The decoder.
+        """
+        gap = self._gap(state, frame)
+        state = replace(
+            state,
+            pose=se2.compose(state.pose, se2.exp(state.twist * gap[:, None, None])),
+            ego=_ego_motion(state.ego, frame, gap),
+        )
+        seen = seen_in(frame, state.context.grid)
+        link = associate(state.agents, seen, self.spec.slots)
+        state, measured = state.linked(link, seen), link.shown(seen.pose)
+        if seen.long is not None:
+            long = link.shown(seen.long)
+            turn, measured = facing(state.agents, state.pose, measured, link.found, long)
+            state = state.turned(turn)
+        if features is not None:
+            features = self._fused(state, features)
+        state = self._corrected(state, link.found, measured, frame, features, read_scene)
+        return _with_raster(state, frame, features)
+
+    def _gap(self, state: ForecastState, frame: Observation) -> Float[Tensor, "b"]:
+        """Time since the observation before, in time units."""
+        time_s = state.agents.time_s
+        if not time_s.shape[1]:
+            return torch.zeros_like(frame.time_s)
+        return (frame.time_s - time_s[:, -1]) / self.spec.time_unit_s
+
+    def _fused(self, state: ForecastState, features: EncodedFeatures) -> EncodedFeatures:
+        """A frame's features and, warped to it, those of the frame before."""
+        raster = state.raster
+        if self.fusion is None or raster is None or not self.spec.carry_features:
+            return features
+        carried = warped(raster, state, state.pose.detach())
+        if carried is None:
+            return features
+        fused: EncodedFeatures = self.fusion(features, carried.levels)
+        return fused
+
+    def _corrected(
+        self,
+        state: ForecastState,
+        found: Bool[Tensor, "b a"],
+        measured: Float[Tensor, "b a 3"],
+        frame: Observation,
+        features: EncodedFeatures | None,
+        read_scene: ReadScene,
+    ) -> ForecastState:
+        """Queries that know of the observation, and poses and motions as far as they believe it."""
+        agents = state.agents
+        first = not agents.seen.shape[2]
+        count = agents.seen.sum(-1)
+        anchor = measured if first else agents.pose_at(agents.last_seen)
+        since_s = frame.time_s[:, None] - (
+            frame.time_s[:, None] if first else agents.time_s.gather(1, agents.last_seen)
+        )
+        since = torch.where(count > 0, since_s / self.spec.time_unit_s, 0.0)
+        known = found & (count > 0)
+        off = se2.between(state.pose, measured) * known[..., None]
+        innovation = Innovation(off, found, count, since, state.twist, state.acceleration)
+        query = self._query(state, innovation, measured, features, read_scene)
+        gain = self.correction.gains(query, self.spec.learned_gain)
+        pose = se2.compose(state.pose, gain.pose * off)
+        pose = torch.where((found & (count == 0))[..., None], measured, pose)
+        motion = se2.log(se2.between(anchor, pose)) / since.clamp(min=SHORTEST_GAP)[..., None]
+        tells_motion = known & (since > SHORTEST_GAP)
+        twist = state.twist + gain.twist * (motion - state.twist) * tells_motion[..., None]
+        change = (twist - state.twist) / since.clamp(min=SHORTEST_GAP)[..., None]
+        # Only an agent that was seen in the observation before as well tells of a change.
+        tells_change = tells_motion & (count > 1)
+        if not first:
+            tells_change = tells_change & agents.seen[..., -1]
+        acceleration = (
+            state.acceleration
+            + gain.acceleration * (change - state.acceleration) * tells_change[..., None]
+        )
+        return replace(
+            state,
+            agents=agents.observed(pose, found, frame.time_s),
+            pose=pose,
+            twist=twist,
+            acceleration=acceleration,
+            query=query,
+        )
+
+    def _query(
+        self,
+        state: ForecastState,
+        innovation: Innovation,
+        measured: Float[Tensor, "b a 3"],
+        features: EncodedFeatures | None,
+        read_scene: ReadScene,
+    ) -> Float[Tensor, "b a d"]:
+        """The queries after the observation."""
+        agents = state.agents
+        before = state.query if self.spec.carry_queries else torch.zeros_like(state.query)
+        told = self.correction.read(innovation, attributes_of(agents, self.classes))
+        if features is not None and self.spec.read_features:
+            pose = torch.where(innovation.found[..., None], measured, state.pose)
+            told = told + self.scene_encoder(read_scene(replace(state, pose=pose), features))
+        _, query = self.query_interaction(
+            before + told, torch.zeros_like(before), before, agents.live
+        )
+        out: Tensor = query * agents.live[..., None]
+        return out
+
+
+def warped(
+    raster: RasterMemory, state: ForecastState, pose: Float[Tensor, "b a 3"]
+) -> EncodedFeatures | None:
+    """A raster's features with every agent's carried to where it is now.
+
+    Args:
+        raster: The last raster; its slots are those of ``state``.
+        state: Whose agents they are.
+        pose: Where each of them is.
+    """
+    if raster.features is None:
+        return None
+    agents = state.agents
+    shift = torch.linalg.vector_norm((pose - raster.pose)[..., :2], dim=-1)
+    moving: Bool[Tensor, "b a"] = agents.live & (shift > STILL_M)
+    levels = warp_by_agents(
+        raster.features.levels,
+        raster.pose,
+        pose,
+        agents.size,
+        moving,
+        state.context.grid,
+        raster.frame,
+    )
+    return replace(raster.features, levels=levels)
+
+
+def in_raster(raster: RasterMemory, body: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p 2"]:
+    """Points of each agent's own frame, where they were in the last raster, metres."""
+    points = se2.apply(raster.pose[:, :, None], body)
+    return points if raster.frame is None else se2.apply(raster.frame[:, None, None], points)
+
+
+def _with_raster(
+    state: ForecastState, frame: Observation, features: EncodedFeatures | None
+) -> ForecastState:
+    if frame.semantic is None:
+        return state
+    labels = frame.instance if frame.instance is not None else torch.zeros_like(frame.semantic)
+    return replace(state, raster=RasterMemory(features, labels, state.pose))
+
+
+def _ego_motion(ego: EgoMotion | None, frame: Observation, gap: Float[Tensor, "b"]) -> EgoMotion:
+    """Pose and motion of the ego at a frame; its motion stays where hardly any time has passed."""
+    if ego is None:
+        return EgoMotion(frame.ego_pose, torch.zeros_like(frame.ego_pose))
+    moved = se2.log(se2.between(ego.pose, frame.ego_pose)) / gap.clamp(min=SHORTEST_GAP)[:, None]
+    return EgoMotion(frame.ego_pose, torch.where((gap > SHORTEST_GAP)[:, None], moved, ego.twist))
+
+
+def _silent(dim: int) -> nn.Linear:
+    layer = nn.Linear(dim, dim)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
