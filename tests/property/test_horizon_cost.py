@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from forecast.loop import StepModel, rollout
+from forecast.loop import StepModel, observed, rollout
 from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting
 from forecast.types import StepForecast, map_tensors
@@ -73,9 +73,9 @@ def bytes_of(state: Any) -> int:
 def test_a_state_does_not_grow(model: Model) -> None:
     sizes = []
     with torch.inference_mode():
-        state = model.start(sequences(TRAFFIC).crop(0, 3))
+        state = observed(model, sequences(TRAFFIC).crop(0, 3))
         for _ in range(96):
-            state, _ = model.step(state)
+            state, _ = model.step(state, 0.5)
             sizes.append(bytes_of(state))
     assert sizes[5] == sizes[23] == sizes[95]
     assert max(sizes) <= 2 * sizes[5]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from forecast.grid import BEVGrid
+from forecast.loop import observed
 from forecast.model.baselines import Baseline
 from forecast.model.heads import RESIDUAL_SCALE
 from forecast.model.learned_horizon import LearnedHorizon
@@ -53,11 +54,11 @@ def test_constant_turn_is_exact_for_agents_that_turn_at_constant_rate() -> None:
 
 
 def test_who_stops_starts_again_without_a_push() -> None:
-    state = forecaster(trained=False).start(sequences([[Mover(0.0, 0.0, speed=4.0)]]).crop(0, 3))
     model = forecaster(trained=False).eval()
+    state = observed(model, sequences([[Mover(0.0, 0.0, speed=4.0)]]).crop(0, 3))
     torch.nn.init.constant_(model.motion_head.moving[-1].bias, -9.0)
     with torch.inference_mode():
-        stopped, _ = model.advance(state)
+        stopped, _ = model.advance(state, 0.5)
     assert not stopped.twist.any()
     assert not stopped.acceleration.any()
 
@@ -124,12 +125,12 @@ def test_an_untrained_forecaster_is_constant_turn(changes: dict[str, Any]) -> No
 @pytest.mark.parametrize("changes", [{}, {"query_interaction": False}, {"update_query_pos": True}])
 def test_queries_beyond_the_learned_horizon_stay_as_they_were(changes: dict[str, Any]) -> None:
     model = forecaster(**changes)
-    model.learned_horizon = LearnedHorizon(3)
-    state, contents = model.start(sequences(TRAFFIC).crop(0, 3)), []
+    model.learned_horizon = LearnedHorizon(1.5)
+    state, contents = model.look_ahead(observed(model, sequences(TRAFFIC).crop(0, 3))), []
     with torch.inference_mode():
         for _ in range(5):
             contents.append(state.query)
-            state, _ = model.advance(state)
+            state, _ = model.advance(state, 0.5)
     assert not torch.equal(contents[1], contents[2])
     assert torch.equal(contents[2], contents[3])
     assert torch.equal(contents[2], contents[4])
@@ -137,7 +138,7 @@ def test_queries_beyond_the_learned_horizon_stay_as_they_were(changes: dict[str,
 
 def test_agents_turn_as_far_as_the_learned_horizon_and_go_straight_on_beyond() -> None:
     model = forecaster(trained=False)
-    model.learned_horizon = LearnedHorizon(3)
+    model.learned_horizon = LearnedHorizon(1.5)
     bend = sequences([[Mover(-5.0, 0.0, 0.0, speed=3.0, turn_rate=0.2)]])
     headings = torch.stack([step.pose[0, 0, 2] for step in run(model, bend, 5)])
     turned = headings.diff(prepend=torch.zeros(1))

@@ -13,12 +13,13 @@ from forecast.data.reader import collate
 from forecast.errors import ConfigError, DataError
 from forecast.inference.job import RolloutJob
 from forecast.inference.request import RolloutRequest
-from forecast.loop import teacher_forced
+from forecast.loop import observed, teacher_forced
 from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
-from forecast.types import BEVSequence, StepForecast, map_tensors
+from forecast.model.state import ForecastState
+from forecast.types import BEVSequence, Observation, SceneContext, StepForecast, map_tensors
 from tests.support.rollouts import VARIANTS, Model, assert_same, detecting, run
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 from tests.support.stores import Mover
@@ -55,25 +56,30 @@ class Spied:
     """A model that remembers what it was given to read."""
 
     def __init__(self, model: Model) -> None:
-        self.model, self.given = model, list[BEVSequence]()
+        self.model, self.given = model, list[list[Observation]]()
 
-    def start(self, history: BEVSequence) -> object:
-        self.given.append(history)
-        return self.model.start(history)
+    def start(self, context: SceneContext) -> object:
+        self.given.append([])
+        return self.model.start(context)
 
-    def step(self, state: object) -> tuple[object, StepForecast]:
-        return self.model.step(state)
+    def observe(self, state: object, frame: Observation) -> object:
+        self.given[-1].append(frame)
+        return self.model.observe(state, frame)
+
+    def step(self, state: object, dt_s: float) -> tuple[object, StepForecast]:
+        return self.model.step(state, dt_s)
 
 
-def assert_frames(given: BEVSequence, whole: BEVSequence, start: int, stop: int) -> None:
+def assert_frames(given: list[Observation], whole: BEVSequence, start: int, stop: int) -> None:
     """What was given are those frames of the whole, in every field that has a time."""
-    assert given.track_state is not None
     assert whole.track_state is not None
-    for name in ("semantic", "instance", "ego_pose"):
-        assert torch.equal(getattr(given, name), getattr(whole, name)[:, start:stop]), name
-    torch.testing.assert_close(
-        given.track_state, whole.track_state[:, :, start:stop], rtol=0, atol=0, equal_nan=True
-    )
+    assert len(given) == stop - start
+    for index, frame in enumerate(given, start):
+        for name in ("semantic", "instance", "ego_pose"):
+            assert torch.equal(getattr(frame, name), getattr(whole, name)[:, index]), name
+        torch.testing.assert_close(
+            frame.track_state, whole.track_state[:, :, index], rtol=0, atol=0, equal_nan=True
+        )
 
 
 def test_nothing_of_the_future_is_read() -> None:
@@ -105,14 +111,18 @@ def test_detected_input_reads_neither_ids_nor_tracks() -> None:
     assert (run(model, batch, 1)[0].ids > 0).any()
 
 
+def _found(model: Detecting, past: BEVSequence) -> ForecastState:
+    return model.look_ahead(observed(model, past).window)
+
+
 def test_a_doubtful_track_stays_as_long_as_it_may_be_missed() -> None:
     past = sequences(TRAFFIC).crop(0, 3)
     with torch.inference_mode():
         impatient, patient = (
             int(
-                detecting(track_threshold=0.9999, miss_tolerance=frames)
-                .start(past)
-                .agents.ids.max()
+                _found(
+                    detecting(track_threshold=0.9999, miss_tolerance=frames), past
+                ).agents.ids.max()
             )
             for frames in (0, 2)
         )
@@ -122,20 +132,20 @@ def test_a_doubtful_track_stays_as_long_as_it_may_be_missed() -> None:
 def test_a_state_saved_to_disk_goes_on_as_if_nothing_had_happened(model: Model) -> None:
     batch = sequences(TRAFFIC).crop(0, 3)
     with torch.inference_mode():
-        state = model.start(batch)
-        state, _ = model.step(state)
+        state = observed(model, batch)
+        state, _ = model.step(state, 0.5)
         file = io.BytesIO()
         torch.save(state, file)
         file.seek(0)
         saved = torch.load(file, weights_only=False)
-        assert_same(model.step(state)[1], model.step(saved)[1])
+        assert_same(model.step(state, 0.5)[1], model.step(saved, 0.5)[1])
 
 
 def test_a_step_does_not_change_the_state_it_is_given(model: Model) -> None:
     with torch.inference_mode():
-        state = model.start(sequences(TRAFFIC).crop(0, 3))
-        first = model.step(state)[1]
-        assert_same(first, model.step(state)[1])
+        state = observed(model, sequences(TRAFFIC).crop(0, 3))
+        first = model.step(state, 0.5)[1]
+        assert_same(first, model.step(state, 0.5)[1])
 
 
 def test_the_mirrored_forecast_is_its_own_mirror_image() -> None:
@@ -153,10 +163,10 @@ def test_every_weight_has_a_say_in_training(
     changes: dict[str, Any], subtests: pytest.Subtests
 ) -> None:
     model = forecaster(**changes).train()
-    state = model.start(sequences(TRAFFIC).crop(0, 3))
+    state = observed(model, sequences(TRAFFIC).crop(0, 3))
     total = torch.zeros(())
     for _ in range(2):
-        state, slots = model.advance(state)
+        state, slots = model.advance(state, 0.5)
         refine = model.refiner(state, slots)
         assert refine is not None
         logits = refine(slots.pose[:, :, None, :2])

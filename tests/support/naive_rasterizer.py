@@ -34,7 +34,7 @@ def naive_rasterize(
         logits = torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
     near = (logits > FARTHEST_LOGIT) & agents.live[..., None]
     if refine is not None:
-        logits = logits + refine(present)
+        logits = logits + refine(body)
     probability = torch.where(near, torch.sigmoid(logits) * existence[..., None], 0.0)
     flow = se2.apply(before[:, :, None], body) - centres
     shown = near & (logits > 0) & drawn[..., None]

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from forecast.loop import StepModel, rollout
+from forecast.loop import StepModel, observed, rollout
 from forecast.model.baselines import Baseline, Components
 from forecast.model.detected_input import Detecting
 from forecast.model.mirrored import Mirrored
+from forecast.model.scene.agents import Agents
 from forecast.model.spec import BASELINES
 from forecast.types import BEVSequence, StepForecast
 from tests.support.sequences import forecaster
@@ -58,6 +59,12 @@ MODELS: dict[str, Callable[[], Model]] = {
 def run(model: Model, batch: BEVSequence, horizon: int, history: int = 3) -> list[StepForecast]:
     with torch.inference_mode():
         return list(rollout(model, batch.crop(0, history), horizon))
+
+
+def agents_of(history: BEVSequence, slots: int = 8) -> Agents:
+    """The agents that are there at the present, as they were observed."""
+    model = Baseline("persistence", 3, slots)
+    return model.look_ahead(observed(model, history), history.dt_s).agents
 
 
 def assert_same(a: StepForecast, b: StepForecast, atol: float = 0.0) -> None:

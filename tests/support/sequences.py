@@ -10,6 +10,8 @@ import torch
 
 from forecast.data.reader import collate
 from forecast.grid import BEVGrid
+from forecast.loop import observed
+from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.scene import se2
 from forecast.model.spec import ForecasterSpec, Inputs
@@ -73,11 +75,10 @@ def tracked(
     """Tracks of made-up traffic, with a track manager of the caller's."""
     assert model.tracker is not None
     past = sequences(TRAFFIC, history=history).crop(0, history)
-    encoded = [
-        features for f in range(history) if (features := model.encode_raster(past, f)) is not None
-    ]
+    window = observed(Detecting(model), past).window
+    encoded = [features for features in window.features if features is not None]
     with torch.no_grad():
-        tracks, frames = model.tracker(encoded, model.scene_context(past), lifecycle)
+        tracks, frames = model.tracker(encoded, window.context, lifecycle)
     return tracks, frames
 
 

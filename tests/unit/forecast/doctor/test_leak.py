@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from typer.testing import CliRunner
 
 from forecast.cli import doctor as cli_doctor
@@ -19,7 +20,7 @@ from forecast.doctor.leak import PERTURBATIONS, examine_model, leaks
 from forecast.loop import rollout
 from forecast.model.baselines import Baseline, Components, KinematicState
 from forecast.model.detected_input import Detecting
-from forecast.types import BEVSequence, StepForecast
+from forecast.types import BEVSequence, Observation, StepForecast
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 from tests.support.stores import Mover, sequence_dataset
 
@@ -54,22 +55,27 @@ def test_the_forecaster_does_not_leak_with_or_without_ids() -> None:
     assert found(crop_first(Components(3)), "detected") == []
 
 
+def moved(state: KinematicState, by: Tensor) -> KinematicState:
+    return replace(state, agents=replace(state.agents, past=state.agents.past + by))
+
+
 class Counting(Baseline):
     """Knows how many agents the recording holds in all, the later ones too."""
 
-    def start(self, history: BEVSequence) -> KinematicState:
-        state = super().start(history)
-        assert history.track_class is not None
-        return replace(state, pose=state.pose + 0.01 * (history.track_class > 0).sum())
+    def observe(self, state: KinematicState, frame: Observation) -> KinematicState:
+        state = super().observe(state, frame)
+        assert frame.track_class is not None
+        return moved(state, 0.01 * (frame.track_class > 0).sum())
 
 
 class Peeking(Baseline):
     """Finds the frames that the history was cut from."""
 
-    def start(self, history: BEVSequence) -> KinematicState:
-        whole = history.semantic._base
-        state = super().start(history)
-        return state if whole is None else replace(state, pose=state.pose + whole[0, 5].sum())
+    def observe(self, state: KinematicState, frame: Observation) -> KinematicState:
+        assert frame.semantic is not None
+        whole = frame.semantic._base
+        state = super().observe(state, frame)
+        return state if whole is None else moved(state, whole[0, 5].sum())
 
 
 def seeing_everything(sequence: BEVSequence) -> list[StepForecast]:

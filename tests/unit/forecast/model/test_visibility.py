@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from forecast.loop import observed
 from forecast.model.forecaster import Forecaster
 from forecast.model.heads import SURE_BIAS
 from forecast.model.scene import se2
@@ -85,8 +86,8 @@ def test_existence_teaches_the_motion_nothing_through_the_place_of_the_ego() -> 
     model = forecaster(raster="none").train()
     with torch.no_grad():
         model.motion_head.existence[-1].weight.zero_()
-    state = model.start(sequences(TRAFFIC).crop(0, 3))
-    model.advance(state)[1].existence.sum().backward()
+    state = observed(model, sequences(TRAFFIC).crop(0, 3))
+    model.advance(state, 0.5)[1].existence.sum().backward()
     assert model.visibility_head.judge[0].weight.grad is not None
     for part in (model.motion_head.residual, model.agent_encoder, model.decoder):
         for name, parameter in part.named_parameters():

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
-from forecast.model.scene.context import PackedQueries, SceneContext
+from forecast.model.scene.context import PackedQueries
 from forecast.model.scene.packing import Packing
 from forecast.model.scene.warp import sample_at
 from forecast.model.scene_attention import (
@@ -18,6 +18,7 @@ from forecast.model.scene_attention import (
     crop,
     nearest_points,
 )
+from forecast.types import SceneContext
 
 GRID = BEVGrid(-30.0, 34.0, -20.0, 20.0, 0.5)
 
@@ -34,7 +35,7 @@ def rows_of(sequence: list[int]) -> PackedQueries:
 
 def test_crops_are_those_of_one_row_after_the_other() -> None:
     rows = rows_of([0, 0, 0, 2, 2])  # nobody is in the second sequence
-    context = SceneContext(torch.rand(3, 2, *GRID.shape), None, GRID, *torch.zeros(2, 3, 3))
+    context = SceneContext(torch.rand(3, 2, *GRID.shape), None, GRID)
     pooled = functional.max_pool2d(context.map, 2)
     cells = torch.arange(CROP_CELLS) + 0.5
     aside, ahead = torch.meshgrid(
@@ -48,7 +49,7 @@ def test_crops_are_those_of_one_row_after_the_other() -> None:
 
 
 def test_a_batch_without_anybody_has_no_crops() -> None:
-    context = SceneContext(torch.rand(2, 3, *GRID.shape), None, GRID, *torch.zeros(2, 2, 3))
+    context = SceneContext(torch.rand(2, 3, *GRID.shape), None, GRID)
     assert crop(rows_of([]), context).shape == (0, 3, CROP_CELLS, CROP_CELLS)
 
 

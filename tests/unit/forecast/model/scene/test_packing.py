@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from forecast.loop import rollout
+from forecast.loop import observed, rollout
 from forecast.model.scene.packing import Packing
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 
@@ -56,9 +56,9 @@ def _is_mask(index: object) -> bool:
 @pytest.mark.parametrize("raster", ["detection", "always"])
 def test_steps_of_the_queries_never_wait_for_the_device(raster: str) -> None:
     model = forecaster(raster=raster)
-    state = model.start(sequences(TRAFFIC).crop(0, 3))
-    state, _ = model.advance(state)
+    state = observed(model, sequences(TRAFFIC).crop(0, 3))
+    state, _ = model.advance(state, 0.5)
     with Waits() as waits:
-        model.advance(state)
+        model.advance(state, 0.5)
     assert waits.count == 0
     assert len(list(rollout(model, sequences(TRAFFIC).crop(0, 3), 2))) == 2

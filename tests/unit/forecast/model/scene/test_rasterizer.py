@@ -8,9 +8,10 @@ from torch import Tensor
 
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
-from forecast.model.scene.agents import Agents, observe
+from forecast.model.scene.agents import Agents
 from forecast.model.scene.rasterizer import Refiner, rasterize
 from tests.support.naive_rasterizer import naive_rasterize
+from tests.support.rollouts import agents_of as observed_agents
 from tests.support.sequences import sequences
 from tests.support.stores import Mover
 
@@ -29,7 +30,7 @@ def agents_of(grid: BEVGrid, boxed: bool) -> tuple[Agents, Tensor]:
     past = sequences([CROWD, PAIR, ()], grid).crop(0, 3)
     if not boxed:
         past = replace(past, track_state=None, track_class=None)
-    return observe(past, 8), past.instance[:, -1]
+    return observed_agents(past), past.instance[:, -1]
 
 
 def wavy(points: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from forecast.loop import rollout
+from forecast.loop import observed, rollout
 from forecast.model.baselines import Baseline, Components
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
@@ -127,11 +127,10 @@ def test_a_component_is_never_given_the_id_of_a_track_without_cells(
     monkeypatch.setattr("forecast.model.detected_input.segment", lambda semantic, *_: 0 * semantic)
     detecting = Detecting(model)
     with torch.no_grad():
-        state = detecting.start(past)
-        encoded = [
-            features for f in range(3) if (features := model.encode_raster(past, f)) is not None
-        ]
-        tracks, _ = detecting.tracker(encoded, model.scene_context(past), TrackManager(1e-6, 1e-6))
+        window = observed(detecting, past).window
+        state = detecting.look_ahead(window)
+        encoded = [features for features in window.features if features is not None]
+        tracks, _ = detecting.tracker(encoded, window.context, TrackManager(1e-6, 1e-6))
     assert tracks.ids.max() > 0
     assert int(state.agents.ids[state.agents.live].min()) > int(tracks.ids.max())
 
