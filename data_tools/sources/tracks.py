@@ -10,7 +10,6 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -21,17 +20,14 @@ from data_tools.classes import TYPICAL_SIZE_M, class_of
 from data_tools.formats.geojson import read_map
 from data_tools.scene import MapElement, Scene
 from data_tools.sources.inputs import find_files
+from data_tools.sources.tracks_resample import TIME_TOLERANCE_S, Track, resample, samples
 from data_tools.sources.tracks_table import SUFFIXES, scene_names, scene_table
-from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from forecast.storage.files import filesystem
 
 Array = NDArray[np.float64]
 
-MAX_GAP_S = 1.0
 MAX_SCENE_S = 24 * 3600.0
-# Clocks written with few digits: a time this close to an observation is that observation's.
-TIME_TOLERANCE_S = 1e-3
 # Heading from motion: the past second, in which the agent must move at least this far.
 COURSE_WINDOW_S = 1.0
 COURSE_MIN_M = 0.5
@@ -86,57 +82,9 @@ class Tracks:
             state=state,
             ego_pose=state[ego, :, :3].copy(),
             map=_map(path),
+            observed=samples(tracks, dt_s),
             notes=dict(notes),
         )
-
-
-@dataclass(frozen=True)
-class Track:
-    """What was seen of one agent.
-
-    Args:
-        name: Its id in the table.
-        kind: Its class.
-        time_s: ``(n,)`` ascending, seconds.
-        pose: ``(n, 3)`` x, y, yaw.
-        size_m: ``(2,)`` length and width; NaN where neither table nor class tells.
-        is_ego: Whether the table marks it so.
-    """
-
-    name: str
-    kind: str
-    time_s: Array
-    pose: Array
-    size_m: Array
-    is_ego: bool = False
-
-
-def resample(track: Track, time_s: Array) -> Array:
-    """A track at other times, ``(T, 5)``: linear between observations, yaw by the shortest arc.
-
-    Args:
-        track: The observations.
-        time_s: ``(T,)`` times wanted.
-
-    Returns:
-        x, y, yaw, length, width; NaN where the track was not seen: outside its first and last
-        observation, and within gaps of more than :data:`MAX_GAP_S`.
-    """
-    seen = track.time_s
-    after = np.clip(np.searchsorted(seen, time_s), 0, len(seen) - 1)
-    before = np.maximum(after - 1, 0)
-    off = np.minimum(np.abs(time_s - seen[after]), np.abs(time_s - seen[before]))
-    inside = (time_s >= seen[0]) & (time_s <= seen[-1])
-    bridged = inside & (seen[after] - seen[before] <= MAX_GAP_S + TIME_TOLERANCE_S)
-    pose = track.pose.copy()
-    pose[:, 2] = np.unwrap(pose[:, 2])
-    state = np.full((len(time_s), 5), np.nan)
-    for axis in range(3):
-        state[:, axis] = np.interp(time_s, seen, pose[:, axis])
-    state[:, 2] = wrap_angle(state[:, 2])
-    state[:, 3:] = track.size_m
-    state[~(bridged | (off <= TIME_TOLERANCE_S))] = np.nan
-    return state
 
 
 def course(time_s: Array, position: Array) -> Array:
@@ -195,13 +143,17 @@ def _track(name: str, rows: pd.DataFrame, notes: Counter[str]) -> Track:
         notes["tracks that never move and have no yaw, heading 0"] += bool(np.isnan(heading).all())
         yaw = np.where(np.isnan(yaw), np.nan_to_num(heading), yaw)
     size = rows[["length_m", "width_m"]].median().to_numpy(float)
+    size_of_class = TYPICAL_SIZE_M.get(kind.lower(), (np.nan, np.nan))
     if np.isnan(size).any():
-        size = np.where(np.isnan(size), TYPICAL_SIZE_M.get(kind.lower(), (np.nan, np.nan)), size)
+        size = np.where(np.isnan(size), size_of_class, size)
         known = bool(np.isfinite(size).all())
         notes["tracks with their class's typical size"] += known
         notes["tracks without a size, of a class without a typical one, left out"] += not known
     pose = np.column_stack([position, yaw])
-    return Track(name, kind, time_s, pose, size, bool(rows["is_ego"].any()))
+    # A stack knows the sizes measured so far.
+    so_far = rows[["length_m", "width_m"]].expanding().median().to_numpy(float)
+    observed = np.column_stack([pose, np.where(np.isnan(so_far), size_of_class, so_far)])
+    return Track(name, kind, time_s, pose, size, observed, bool(rows["is_ego"].any()))
 
 
 def _ego(tracks: Sequence[Track], notes: Counter[str], unit: str) -> int:

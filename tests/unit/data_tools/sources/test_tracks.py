@@ -12,7 +12,7 @@ import pytest
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
 from data_tools.scene import Scene
-from data_tools.sources.tracks import TYPICAL_SIZE_M, Track, Tracks, course, resample
+from data_tools.sources.tracks import TYPICAL_SIZE_M, Tracks, course
 from forecast.cli.console import print_prepare_report
 from forecast.errors import DataError
 from forecast.storage.stores import open_sequence_store
@@ -96,23 +96,6 @@ def test_nothing_is_made_up_before_the_first_or_after_the_last_observation(tmp_p
     scene = read(tmp_path, drive(), drive("late", times=TIMES[12:33]))
     present = np.isfinite(scene.state[1]).all(axis=-1)
     np.testing.assert_array_equal(scene.time_s[present], [1.5, 2.0, 2.5, 3.0])
-
-
-def test_a_single_observation_is_a_single_frame():
-    track = Track(
-        "a", "vehicle", np.array([1.0]), np.array([[3.0, 4.0, 0.5]]), np.array([4.0, 2.0])
-    )
-    state = resample(track, np.array([0.5, 1.0, 1.5]))
-    np.testing.assert_allclose(state[1], [3.0, 4.0, 0.5, 4.0, 2.0])
-    assert np.isnan(state[[0, 2]]).all()
-
-
-def test_clocks_with_few_digits_still_meet_the_frames():
-    times = np.round(np.arange(31) * (1 / 30), 3)
-    pose = np.zeros((31, 3))
-    track = Track("a", "vehicle", times, pose, np.array([4.0, 2.0]))
-    assert np.isfinite(resample(track, np.array([0.0, 0.5, 1.0]))).all()
-    assert np.isfinite(resample(track, np.array([1.0005]))).all()
 
 
 def test_missing_yaw_comes_from_motion_and_missing_sizes_from_the_class(tmp_path):
