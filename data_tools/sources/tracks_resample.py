@@ -33,6 +33,7 @@ class Track:
         pose: ``(n, 3)`` x, y, yaw.
         size_m: ``(2,)`` length and width; NaN where neither table nor class tells.
         observed: ``(n, 5)`` x, y, yaw, length, width as known at each time, from no later one.
+        score: ``(n,)`` the tracker's confidence, 0 to 1; NaN where it gives none.
         is_ego: Whether the table marks it so.
     """
 
@@ -42,6 +43,7 @@ class Track:
     pose: Array
     size_m: Array
     observed: Array
+    score: Array
     is_ego: bool = False
 
 
@@ -71,6 +73,12 @@ def resample(track: Track, time_s: Array) -> Array:
     state[:, 3:] = track.size_m
     state[~(bridged | (off <= TIME_TOLERANCE_S))] = np.nan
     return state
+
+
+def last_score(track: Track, time_s: Array) -> Array:
+    """The confidence at other times ``(T,)``: that of the last observation before; NaN if none."""
+    last = np.searchsorted(track.time_s, time_s + TIME_TOLERANCE_S, side="right") - 1
+    return np.where(last >= 0, track.score[last], np.nan)
 
 
 def samples(tracks: Sequence[Track], frame_s: float) -> Observed:

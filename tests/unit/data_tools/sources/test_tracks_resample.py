@@ -12,7 +12,7 @@ def track(time_s, speed=8.0, pose=None):
         pose = np.stack([speed * time_s, 0 * time_s, 0 * time_s], axis=1)
     size = np.array([4.0, 2.0])
     observed = np.column_stack([pose, np.tile(size, (len(time_s), 1))])
-    return Track("a", "vehicle", time_s, pose, size, observed)
+    return Track("a", "vehicle", time_s, pose, size, observed, np.linspace(0, 1, len(time_s)))
 
 
 def test_a_single_observation_is_a_single_frame():
