@@ -24,6 +24,8 @@ class Record:
         sequences: Sequences that it gave; 0 if it was skipped.
         tracks: Most tracks of any of them; 0 if the scene is of rasters.
         points: Most map points of any of them.
+        samples: Most samples of what was observed of any of them; 0 if the scene is of rasters.
+        has_score: Whether its tracker says how sure it is.
         has_map: Whether the scene has a map.
         channels: Names of its further channels.
         notes: What was repaired or left out, by reason.
@@ -37,6 +39,8 @@ class Record:
     sequences: int = 0
     tracks: int = 0
     points: int = 0
+    samples: int = 0
+    has_score: bool = False
     has_map: bool = False
     channels: list[str] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)

@@ -32,7 +32,7 @@ from data_tools.sources.inputs import places
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
 from forecast.errors import DataError
 from forecast.parallel import MapParallel, Progress, map_parallel
-from forecast.schema import MAP_LAYERS, SequenceMeta
+from forecast.schema import MAP_LAYERS, SEQUENCE_SCHEMA, SequenceMeta
 from forecast.storage.atomic import refuse_replacing
 from forecast.storage.files import filesystem
 
@@ -117,7 +117,8 @@ def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict
     chosen = asdict(options)
     for name in ("workers", "scheduler", "resume", "overwrite"):
         del chosen[name]
-    return {"source": origin.name, "units": units, "version": forecast.__version__, **chosen}
+    versions = {"version": forecast.__version__, "schema": SEQUENCE_SCHEMA}
+    return {"source": origin.name, "units": units, **versions, **chosen}
 
 
 def _read_units(
@@ -216,6 +217,7 @@ def _draw(
         unit,
         scene.name,
         tracks=1,
+        has_score=scene.score is not None,
         has_map=bool(scene.map),
         notes=dict(notes),
         classes=_names(tracks.label, options),
@@ -231,12 +233,14 @@ def _names(label: NDArray[np.uint8], options: PrepareOptions) -> list[str]:
 def _write_parts(
     parts: PartFiles, index: int, found: Iterator[windows.Sequence], about: Record
 ) -> Record:
-    sizes: list[tuple[int, int]] = []
+    sizes: list[tuple[int, int, int]] = []
     for part, content in enumerate(_batches(found, SHARD)):
         write_part(parts.system, parts.part_path(index, part), content)
-        sizes += [(len(item.track_state), len(item.map_point)) for item in content]
-    tracks, points = zip((about.tracks, about.points), *sizes, strict=True)
-    return replace(about, sequences=len(sizes), tracks=max(tracks), points=max(points))
+        sizes += [
+            (len(item.track_state), len(item.map_point), len(item.sample_time)) for item in content
+        ]
+    tracks, points, samples = map(max, zip((about.tracks, 0, 0), *sizes, strict=True))
+    return replace(about, sequences=len(sizes), tracks=tracks, points=points, samples=samples)
 
 
 def _batches(found: Iterator[windows.Sequence], size: int) -> Iterator[list[windows.Sequence]]:
@@ -275,6 +279,8 @@ def _assemble(
         points=max(record.points for record in records),
         channels=_channels(records),
         directions=options.directions and any(record.has_map for record in records),
+        samples=max(record.samples for record in records),
+        scores=any(record.has_score for record in records),
     )
     meta = _meta(origin, records, layout, options)
     further = {"notes": notes(records, options), "centre": options.centre}

@@ -30,6 +30,19 @@ class MapElement:
 
 
 @dataclass(frozen=True)
+class Observed:
+    """Tracks as they were observed, at a rate of their own; no sample knows of later ones.
+
+    Args:
+        time_s: ``(S,)`` seconds, ascending, on the clock of the scene's frames; may be irregular.
+        state: ``(N, S, 5)`` x, y, yaw, length, width in the world; NaN in all five where not seen.
+    """
+
+    time_s: NDArray[np.float64]
+    state: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Scene:
     """A recording in a fixed world frame: x, y in metres, yaw counter-clockwise in radians.
 
@@ -46,6 +59,9 @@ class Scene:
         map: Lines and polygons; empty where the source has no map.
         hidden: ``(N, T)`` whether the source says that an agent is hardly visible (by 40 % at
             most); None where it says nothing.
+        observed: The same tracks at the recording's own rate; None = in the frames only.
+        score: ``(N, T)`` the tracker's confidence, 0 to 1, NaN where it gives none; None where it
+            never does.
         notes: Counts of what the source had to repair or leave out, by reason.
     """
 
@@ -58,6 +74,8 @@ class Scene:
     ego_pose: NDArray[np.float64]
     map: tuple[MapElement, ...] = ()
     hidden: NDArray[np.bool_] | None = None
+    observed: Observed | None = None
+    score: NDArray[np.float64] | None = None
     notes: dict[str, int] = field(default_factory=dict)
 
 

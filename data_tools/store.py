@@ -56,7 +56,8 @@ class Layout:
         points: Most map points of any sequence.
         channels: Names of the channels of ``bev``.
         directions: Whether there is ``direction``.
-        samples: Samples of ``track_history``; 0 = there is none.
+        samples: Most samples of ``track_history`` of any sequence; 0 = there is none.
+        scores: Whether there is ``track_score``.
     """
 
     sequences: int
@@ -65,6 +66,7 @@ class Layout:
     channels: tuple[str, ...] = ()
     directions: bool = False
     samples: int = 0
+    scores: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,9 @@ class Piece:
 
 
 def write_part(system: Any, path: str, content: Sequence[windows.Sequence]) -> None:
-    """Stores a few sequences until the store is laid out; tracks and points padded alike."""
+    """Stores a few sequences until the store is laid out, padded to the largest of them."""
     columns = {field.name: [getattr(s, field.name) for s in content] for field in _FIELDS}
-    arrays = {name: _stack(values) for name, values in columns.items()}
+    arrays = {name: _stack(name, values) for name, values in columns.items()}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     write_whole(system, path, Zstd(level=1).encode(buffer.getvalue()))
@@ -124,7 +126,8 @@ def create_store(url: str, meta: SequenceMeta, layout: Layout, further: Mapping[
         array[:] = values
     sizes = _sizes(meta, layout)
     for name, (dims, dtype) in SEQUENCE_VARIABLES.items():
-        if all(sizes[dim] for dim in dims[1:]) and name != "track_score":
+        wanted = layout.scores if name == "track_score" else True
+        if wanted and all(sizes[dim] for dim in dims[1:]):
             _create_variable(group, name, [sizes[dim] for dim in dims], dims, dtype, meta)
 
 
@@ -148,7 +151,7 @@ def write_shard(url: str, system: Any, pieces: Iterable[Piece]) -> None:
         if name == "scene":
             array[start:stop] = np.array(names)
         elif name in rows:
-            array[start:stop] = _pad_and_join(rows.pop(name), array)
+            array[start:stop] = _join(name, rows.pop(name), array.shape[1:])
 
 
 def part_counts(sequences: int) -> list[int]:
@@ -173,28 +176,32 @@ def shards(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 _FIELDS = fields(windows.Sequence)
 
 
-def _stack(values: list[Any]) -> NDArray[Any]:
-    arrays = [np.asarray(value) for value in values]
-    longest = max((array.shape[0] for array in arrays if array.ndim), default=0)
-    return np.stack([_pad(array, longest) if array.ndim else array for array in arrays])
+def _stack(name: str, values: list[Any]) -> NDArray[Any]:
+    """Arrays of one variable as rows of the shape of the largest."""
+    rows = [np.asarray(value)[None] for value in values]
+    sizes = zip(*(row.shape[1:] for row in rows), strict=True)
+    return _join(name, rows, tuple(max(of_axis) for of_axis in sizes))
 
 
-def _pad(array: NDArray[Any], length: int) -> NDArray[Any]:
-    """More rows at the end: NaN in arrays of floats, else 0."""
-    fill = np.nan if array.dtype.kind == "f" else 0
-    missing = [(0, length - array.shape[0])] + [(0, 0)] * (array.ndim - 1)
-    return np.pad(array, missing, constant_values=fill)
+def _join(name: str, parts: list[NDArray[Any]], sizes: tuple[int, ...]) -> NDArray[Any]:
+    """Rows of several parts as one array, padded behind with NaN or 0; samples in front.
 
-
-def _pad_and_join(rows: list[NDArray[Any]], array: Any) -> NDArray[Any]:
-    """Rows of several parts as one array of the shape that ``array`` has beyond its first axis."""
-    joined = np.zeros((sum(len(part) for part in rows), *array.shape[1:]), array.dtype)
-    if array.ndim > 1:
-        joined[:] = array.fill_value
+    Args:
+        name: The variable.
+        parts: Arrays whose first axis is the sequence; others may be shorter than in ``sizes``.
+        sizes: Of the result, without the first axis.
+    """
+    dims, dtype = SEQUENCE_VARIABLES[name][0][1:], parts[0].dtype
+    fill = np.nan if dtype.kind == "f" else 0
+    joined = np.full((sum(len(part) for part in parts), *sizes), fill, dtype)
     start = 0
-    for part in rows:
-        # Only the second axis, tracks or points, differs between parts.
-        joined[start : start + len(part), *(slice(n) for n in part.shape[1:])] = part
+    for part in parts:
+        # The present is the last sample of all sequences.
+        inner = (
+            slice(size - length, size) if dim == "sample" else slice(length)
+            for dim, length, size in zip(dims, part.shape[1:], sizes, strict=True)
+        )
+        joined[start : start + len(part), *inner] = part
         start += len(part)
     return joined
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from data_tools.centre import paths
 from data_tools.geometry import poses_to_frame
+from data_tools.history import recent
 from data_tools.labels.directions import SPACING_M, lane_directions
 from data_tools.labels.protocols import PROTOCOLS, Traffic
 from data_tools.labels.rasterise import MapEdges, lane_points, map_edges, rasterise_map
 from data_tools.options import PrepareOptions
-from data_tools.scene import Scene
+from data_tools.scene import Observed, Scene
 from forecast.errors import DataError
 from forecast.schema import MAX_INSTANCE_ID
 
@@ -36,6 +37,9 @@ class Sequence:
         track_state: ``(N, T, 5)`` x, y, yaw, length, width; NaN where absent; the true tracks,
             whatever the protocol draws.
         track_class: ``(N,)`` class of each track, from 1.
+        track_history: ``(N, S, 5)`` the same tracks as observed, up to the present.
+        sample_time: ``(S,)`` seconds of these samples, ascending to 0, the present.
+        track_score: ``(N, T)`` the tracker's confidence; NaN where it gives none.
         ego_pose: ``(T, 3)`` x, y, yaw of the grid's centre.
         map_point: ``(P, 3)`` x, y, yaw of lane centres inside the grid.
         direction: ``(2, H, W)`` x, y of the direction of lanes; ``(0, H, W)`` if not asked for.
@@ -48,6 +52,9 @@ class Sequence:
     map: NDArray[np.uint8]
     track_state: NDArray[np.float32]
     track_class: NDArray[np.uint8]
+    track_history: NDArray[np.float32]
+    sample_time: NDArray[np.float32]
+    track_score: NDArray[np.float32]
     ego_pose: Array
     map_point: NDArray[np.float32]
     direction: NDArray[np.float16]
@@ -63,6 +70,8 @@ class Tracks:
         state: ``(N, T, 5)`` in the world frame, NaN in all five where absent.
         label: ``(N,)`` class, from 1.
         hidden: ``(N, T)`` whether hardly visible; False where the source does not say.
+        observed: The same tracks at the recording's own rate.
+        score: ``(N, T)`` the tracker's confidence; NaN where the source does not say.
         notes: What was kept, by the source's labels, and what was left out, by reason.
         unwanted: The source's labels that are of no wanted class.
     """
@@ -70,6 +79,8 @@ class Tracks:
     state: Array
     label: NDArray[np.uint8]
     hidden: NDArray[np.bool_]
+    observed: Observed
+    score: Array
     notes: dict[str, int]
     unwanted: frozenset[str] = frozenset()
 
@@ -92,8 +103,7 @@ def usable_tracks(
     names = {native: class_of(native) for native in set(scene.track_class)}
     label = np.array([number.get(names[n].lower(), 0) for n in scene.track_class], np.uint8)
     given = np.isfinite(scene.state).any(axis=-1)
-    placed = (np.abs(scene.state) < FARTHEST_M).all(axis=-1)  # False where NaN
-    drawable = placed & (scene.state[..., 3:].min(axis=-1) > 0)
+    drawable = _drawable(scene.state)
     kept: NDArray[np.bool_] = (label > 0) & drawable.any(axis=1)
     notes = Counter(
         f"agents {native}, kept as {names[native]}" if keep else left_out_note(native)
@@ -102,9 +112,27 @@ def usable_tracks(
     bad = given & ~drawable & (label > 0)[:, None]
     notes["boxes without a finite pose or size"] = int(bad.sum())
     state = np.where(drawable[..., None], scene.state, np.nan)
+    seen = scene.observed or Observed(scene.time_s, scene.state)
+    observed = np.where(_drawable(seen.state)[..., None], seen.state, np.nan)
+    score = np.full(given.shape, np.nan) if scene.score is None else scene.score
     hidden = np.zeros(given.shape, bool) if scene.hidden is None else scene.hidden
     unwanted = frozenset(native for native, name in names.items() if name.lower() not in number)
-    return Tracks(state[kept], label[kept], hidden[kept], notes, unwanted)
+    return Tracks(
+        state[kept],
+        label[kept],
+        hidden[kept],
+        Observed(seen.time_s, observed[kept]),
+        score[kept],
+        notes,
+        unwanted,
+    )
+
+
+def _drawable(state: Array) -> NDArray[np.bool_]:
+    """Whether a box has a place on Earth and sides above zero."""
+    placed = (np.abs(state) < FARTHEST_M).all(axis=-1)  # False where NaN
+    drawable: NDArray[np.bool_] = placed & (state[..., 3:].min(axis=-1) > 0)
+    return drawable
 
 
 def left_out_note(native: str) -> str:
@@ -128,6 +156,7 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
     for path in paths(options.centre, scene, tracks.state):
         for window, present in spans(path, options):
             pose = path[present]
+            seen = recent(tracks.observed, float(scene.time_s[present]))
             yield _sequence(
                 Traffic(
                     poses_to_frame(tracks.state[:, window], pose),
@@ -136,6 +165,8 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
                     float(pose[2]),
                     options.history,
                 ),
+                replace(seen, state=poses_to_frame(seen.state, pose)),
+                tracks.score[:, window],
                 tracks.label,
                 edges.to_frame(pose),
                 poses_to_frame(points, pose),
@@ -161,6 +192,8 @@ def spans(path: Array, options: PrepareOptions) -> Iterator[tuple[slice, int]]:
 
 def _sequence(
     traffic: Traffic,
+    seen: Observed,
+    score: Array,
     label: NDArray[np.uint8],
     edges: MapEdges,
     points: Array,
@@ -183,6 +216,9 @@ def _sequence(
         map=rasterise_map(edges, grid),
         track_state=traffic.state.astype(np.float32),
         track_class=label,
+        track_history=seen.state[kept].astype(np.float32),
+        sample_time=seen.time_s.astype(np.float32),
+        track_score=score[kept].astype(np.float32),
         ego_pose=traffic.ego_pose,
         map_point=points[grid.contains(points[:, 0], points[:, 1])].astype(np.float32),
         direction=lane_directions(lanes, grid),

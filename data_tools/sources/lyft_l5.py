@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_tools.formats.documents import read_json
 from data_tools.formats.zarr2 import open_records
-from data_tools.scene import Scene
+from data_tools.scene import Observed, Scene
 from data_tools.sources.inputs import decimate, find_files
 from forecast.angles import wrap_angle
 from forecast.errors import DataError
@@ -91,14 +91,16 @@ class LyftL5:
         agents = open_records(f"{path}/agents", AGENT).rows(*_agent_interval(frames, unit))
         ids, kinds, state, notes = _tracks(agents, frames, labels, unit)
         ego = _ego(frames)
+        whole = np.concatenate([state, ego[None]])
         return Scene(
             name=f"{scene['host']}-{scene['start_time']}",
             time_s=time_s[every],
             dt_s=dt_s,
             track_id=(*ids, "ego"),
             track_class=(*kinds, EGO_LABEL),
-            state=np.concatenate([state, ego[None]])[:, every],
+            state=whole[:, every],
             ego_pose=ego[every, :3].copy(),
+            observed=Observed(time_s, whole),
             notes=notes,
         )
 

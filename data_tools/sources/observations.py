@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.scene import MapElement, Scene
+from data_tools.scene import MapElement, Observed, Scene
 from data_tools.sources.inputs import decimate
 from forecast.errors import DataError
 
@@ -143,6 +143,7 @@ def scene_of(
         state=tracks.state[:, every],
         ego_pose=ego_pose[every],
         hidden=None if hidden is None else hidden[:, every],
+        observed=Observed(time_s, tracks.state),
         map=map,
         notes={**tracks.notes, **(notes or {})},
     )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.formats.plain_pickle import PickledArray, load
-from data_tools.scene import MapElement, Scene
+from data_tools.scene import MapElement, Observed, Scene
 from data_tools.sources.inputs import decimate, find_files
 from data_tools.sources.roads import area, line, widened
 from forecast.angles import wrap_angle
@@ -76,7 +76,7 @@ def _scene(content: Any, unit: str, dt_s: float) -> Scene:
         raise DataError("each track id once, in a scene that fits memory", unit, "leave it out")
     ego = _ego(metadata, ids, unit)
     every = decimate(time_s, dt_s, unit)
-    state = np.stack([_states(track["state"], len(time_s)) for track in tracks.values()])[:, every]
+    state = np.stack([_states(track["state"], len(time_s)) for track in tracks.values()])
     swapped = bool((state[ego, :, 3] < state[ego, :, 4]).any())
     if swapped:
         state[ego, :, 3:] = state[ego, :, :2:-1]
@@ -86,9 +86,10 @@ def _scene(content: Any, unit: str, dt_s: float) -> Scene:
         dt_s=dt_s,
         track_id=ids,
         track_class=tuple(_text(track["type"]) for track in tracks.values()),
-        state=state,
-        ego_pose=state[ego, :, :3].copy(),
+        state=state[:, every],
+        ego_pose=state[ego, every, :3].copy(),
         map=_map(content["map_features"], unit),
+        observed=Observed(time_s, state),
         notes={"ego wider than long, its sides put right": int(swapped)},
     )
 

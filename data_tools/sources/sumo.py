@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 
-from data_tools.scene import Scene
+from data_tools.scene import Observed, Scene
 from data_tools.sources.inputs import decimate
 from data_tools.sources.sumo_demand import Body, park_cars, write_demand
 from data_tools.sources.sumo_network import Network, build_network, map_elements, run_tool
@@ -118,15 +118,17 @@ class Sumo:
         ego = driving.pose[_choose_ego(driving, unit, rng)]
         users = driving.looking(self.look_rad, rng).disturbed(self, rng)
         users = users.joined(_parked(network, frames, rng))
+        state = users.state()
         return Scene(
             name=f"sumo-{int(unit):06d}",
             time_s=time_s[keep],
             dt_s=dt_s,
             track_id=users.names,
             track_class=tuple(body.kind for body in users.bodies),
-            state=users.state()[:, keep],
+            state=state[:, keep],
             ego_pose=ego[keep],
             map=map_elements(network),
+            observed=Observed(time_s, state),
             notes={"road users that jumped, left out": int((~smooth).sum())},
         )
 

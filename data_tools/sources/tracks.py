@@ -10,7 +10,6 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -21,20 +20,21 @@ from data_tools.classes import TYPICAL_SIZE_M, class_of
 from data_tools.formats.geojson import read_map
 from data_tools.scene import MapElement, Scene
 from data_tools.sources.inputs import find_files
+from data_tools.sources.tracks_heading import refuse_other_units, table_headings
+from data_tools.sources.tracks_resample import (
+    TIME_TOLERANCE_S,
+    Track,
+    last_score,
+    resample,
+    samples,
+)
 from data_tools.sources.tracks_table import SUFFIXES, scene_names, scene_table
-from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from forecast.storage.files import filesystem
 
 Array = NDArray[np.float64]
 
-MAX_GAP_S = 1.0
 MAX_SCENE_S = 24 * 3600.0
-# Clocks written with few digits: a time this close to an observation is that observation's.
-TIME_TOLERANCE_S = 1e-3
-# Heading from motion: the past second, in which the agent must move at least this far.
-COURSE_WINDOW_S = 1.0
-COURSE_MIN_M = 0.5
 
 
 class Tracks:
@@ -70,7 +70,9 @@ class Tracks:
             raise DataError("path#scene", repr(unit), "name a scene of the table")
         table = scene_table(path, unquote(scene))
         time_s = _frame_times(table["time_s"].to_numpy(float), dt_s, unit)
-        notes: Counter[str] = Counter()
+        refuse_other_units(table, path)
+        elements, notes = _map(path), Counter[str]()
+        table["yaw_rad"], table["yaw_then"] = table_headings(table, elements, notes)
         tracks = [
             _track(str(name), rows, notes) for name, rows in table.groupby("track_id", sort=False)
         ]
@@ -85,89 +87,11 @@ class Tracks:
             track_class=tuple(track.kind for track in tracks),
             state=state,
             ego_pose=state[ego, :, :3].copy(),
-            map=_map(path),
+            map=elements,
+            observed=samples(tracks, dt_s),
+            score=_scores(tracks, time_s, state, notes),
             notes=dict(notes),
         )
-
-
-@dataclass(frozen=True)
-class Track:
-    """What was seen of one agent.
-
-    Args:
-        name: Its id in the table.
-        kind: Its class.
-        time_s: ``(n,)`` ascending, seconds.
-        pose: ``(n, 3)`` x, y, yaw.
-        size_m: ``(2,)`` length and width; NaN where neither table nor class tells.
-        is_ego: Whether the table marks it so.
-    """
-
-    name: str
-    kind: str
-    time_s: Array
-    pose: Array
-    size_m: Array
-    is_ego: bool = False
-
-
-def resample(track: Track, time_s: Array) -> Array:
-    """A track at other times, ``(T, 5)``: linear between observations, yaw by the shortest arc.
-
-    Args:
-        track: The observations.
-        time_s: ``(T,)`` times wanted.
-
-    Returns:
-        x, y, yaw, length, width; NaN where the track was not seen: outside its first and last
-        observation, and within gaps of more than :data:`MAX_GAP_S`.
-    """
-    seen = track.time_s
-    after = np.clip(np.searchsorted(seen, time_s), 0, len(seen) - 1)
-    before = np.maximum(after - 1, 0)
-    off = np.minimum(np.abs(time_s - seen[after]), np.abs(time_s - seen[before]))
-    inside = (time_s >= seen[0]) & (time_s <= seen[-1])
-    bridged = inside & (seen[after] - seen[before] <= MAX_GAP_S + TIME_TOLERANCE_S)
-    pose = track.pose.copy()
-    pose[:, 2] = np.unwrap(pose[:, 2])
-    state = np.full((len(time_s), 5), np.nan)
-    for axis in range(3):
-        state[:, axis] = np.interp(time_s, seen, pose[:, axis])
-    state[:, 2] = wrap_angle(state[:, 2])
-    state[:, 3:] = track.size_m
-    state[~(bridged | (off <= TIME_TOLERANCE_S))] = np.nan
-    return state
-
-
-def course(time_s: Array, position: Array) -> Array:
-    """Headings from motion, each from the second before it, so that no future leaks into it.
-
-    A parabola over the way made in the past second gives the direction at its end (a line, where
-    only two positions are known); over the way, not time, so that braking
-    does not reverse the heading.
-    Where an agent hardly moved it keeps the heading it had; before it first moves, the one it then
-    takes.
-
-    Args:
-        time_s: ``(n,)`` ascending, seconds.
-        position: ``(n, 2)`` x, y, metres.
-
-    Returns:
-        ``(n,)`` radians; NaN in all for an agent that never moves.
-    """
-    yaw = np.full(len(time_s), np.nan)
-    way = np.append(0.0, np.linalg.norm(np.diff(position, axis=0), axis=1).cumsum())
-    first = np.searchsorted(time_s, time_s - COURSE_WINDOW_S - TIME_TOLERANCE_S)
-    for last in range(1, len(time_s)):
-        past = slice(first[last], last + 1)
-        moved = np.linalg.norm(position[last] - position[first[last]])
-        if last == first[last] or moved < COURSE_MIN_M:
-            continue
-        degree = min(2, last - int(first[last]))
-        powers = np.vander(way[past] - way[last], degree + 1, increasing=True)
-        along = np.linalg.lstsq(powers, position[past] - position[last])[0][1]
-        yaw[last] = np.arctan2(along[1], along[0])
-    return pd.Series(yaw).ffill().bfill().to_numpy(np.float64)
 
 
 def _frame_times(time_s: Array, dt_s: float, unit: str) -> Array:
@@ -187,21 +111,38 @@ def _track(name: str, rows: pd.DataFrame, notes: Counter[str]) -> Track:
     kinds = rows["class"].value_counts()
     notes["tracks of more than one class, the most frequent taken"] += len(kinds) > 1
     kind = str(kinds.index[0])
-    time_s, yaw = rows["time_s"].to_numpy(float), rows["yaw_rad"].to_numpy(float)
-    position = rows[["x_m", "y_m"]].to_numpy(float)
-    if np.isnan(yaw).any():
-        heading = course(time_s, position)
-        notes["tracks with yaw from their motion"] += 1
-        notes["tracks that never move and have no yaw, heading 0"] += bool(np.isnan(heading).all())
-        yaw = np.where(np.isnan(yaw), np.nan_to_num(heading), yaw)
     size = rows[["length_m", "width_m"]].median().to_numpy(float)
+    size_of_class = TYPICAL_SIZE_M.get(kind.lower(), (np.nan, np.nan))
     if np.isnan(size).any():
-        size = np.where(np.isnan(size), TYPICAL_SIZE_M.get(kind.lower(), (np.nan, np.nan)), size)
+        size = np.where(np.isnan(size), size_of_class, size)
         known = bool(np.isfinite(size).all())
         notes["tracks with their class's typical size"] += known
         notes["tracks without a size, of a class without a typical one, left out"] += not known
-    pose = np.column_stack([position, yaw])
-    return Track(name, kind, time_s, pose, size, bool(rows["is_ego"].any()))
+    # A stack knows the sizes measured so far.
+    so_far = rows[["length_m", "width_m"]].expanding().median().to_numpy(float)
+    so_far = np.where(np.isnan(so_far), size_of_class, so_far)
+    return Track(
+        name=name,
+        kind=kind,
+        time_s=rows["time_s"].to_numpy(float),
+        pose=rows[["x_m", "y_m", "yaw_rad"]].to_numpy(float),
+        size_m=size,
+        observed=np.column_stack([rows[["x_m", "y_m", "yaw_then"]].to_numpy(float), so_far]),
+        score=rows["score"].to_numpy(float),
+        is_ego=bool(rows["is_ego"].any()),
+    )
+
+
+def _scores(
+    tracks: Sequence[Track], time_s: Array, state: Array, notes: Counter[str]
+) -> Array | None:
+    """The score of each track in each frame, ``(N, T)``; None where the table has none."""
+    given = np.concatenate([track.score for track in tracks])
+    if np.isnan(given).all():
+        return None
+    notes["rows without a score"] = int(np.isnan(given).sum())
+    score = np.stack([last_score(track, time_s) for track in tracks])
+    return np.where(np.isfinite(state[..., 0]), score, np.nan)
 
 
 def _ego(tracks: Sequence[Track], notes: Counter[str], unit: str) -> int:

@@ -21,7 +21,10 @@ MOST_NAMED = 12  # of the columns that were found, in an error
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 TEXT = ("scene", "track_id", "class")
 NUMBERS = ("time_s", "x_m", "y_m")
-OPTIONAL_NUMBERS = ("yaw_rad", "length_m", "width_m")
+OPTIONAL_NUMBERS = (
+    *("yaw_rad", "length_m", "width_m"),
+    *("speed_mps", "vx_mps", "vy_mps", "score"),
+)
 REQUIRED = (*TEXT, *NUMBERS)
 COLUMNS = (*REQUIRED, *OPTIONAL_NUMBERS, "is_ego")
 # Headings in radians stay below four turns; most tables in degrees exceed them.
@@ -59,6 +62,7 @@ def scene_table(path: str, scene: str) -> pd.DataFrame:
     content["is_ego"] = _truths(rows, path)
     table = pd.DataFrame(content, index=rows.index)
     _check_ranges(table, path)
+    _check_velocity(whole, path)
     _check_times(table, path)
     return table
 
@@ -135,6 +139,8 @@ def _numbers(rows: pd.DataFrame, name: str, path: str) -> pd.Series[float]:
         )
     number = pd.to_numeric(column, errors="coerce").astype(float)
     wrong = ~pd.Series(np.isfinite(number), index=rows.index)
+    if name == "score":  # trackers write NaN for tracks that they did not see
+        wrong &= ~column.astype(str).str.strip().str.lower().isin(["nan", ""])
     if name in OPTIONAL_NUMBERS:
         wrong &= column.notna()
     _refuse(wrong, "a finite number", rows, name, path)
@@ -153,6 +159,8 @@ def _truths(rows: pd.DataFrame, path: str) -> pd.Series[bool]:
 def _check_ranges(table: pd.DataFrame, path: str) -> None:
     for name in ("length_m", "width_m"):
         _refuse(table[name] <= 0, "a size above 0", table, name, path)
+    score = table["score"]
+    _refuse((score < 0) | (score > 1), "a score from 0 to 1", table, "score", path)
     degrees = table["yaw_rad"].abs() > MAX_YAW_RAD
     _refuse(degrees, "yaw in radians (these look like degrees)", table, "yaw_rad", path)
     egos = table.loc[table["is_ego"], "track_id"].unique()
@@ -162,6 +170,12 @@ def _check_ranges(table: pd.DataFrame, path: str) -> None:
             f"tracks {', '.join(sorted(egos))} of scene {table['scene'].iloc[0]!r} in {path}",
             "mark one track in is_ego",
         )
+
+
+def _check_velocity(whole: pd.DataFrame, path: str) -> None:
+    there = [name for name in ("vx_mps", "vy_mps") if name in whole.columns]
+    if len(there) == 1:
+        raise DataError("vx_mps and vy_mps together", f"{there[0]} alone in {path}", "add both")
 
 
 def _check_times(table: pd.DataFrame, path: str) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.scene import MapElement, Scene
+from data_tools.scene import MapElement, Observed, Scene
 from data_tools.sources.inputs import decimate, find_files
 from data_tools.sources.roads import area, line, widened
 from forecast.angles import wrap_angle
@@ -107,6 +107,7 @@ def _scene(content: Any, unit: str, dt_s: float) -> Scene:
         state=state[:, every],
         ego_pose=state[ego, every, :3],
         map=_map(content["roads"], unit),
+        observed=Observed(time_s, state),
         notes={"heading in degrees": int(in_degrees), "no ego named": int(not named)},
     )
 

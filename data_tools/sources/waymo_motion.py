@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from data_tools.formats.tfrecord import count_records, read_record
-from data_tools.scene import MapElement, Scene
+from data_tools.scene import MapElement, Observed, Scene
 from data_tools.sources.inputs import decimate, find_files
 from data_tools.sources.roads import area, line, widened
 from data_tools.sources.waymo_proto import LANE_TYPES, OBJECT_TYPES, Scenario
@@ -70,7 +70,7 @@ def _scene(scenario: Any, unit: str, dt_s: float) -> Scene:
     if not (scenario.HasField("sdc_track_index") and 0 <= ego < len(tracks)):
         raise DataError("an ego, sdc_track_index", f"none in {unit}", "leave it out")
     every = decimate(time_s, dt_s, unit)
-    state = np.stack([_states(track, len(time_s), unit) for track in tracks])[:, every]
+    state = np.stack([_states(track, len(time_s), unit) for track in tracks])
     name = scenario.scenario_id.decode("utf-8", "replace")
     return Scene(
         name=name or posixpath.basename(unit),
@@ -78,9 +78,10 @@ def _scene(scenario: Any, unit: str, dt_s: float) -> Scene:
         dt_s=dt_s,
         track_id=ids,
         track_class=tuple(_name_of(OBJECT_TYPES, track.object_type) for track in tracks),
-        state=state,
-        ego_pose=state[ego, :, :3].copy(),
+        state=state[:, every],
+        ego_pose=state[ego, every, :3].copy(),
         map=_map(scenario.map_features, unit),
+        observed=Observed(time_s, state),
     )
 
 

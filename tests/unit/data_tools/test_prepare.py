@@ -57,7 +57,7 @@ def test_a_store_has_the_schema_its_sizes_and_its_attributes(tmp_path, files):
     assert meta.protocol == Protocol().to_attrs()
     assert dataset.attrs["notes"] == report.notes
     for name, (dims, dtype) in SEQUENCE_VARIABLES.items():
-        if name not in ("bev", "direction", "track_history", "sample_time", "track_score"):
+        if name not in ("bev", "direction", "track_score"):
             assert dataset[name].dims == dims
             assert dataset[name].dtype == dtype or dtype == "str"
     np.testing.assert_allclose(dataset["time"], np.arange(-2, 7) * 0.5)
@@ -67,6 +67,7 @@ def test_a_store_has_the_schema_its_sizes_and_its_attributes(tmp_path, files):
     assert dataset["semantic"].attrs["flag_meanings"] == "background vehicle pedestrian cyclist"
     assert dataset["scene"].values.tolist() == np.repeat(["0", "1", "3", "4"], 11).tolist()
     np.testing.assert_allclose(dataset["init_time"][:11], np.arange(2, 13) * 0.5)
+    assert "track_score" not in dataset  # nothing in these files says how sure anyone is
 
 
 def test_what_is_read_back_is_what_the_windows_were(tmp_path, files):
@@ -83,12 +84,41 @@ def test_what_is_read_back_is_what_the_windows_were(tmp_path, files):
         for name in ("semantic", "instance", "map", "ego_pose"):
             np.testing.assert_array_equal(row[name], getattr(window, name))
         tracks, points = len(window.track_state), len(window.map_point)
+        samples = len(window.sample_time)
+        np.testing.assert_array_equal(row["sample_time"][-samples:], window.sample_time)
+        assert row["sample_time"][:-samples].isnull().all()
+        np.testing.assert_array_equal(
+            row["track_history"][:tracks, -samples:], window.track_history
+        )
+        assert row["track_history"][tracks:].isnull().all()
+        assert row["track_history"][:, :-samples].isnull().all()
         np.testing.assert_array_equal(row["track_state"][:tracks], window.track_state)
         assert row["track_state"][tracks:].isnull().all()
         np.testing.assert_array_equal(row["track_class"][:tracks], window.track_class)
         assert not row["track_class"][tracks:].any()
         np.testing.assert_array_equal(row["map_point"][:points], window.map_point)
         assert row["map_point"][points:].isnull().all()
+
+
+def test_scenes_of_any_length_of_history_go_into_one_store_the_present_last(tmp_path):
+    # 0.3 s of history and 0.1 s between frames: the second scene's first present has four samples.
+    late = Mover(4.0, 4.0)
+    files = [
+        write(tmp_path / "0.json", crossing(0)),
+        write(
+            tmp_path / "1.json", scenario([agent(Mover(0, 0)), agent(late, valid=range(30, 91))])
+        ),
+    ]
+    out = str(tmp_path / "out.zarr")
+    options = PrepareOptions(grid=GRID, dt_s=0.1, history=4, horizon=6, stride=80)
+    assert prepare("waymo-json", files, out, options).sequences == 4
+    dataset, _ = open_sequence_store(out)
+    assert dataset.sizes["sample"] == 21
+    given = np.isfinite(dataset["sample_time"].values).sum(axis=1)
+    assert given.tolist() == [4, 21, 4, 21]
+    assert (dataset["sample_time"].values[:, -1] == 0).all()
+    present = dataset["track_state"].values[:, :, 3]
+    np.testing.assert_array_equal(dataset["track_history"].values[:, :, -1], present)
 
 
 def test_the_store_is_the_same_for_any_number_of_workers(tmp_path, files):

@@ -1,11 +1,13 @@
 """Scenes to sequences: which frames, which tracks, which ids, in which frame of reference."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from data_tools import windows
 from data_tools.options import PrepareOptions
-from data_tools.scene import MapElement, Scene
+from data_tools.scene import MapElement, Observed, Scene
 from data_tools.windows import sequences, usable_tracks
 from forecast.angles import wrap_angle
 from forecast.errors import ConfigError, DataError
@@ -117,6 +119,89 @@ def test_a_track_is_absent_only_where_it_was_not_seen():
     assert np.flatnonzero(absent[1]).tolist() == [4, 5]
     assert not absent[0].any()
     assert [bool((frame == 2).any()) for frame in found.instance] == [not a for a in absent[1]]
+
+
+def at_ten_hz(movers, seconds=8, ego=None):
+    """A scene with frames every 0.5 s, observed every 0.1 s."""
+    made = scene(movers, 2 * seconds + 1, ego=ego)
+    time_s = np.arange(10 * seconds + 1) * 0.1
+    state = np.array([mover.state(time_s) for mover in movers])
+    return replace(made, observed=Observed(time_s, state))
+
+
+def test_the_history_is_that_of_the_recording_in_the_frame_and_order_of_the_truth():
+    time_s = np.arange(17) * 0.5
+    ego = np.stack([3.0 * time_s, 0 * time_s, np.full(17, 0.3)], axis=1)
+    movers = [Mover(60.0, 9.0, yaw=np.pi, speed=8.0), Mover(0.0, 0.0, speed=3.0, turn_rate=0.1)]
+    found = all_sequences(at_ten_hz(movers, ego=ego))
+    assert [len(s.sample_time) for s in found] == [11, 16] + [21] * 7
+    for each in found:
+        np.testing.assert_allclose(
+            each.sample_time, np.arange(-len(each.sample_time), 0) / 10 + 0.1
+        )
+        assert each.sample_time[-1] == 0.0
+        assert each.track_history.shape == (len(each.track_state), len(each.sample_time), 5)
+        # The frames of the truth are among the samples.
+        np.testing.assert_array_equal(
+            each.track_history[:, ::-5][:, 2::-1], each.track_state[:, :3]
+        )
+
+
+def test_without_a_rate_of_its_own_the_samples_are_the_frames_of_two_seconds():
+    found = all_sequences(scene([Mover(0, 0, speed=2.0)], 12))
+    assert [s.sample_time.tolist() for s in found] == [
+        [-1.0, -0.5, 0.0],
+        [-1.5, -1.0, -0.5, 0.0],
+        *[[-2.0, -1.5, -1.0, -0.5, 0.0]] * 2,
+    ]
+    np.testing.assert_array_equal(
+        found[-1].track_history[0, :, 0], [-4, -3, -2, -1, 0] + found[-1].track_state[0, 2, 0]
+    )
+
+
+def test_nothing_after_the_present_is_in_the_history():
+    made = at_ten_hz([Mover(-5, 0, speed=1.0), Mover(3, 3, yaw=1.0)])
+    changed = replace(
+        made,
+        state=made.state.copy(),
+        observed=Observed(made.observed.time_s, made.observed.state.copy()),
+    )
+    changed.state[:, 7:, :3] += 1.0
+    changed.observed.state[:, 31:, :3] += 1.0
+    for before, after in zip(all_sequences(made), all_sequences(changed), strict=True):
+        same = before.init_time <= 3.0
+        assert (before.track_history.tobytes() == after.track_history.tobytes()) == same
+        assert (before.track_state != after.track_state).any()
+
+
+def test_phases_start_between_frames_and_see_the_samples_up_to_their_present():
+    driving = at_ten_hz([Mover(0, 0, speed=5.0)], 5)
+    driving = replace(driving, time_s=driving.observed.time_s, state=driving.observed.state)
+    driving = replace(driving, ego_pose=np.zeros((51, 3)), dt_s=0.1)
+    found = all_sequences(driving, PrepareOptions(grid=GRID, phases=5, stride=2))
+    assert [len(s.sample_time) for s in found] == [11, 13, 15, 17, 19, 21]
+    for each in found:
+        np.testing.assert_array_equal(each.track_history[:, -1], each.track_state[:, 2])
+
+
+def test_boxes_that_cannot_be_drawn_are_not_in_the_history():
+    made = at_ten_hz([Mover(0, 0), Mover(5, 0)])
+    made.observed.state[1, 12, 3] = 0.0
+    made.observed.state[1, 13, 0] = np.inf
+    (first, *_) = all_sequences(made, PrepareOptions(grid=GRID, stride=2, history=5))
+    absent = np.isnan(first.track_history).all(axis=-1)
+    assert np.flatnonzero(absent[1]).tolist() == [12, 13]
+    assert not absent[0].any()
+
+
+def test_the_trackers_confidence_goes_with_its_tracks():
+    made = scene([Mover(40.0, 0.0, yaw=np.pi, speed=8.0), Mover(0, 0)])
+    score = np.stack([np.linspace(0, 1, 9), np.full(9, 0.5)])
+    (found,) = all_sequences(replace(made, score=score))
+    np.testing.assert_allclose(found.track_score, score[::-1])
+    (found,) = all_sequences(made)
+    assert found.track_score.shape == (2, 9)
+    assert np.isnan(found.track_score).all()
 
 
 def test_boxes_that_cannot_be_drawn_and_other_classes_are_left_out_and_counted():

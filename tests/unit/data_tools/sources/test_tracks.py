@@ -12,7 +12,7 @@ import pytest
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
 from data_tools.scene import Scene
-from data_tools.sources.tracks import TYPICAL_SIZE_M, Track, Tracks, course, resample
+from data_tools.sources.tracks import TYPICAL_SIZE_M, Tracks
 from forecast.cli.console import print_prepare_report
 from forecast.errors import DataError
 from forecast.storage.stores import open_sequence_store
@@ -98,23 +98,6 @@ def test_nothing_is_made_up_before_the_first_or_after_the_last_observation(tmp_p
     np.testing.assert_array_equal(scene.time_s[present], [1.5, 2.0, 2.5, 3.0])
 
 
-def test_a_single_observation_is_a_single_frame():
-    track = Track(
-        "a", "vehicle", np.array([1.0]), np.array([[3.0, 4.0, 0.5]]), np.array([4.0, 2.0])
-    )
-    state = resample(track, np.array([0.5, 1.0, 1.5]))
-    np.testing.assert_allclose(state[1], [3.0, 4.0, 0.5, 4.0, 2.0])
-    assert np.isnan(state[[0, 2]]).all()
-
-
-def test_clocks_with_few_digits_still_meet_the_frames():
-    times = np.round(np.arange(31) * (1 / 30), 3)
-    pose = np.zeros((31, 3))
-    track = Track("a", "vehicle", times, pose, np.array([4.0, 2.0]))
-    assert np.isfinite(resample(track, np.array([0.0, 0.5, 1.0]))).all()
-    assert np.isfinite(resample(track, np.array([1.0005]))).all()
-
-
 def test_missing_yaw_comes_from_motion_and_missing_sizes_from_the_class(tmp_path):
     turn = 0.3 * TIMES
     circle = drive("turning", x_m=20 * np.sin(turn), y_m=20 * (1 - np.cos(turn)))
@@ -123,27 +106,6 @@ def test_missing_yaw_comes_from_motion_and_missing_sizes_from_the_class(tmp_path
     np.testing.assert_allclose(scene.state[0, :, 3:], np.tile(TYPICAL_SIZE_M["vehicle"], (13, 1)))
     assert scene.notes["tracks with yaw from their motion"] == 1
     assert scene.notes["tracks with their class's typical size"] == 1
-
-
-def test_an_agent_that_stands_keeps_the_heading_it_had_and_has_from_the_start_the_first_one():
-    x = np.concatenate([np.zeros(20), np.arange(20) * 0.5, np.full(20, 9.5)])
-    yaw = course(np.arange(60) * 0.1, np.stack([np.zeros(60), -x], axis=-1))
-    np.testing.assert_allclose(yaw, -np.pi / 2)
-
-
-def test_an_agent_that_never_moves_heads_along_x_and_is_counted(tmp_path):
-    parked = drive("parked", speed=0.0, y=3.0).drop(columns="yaw_rad")
-    scene = read(tmp_path, drive(), parked)
-    np.testing.assert_array_equal(scene.state[1, :, 2], 0.0)
-    assert scene.notes["tracks that never move and have no yaw, heading 0"] == 1
-
-
-def test_heading_from_motion_does_not_know_the_future():
-    time = np.arange(40) * 0.1
-    straight = np.stack([8.0 * time, 0.0 * time], axis=-1)
-    swerve = straight.copy()
-    swerve[20:, 1] = 3.0 * (time[20:] - time[19])
-    np.testing.assert_array_equal(course(time, straight)[:20], course(time, swerve)[:20])
 
 
 def test_without_a_marked_ego_it_is_the_vehicle_that_moves_furthest(tmp_path):

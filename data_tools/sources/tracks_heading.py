@@ -1,0 +1,147 @@
+"""Headings that a table lacks, from motion, from the velocities in it, or from the lanes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from data_tools.classes import class_of
+from data_tools.heading import FEET, WHEELS, Gait, Sightings, headings, noise_levels
+from data_tools.labels.rasterise import lane_points
+from data_tools.scene import MapElement
+from forecast.errors import DataError
+
+Array = NDArray[np.float64]
+
+LANE_M = 3.0  # who stands no further from a lane faces its way
+VELOCITY = ["vx_mps", "vy_mps"]
+# Speeds of positions are measured over so long, and compared where they are above so much.
+SPEED_OVER_S, LEAST_SPEED = 0.5, 2.0
+LEAST_ROWS = 10
+# Kilometres an hour, miles an hour and knots are 3.6, 2.2 and 1.9 times metres a second.
+SPEED_RATIOS = (0.6, 1.6)
+MAX_TURNED = np.pi / 4
+
+
+def table_headings(
+    table: pd.DataFrame, elements: tuple[MapElement, ...], notes: Counter[str]
+) -> tuple[Array, Array]:
+    """The heading in each row of a scene's table: that given, else the best that is known.
+
+    Args:
+        table: As :func:`data_tools.sources.tracks_table.scene_table` gives it.
+        elements: The map, perhaps with lanes.
+        notes: Counts how many tracks have a heading from where.
+
+    Returns:
+        ``(n,)`` radians, from the whole of each track, and ``(n,)`` from nothing later than the row
+        itself, as a stack knows them.
+    """
+    given = table["yaw_rad"].to_numpy(float)
+    if not np.isnan(given).any():
+        return given, given
+    lanes = lane_points(elements)
+    tree = cKDTree(lanes[:, :2]) if len(lanes) else None
+    noise = _noise(table)
+    whole, causal = given.copy(), given.copy()
+    for _, rows in table.groupby("track_id", sort=False).indices.items():
+        if not np.isnan(given[rows]).any():
+            continue
+        track = table.iloc[rows]
+        gait = _gait(track)
+        then, after = headings(_sightings(track, noise[rows]), gait)
+        standing = _lane_heading(track, lanes, tree) if gait is WHEELS else np.nan
+        notes["tracks with yaw from their motion"] += 1
+        if np.isnan(after).all():
+            source = "heading 0" if np.isnan(standing) else "that of their lane"
+            notes[f"tracks that never move and have no yaw, {source}"] += 1
+        for target, found in ((whole, after), (causal, then)):
+            found = np.where(np.isnan(found), np.nan_to_num(standing), found)
+            target[rows] = np.where(np.isnan(given[rows]), found, given[rows])
+    return whole, causal
+
+
+def refuse_other_units(table: pd.DataFrame, path: str) -> None:
+    """Refuses speeds that the positions contradict.
+
+    Raises:
+        DataError: They are in another unit, or velocities in another frame.
+    """
+    by_track = table.groupby("track_id", sort=False)
+    step_s = float(by_track["time_s"].diff().median())
+    lag = max(1, round(SPEED_OVER_S / step_s)) if step_s > 0 else 1
+    since_s = by_track["time_s"].diff(lag).to_numpy(float)
+    moved = by_track[["x_m", "y_m"]].diff(lag).to_numpy(float) / since_s[:, None]
+    real = np.hypot(moved[:, 0], moved[:, 1])
+    velocity = table[VELOCITY].to_numpy(float)
+    said = {"speed_mps": table["speed_mps"].to_numpy(float)}
+    said["vx_mps, vy_mps"] = np.hypot(velocity[:, 0], velocity[:, 1])
+    where = f"in scene {table['scene'].iloc[0]!r} of {path}"
+    for name, speed in said.items():
+        known = (real > LEAST_SPEED) & np.isfinite(speed)
+        if known.sum() < LEAST_ROWS:
+            continue
+        ratio = float(np.median(np.abs(speed[known]) / real[known]))
+        if not SPEED_RATIOS[0] <= ratio <= SPEED_RATIOS[1]:
+            raise DataError(
+                f"{name} in metres a second",
+                f"{ratio:.2g} times the speeds of x_m and y_m {where}",
+                "convert the column (km/h: divide by 3.6), or leave it out",
+            )
+    both = (real > LEAST_SPEED) & (said["vx_mps, vy_mps"] > LEAST_SPEED)
+    if both.sum() >= LEAST_ROWS:
+        angle = np.arctan2(*_turned(velocity[both], moved[both]))
+        if np.median(np.abs(angle)) > MAX_TURNED:
+            raise DataError(
+                "vx_mps and vy_mps in the frame of x_m and y_m",
+                f"{np.degrees(np.median(np.abs(angle))):.0f} degrees from the motion {where}",
+                "turn them into that frame, or leave them out",
+            )
+
+
+def _turned(one: Array, other: Array) -> tuple[Array, Array]:
+    """Cross and dot products of vectors ``(n, 2)``."""
+    cross = one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]
+    return cross, (one * other).sum(axis=1)
+
+
+def _gait(track: pd.DataFrame) -> Gait:
+    kind = class_of("tracks", str(track["class"].mode().iloc[0]))
+    return WHEELS if kind in ("vehicle", "cyclist") else FEET
+
+
+def _noise(table: pd.DataFrame) -> Array:
+    """The noise level at each row, from the scene until then."""
+    number = table["track_id"].factorize()[0]
+    order = np.argsort(number, kind="stable")
+    noise = np.empty(len(table))
+    noise[order] = noise_levels(
+        table["time_s"].to_numpy(float)[order],
+        number[order],
+        table[["x_m", "y_m"]].to_numpy(float)[order],
+    )
+    return noise
+
+
+def _sightings(track: pd.DataFrame, noise_m: Array) -> Sightings:
+    velocity = track[VELOCITY].to_numpy(float)
+    return Sightings(
+        time_s=track["time_s"].to_numpy(float),
+        position=track[["x_m", "y_m"]].to_numpy(float),
+        noise_m=noise_m,
+        yaw=track["yaw_rad"].to_numpy(float),
+        velocity=np.where(np.isfinite(velocity).all(axis=1, keepdims=True), velocity, np.nan),
+        speed=np.abs(track["speed_mps"].to_numpy(float)),
+    )
+
+
+def _lane_heading(track: pd.DataFrame, lanes: Array, tree: cKDTree | None) -> float:
+    """The way that the lane leads where an agent is first seen; NaN where none is near."""
+    if tree is None:
+        return np.nan
+    away, nearest = tree.query(track[["x_m", "y_m"]].to_numpy(float)[0])
+    return float(lanes[nearest, 2]) if away <= LANE_M else np.nan
