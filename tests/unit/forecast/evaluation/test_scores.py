@@ -195,6 +195,12 @@ def test_a_longer_forecast_is_scored_as_far_as_the_truth_goes(tmp_path: Path) ->
     assert scores.classes["vehicle"].iou == 1.0
 
 
+def test_a_single_lead_is_scored(tmp_path: Path) -> None:
+    data = sequence_store(tmp_path / "s.zarr", SCENES, horizon=1)
+    scores = score_stores(forecast_store(tmp_path / "f.zarr", data), data)
+    assert scores.classes["vehicle"].iou_by_lead == [1.0]
+
+
 def test_a_forecast_of_the_first_sequences_is_scored_on_those(tmp_path: Path) -> None:
     data = sequence_store(tmp_path / "s.zarr", SCENES)
     first = sequence_store(tmp_path / "first.zarr", SCENES[:2])
