@@ -22,6 +22,16 @@ class Section:
 
     SECTION: ClassVar[str]
 
+    def require(self, name: str, holds: bool, rule: str) -> None:
+        """Refuses settings of which a rule does not hold; the setting to change is named.
+
+        Raises:
+            ConfigError: It does not.
+        """
+        if not holds:
+            setting, value = f"{self.SECTION}.{name}", str(getattr(self, name))
+            raise ConfigError(f"{setting} such that: {rule}", value, f"change {setting}")
+
     @model_validator(mode="wrap")
     @classmethod
     def _in_one_line(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:

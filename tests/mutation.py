@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 # Imported once, before the forks; nothing of our own code, which each mutant imports anew.
 PRELOADED = ("torch", "torchvision", "kornia", "numpy", "scipy.optimize", "pandas", "xarray")
 EVALUATION = "tests/unit/forecast/evaluation"
+MODEL = "tests/unit/forecast/model"
 # Quick tests of a file that does not lie beside its own unit test, or not only there.
 TESTS: dict[str, tuple[str, ...]] = {
     "forecast/evaluation/counts.py": (
@@ -39,8 +40,30 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{EVALUATION}/test_scores.py",
         f"{EVALUATION}/test_counts.py",
     ),
+    "forecast/evaluation/scoring.py": (
+        f"{EVALUATION}/test_scores.py",
+        f"{EVALUATION}/test_wrong_cells.py",
+    ),
+    "forecast/model/heads.py": (f"{MODEL}/test_visibility.py", "tests/property/test_kinematics.py"),
+    "forecast/model/learned_horizon.py": (
+        f"{MODEL}/test_visibility.py",
+        "tests/property/test_kinematics.py",
+    ),
+    "forecast/model/query_interaction.py": (
+        "tests/parity/test_query_interaction.py",
+        f"{MODEL}/test_no_agents.py",
+    ),
+    "forecast/model/scene_attention.py": (
+        f"{MODEL}/test_scene_attention.py",
+        f"{MODEL}/scene/test_context.py",
+        "tests/property/test_rollout.py",
+    ),
     "forecast/model/scene/se2.py": ("tests/property/test_se2.py",),
     "forecast/model/scene/warp.py": ("tests/property/test_warp.py",),
+    "forecast/model/tracking/lifecycle.py": (
+        f"{MODEL}/test_tracker.py",
+        f"{MODEL}/tracking/test_components.py",
+    ),
     "forecast/model/tracking/tracks.py": ("tests/property/test_tracks.py",),
 }
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -60,10 +83,9 @@ def mutants(tree: ast.Module) -> Iterator[tuple[str, ast.Module]]:
         for variant in range(len(_changes(node))):
             changed = copy.deepcopy(tree)
             place = _code(changed)[index]
-            before = ast.unparse(place)
-            _apply(changed, place, _changes(place)[variant])
-            after = ast.unparse(_code(changed)[index])
-            yield f"{getattr(node, 'lineno', 0)}: {before} -> {after}", changed
+            before, replacement = ast.unparse(place), _changes(place)[variant]
+            _apply(changed, place, replacement)
+            yield f"{place.lineno}: {before} -> {ast.unparse(replacement)}", changed
 
 
 def _code(tree: ast.Module) -> list[ast.expr | ast.Return]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from forecast.cli.options import Question
+from forecast.cli.options import AsJson, Question
 from forecast.errors import ConfigError, check_counts
 
 OLD_BY_LEAD = "--drift"  # what --by-lead was called; refused with the new name
@@ -36,7 +36,7 @@ def evaluate(
         list[str] | None,
         typer.Option(help="With --by-lead: a forecast store to be above; repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
     workers: Annotated[int, typer.Option(help="Local processes, for the scores alone.")] = 1,
     old_by_lead: Annotated[bool, typer.Option(OLD_BY_LEAD, hidden=True)] = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from forecast.cli.options import AsJson, Changes, Overwrite
 from forecast.errors import ConfigError
 
 inspect_app = typer.Typer(
@@ -20,10 +21,7 @@ def inspect_config(
         str | None,
         typer.Argument(help="Configuration to complete.", show_default=False),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable."),
-    ] = None,
+    set_: Changes = None,
 ) -> None:
     """Print every setting of a training run with its type, value and meaning, as YAML.
 
@@ -52,7 +50,7 @@ def inspect_model(
         list[str] | None,
         typer.Option("--vary", metavar="KEY=A,B", help="Put variants side by side; repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a model is made of: each stage's shape, parameters and cost."""
     from forecast.cli import console
@@ -80,9 +78,7 @@ def inspect_store(
     html: Annotated[
         str | None, typer.Option(help="Page to write: slide through time, switch layers.")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there already.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say what a sequence store or forecast store holds, and draw it."""
     from forecast.cli import console

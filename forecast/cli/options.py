@@ -9,6 +9,11 @@ import typer
 
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Scheduler = Annotated[
     str | None, typer.Option(help="A Dask cluster to use instead, e.g. tcp://host:8786.")
 ]

@@ -13,8 +13,8 @@ from forecast.errors import counted
 
 if TYPE_CHECKING:
     from forecast.evaluation.breakdown import Row
-    from forecast.evaluation.by_lead import Gain, Point, ScoresByLead
-    from forecast.evaluation.scores import ClassScores, Scores
+    from forecast.evaluation.by_lead import Point, ScoresByLead
+    from forecast.evaluation.scores import ClassScores, Gain, Scores
     from forecast.evaluation.wrong_cells import WrongCells
 
 MOST_LEADS = 6  # columns of a table that a terminal has room for
@@ -70,10 +70,7 @@ def print_scores(scores: Scores) -> None:
         print(NO_AGENT)
         return
     found = {name: one for name, one in scores.classes.items() if one.counts["cells"]}
-    table = Table(box=None, pad_edge=False)
-    table.add_column("score")
-    for name in found:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _titled_table("", "score", list(found))
     for score in next(iter(scores.classes.values())).interval:
         table.add_row(_label(score), *(_with_interval(one, score) for one in found.values()))
     for lead in range(scores.horizon):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from forecast.cli.options import Resume
+from forecast.cli.options import Changes, Resume
 
 
 def train(
@@ -19,10 +19,7 @@ def train(
     ],
     output: Annotated[str, typer.Option(help="Directory of the run: checkpoints and logs.")],
     val: Annotated[str | None, typer.Option(help="Sequence store to validate on.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable."),
-    ] = None,
+    set_: Changes = None,
     resume: Resume = False,
 ) -> None:
     """Train a forecaster."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from forecast.detector.decoder import DecoderLayer
 from forecast.detector.outputs import Decoded
+from forecast.detector.spec import DetectorSpec
 from forecast.model.layers.dense_attention import DenseAttention
 from forecast.model.layers.encoder import EncoderLayer
 from forecast.model.layers.levels import shapes_of
@@ -20,48 +21,32 @@ class DenseTransformer(nn.Module):
     """Encoder over the cells of one map, decoder over learned queries.
 
     Args:
-        dim: Width D of memory and queries.
-        heads: Attention heads; divides D.
-        ffn: Width of the feed-forward networks.
-        encoder_layers: Depth of the encoder.
-        decoder_layers: Depth of the decoder.
-        queries: Objects that can be found in one frame.
-        dropout: Probability of dropping a number in training.
-        auxiliary: Whether every decoder layer is returned, or only the last.
+        spec: Hyper-parameters.
     """
 
-    def __init__(
-        self,
-        dim: int = 256,
-        heads: int = 8,
-        ffn: int = 2048,
-        encoder_layers: int = 6,
-        decoder_layers: int = 6,
-        queries: int = 100,
-        dropout: float = 0.0,
-        auxiliary: bool = True,
-    ) -> None:
+    def __init__(self, spec: DetectorSpec) -> None:
         super().__init__()
-        self.auxiliary = auxiliary
+        dim, heads, dropout = spec.hidden_dim, spec.heads, spec.dropout
+        self.auxiliary = spec.auxiliary
         self.encoder = nn.ModuleList(
-            EncoderLayer(DenseAttention(dim, heads, dropout), dim, ffn, dropout)
-            for _ in range(encoder_layers)
+            EncoderLayer(DenseAttention(dim, heads, dropout), dim, spec.ffn, dropout)
+            for _ in range(spec.encoder_layers)
         )
         self.decoder = nn.ModuleList(
             DecoderLayer(
                 nn.MultiheadAttention(dim, heads, dropout, batch_first=True),
                 DenseAttention(dim, heads, dropout),
                 dim,
-                ffn,
+                spec.ffn,
                 dropout,
             )
-            for _ in range(decoder_layers)
+            for _ in range(spec.decoder_layers)
         )
         self.norm = nn.LayerNorm(dim)
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
-        self.query_embed = nn.Embedding(queries, dim)
+        self.query_embed = nn.Embedding(spec.queries, dim)
 
     def forward(
         self,

@@ -56,16 +56,7 @@ class Detector(nn.Module):
             case "dense":
                 self.input_proj = nn.Conv2d(widths[-1], dim, 1)
                 self.position = position_embedding(spec.position, dim, centred=False)
-                self.transformer = DenseTransformer(
-                    dim,
-                    spec.heads,
-                    spec.ffn,
-                    spec.encoder_layers,
-                    spec.decoder_layers,
-                    spec.queries,
-                    spec.dropout,
-                    spec.auxiliary,
-                )
+                self.transformer = DenseTransformer(spec)
         self.refine = spec.attention == "deformable" and spec.box_refine
         # Layers that correct each other's boxes have heads of their own, others share one.
         heads = spec.decoder_layers if self.refine else 1

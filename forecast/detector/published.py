@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from forecast.checkpoint.weights import fill, read_weights
+from forecast.checkpoint.published_weights import fill, read_weights
 from forecast.detector.detector import Detector
 
 # Pattern of a published name, and what takes its place; every rule is tried, in this order.

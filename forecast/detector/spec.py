@@ -7,11 +7,9 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from forecast.errors import ConfigError
-from forecast.model.layers.choices import BackboneName, BackendName, check_dilation
+from forecast.model.layers.choices import AttentionName, BackboneName, BackendName, check_dilation
 from forecast.section import STRICT, Section
 
-AttentionName = Literal["deformable", "dense"]
 PositionName = Literal["sine", "learned"]
 MaskHeadName = Literal["none", "fpn", "dot"]
 
@@ -86,24 +84,16 @@ class DetectorSpec(Section):
 
     def _check_widths(self) -> None:
         dim = self.hidden_dim
-        self._check("hidden_dim", dim % self.heads == 0, "heads divides it")
+        self.require("hidden_dim", dim % self.heads == 0, "heads divides it")
         if self.attention == "deformable" or self.mask_head == "dot" or self.semantic_head:
-            self._check("hidden_dim", dim % 32 == 0, "32 divides it (group norm)")
+            self.require("hidden_dim", dim % 32 == 0, "32 divides it (group norm)")
         if self.mask_head == "fpn":
-            self._check("hidden_dim", dim % 128 == 0, "128 divides it (group norm of masks)")
-            self._check("heads", self.heads % 8 == 0, "8 divides it (group norm of masks)")
+            self.require("hidden_dim", dim % 128 == 0, "128 divides it (group norm of masks)")
+            self.require("heads", self.heads % 8 == 0, "8 divides it (group norm of masks)")
         if self.mask_head != "none":
             strides = (4 * self.stem_stride, self.stem_stride, 1)
             rule = "4 x stem_stride, stem_stride or 1"
-            self._check("mask_stride", self.mask_stride in strides, rule)
-
-    def _check(self, name: str, holds: bool, rule: str) -> None:
-        if not holds:
-            raise ConfigError(
-                f"detector.{name} such that: {rule}",
-                str(getattr(self, name)),
-                f"change detector.{name}",
-            )
+            self.require("mask_stride", self.mask_stride in strides, rule)
 
     @property
     def logits(self) -> int:

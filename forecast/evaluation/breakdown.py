@@ -7,7 +7,7 @@ An error along the lane calls for another remedy (speed, traffic lights, who yie
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -83,7 +83,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        return asdict(self)
 
 
 def break_down(

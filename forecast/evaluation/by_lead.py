@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.evaluation.counts import FOUND_IOU, Forecast, Overlap, Truth, iou_by_id
-from forecast.evaluation.scores import Accumulator, Interval, Scores, gain
+from forecast.evaluation.scores import Accumulator, Gain, Scores, gain
 from forecast.evaluation.scoring import (
     input_of,
     name_of,
@@ -38,24 +38,6 @@ class Fate(IntEnum):
     THERE = 2  # those with cells in the truth of the lead; the next two are subsets
     DRAWN = 3
     MATCHED = 4
-
-
-@dataclass(frozen=True)
-class Gain:
-    """What a score is above a reference's, with its paired 95 % interval over scenes."""
-
-    difference: float
-    interval: Interval
-
-    @property
-    def below(self) -> bool:
-        """Whether the forecast scores less than the reference."""
-        return self.difference < 0
-
-    @property
-    def sure(self) -> bool:
-        """Whether the whole interval is on one side."""
-        return self.interval is not None and self.interval[0] * self.interval[1] > 0
 
 
 @dataclass(frozen=True)
@@ -205,16 +187,8 @@ def _existence(forecast: Forecast, horizon: int, tracks: int) -> NDArray[np.floa
 
 def _gains(own: Accumulator, reference: Accumulator) -> list[dict[str, dict[str, Gain]]]:
     """Lead -> score -> class -> gain."""
-    return [
-        {
-            score: {
-                name: Gain(*found)
-                for name, found in gain(own, reference, score, slice(lead, lead + 1)).items()
-            }
-            for score in GAINS
-        }
-        for lead in range(own.horizon)
-    ]
+    leads = [slice(lead, lead + 1) for lead in range(own.horizon)]
+    return [{score: gain(own, reference, score, lead) for score in GAINS} for lead in leads]
 
 
 def _curve(

@@ -253,9 +253,27 @@ def skill(score: float | None, reference: float | None, best: float | None) -> f
     return (score - reference) / (best - reference)
 
 
+@dataclass(frozen=True)
+class Gain:
+    """What a score is above a reference's, with its paired 95 % interval over scenes."""
+
+    difference: float
+    interval: Interval
+
+    @property
+    def below(self) -> bool:
+        """Whether the forecast scores less than the reference."""
+        return self.difference < 0
+
+    @property
+    def sure(self) -> bool:
+        """Whether the whole interval is on one side."""
+        return self.interval is not None and self.interval[0] * self.interval[1] > 0
+
+
 def gain(
     model: Accumulator, reference: Accumulator, name: str, leads: slice = slice(None)
-) -> dict[str, tuple[float, Interval]]:
+) -> dict[str, Gain]:
     """What a model's score is above a reference's, per class, with its paired interval.
 
     Args:
@@ -265,7 +283,7 @@ def gain(
         leads: Which leads count.
 
     Returns:
-        Class -> (difference, 95 % interval); classes without a score are left out.
+        Class -> gain; classes without a score are left out.
     """
     ours, theirs = (accumulator.sums()[:, :, leads] for accumulator in (model, reference))
     result = {}
@@ -274,5 +292,5 @@ def gain(
         if np.isfinite(difference).all():
             drawn = [values(resample(sums[:, k]))[name] for sums in (ours, theirs)]
             interval = percentile_interval(drawn[0] - drawn[1]) if len(ours) > 1 else None
-            result[label] = float(difference[0] - difference[1]), interval
+            result[label] = Gain(float(difference[0] - difference[1]), interval)
     return result

@@ -8,7 +8,6 @@ from typing import Literal, get_args
 from pydantic import Field
 from pydantic import dataclasses as pydantic_dataclasses
 
-from forecast.errors import ConfigError
 from forecast.model.layers.choices import AttentionName, BackboneName, BackendName
 from forecast.section import STRICT, Section
 
@@ -112,11 +111,11 @@ class ForecasterSpec(Section):
     """Implementation of deformable attention."""
 
     def __post_init__(self) -> None:
-        self._check("hidden_dim", self.hidden_dim % (4 * self.heads) == 0, "4 x heads divides it")
+        self.require("hidden_dim", self.hidden_dim % (4 * self.heads) == 0, "4 x heads divides it")
         if self.mask_head == "fpn":
-            self._check("hidden_dim", self.hidden_dim % 128 == 0, "128 divides it (fpn mask head)")
-            self._check("heads", self.heads % 8 == 0, "8 divides it (fpn mask head)")
-            self._check(
+            self.require("hidden_dim", self.hidden_dim % 128 == 0, "128 divides it (fpn mask head)")
+            self.require("heads", self.heads % 8 == 0, "8 divides it (fpn mask head)")
+            self.require(
                 "raster", self.has_raster_encoder, "always or detection with an fpn mask head"
             )
 
@@ -129,9 +128,3 @@ class ForecasterSpec(Section):
     def levels(self) -> int:
         """Levels of the encoded features: all residual layers but the finest."""
         return self.backbone_layers - 1
-
-    def _check(self, name: str, holds: bool, rule: str) -> None:
-        if not holds:
-            raise ConfigError(
-                f"model.{name} such that: {rule}", str(getattr(self, name)), f"change model.{name}"
-            )

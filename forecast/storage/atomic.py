@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from forecast.errors import ConfigError, DataError, reason_of
 from forecast.storage.files import (
@@ -25,8 +25,8 @@ FLUSHES = 16  # files at a time: the disk writes the journal once for all of the
 
 
 @contextmanager
-def staged(path: str, *, overwrite: bool = False) -> Iterator[str]:
-    """Yields a temporary name beside ``path``, for a file or a directory to be written to.
+def staged_file(path: str, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """Yields a file that has a temporary name beside ``path`` until it is complete.
 
     When the block ends well, what was written is flushed to the disk and renamed to ``path``;
     when it does not (any exception, an interrupt too), it is removed and ``path`` is untouched.
@@ -48,8 +48,9 @@ def staged(path: str, *, overwrite: bool = False) -> Iterator[str]:
         temporary = f"{parent}/.{name}.partial-{uuid.uuid4().hex[:8]}"
         make_folder(system, parent or "/")
     try:
-        yield system.unstrip_protocol(temporary) if "://" in path else temporary
         with refusing_os_errors(path):
+            with system.open(temporary, "wb") as file:
+                yield file
             publish(system, temporary, target)
     except BaseException:
         remove(system, temporary)

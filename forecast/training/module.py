@@ -25,7 +25,7 @@ from forecast.model.state import ForecastState, SlotStep
 from forecast.training.denoising import Denoising
 from forecast.training.losses import Target, future_of, step_loss
 from forecast.training.matching import TruthAssignment
-from forecast.training.perception import perception_loss
+from forecast.training.tracking_losses import tracking_loss
 from forecast.types import BEVSequence, Observation, SceneContext
 
 # The loggers write every so many steps.
@@ -181,7 +181,7 @@ class ForecastTraining(pl.LightningModule):
             past = replace(past, track_state=None, track_class=None)
         parts = self._motion_losses(batch, past, horizon, generator, assignment)
         if assignment is not None:
-            parts |= _per_agent(perception_loss(assignment))
+            parts |= _per_agent(tracking_loss(assignment))
         return parts
 
     def _masks_only(self, generator: Generator) -> bool:

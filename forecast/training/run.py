@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from forecast.checkpoint.checkpoint import named_checkpoint, save_checkpoint
-from forecast.checkpoint.weights import load_backbone
+from forecast.checkpoint.published_weights import load_backbone
 from forecast.config.config import Config
 from forecast.data.module import SequenceData
 from forecast.errors import CheckpointError, TrainingError

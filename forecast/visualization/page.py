@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import fsspec
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from forecast.errors import DataError
 from forecast.evaluation.counts import mask_centres
 from forecast.evaluation.scoring import open_pair
 from forecast.schema import SequenceMeta
-from forecast.storage.atomic import refuse_existing, refusing_os_errors, staged
+from forecast.storage.atomic import refuse_existing, staged_file
 from forecast.storage.stores import open_sequence_store, refusing_damage
 from forecast.visualization.colours import MAP_TONES, class_colour, id_colour
 from forecast.visualization.render import View, view_of, write_gif, write_png
@@ -107,11 +106,7 @@ def write_page(
     packed = base64.b64encode(gzip.compress(json.dumps(content).encode(), mtime=0)).decode()
     template = (files("forecast.visualization") / "page.html").read_text(encoding="utf-8")
     page = template.replace("{{DATA}}", packed).encode()
-    with (
-        staged(path, overwrite=overwrite) as temporary,
-        refusing_os_errors(path),
-        fsspec.open(temporary, "wb") as file,
-    ):
+    with staged_file(path, overwrite=overwrite) as file:
         file.write(page)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from forecast.errors import DataError
 from forecast.evaluation.counts import mask_centres
 from forecast.grid import BEVGrid
 from forecast.schema import SequenceMeta
-from forecast.storage.atomic import refusing_os_errors, staged
+from forecast.storage.atomic import staged_file
 from forecast.visualization.colours import (
     ACCENT,
     FAINT,
@@ -157,11 +156,7 @@ def write_png(path: str, view: View, *, overwrite: bool = False) -> None:
 
 
 def _save(path: str, image: Image.Image, overwrite: bool, **options: Any) -> None:
-    with (
-        staged(path, overwrite=overwrite) as temporary,
-        refusing_os_errors(path),
-        fsspec.open(temporary, "wb") as file,
-    ):
+    with staged_file(path, overwrite=overwrite) as file:
         image.save(file, **options)
 
 

@@ -23,7 +23,8 @@ def sine_position(
     """Embedding of every cell of a map without padding, row by row; y first.
 
     The numbers are those of :func:`sines` at the cells' centres, but every row and column is
-    embedded once. :class:`SinePosition` rounds differently, since it counts valid cells.
+    embedded once. Those of :class:`SinePosition` differ in the last bits on maps of fewer than 32
+    rows or columns, where its ``EPSILON`` changes the count of cells.
     """
     y = (torch.arange(height, device=device) + 0.5) / height * 2 * math.pi
     x = (torch.arange(width, device=device) + 0.5) / width * 2 * math.pi

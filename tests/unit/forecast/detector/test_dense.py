@@ -3,11 +3,22 @@
 import torch
 
 from forecast.detector.dense import DenseTransformer
+from forecast.detector.spec import DetectorSpec
 
 
 def transformer(**settings: bool) -> DenseTransformer:
     torch.manual_seed(0)
-    return DenseTransformer(32, 4, 48, 2, 3, queries=5, **settings).eval()
+    spec = DetectorSpec(
+        attention="dense",
+        hidden_dim=32,
+        heads=4,
+        ffn=48,
+        encoder_layers=2,
+        decoder_layers=3,
+        queries=5,
+        **settings,  # type: ignore[arg-type]
+    )
+    return DenseTransformer(spec).eval()
 
 
 def test_padded_cells_are_not_read() -> None:

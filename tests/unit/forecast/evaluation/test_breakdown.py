@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from forecast.cli.options import Question
 from forecast.errors import DataError
-from forecast.evaluation.breakdown import QUESTIONS, UNKNOWN, break_down, errors_of
+from forecast.evaluation.breakdown import QUESTIONS, SPEEDS_M_S, UNKNOWN, break_down, errors_of
 from forecast.schema import SequenceMeta
 from tests.support.stores import (
     Mover,
@@ -31,9 +31,11 @@ TRAFFIC = [
 ]
 
 
-def shifted(along: float, aside: float) -> tuple[xr.Dataset, xr.Dataset, SequenceMeta]:
+def shifted(
+    along: float, aside: float, history: int = 3
+) -> tuple[xr.Dataset, xr.Dataset, SequenceMeta]:
     """One sequence, and a forecast that is wrong by as much for everybody."""
-    data = sequence_dataset([TRAFFIC])
+    data = sequence_dataset([TRAFFIC], history=history)
     meta = SequenceMeta.from_attrs(data.attrs, "memory")
     steps = list(perfect_steps(data, meta, 0))
     state = data["track_state"].values[0, :, meta.history :]
@@ -70,7 +72,10 @@ def test_only_moving_agents_count_and_each_is_in_its_group() -> None:
 
 def test_every_question_covers_every_entry_once(tmp_path: Path) -> None:
     data = sequence_store(tmp_path / "data.zarr", [TRAFFIC, TRAFFIC[:1]])
-    rows = break_down(forecast_store(tmp_path / "f.zarr", data), data)
+    told: list[tuple[int, int]] = []
+    forecast = forecast_store(tmp_path / "f.zarr", data)
+    rows = break_down(forecast, data, progress=lambda *done: told.append(done))
+    assert told == [(1, 2), (2, 2)]
     for question in QUESTIONS:
         assert sum(row.entries for row in rows if row.question == question) == 18, question
     assert all(row.displacement == pytest.approx(0.0, abs=1e-3) for row in rows)
@@ -83,6 +88,50 @@ def test_who_is_first_seen_at_the_present_is_not_taken_for_standing() -> None:
     assert set(group["manoeuvre"]) == {"appears", "turns left"}
     assert set(group["speed"][:6]) == {UNKNOWN}
     assert UNKNOWN not in group["speed"][6:]
+
+
+def driven(steps_m: list[float]) -> str:
+    """What an agent that drives along y does, by the metres of its steps before and after now."""
+    data, guess, meta = shifted(0.0, 0.0)
+    state = data["track_state"].values
+    state[1:] = np.nan
+    state[0, :, 0], state[0, :, 2] = 0.0, math.pi / 2
+    state[0, :, 1] = np.cumsum([0.0, *steps_m]) - sum(steps_m[: meta.history - 1])
+    (manoeuvre,) = set(errors_of(data, guess, meta).group["manoeuvre"])
+    return str(manoeuvre)
+
+
+@pytest.mark.parametrize(
+    ("before_m", "after_m", "manoeuvre"),
+    [
+        (2.0, 2.0, "keeps its speed"),
+        (0.1, 2.0, "starts"),
+        (2.0, 0.1, "stops"),
+        (2.0, 3.1, "accelerates"),
+        (3.1, 2.0, "brakes"),
+    ],
+)
+def test_a_manoeuvre_is_the_last_step_seen_against_that_before_the_present(
+    before_m: float, after_m: float, manoeuvre: str
+) -> None:
+    # The steps between, and the first one, do not count.
+    assert driven([9.0, before_m, 1.0, 1.0, 1.0, 1.0, 1.0, after_m]) == manoeuvre
+
+
+def test_speed_is_that_of_the_step_before_the_present() -> None:
+    data, guess, meta = shifted(0.0, 0.0)
+    x = data["track_state"].values[0, :, 0]
+    x[0] -= 5.0  # faster before
+    x[meta.history :] += 5.0  # faster after
+    group = errors_of(data, guess, meta).group
+    assert set(group["speed"][:6]) == {SPEEDS_M_S.index(2.0)}, "4 m/s"
+
+
+def test_with_one_frame_of_history_no_speed_is_known() -> None:
+    errors = errors_of(*shifted(0.0, 0.0, history=1))
+    assert set(errors.group["speed"]) == {UNKNOWN}
+    assert set(errors.group["manoeuvre"]) == {"appears", "turns left"}
+    assert set(errors.group["seen"]) == {1}
 
 
 def test_who_is_out_of_view_at_the_present_counts_nowhere() -> None:

@@ -58,7 +58,10 @@ def lossy(data: str, tmp_path: Path) -> str:
 
 
 def test_a_model_that_loses_an_agent_shows_it_from_that_lead_on(data: str, lossy: str) -> None:
-    curve = score_by_lead(lossy, data).curves["vehicle"]
+    told: list[tuple[int, int]] = []
+    found = score_by_lead(lossy, data, progress=lambda *done: told.append(done))
+    curve = found.curves["vehicle"]
+    assert told == [(1, 2), (2, 2)]
     assert [point.agents for point in curve] == [4] * 6
     alive = [1.0] * (LOST_FROM - 1) + [0.5] * (7 - LOST_FROM)
     assert [point.drawn for point in curve] == alive

@@ -13,7 +13,7 @@ import xarray as xr
 
 from forecast.errors import DataError
 from forecast.evaluation.counts import Forecast, Truth, oracle
-from forecast.evaluation.scores import Accumulator, gain, percentile_interval, resample, skill
+from forecast.evaluation.scores import Accumulator, Gain, gain, percentile_interval, resample, skill
 from forecast.evaluation.scoring import BLOCK, in_blocks, read_truths, score_stores
 from forecast.schema import SequenceMeta
 from tests.support.stores import GRID, Mover, forecast_store, sequence_dataset, sequence_store
@@ -151,10 +151,12 @@ def test_where_constant_turn_leaves_next_to_nothing_to_gain_there_is_no_skill() 
 
 def test_gain_pairs_the_draws_of_both_forecasters() -> None:
     better, worse = accumulated(oracle), accumulated(persistence)
-    difference, interval = gain(better, worse, "iou")["vehicle"]
-    assert interval is not None
-    assert 0 < interval[0] <= difference <= interval[1] < 1
-    assert gain(better, better, "vpq")["vehicle"] == (0.0, (0.0, 0.0))
+    found = gain(better, worse, "iou")["vehicle"]
+    assert found.interval is not None
+    assert 0 < found.interval[0] <= found.difference <= found.interval[1] < 1
+    assert found.sure
+    assert not found.below
+    assert gain(better, better, "vpq")["vehicle"] == Gain(0.0, (0.0, 0.0))
     assert "cyclist" not in gain(better, worse, "iou")
 
 
@@ -191,6 +193,12 @@ def test_a_longer_forecast_is_scored_as_far_as_the_truth_goes(tmp_path: Path) ->
     scores = score_stores(forecast_store(tmp_path / "f.zarr", longer), data)
     assert (scores.horizon, scores.forecast_horizon) == (6, 9)
     assert scores.classes["vehicle"].iou == 1.0
+
+
+def test_a_single_lead_is_scored(tmp_path: Path) -> None:
+    data = sequence_store(tmp_path / "s.zarr", SCENES, horizon=1)
+    scores = score_stores(forecast_store(tmp_path / "f.zarr", data), data)
+    assert scores.classes["vehicle"].iou_by_lead == [1.0]
 
 
 def test_a_forecast_of_the_first_sequences_is_scored_on_those(tmp_path: Path) -> None:

@@ -95,7 +95,9 @@ def test_the_shares_of_stores_add_up_and_their_iou_is_the_score(
 ) -> None:
     data, other = stores
     forecast = forecast_store(tmp_path / "f.zarr", other, model="mine")
-    found = attribute_cells(forecast, data)
+    told: list[tuple[int, int]] = []
+    found = attribute_cells(forecast, data, lambda *done: told.append(done))
+    assert told == [(1, 2), (2, 2)]
     assert [one.lead for one in found.shares] == [None, 1, 2, 3, 4, 5, 6]
     for one in found.shares:
         assert sum(part or 0.0 for part in parts(one).values()) == pytest.approx(1.0)

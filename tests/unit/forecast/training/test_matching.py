@@ -7,7 +7,7 @@ import torch
 from forecast.config.training import TrackRules
 from forecast.model.tracking.tracks import FrameQueries
 from forecast.training.matching import CENTRE_COST_PER_M, CLASS_COST, TruthAssignment
-from forecast.training.perception import perception_loss
+from forecast.training.tracking_losses import tracking_loss
 from tests.support.stores import GRID
 
 
@@ -53,12 +53,12 @@ def test_a_track_whose_agent_is_gone_answers_for_nothing_in_every_class() -> Non
     frame = queries([(20.0, 10.0)], [(1, 0.0, 0.0), (2, 8.0, 0.0)], frame=1)
     confident = replace(frame, score=torch.full_like(frame.score, 3.0))
     assert assignment(confident).ids.tolist() == [[0, 0, 2]]
-    loss = perception_loss(assignment)["class"]
+    loss = tracking_loss(assignment)["class"]
     quiet = TruthAssignment(state, label, GRID)
     lowered = confident.score.clone()
     lowered[0, 1] = -9.0
     quiet(replace(confident, score=lowered))
-    assert perception_loss(quiet)["class"] < loss
+    assert tracking_loss(quiet)["class"] < loss
 
 
 def test_a_truth_far_from_every_candidate_is_left_to_the_heatmap() -> None:
@@ -114,11 +114,11 @@ def test_earlier_layers_keep_the_tracks_pairs_and_match_the_same_candidates_anew
     assert assignment(frame).ids.tolist() == [[1, 2, 0, 3]]
     (earlier,) = assignment.earlier
     assert earlier.truth.tolist() == [[2, 1, 0, 3]]
-    parts = perception_loss(assignment)
+    parts = tracking_loss(assignment)
     assert float(parts["earlier_box"]) > float(parts["box"])
     silent = TruthAssignment(state, label, GRID, TrackRules(auxiliary=False))
     silent(frame)
-    assert "earlier_box" not in perception_loss(silent)
+    assert "earlier_box" not in tracking_loss(silent)
 
 
 def test_a_track_whose_agent_is_gone_is_taught_to_be_nothing_in_every_of_three_classes() -> None:
@@ -129,7 +129,7 @@ def test_a_track_whose_agent_is_gone_is_taught_to_be_nothing_in_every_of_three_c
     box = frame.pose.clone().requires_grad_()
     assignment = TruthAssignment(state, torch.tensor([[1, 3]]), GRID)
     assignment(replace(frame, score=score, pose=box))
-    parts = perception_loss(assignment)
+    parts = tracking_loss(assignment)
     (parts["class"] + parts["box"]).backward()
     assert score.grad is not None
     assert box.grad is not None
@@ -145,7 +145,7 @@ def test_the_collective_average_divides_once_by_all_truths_and_all_tracks_that_l
     assignment = TruthAssignment(state, label, GRID)
     assignment(queries([(0.0, 0.0), (8.0, 0.0), (0.0, 8.0)], []))
     assignment(queries([(20.0, 9.0)], [(1, 0.0, 0.0), (2, 8.0, 0.0), (3, 0.0, 8.0)], frame=1))
-    assert float(perception_loss(assignment)["agents"]) == 3 + 2 + 1
+    assert float(tracking_loss(assignment)["agents"]) == 3 + 2 + 1
 
 
 def test_a_pose_that_is_not_a_number_makes_the_loss_none_rather_than_the_matching_fail() -> None:
@@ -154,14 +154,14 @@ def test_a_pose_that_is_not_a_number_makes_the_loss_none_rather_than_the_matchin
     broken = replace(frame, pose=torch.full_like(frame.pose, torch.nan))
     assignment = TruthAssignment(state, label, GRID)
     assignment(broken)
-    assert torch.isnan(perception_loss(assignment)["box"])
+    assert torch.isnan(tracking_loss(assignment)["box"])
 
 
 def test_a_sequence_without_any_track_can_be_assigned() -> None:
     state, label = torch.zeros(1, 0, 2, 5), torch.zeros(1, 0, dtype=torch.long)
     assignment = TruthAssignment(state, label, GRID)
     assert assignment(queries([(0.0, 0.0)], [])).ids.tolist() == [[0]]
-    parts = perception_loss(assignment)
+    parts = tracking_loss(assignment)
     assert float(parts["agents"]) == 0
     assert all(torch.isfinite(part) for part in parts.values())
 
@@ -173,4 +173,4 @@ def test_the_box_loss_is_zero_for_perfect_boxes_only() -> None:
     for boxes, perfect in ((exact, True), (frame, False)):
         assignment = TruthAssignment(state, label, GRID)
         assignment(boxes)
-        assert (float(perception_loss(assignment)["box"]) == 0.0) is perfect
+        assert (float(tracking_loss(assignment)["box"]) == 0.0) is perfect

@@ -12,8 +12,8 @@ from forecast.config.config import load_config
 from forecast.config.training import TrackRules
 from forecast.errors import ConfigError
 from forecast.training.matching import TruthAssignment
-from forecast.training.perception import perception_loss
 from forecast.training.track_rules import INSERTED, box_iou
+from forecast.training.tracking_losses import tracking_loss
 from tests.support.stores import GRID
 from tests.unit.forecast.training.test_matching import queries, truth
 
@@ -133,7 +133,7 @@ def test_an_inserted_one_is_taught_to_be_nothing_in_every_class() -> None:
     score = torch.zeros_like(frame.score).requires_grad_()
     assignment = TruthAssignment(state, label, GRID, TrackRules(insert=0.3))
     assignment(replace(frame, score=score))
-    perception_loss(assignment)["class"].backward()
+    tracking_loss(assignment)["class"].backward()
     assert score.grad is not None
     assert (score.grad[0, 1] > 0).all()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -48,10 +49,14 @@ def test_agents_that_touch_are_divided_by_their_boxes() -> None:
     assert torch.equal(segment(semantic, tracks, GRID), instance)
 
 
-def test_a_lorry_taken_for_two_cars_goes_to_the_track_that_covers_more_of_it() -> None:
-    lorry = ((Mover(0.0, 0.0, 0.3, 0.0, length=10.0, width=2.6),),)
+@pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (12.0, -6.0)])
+def test_a_lorry_taken_for_two_cars_goes_to_the_track_that_covers_more_of_it(
+    x: float, y: float
+) -> None:
+    lorry = ((Mover(x, y, 0.3, 0.0, length=10.0, width=2.6),),)
     semantic, instance, _ = perfect(lorry)
-    _, _, cars = perfect(((Mover(2.5, 0.8, 0.3, length=4.0), Mover(-2.0, -0.6, 0.3, length=5.0)),))
+    front, rear = Mover(x + 2.5, y + 0.8, 0.3, length=4.0), Mover(x - 2, y - 0.6, 0.3, length=5.0)
+    _, _, cars = perfect(((front, rear),))
     assert torch.equal(segment(semantic, cars, GRID), 2 * instance)
 
 

@@ -21,7 +21,7 @@ ALPHA, GAMMA = 0.25, 2.0
 BUMP_CELLS = 5
 
 
-def perception_loss(assignment: TruthAssignment) -> dict[str, Tensor]:
+def tracking_loss(assignment: TruthAssignment) -> dict[str, Tensor]:
     """Sums over all history frames of each part of the loss, and ``agents`` to divide them by.
 
     Earlier decoder layers and noised truths (the latter divided by their groups) have class and box

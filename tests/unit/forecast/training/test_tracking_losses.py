@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from forecast.grid import BEVGrid
-from forecast.training.perception import _bumps
+from forecast.training.tracking_losses import _bumps
 
 GRID = BEVGrid(-8.0, 12.0, -6.0, 6.0, 0.5)
 
