@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -53,3 +56,65 @@ class Augmentation(Section):
     """Probability that the history of a batch comes as masks with ids, without boxes: what a
     forecaster of rasters or of detected input sees.
     """
+
+
+@dataclass(frozen=True, config=STRICT)
+class Corruption(Section):
+    """How trackers and perception spoil what is observed; see ``docs/training.md``.
+
+    Every number is the largest level of one kind of fault. Each scene draws a level of its own up
+    to it; 0 switches that kind off. With ``exact`` every scene has just these levels.
+    """
+
+    SECTION = "corruption"
+
+    exact: bool = False
+    """Whether the levels are those given rather than drawn up to them."""
+    position_m: float = Field(default=0.5, ge=0)
+    """Standard deviation of observed positions, metres; drawn evenly in its logarithm from 0.01."""
+    correlation_s: float = Field(default=0.3, ge=0)
+    """Seconds over which part of that error persists."""
+    range_growth: float = Field(default=1.0, ge=0)
+    """Share by which that error is larger 50 m from the ego."""
+    heading_rad: float = Field(default=0.14, ge=0)
+    """Standard deviation of observed headings, radians."""
+    heading_missing: float = Field(default=0.1, ge=0, le=1)
+    """Probability that a scene's headings come from motion, as where a tracker has none."""
+    heading_flip: float = Field(default=0.05, ge=0, le=1)
+    """Share of tracks whose front and rear are confused."""
+    size: float = Field(default=0.15, ge=0, lt=1)
+    """Share by which a track's length and width are off."""
+    size_jitter: float = Field(default=0.05, ge=0, lt=1)
+    """Share by which they vary from sample to sample."""
+    miss: float = Field(default=0.3, ge=0, le=1)
+    """Share of samples in which an agent is not seen."""
+    miss_s: float = Field(default=0.3, ge=0)
+    """Seconds that it typically stays unseen; 0 = samples are missed one by one."""
+    late: float = Field(default=0.1, ge=0, le=1)
+    """Share of tracks that are first seen within the history."""
+    switch: float = Field(default=0.1, ge=0, le=1)
+    """Share of near pairs of agents whose ids were exchanged within the history."""
+    duplicate: float = Field(default=0.03, ge=0, le=1)
+    """Share of agents that are tracked twice; the second has no truth."""
+    latency: int = Field(default=2, ge=0)
+    """Last samples that are not there yet, of all agents or of half of them."""
+    mask_edge: float = Field(default=0.5, ge=0, le=1)
+    """Share of masks' outlines that are off by a cell, half of it inwards, half outwards."""
+    mask_split: float = Field(default=0.1, ge=0, le=1)
+    """Share of masks that are split in two."""
+    mask_merge: float = Field(default=0.3, ge=0, le=1)
+    """Share of the gaps of a cell or two between masks that are filled."""
+    mask_miss: float = Field(default=0.1, ge=0, le=1)
+    """Share of masks that are missing from a frame."""
+    mask_false: float = Field(default=3.0, ge=0)
+    """Masks of nobody in a frame."""
+
+    @classmethod
+    def fixed(cls, **levels: float) -> Corruption:
+        """Just these faults, at just these levels, all others off: for validation and stress.
+
+        Errors are white and the same at all ranges, and samples are missed one by one, unless
+        ``correlation_s``, ``range_growth`` or ``miss_s`` are among the levels.
+        """
+        off: dict[str, Any] = {item.name: 0 for item in fields(cls)}
+        return cls(**off | levels | {"exact": True})

@@ -1,0 +1,95 @@
+"""How noisy a tracker is: the noise of the Kalman filter, of each scene or of many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from forecast.model.kalman import follow
+from forecast.model.kalman_motion import KalmanNoise
+
+POSITION_LEVELS_M = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
+"""Levels that a scene may have; below the first the motion itself is less regular."""
+HEADING_LEVELS_RAD = (0.005, 0.02, 0.05, 0.15, 0.4)
+APART_S = 0.3
+FITTED = ("position_m", "heading_rad", "acceleration", "yaw_rate")
+
+
+def noise_of_scene(
+    track_history: Float[Tensor, "b n s c"],
+    sample_time: Float[Tensor, "b s"],
+    noise: KalmanNoise | None = None,
+) -> KalmanNoise:
+    """The noise of the measurements, one level per scene, by the likelihood of all its tracks.
+
+    Parked agents tell most. Only samples :data:`APART_S` apart are read, as a tracker's error
+    persists from one to the next: a faster filter would take it for motion.
+
+    Args:
+        track_history: As :func:`follow` takes it.
+        sample_time: Likewise.
+        noise: What is kept of it is the noise of the motion.
+    """
+    chosen = _apart(sample_time)
+    history, time = track_history[:, :, chosen], sample_time[:, chosen]
+    found = noise or KalmanNoise()
+    for name, levels in (("position_m", POSITION_LEVELS_M), ("heading_rad", HEADING_LEVELS_RAD)):
+        changes: list[dict[str, Any]] = [{name: level} for level in levels]
+        tried = [follow(history, time, replace(found, **one))[1].sum(1) for one in changes]
+        likeliest = history.new_tensor(levels)[torch.stack(tried).argmax(0)]
+        changed: dict[str, Any] = {name: likeliest[:, None]}
+        found = replace(found, **changed)
+    return found
+
+
+def _apart(sample_time: Float[Tensor, "b s"]) -> list[int]:
+    """Indices of samples, the last among them, that are some time apart in every sequence."""
+    chosen = [sample_time.shape[1] - 1]
+    for index in reversed(range(chosen[0])):
+        gap = sample_time[:, chosen[-1]] - sample_time[:, index]
+        if bool((gap.nan_to_num(math.inf) >= APART_S - 1e-3).all()):
+            chosen.append(index)
+    return chosen[::-1]
+
+
+def fit_noise(
+    observed: Sequence[tuple[Tensor, Tensor]], noise: KalmanNoise | None = None
+) -> KalmanNoise:
+    """The noise at which many sequences are the most likely, within a few per cent.
+
+    One number after the other is made larger or smaller, by less and less. The defaults of
+    :class:`KalmanNoise` forecast better: they were chosen by forecasts, and agents act with more
+    foresight than noise does.
+
+    Args:
+        observed: ``track_history`` and ``sample_time`` of each batch, as :func:`follow` takes them.
+        noise: Where to start; how fast accelerations and yaw rates fade is kept.
+    """
+
+    def likelihood(one: KalmanNoise) -> float:
+        return sum(float(follow(history, time, one)[1].sum()) for history, time in observed)
+
+    best = noise or KalmanNoise()
+    highest = likelihood(best)
+    for factor in (2.0, 1.4, 1.2, 1.1):
+        improved = True
+        while improved:
+            improved = False
+            for one in _neighbours(best, factor):
+                if (reached := likelihood(one)) > highest:
+                    best, highest, improved = one, reached, True
+    return best
+
+
+def _neighbours(noise: KalmanNoise, factor: float) -> Iterator[KalmanNoise]:
+    """The noise with one number larger or smaller."""
+    for name in FITTED:
+        for by in (factor, 1 / factor):
+            changed: dict[str, Any] = {name: by * getattr(noise, name)}
+            yield replace(noise, **changed)
