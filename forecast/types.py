@@ -277,6 +277,18 @@ def _mirror_signs(like: Tensor) -> Float[Tensor, "5"]:
     return like.new_tensor([1.0, -1.0, -1.0, 1.0, 1.0])
 
 
+def without_tracks(sequence: BEVSequence) -> BEVSequence:
+    """The same sequences with rasters alone."""
+    return replace(
+        sequence,
+        track_state=None,
+        track_class=None,
+        track_history=None,
+        sample_time=None,
+        track_score=None,
+    )
+
+
 @dataclass(frozen=True)
 class StepForecast:
     """One future step of B sequences: A agent slots, and the rasters drawn from them.

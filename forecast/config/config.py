@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from forecast.config.data import Augmentation, Loading
+from forecast.config.data import Augmentation, Corruption, Loading
 from forecast.config.renamed import renamed
 from forecast.config.training import LossWeights, Optimisation, Stage, TrackRules
 from forecast.detector.spec import DetectorSpec
@@ -38,6 +38,8 @@ class Config(BaseModel):
     """How tracks of detected input are taught."""
     augmentation: Augmentation = Augmentation()
     """Variations of the data."""
+    corruption: Corruption = Corruption()
+    """How what is observed is spoiled, as trackers and perception do."""
     optimisation: Optimisation = Optimisation()
     """Optimizer and schedule."""
     loading: Loading = Loading()

@@ -31,18 +31,10 @@ class Augmentation(Section):
 
     mirror: float = Field(default=0.5, ge=0, le=1)
     """Probability of swapping left and right."""
-    position_noise_m: float = Field(default=0.03, ge=0)
-    """Largest standard deviation added to each observed position; every batch draws its own level,
-    up to this and mostly lower, as every tracker has its own.
-    """
-    heading_noise_rad: float = Field(default=0.005, ge=0)
-    """The same for headings, at the same level."""
     drop_lanes: float = Field(default=0.1, ge=0, le=1)
     """Probability of hiding the lane points of a batch."""
     drop_map: float = Field(default=0.1, ge=0, le=1)
     """Probability of hiding the map raster of a batch."""
-    drop_past: float = Field(default=0.05, ge=0, le=1)
-    """Probability of hiding the oldest frame of a track."""
     newcomers: float = Field(default=0.0, ge=0, le=1)
     """Probability of hiding all of a track before the present frame, as if its agent had only now
     come into view; a tenth of it for agents that move, as most who come into view are parked.

@@ -16,14 +16,18 @@ RENAMED = {
     "model.interact": "model.query_interaction",
     "model.update_position": "model.update_query_pos",
     "curriculum.N.memory": _RASTER,
+    "model.history": "model.trail (a model reads histories of any length)",
     "curriculum.N.interval": "curriculum.N.frame_stride",
+    "augmentation.position_noise_m": "corruption.position_m",
+    "augmentation.heading_noise_rad": "corruption.heading_rad",
+    "augmentation.drop_past": "corruption.late",
 }
 
 
 def renamed(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Old and new name of every setting that goes by its old one."""
     stages = settings.get("curriculum")
-    sections = [("model", "model", settings.get("model"))]
+    sections = [(name, name, settings.get(name)) for name in ("model", "augmentation")]
     if isinstance(stages, list):
         sections += [(f"curriculum.{n}", "curriculum.N", stage) for n, stage in enumerate(stages)]
     for name, known_as, values in sections:

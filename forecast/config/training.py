@@ -103,6 +103,10 @@ class LossWeights(Section):
 
     position: float = Field(default=1.0, ge=0)
     """Smooth L1 of x and y in the truth's own frame, metres."""
+    present: float = Field(default=1.0, ge=0)
+    """Smooth L1 of where agents are at the present, and their headings, once observations have been
+    corrected; metres.
+    """
     heading: float = Field(default=1.0, ge=0)
     """Half the length times 1 - cos of the heading error, metres."""
     mask: float = Field(default=1.0, ge=0)

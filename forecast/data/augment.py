@@ -1,4 +1,4 @@
-"""Variations of a sequence that traffic allows: its mirror image, and a noisier tracker."""
+"""Variations of a sequence that traffic allows: its mirror image, another size, newcomers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from forecast.types import BEVSequence
 
 # An agent that moved less than this within the history stands still.
 STILL_M = 0.5
+# Share of a step by which clocks may be off.
+SAME_FRAME = 0.1
 # Moving agents newly appear that much less often: of 20 vehicles new to Waymo scenes, 18 stood.
 MOVING_SHARE = 0.1
 
@@ -26,7 +28,7 @@ def augment(
     generator: Generator,
     rasters: bool = True,
 ) -> BEVSequence:
-    """A varied batch; noise touches only the frames that a model may see.
+    """A varied batch; only frames that a model may see lose agents.
 
     Args:
         sequence: The batch.
@@ -47,18 +49,20 @@ def augment(
         sequence = replace(sequence, map=torch.zeros_like(sequence.map))
     if sequence.track_state is not None:
         state = sequence.track_state
-        sequence = replace(sequence, track_state=_noise(state, how, history, generator))
-        if history > 1:
-            sequence = hide(sequence, _first_seen(state, how, history, generator), rasters)
+        if history > 1 and how.newcomers > 0:  # nothing is drawn for what is off
+            sequence = hide(sequence, _first_seen(state, how, history, generator), history, rasters)
     return sequence
 
 
-def hide(sequence: BEVSequence, first: Int[Tensor, "b n"], rasters: bool = True) -> BEVSequence:
+def hide(
+    sequence: BEVSequence, first: Int[Tensor, "b n"], history: int, rasters: bool = True
+) -> BEVSequence:
     """The sequence with each track hidden before its first frame.
 
     Args:
         sequence: Whose cells of a track are those of its id; dense channels are emptied there.
         first: First frame of each track.
+        history: Frames up to and including the present.
         rasters: Whether to hide it in rasters too.
     """
     state, frames = sequence.track_state, int(first.max()) if first.numel() else 0
@@ -66,8 +70,26 @@ def hide(sequence: BEVSequence, first: Int[Tensor, "b n"], rasters: bool = True)
     frame = torch.arange(frames, device=first.device)
     hidden = frame[:, None] < first[:, None]
     seen = torch.where(hidden.transpose(1, 2)[..., None], torch.nan, state[:, :, :frames])
-    sequence = replace(sequence, track_state=torch.cat((seen, state[:, :, frames:]), 2))
+    sequence = replace(
+        sequence,
+        track_state=torch.cat((seen, state[:, :, frames:]), 2),
+        track_history=_hidden_samples(sequence, first, history),
+    )
     return _without_cells(sequence, hidden) if rasters else sequence
+
+
+def _hidden_samples(
+    sequence: BEVSequence, first: Int[Tensor, "b n"], history: int
+) -> Tensor | None:
+    """``track_history`` without the samples before each track's first frame."""
+    samples, time_s = sequence.track_history, sequence.sample_time
+    if samples is None or time_s is None:
+        return samples
+    since_s = (first - history + 1 - SAME_FRAME) * sequence.dt_s
+    early = time_s[:, None] < since_s[..., None]
+    # A track that is there from the first frame on keeps what was seen before it.
+    early = early & (first > 0)[..., None]
+    return torch.where(early[..., None], torch.nan, samples)
 
 
 def _without_cells(sequence: BEVSequence, hidden: Bool[Tensor, "b f n"]) -> BEVSequence:
@@ -94,39 +116,24 @@ def _without(raster: Tensor, cells: Bool[Tensor, "b f *k h w"]) -> Tensor:
 
 def _first_seen(state: Tensor, how: Augmentation, history: int, generator: Generator) -> Tensor:
     """The frame in which each track is first seen."""
-    late = torch.rand(state.shape[:2], generator=generator) < how.drop_past
-    first = late.long()
-    if how.newcomers > 0:  # nothing is drawn for what is off
-        chance = how.newcomers * _hidden(state[:, :, :history])
-        new = torch.rand(state.shape[:2], generator=generator) < chance
-        first = torch.where(new, history - 1, first)
-    return first.to(state.device)
+    chance = how.newcomers * _hidden(state[:, :, :history])
+    new = torch.rand(state.shape[:2], generator=generator) < chance
+    return torch.where(new, history - 1, 0).to(state.device)
 
 
 def scale(sequence: BEVSequence, factor: float) -> BEVSequence:
     """Everything larger by a factor, cells included, so that rasters stay as they are."""
     grid, state, points = sequence.grid, sequence.track_state, sequence.map_point
+    seen = sequence.track_history
     by = sequence.ego_pose.new_tensor([factor, factor, 1.0, factor, factor])
     return replace(
         sequence,
         grid=BEVGrid(*(factor * edge for edge in astuple(grid))),
         ego_pose=sequence.ego_pose * by[:3],
         track_state=None if state is None else state * by,
+        track_history=None if seen is None else seen * by,
         map_point=None if points is None else points * by[:3],
     )
-
-
-def _noise(state: Tensor, how: Augmentation, history: int, generator: Generator) -> Tensor:
-    # The generator is the CPU's, so that a run draws the same on every device.
-    state, device = state.clone(), state.device
-    past = state[:, :, :history]
-    shift = torch.randn(past[..., :2].shape, generator=generator).to(device)
-    turn = torch.randn(past[..., 2].shape, generator=generator).to(device)
-    # Most trackers are exact, some noisy: with one level a model would distrust them all.
-    level = float(torch.rand((), generator=generator)) ** 2
-    past[..., :2] += level * how.position_noise_m * shift
-    past[..., 2] += level * how.heading_noise_rad * turn
-    return state
 
 
 def _hidden(past: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class Detecting:
         if frame.semantic is None:
             return state
         context = self.model.context_at(state.window.context, frame)
-        features = self.model.encode_raster(context, frame)
+        features = self.model.encode_raster(context, frame.semantic)
         return DetectingState(state.window.with_frame(frame, features))
 
     def look_ahead(self, window: FrameWindow) -> ForecastState:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.profiler import record_function
 
@@ -118,9 +119,10 @@ class Forecaster(nn.Module):
         if frame.moved is not None:
             state = state.seen_from(frame.moved)
         state = replace(state, context=self.context_at(state.context, frame))
-        if frame.semantic is not None and features is None and self.spec.raster == "always":
-            features = self.encode_raster(state.context, frame)
-        after: ForecastState = self.observer(state, frame, features, self.read_scene)
+        encode = None
+        if frame.semantic is not None and self.spec.raster == "always":
+            encode = partial(self.encode_raster, state.context, known=features)
+        after: ForecastState = self.observer(state, frame, encode, self.read_scene)
         return after
 
     def context_at(self, context: SceneContext, frame: Observation) -> SceneContext:
@@ -321,15 +323,22 @@ class Forecaster(nn.Module):
         return lambda body: _sample_own(maps, in_raster(raster, body), grid)
 
     @record_function("encoding rasters")
-    def encode_raster(self, context: SceneContext, frame: Observation) -> EncodedFeatures:
-        """The features of one frame's rasters.
+    def encode_raster(
+        self,
+        context: SceneContext,
+        semantic: Int[Tensor, "b h w"],
+        known: EncodedFeatures | None = None,
+    ) -> EncodedFeatures:
+        """The features of the classes that were seen, and of the map; or those that are known.
 
         Raises:
             ConfigError: The model does not read rasters.
         """
-        if self.raster_encoder is None or frame.semantic is None:
-            raise ConfigError("a model and a frame with rasters", "one without", "leave it out")
-        occupied = one_hot(frame.semantic, len(self.inputs.classes)).permute(0, 3, 1, 2).float()
+        if known is not None:
+            return known
+        if self.raster_encoder is None:
+            raise ConfigError("a model that reads rasters", "model.raster: none", "use another")
+        occupied = one_hot(semantic, len(self.inputs.classes)).permute(0, 3, 1, 2).float()
         features: EncodedFeatures = self.raster_encoder(torch.cat((occupied, context.map), 1))
         return features
 

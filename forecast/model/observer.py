@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from forecast.model.correction import Correction, Innovation
@@ -21,8 +21,9 @@ from forecast.model.feature_fusion import FeatureFusion
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
-from forecast.model.scene.agents import associate, attributes_of, facing, seen_in
+from forecast.model.scene.agents import Association, associate, attributes_of, facing, seen_in
 from forecast.model.scene.context import EgoMotion
+from forecast.model.scene.rasterizer import rasterize
 from forecast.model.scene.warp import warp_by_agents
 from forecast.model.spec import ForecasterSpec
 from forecast.model.state import ForecastState, RasterMemory
@@ -33,6 +34,7 @@ STILL_M = 0.1
 # In less time, in time units, two poses tell no motion.
 SHORTEST_GAP = 0.02
 
+Encode = Callable[[Int[Tensor, "b h w"]], EncodedFeatures]
 ReadScene = Callable[[ForecastState, EncodedFeatures], Float[Tensor, "b a d"]]
 """What each query reads in a frame, where its agent is."""
 
@@ -52,7 +54,7 @@ class Observer(nn.Module):
         self.spec, self.classes = spec, classes
         self.correction = Correction(dim, attributes)
         self.query_interaction = QueryInteraction(dim, spec.heads, spec.ffn)
-        self.fusion = FeatureFusion(dim) if spec.raster == "always" else None
+        self.fusion = FeatureFusion(dim) if spec.has_raster_encoder else None
         # Untrained, neither what is read in the raster nor what was carried changes a forecast.
         self.scene_encoder = _silent(dim)
         self.carry = _silent(dim)
@@ -66,7 +68,7 @@ class Observer(nn.Module):
         self,
         state: ForecastState,
         frame: Observation,
-        features: EncodedFeatures | None,
+        encode: Encode | None,
         read_scene: ReadScene,
     ) -> ForecastState:
         """The state after a frame.
@@ -74,7 +76,7 @@ class Observer(nn.Module):
         Args:
             state: Before it, its poses in the frame's ego frame.
             frame: What was seen.
-            features: Of its raster; None where it has none or the raster is not read.
+            encode: The raster encoder; None where the raster is not read.
             read_scene: The decoder.
         """
         gap = self._gap(state, frame)
@@ -90,8 +92,12 @@ class Observer(nn.Module):
             long = link.shown(seen.long)
             turn, measured = facing(state.agents, state.pose, measured, link.found, long)
             state = state.turned(turn)
-        if features is not None:
-            features = self._fused(state, features)
+        features = None
+        if (
+            encode is not None
+            and (semantic := self._semantic(state, link, measured, frame)) is not None
+        ):
+            features = self._fused(state, encode(semantic))
         state = self._corrected(state, link.found, measured, frame, features, read_scene)
         return _with_raster(state, frame, features)
 
@@ -101,6 +107,23 @@ class Observer(nn.Module):
         if not time_s.shape[1]:
             return torch.zeros_like(frame.time_s)
         return (frame.time_s - time_s[:, -1]) / self.spec.time_unit_s
+
+    def _semantic(
+        self, state: ForecastState, link: Association, measured: Tensor, frame: Observation
+    ) -> Int[Tensor, "b h w"] | None:
+        """The classes in the raster of a frame; None where it shows nothing.
+
+        Where there are tracks it is drawn from them, so that a model reads what its tracker saw and
+        nothing else.
+        """
+        if frame.track_state is None or not frame.track_state.shape[1]:
+            return None if frame.track_state is not None else frame.semantic
+        agents = state.agents
+        drawn = link.found & agents.live
+        rasters = rasterize(
+            agents, measured, measured, drawn.float(), drawn, None, state.context.grid, self.classes
+        )
+        return rasters.semantic
 
     def _fused(self, state: ForecastState, features: EncodedFeatures) -> EncodedFeatures:
         """A frame's features and, warped to it, those of the frame before."""

@@ -26,6 +26,8 @@ HIT_SHARPNESS = 10.0
 MARGIN_M = 2.0
 # Metres: about the error that a car's mask forgives at IoU 0.5 across its narrow side.
 POSITION_BETA_M = 0.5
+# The same for where agents are at the present, of which more is known.
+PRESENT_BETA_M = 0.1
 # An agent that moves less than this within a step stands still.
 STILL_M = 0.15
 # An agent that moves further than this within the clip counts as moving (as in the metrics).
@@ -101,6 +103,30 @@ def _moved(
         moved.append(torch.linalg.vector_norm(here - place, dim=-1) > STILL_M)
         place = here
     return torch.stack(moved, -1)
+
+
+def present_loss(
+    agents: Agents, present: Float[Tensor, "b n 5"], weights: LossWeights
+) -> dict[str, Tensor]:
+    """How far the poses that observations were corrected to are from the true ones.
+
+    Args:
+        agents: Agents at the present; ``track = id - 1``.
+        present: True states there.
+        weights: Share of each part.
+    """
+    if not agents.boxed or not present.shape[1]:  # a mask's centre is what it is
+        return {"present": agents.past.new_zeros(())}
+    index = (agents.ids - 1).clamp(min=0)
+    state = present.gather(1, index[..., None].expand(-1, -1, present.shape[2]))
+    there = torch.isfinite(state).all(-1) & agents.live
+    state = torch.where(there[..., None], state, 0.0)
+    error = se2.unapply(state[..., :3], agents.pose[..., :2])
+    position = functional.smooth_l1_loss(
+        error, torch.zeros_like(error), reduction="none", beta=PRESENT_BETA_M
+    ).sum(-1)
+    turned = (1 - (agents.pose[..., 2] - state[..., 2]).cos()) * state[..., 3] / 2
+    return {"present": weights.present * ((position + turned) * there).sum()}
 
 
 def step_loss(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,9 +10,11 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Generator, Tensor, nn
 
-from forecast.config.data import Augmentation
+from forecast.config.data import Augmentation, Corruption
 from forecast.config.training import LossWeights, Optimisation, Stage, TrackRules
 from forecast.data.augment import augment
+from forecast.data.corruption import corrupt
+from forecast.data.mask_corruption import corrupt_rasters
 from forecast.errors import CheckpointError
 from forecast.loop import observed, rollout
 from forecast.model.baselines import Baseline
@@ -23,10 +24,10 @@ from forecast.model.layers.average import mean_count
 from forecast.model.learned_horizon import LearnedHorizon
 from forecast.model.state import ForecastState, SlotStep
 from forecast.training.denoising import Denoising
-from forecast.training.losses import Target, future_of, step_loss
+from forecast.training.losses import Target, future_of, present_loss, step_loss
 from forecast.training.matching import TruthAssignment
 from forecast.training.tracking_losses import tracking_loss
-from forecast.types import BEVSequence, Observation, SceneContext
+from forecast.types import BEVSequence, Observation, SceneContext, without_tracks
 
 # The loggers write every so many steps.
 LOG_EVERY_STEPS = 10
@@ -74,6 +75,7 @@ class ForecastTraining(pl.LightningModule):
         curriculum: Stages in order; the last one also covers any later epoch.
         weights: Of the parts of the loss.
         augmentation: Of the training sequences.
+        corruption: Of what is observed of them.
         optimisation: Of the optimizer.
         history: Frames of a sequence up to the present.
         dt_s: Longest step of the sequences.
@@ -89,6 +91,7 @@ class ForecastTraining(pl.LightningModule):
         curriculum: tuple[Stage, ...],
         weights: LossWeights,
         augmentation: Augmentation,
+        corruption: Corruption,
         optimisation: Optimisation,
         history: int,
         dt_s: float,
@@ -99,7 +102,8 @@ class ForecastTraining(pl.LightningModule):
         super().__init__()
         self.model = model
         self.curriculum = curriculum
-        self.weights, self.augmentation, self.optimisation = weights, augmentation, optimisation
+        self.weights, self.augmentation, self.corruption = weights, augmentation, corruption
+        self.optimisation = optimisation
         self.history = history
         self.steps, self.seed, self.tracks = steps, seed, tracks or TrackRules()
         self._sums = torch.zeros(3)
@@ -166,7 +170,7 @@ class ForecastTraining(pl.LightningModule):
         masks_only: bool = False,
     ) -> dict[str, Tensor]:
         """Parts of the loss, each divided by the number of agents of the whole clip."""
-        past = batch.crop(0, self.history)
+        past = self._observed(batch, generator, detected or masks_only)
         assert past.track_state is not None
         assert past.track_class is not None
         assignment = None
@@ -178,11 +182,16 @@ class ForecastTraining(pl.LightningModule):
                 past.track_state, past.track_class, batch.grid, self.tracks, generator, denoise
             )
         elif masks_only:
-            past = replace(past, track_state=None, track_class=None)
+            past = without_tracks(past)
         parts = self._motion_losses(batch, past, horizon, generator, assignment)
         if assignment is not None:
             parts |= _per_agent(tracking_loss(assignment))
         return parts
+
+    def _observed(self, batch: BEVSequence, generator: Generator, rasters: bool) -> BEVSequence:
+        """The history as a tracker, or perception, observes it."""
+        spoil = corrupt_rasters if rasters else corrupt
+        return spoil(batch, self.corruption, self.history, generator).crop(0, self.history)
 
     def _masks_only(self, generator: Generator) -> bool:
         share = self.augmentation.masks_only
@@ -207,7 +216,9 @@ class ForecastTraining(pl.LightningModule):
             parts = step_loss(
                 slots, targets[slots.lead - 1], batch.grid, self.weights, generator, refine
             )
-            totals = {name: totals.get(name, 0.0) + part for name, part in parts.items()}
+            if slots.lead == 1:
+                parts |= present_loss(slots.agents, present_on[:, :, 0], self.weights)
+            totals |= {name: totals.get(name, 0.0) + part for name, part in parts.items()}
         return _per_agent(totals)
 
     def validation_step(self, batch: BEVSequence, index: int) -> None:

@@ -117,6 +117,7 @@ def _training(config: Config, batches: SequenceData) -> ForecastTraining:
         config.curriculum,
         config.loss,
         config.augmentation,
+        config.corruption,
         config.optimisation,
         history=batches.train[0].meta.history,
         dt_s=max(reader.meta.dt_s for reader in batches.train),
