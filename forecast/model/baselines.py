@@ -9,6 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.profiler import record_function
 
+from forecast.model.kalman import KalmanState, coast, follow, settle
+from forecast.model.kalman_motion import KalmanNoise
+from forecast.model.kalman_noise import noise_of_scene
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents, associate, facing, last_motion, present, seen_in
 from forecast.model.scene.rasterizer import rasterize
@@ -33,6 +36,7 @@ class KinematicState:
         pose: Pose now.
         motion: Of a step: a displacement in the present frame or a twist.
         gain: What each step adds to its length, metres.
+        filtered: What the Kalman filter has made of everything that was observed.
     """
 
     lead: int
@@ -43,6 +47,7 @@ class KinematicState:
     pose: Float[Tensor, "b a 3"]
     motion: Float[Tensor, "b a 3"]
     gain: Float[Tensor, "b a"]
+    filtered: KalmanState | None = None
 
 
 class Baseline:
@@ -50,10 +55,11 @@ class Baseline:
 
     With constant acceleration the last twist gains as much forward speed at every step as it did
     in the last one, until the agent stands. Motions are those of the last step's time, whatever the
-    rate of the observations: shorter ones are mostly noise.
+    rate of the observations: shorter ones are mostly noise. ``kalman`` filters all observations of
+    the last two seconds, with the noise that their scene seems to have, and goes on from there.
 
     Args:
-        name: Which of the four.
+        name: Which of them.
         classes: Number of classes in the data.
         slots: Most agents of one sequence.
     """
@@ -101,6 +107,8 @@ class Baseline:
         latest = agents.last_seen.masked_fill(~agents.live, 0).amax(1, keepdim=True)
         here = agents.seen.any(-1) & (agents.last_seen == latest)
         agents, _ = present(agents, state.pose, here, state.labels, state.context.grid)
+        if self.name == "kalman":
+            return _filtered(replace(state, ahead=True, agents=agents))
         twist, change = last_motion(agents, dt_s)
         pose, gain = agents.pose, torch.zeros_like(twist[..., 0])
         if self.name == "persistence":
@@ -127,6 +135,10 @@ class Baseline:
         """Moves every agent once; all steps of a rollout must be as long as the first."""
         if not state.ahead:
             state = self.look_ahead(state, dt_s)
+        if state.filtered is not None:
+            step_s = state.pose.new_full((len(state.pose),), dt_s)
+            filtered = coast(state.filtered, step_s, KalmanNoise())
+            return replace(state, lead=state.lead + 1, filtered=filtered, pose=filtered.pose)
         if self.name == "constant-acceleration":
             motion = state.motion
             ahead = motion[..., :1]
@@ -166,6 +178,16 @@ class Baseline:
             flow=rasters.flow,
         )
         return moved, forecast
+
+
+def _filtered(state: KinematicState) -> KinematicState:
+    """Where the Kalman filter takes the agents to be, and how they move."""
+    agents = state.agents
+    measured = torch.where(agents.seen[..., None], agents.past, torch.nan)
+    noise = noise_of_scene(measured, agents.time_s)
+    filtered = settle(follow(measured, agents.time_s, noise)[0])
+    none = torch.zeros_like(filtered.pose)
+    return replace(state, pose=filtered.pose, motion=none, gain=none[..., 0], filtered=filtered)
 
 
 @dataclass(frozen=True)

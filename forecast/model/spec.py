@@ -13,7 +13,9 @@ from forecast.section import STRICT, Section
 
 MaskHeadName = Literal["dot", "fpn"]
 RasterUse = Literal["none", "detection", "always"]
-BaselineName = Literal["persistence", "constant-velocity", "constant-turn", "constant-acceleration"]
+BaselineName = Literal[
+    "persistence", "constant-velocity", "constant-turn", "constant-acceleration", "kalman"
+]
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 COMPONENTS = "components-cv"  # for rasters without ids
 
