@@ -170,7 +170,10 @@ class ForecastTraining(pl.LightningModule):
         masks_only: bool = False,
     ) -> dict[str, Tensor]:
         """Parts of the loss, each divided by the number of agents of the whole clip."""
-        past = self._observed(batch, generator, detected or masks_only)
+        # As a tracker, or perception, observes it; the truth stays.
+        spoil = corrupt_rasters if detected or masks_only else corrupt
+        batch = spoil(batch, self.corruption, self.history, generator)
+        past = batch.crop(0, self.history)
         assert past.track_state is not None
         assert past.track_class is not None
         assignment = None
@@ -187,11 +190,6 @@ class ForecastTraining(pl.LightningModule):
         if assignment is not None:
             parts |= _per_agent(tracking_loss(assignment))
         return parts
-
-    def _observed(self, batch: BEVSequence, generator: Generator, rasters: bool) -> BEVSequence:
-        """The history as a tracker, or perception, observes it."""
-        spoil = corrupt_rasters if rasters else corrupt
-        return spoil(batch, self.corruption, self.history, generator).crop(0, self.history)
 
     def _masks_only(self, generator: Generator) -> bool:
         share = self.augmentation.masks_only
