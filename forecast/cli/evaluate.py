@@ -48,21 +48,23 @@ def evaluate(
     asked = {"--by": bool(by), "--cells": cells, "--by-lead": by_lead}
     _refuse_combinations([name for name, given in asked.items() if given], against, workers)
     from forecast.cli import console, score_tables
+    from forecast.evaluation import breakdown, wrong_cells
+    from forecast.evaluation import by_lead as curves
     from forecast.evaluation import evaluate as assessment
     from forecast.evaluation.scoring import truth_of
 
     data = truth_of(forecast) if data is None else data
     if by_lead:
         with console.progress("scoring") as progress:
-            curve = assessment.score_by_lead(forecast, data, against or (), progress)
+            curve = curves.score_by_lead(forecast, data, against or (), progress)
         _show(curve.to_json(), partial(score_tables.print_by_lead, curve), as_json)
     elif cells:
         with console.progress("attributing cells") as progress:
-            wrong = assessment.attribute_cells(forecast, data, progress)
+            wrong = wrong_cells.attribute_cells(forecast, data, progress)
         _show(wrong.to_json(), partial(score_tables.print_wrong_cells, wrong), as_json)
     elif by:
         with console.progress("taking errors apart") as progress:
-            rows = assessment.break_down(forecast, data, by, progress)
+            rows = breakdown.break_down(forecast, data, by, progress)
         plain = [row.to_json() for row in rows]
         _show(plain, partial(score_tables.print_breakdown, rows), as_json)
     else:

@@ -6,7 +6,7 @@ An error along the lane calls for another remedy (speed, traffic lights, who yie
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -20,6 +20,7 @@ from forecast.evaluation.counts import FOUND_IOU, MOVING_DISTANCE_M, best_iou, i
 from forecast.evaluation.scoring import input_of, open_pair
 from forecast.parallel import Progress
 from forecast.schema import SequenceMeta, protocol_text
+from forecast.storage.identity import unchanged
 from forecast.storage.stores import refusing_damage
 
 Question = Literal["class", "lead", "speed", "manoeuvre", "seen", "distance"]
@@ -89,7 +90,7 @@ class Row:
 def break_down(
     forecast_path: str,
     data_path: str,
-    questions: Iterable[Question] = QUESTIONS,
+    questions: Collection[str] = QUESTIONS,
     progress: Progress | None = None,
 ) -> list[Row]:
     """The errors of a forecast store on moving agents, by group.
@@ -98,29 +99,30 @@ def break_down(
         forecast_path: Forecast store. That of detected input shows what was found, not how far off
             it lies: its ids are not those of the truth.
         data_path: The sequence store that holds what happened.
-        questions: By what to group.
+        questions: By what to group, some of ``QUESTIONS``, whose order is that of the rows.
         progress: Told (sequences done, sequences in all) after each.
 
     Raises:
         DataError: A store cannot be read, the two do not belong together, or the truth has no
             tracks.
     """
-    forecast, data, meta = open_pair(forecast_path, data_path)
-    if "track_state" not in data:
-        raise DataError("truth with track_state", f"none in {data_path}", "leave --by out")
-    tracked = input_of(forecast.attrs) == "tracked"
-    count = forecast.sizes["sequence"]
     found = []
-    for index in range(count):
-        with refusing_damage(data_path):
-            truth = data.isel(sequence=index).load()
-        with refusing_damage(forecast_path):
-            guess = forecast[["instance", "pose"]].isel(sequence=index).load()
-        found.append(errors_of(truth, guess, meta, tracked))
-        if progress is not None:
-            progress(index + 1, count)
-    protocol = protocol_text(meta.protocol)
-    return [row for question in questions for row in _rows(question, found, protocol, tracked)]
+    with unchanged(forecast_path, data_path):
+        forecast, data, meta = open_pair(forecast_path, data_path)
+        if "track_state" not in data:
+            raise DataError("truth with track_state", f"none in {data_path}", "leave --by out")
+        tracked = input_of(forecast.attrs) == "tracked"
+        count = forecast.sizes["sequence"]
+        for index in range(count):
+            with refusing_damage(data_path):
+                truth = data.isel(sequence=index).load()
+            with refusing_damage(forecast_path):
+                guess = forecast[["instance", "pose"]].isel(sequence=index).load()
+            found.append(errors_of(truth, guess, meta, tracked))
+            if progress is not None:
+                progress(index + 1, count)
+    protocol, chosen = protocol_text(meta.protocol), [one for one in QUESTIONS if one in questions]
+    return [row for question in chosen for row in _rows(question, found, protocol, tracked)]
 
 
 def errors_of(

@@ -25,6 +25,7 @@ from forecast.evaluation.scoring import (
     read_truths,
 )
 from forecast.parallel import Progress
+from forecast.storage.identity import unchanged
 
 GAINS = ("iou", "vpq", "vpq_moving")
 """The scores in which a forecast is compared with others."""
@@ -110,27 +111,28 @@ def score_by_lead(
         DataError: A store cannot be read, they do not describe the same sequences, or the truth
             holds no future.
     """
-    own, data, meta = open_pair(forecast_path, data_path)
-    others = {path: open_pair(path, data_path)[0] for path in against}
-    stores = {**others, forecast_path: own}
-    horizon = min(meta.horizon, *(store.sizes["lead"] for store in stores.values()))
-    sequences = range(min(store.sizes["sequence"] for store in stores.values()))
-    truths = read_truths(data_path, data, meta, sequences, horizon)
-    guesses = {
-        path: read_forecasts(path, store, meta, sequences, horizon)
-        for path, store in stores.items()
-    }
-    accumulators = {path: Accumulator(meta.classes, horizon, meta.grid) for path in stores}
-    fates = np.zeros((len(meta.classes), horizon, len(Fate)))
-    for index in sequences:
-        truth = next(truths)
-        for path, accumulator in accumulators.items():
-            guess = next(guesses[path])
-            accumulator.add(truth, guess)
-            if path == forecast_path:
-                fates += count_fates(truth, guess, len(meta.classes))
-        if progress is not None:
-            progress(index + 1, len(sequences))
+    with unchanged(forecast_path, data_path, *against):
+        own, data, meta = open_pair(forecast_path, data_path)
+        others = {path: open_pair(path, data_path)[0] for path in against}
+        stores = {**others, forecast_path: own}
+        horizon = min(meta.horizon, *(store.sizes["lead"] for store in stores.values()))
+        sequences = range(min(store.sizes["sequence"] for store in stores.values()))
+        truths = read_truths(data_path, data, meta, sequences, horizon)
+        guesses = {
+            path: read_forecasts(path, store, meta, sequences, horizon)
+            for path, store in stores.items()
+        }
+        accumulators = {path: Accumulator(meta.classes, horizon, meta.grid) for path in stores}
+        fates = np.zeros((len(meta.classes), horizon, len(Fate)))
+        for index in sequences:
+            truth = next(truths)
+            for path, accumulator in accumulators.items():
+                guess = next(guesses[path])
+                accumulator.add(truth, guess)
+                if path == forecast_path:
+                    fates += count_fates(truth, guess, len(meta.classes))
+            if progress is not None:
+                progress(index + 1, len(sequences))
     mine = accumulators[forecast_path]
     scores = mine.scores(**provenance(own, data, meta, data_path))
     gains = {path: _gains(mine, accumulators[path]) for path in others}

@@ -19,6 +19,7 @@ from forecast.evaluation.scoring import input_of, name_of, open_pair, read_forec
 from forecast.grid import BEVGrid
 from forecast.parallel import Progress
 from forecast.schema import protocol_text
+from forecast.storage.identity import unchanged
 
 
 class Whose(IntEnum):
@@ -114,19 +115,20 @@ def attribute_cells(
         DataError: A store cannot be read, the two do not belong together, or the truth holds no
             future.
     """
-    forecast, data, meta = open_pair(forecast_path, data_path)
-    horizon = min(meta.horizon, forecast.sizes["lead"])
-    sequences = range(forecast.sizes["sequence"])
-    truths = read_truths(data_path, data, meta, sequences, horizon)
-    guesses = read_forecasts(forecast_path, forecast, meta, sequences, horizon)
-    named, truth_has_ids = input_of(forecast.attrs) == "tracked", False
-    sums = np.zeros((len(meta.classes), horizon, len(Whose)), np.int64)
-    for index in sequences:
-        truth, guess = next(truths), next(guesses)
-        sums += count_by_agent(truth, guess, meta.grid, len(meta.classes), named)
-        truth_has_ids = truth_has_ids or bool(truth.instance.any())
-        if progress is not None:
-            progress(index + 1, len(sequences))
+    with unchanged(forecast_path, data_path):
+        forecast, data, meta = open_pair(forecast_path, data_path)
+        horizon = min(meta.horizon, forecast.sizes["lead"])
+        sequences = range(forecast.sizes["sequence"])
+        truths = read_truths(data_path, data, meta, sequences, horizon)
+        guesses = read_forecasts(forecast_path, forecast, meta, sequences, horizon)
+        named, truth_has_ids = input_of(forecast.attrs) == "tracked", False
+        sums = np.zeros((len(meta.classes), horizon, len(Whose)), np.int64)
+        for index in sequences:
+            truth, guess = next(truths), next(guesses)
+            sums += count_by_agent(truth, guess, meta.grid, len(meta.classes), named)
+            truth_has_ids = truth_has_ids or bool(truth.instance.any())
+            if progress is not None:
+                progress(index + 1, len(sequences))
     unknown = {
         *(() if truth_has_ids else MISSED),
         *(() if truth_has_ids and named else FALSE),

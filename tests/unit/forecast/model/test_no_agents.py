@@ -13,7 +13,8 @@ from forecast.checkpoint.checkpoint import load_checkpoint
 from forecast.config.config import Config
 from forecast.config.data import Augmentation, Loading
 from forecast.config.training import Optimisation, Stage, TrackRules
-from forecast.evaluation.evaluate import break_down, evaluate
+from forecast.evaluation.breakdown import break_down
+from forecast.evaluation.evaluate import evaluate
 from forecast.grid import BEVGrid
 from forecast.training.run import run_training
 from forecast.workflows import RolloutRequest, rollout_to_store

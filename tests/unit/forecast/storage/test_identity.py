@@ -15,7 +15,8 @@ import xarray as xr
 from forecast.config.data import Loading
 from forecast.data.reader import SequenceReader
 from forecast.errors import DataError
-from forecast.evaluation.evaluate import break_down, evaluate
+from forecast.evaluation.breakdown import break_down
+from forecast.evaluation.evaluate import evaluate
 from forecast.storage.identity import StoreIdentity, unchanged
 from forecast.training.run import run_training
 from tests.support.stores import Mover, forecast_store, sequence_store
