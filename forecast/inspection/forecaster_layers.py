@@ -34,7 +34,7 @@ ROWS: dict[str, Sequence[str]] = {
     "queries": ["agent_encoder", "map_crop", "track_encoder", "observer"],
     "decoded": ["decoder", "query_pos_encoder"],
     "motion": ["motion_head"],
-    "existence": ["visibility_head"],
+    "existence": ["visibility_head", "fading"],
     "next_queries": ["query_interaction"],
     "mask_logits": ["mask_head"],
     "instance": [],
