@@ -164,7 +164,7 @@ def count_fates(truth: Truth, forecast: Forecast, classes: int) -> NDArray[np.fl
     sums = np.zeros((classes, truth.horizon, len(Fate)))
     present = truth.instance[0], truth.semantic[0]
     visible = Overlap.of(*present, *present, classes)
-    ids, tracks = visible.true_ids, max(int(visible.true_ids.max(initial=0)), 1)
+    ids, tracks = visible.true_ids, int(visible.true_ids.max(initial=0))
     known = forecast.existence is not None
     existence = _existence(forecast, truth.horizon, tracks)
     for lead in range(truth.horizon):

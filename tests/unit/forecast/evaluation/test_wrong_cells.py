@@ -59,6 +59,14 @@ def test_every_cell_goes_to_the_agent_that_it_is_of() -> None:
     }
 
 
+def test_a_missed_cell_without_an_id_is_of_no_agent_that_came_later() -> None:
+    semantic = np.stack((PRESENT, row(new=slice(30, 34)))).clip(max=1)
+    truth = Truth(semantic, np.stack((PRESENT, row())))  # the later cells have a class alone
+    guess = Forecast(row()[None], row()[None])
+    (sums,) = count_by_agent(truth, guess, ROW, 1)[0]
+    assert sums[Whose.MISSED_UNNAMED] == sums.sum() == 4
+
+
 def test_of_detected_input_nobody_is_blamed_for_a_false_cell() -> None:
     forecast = row(still=slice(1, 5), gone=slice(24, 27))
     assert counted(forecast, named=False)["FALSE_UNNAMED"] == 1 + 3
