@@ -21,7 +21,7 @@ class StepModel(Protocol[State, Step]):
     """
 
     def start(self, context: SceneContext) -> State:
-        """The state before anything was seen: map and grid, and nobody is known."""
+        """The state before anything was seen: map and grid, and no agent."""
         ...
 
     def observe(self, state: State, frame: Observation) -> State:

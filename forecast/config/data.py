@@ -99,7 +99,7 @@ class Corruption(Section):
     mask_miss: float = Field(default=0.1, ge=0, le=1)
     """Share of masks that are missing from a frame."""
     mask_false: float = Field(default=3.0, ge=0)
-    """Masks of nobody in a frame."""
+    """Masks in a frame that no agent has."""
 
     @classmethod
     def fixed(cls, **levels: float) -> Corruption:

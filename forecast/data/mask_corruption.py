@@ -122,7 +122,7 @@ class _Masks:
         self._clear(edge & (patch < share / 2))
 
     def invent(self) -> None:
-        """Draws masks of nobody, on background alone."""
+        """Draws masks that no agent has, on background alone."""
         frames, most = len(self.instance), math.ceil(self.how.mask_false)
         number = self._level("mask_false")
         # A number with a fraction is the larger one in that share of frames.

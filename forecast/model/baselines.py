@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.profiler import record_function
 
+from forecast.model.frame_window import FrameWindow
 from forecast.model.kalman import KalmanState, coast, follow, settle
 from forecast.model.kalman_motion import KalmanNoise
 from forecast.model.kalman_noise import noise_of_scene
@@ -17,7 +18,6 @@ from forecast.model.scene.agents import Agents, associate, facing, last_motion, 
 from forecast.model.scene.rasterizer import rasterize
 from forecast.model.spec import BaselineName
 from forecast.model.tracking.components import link_components
-from forecast.model.tracking.window import FrameWindow
 from forecast.types import Observation, SceneContext, StepForecast
 
 COMPONENT_SLOTS = 1024
@@ -71,7 +71,7 @@ class Baseline:
 
     def start(self, context: SceneContext) -> KinematicState:
         """The state before anything was seen."""
-        agents = Agents.nobody(context.map)
+        agents = Agents.none(context.map)
         none = agents.size.new_zeros(*agents.ids.shape, 3)
         return KinematicState(0, False, agents, context, None, none, none, none[..., 0])
 
@@ -103,7 +103,7 @@ class Baseline:
     def look_ahead(self, state: KinematicState, dt_s: float) -> KinematicState:
         """From observing to forecasting: those that were seen last, and how they move."""
         agents = state.agents
-        # Where the last observations show nobody at all, they are late.
+        # Where the last observations show no agent at all, they are late.
         latest = agents.last_seen.masked_fill(~agents.live, 0).amax(1, keepdim=True)
         here = agents.seen.any(-1) & (agents.last_seen == latest)
         agents, _ = present(agents, state.pose, here, state.labels, state.context.grid)

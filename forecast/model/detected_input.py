@@ -10,12 +10,12 @@ from torch.profiler import record_function
 
 from forecast.errors import ConfigError
 from forecast.model.forecaster import Forecaster
+from forecast.model.frame_window import FrameWindow
 from forecast.model.state import ForecastState
 from forecast.model.tracking.components import link_components
 from forecast.model.tracking.lifecycle import TrackManager
 from forecast.model.tracking.segment import segment
 from forecast.model.tracking.tracks import FrameQueries, Lifecycle, Tracks
-from forecast.model.tracking.window import FrameWindow
 from forecast.types import Observation, SceneContext, StepForecast
 
 

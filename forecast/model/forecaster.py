@@ -32,7 +32,7 @@ from forecast.model.tracker import Tracker
 from forecast.model.visibility import VisibilityHead
 from forecast.types import Observation, SceneContext, StepForecast
 
-# Nobody that has not been seen for longer is forecast.
+# An agent that has not been seen for longer is not forecast.
 LONGEST_HIDDEN_S = 2.0
 # By how much existence falls, as a logit, per second that an agent is hidden; learned from there.
 FADING_PER_S = 12.0
@@ -76,13 +76,13 @@ class Forecaster(nn.Module):
         self.fading = nn.Parameter(torch.tensor(FADING_PER_S))
 
     def start(self, context: SceneContext) -> ForecastState:
-        """The state before anything was seen: nobody is known."""
+        """The state before anything was seen: no agent is known."""
         # Layers of a map that is not there, and channels that no frame has brought yet, are empty.
         channels = len(self.inputs.map_layers) + self.inputs.bev_channels
         missing = channels - context.map.shape[1]
         empty = context.map.new_zeros(context.batch, missing, *context.grid.shape)
         context = replace(context, map=torch.cat((context.map.float(), empty), 1))
-        agents = Agents.nobody(context.map)
+        agents = Agents.none(context.map)
         none = context.map.new_zeros(context.batch, 1, 3)
         return ForecastState(
             lead=0,

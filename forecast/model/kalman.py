@@ -85,7 +85,7 @@ def begin(measurement: Float[Tensor, "b a 3"], noise: KalmanNoise) -> KalmanStat
         noise: Of these and of what follows.
     """
     shape, blank = measurement.shape[:2], measurement.new_zeros
-    nobody = KalmanState(
+    unseen = KalmanState(
         mean=blank(*shape, SIZE),
         covariance=blank(*shape, SIZE, SIZE),
         seen=blank(shape, dtype=torch.bool),
@@ -94,7 +94,7 @@ def begin(measurement: Float[Tensor, "b a 3"], noise: KalmanNoise) -> KalmanStat
         age_s=blank(shape),
         unseen_s=blank(shape),
     )
-    return correct(nobody, measurement, noise)[0]
+    return correct(unseen, measurement, noise)[0]
 
 
 def predict(state: KalmanState, dt_s: Float[Tensor, "b"], noise: KalmanNoise) -> KalmanState:

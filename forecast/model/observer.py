@@ -26,7 +26,7 @@ from forecast.model.scene.context import EgoMotion
 from forecast.model.scene.rasterizer import rasterize
 from forecast.model.scene.warp import warp_by_agents
 from forecast.model.spec import ForecasterSpec
-from forecast.model.state import ForecastState, RasterMemory
+from forecast.model.state import ForecastState, LastRaster
 from forecast.types import Observation
 
 # An agent that has moved less than this since a frame keeps its features where they are.
@@ -205,7 +205,7 @@ class Observer(nn.Module):
 
 
 def warped(
-    raster: RasterMemory, state: ForecastState, pose: Float[Tensor, "b a 3"]
+    raster: LastRaster, state: ForecastState, pose: Float[Tensor, "b a 3"]
 ) -> EncodedFeatures | None:
     """A raster's features with every agent's carried to where it is now.
 
@@ -231,7 +231,7 @@ def warped(
     return replace(raster.features, levels=levels)
 
 
-def in_raster(raster: RasterMemory, body: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p 2"]:
+def in_raster(raster: LastRaster, body: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p 2"]:
     """Points of each agent's own frame, where they were in the last raster, metres."""
     points = se2.apply(raster.pose[:, :, None], body)
     return points if raster.frame is None else se2.apply(raster.frame[:, None, None], points)
@@ -243,7 +243,7 @@ def _with_raster(
     if frame.semantic is None:
         return state
     labels = frame.instance if frame.instance is not None else torch.zeros_like(frame.semantic)
-    return replace(state, raster=RasterMemory(features, labels, state.pose))
+    return replace(state, raster=LastRaster(features, labels, state.pose))
 
 
 def _ego_motion(ego: EgoMotion | None, frame: Observation, gap: Float[Tensor, "b"]) -> EgoMotion:

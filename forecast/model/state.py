@@ -19,7 +19,7 @@ from forecast.types import SceneContext
 
 
 @dataclass(frozen=True)
-class RasterMemory:
+class LastRaster:
     """The last frame that had a raster.
 
     Attributes:
@@ -62,7 +62,7 @@ class ForecastState:
     agents: Agents
     context: SceneContext
     ego: EgoMotion | None
-    raster: RasterMemory | None
+    raster: LastRaster | None
     pose: Float[Tensor, "b a 3"]
     twist: Float[Tensor, "b a 3"]
     acceleration: Float[Tensor, "b a 3"]

@@ -50,7 +50,7 @@ class Agents:
     boxed: bool = True
 
     @classmethod
-    def nobody(cls, like: Float[Tensor, "b ..."]) -> Agents:
+    def none(cls, like: Float[Tensor, "b ..."]) -> Agents:
         """One empty slot of every sequence, before anything was observed."""
         batch = len(like)
         none = torch.zeros(batch, 1, dtype=torch.long, device=like.device)
@@ -146,7 +146,7 @@ class Agents:
 
 @dataclass(frozen=True)
 class Seen:
-    """The agents that one observation shows; rows with id 0 show nobody.
+    """The agents that one observation shows; rows with id 0 show none.
 
     Attributes:
         ids: Instance id.
@@ -154,7 +154,7 @@ class Seen:
         pose: x, y, yaw; of a mask the axis, which may point either way.
         size: Length and width, metres.
         long: Whether the axis of a mask tells its heading; None for boxes.
-        boxed: Whether these are boxes, or nobody who would be known by a mask.
+        boxed: Whether these are boxes rather than masks.
     """
 
     ids: Int[Tensor, "b n"]
@@ -214,7 +214,7 @@ def _boxes(frame: Observation) -> Seen:
     assert state is not None
     assert label is not None
     assert ids is not None
-    if not state.shape[1]:  # one row at least, which shows nobody
+    if not state.shape[1]:  # one row at least, which shows none
         state = torch.nn.functional.pad(state, (0, 0, 0, 1), value=torch.nan)
         label, ids = (torch.nn.functional.pad(value, (0, 1)) for value in (label, ids))
     here = torch.isfinite(state).all(-1) & (label > 0)
