@@ -22,6 +22,7 @@ LEAST_NOISE_M = 0.02
 WHITE = 0.3  # part of the error that does not vary slowly
 MOVED_NOISES, MOVED_WITHIN_S = 6.0, 2.0  # so many times the noise away in this time: really moved
 CREPT = 2.0  # times that from where it was first seen, in any time
+CONFIRM_S = 0.3  # where steps are no longer, one position alone tells no motion
 MAX_GAP_S = 1.0  # a longer one ends what is known of the motion, but for the heading
 # Squared distances of a position from what was expected, in standard deviations: from the first on
 # it counts for less, from the second on, if it is also far, another agent has taken the id.
@@ -138,7 +139,7 @@ def _first_motion(seen: Sightings, gait: Gait) -> tuple[int, int, float] | None:
         fast = np.hypot(*seen.velocity[last])
         if fast > 1.0:  # False where NaN
             return last, last, float(np.arctan2(*seen.velocity[last, ::-1]))
-        if seen.speed[last] < VELOCITY_NOISE:
+        if last == 0 or seen.speed[last] < VELOCITY_NOISE:
             continue
         far_m = max(gait.moved_m, MOVED_NOISES * seen.noise_m[last])
         past = int(np.searchsorted(seen.time_s, seen.time_s[last] - MOVED_WITHIN_S))
@@ -146,10 +147,22 @@ def _first_motion(seen: Sightings, gait: Gait) -> tuple[int, int, float] | None:
         way = seen.position[last] - seen.position[before]
         away = np.hypot(way[:, 0], way[:, 1])
         away[0] /= CREPT
-        moved = np.flatnonzero(away >= far_m)
+        moved = np.flatnonzero((away >= far_m) & _confirmed(seen, before, last, far_m))
         if len(moved):
             return int(before[moved[-1]]), last, float(np.arctan2(*way[moved[-1], ::-1]))
     return None
+
+
+def _confirmed(
+    seen: Sightings, before: NDArray[np.int64], last: int, far_m: float
+) -> NDArray[np.bool_]:
+    """Whether the positions beside both ends say so as well; one alone may be far off."""
+    position = seen.position
+    to_last = np.hypot(*(position[last] - position[before + 1]).T)
+    from_first = np.hypot(*(position[last - 1] - position[before]).T)
+    slow = seen.time_s[last] - seen.time_s[last - 1] > CONFIRM_S
+    confirmed: NDArray[np.bool_] = (np.minimum(to_last, from_first) > far_m / 2) | slow
+    return confirmed
 
 
 @dataclass(frozen=True)
@@ -190,7 +203,8 @@ def _filter(seen: Sightings, gait: Gait, first: int, yaw: float) -> _Path:
         row = first + place
         dt = seen.time_s[row] - seen.time_s[row - 1] if place else 0.0
         if place:
-            path.turned[place] = state[SPEED] < -gait.backward
+            surely = state[SPEED] + np.sqrt(covariance[SPEED, SPEED])
+            path.turned[place] = surely < -gait.backward
             if path.turned[place]:
                 state, covariance = _turn_round(state, covariance)
             state, covariance, path.move[place] = _predict(
@@ -200,7 +214,7 @@ def _filter(seen: Sightings, gait: Gait, first: int, yaw: float) -> _Path:
         switched = surprise > SWITCH and np.hypot(*away) > SWITCH_M
         path.joined[place] = dt <= MAX_GAP_S and not switched
         if not path.joined[place]:
-            state, covariance = _start(seen, gait, row, state[YAW], abs(float(state[SPEED])))
+            state, covariance = _start(seen, gait, row, state[YAW], float(state[SPEED]))
         path.predicted[place], path.predicted_covariance[place] = state, covariance
         state, covariance = _update(state, covariance, seen, row)
         path.state[place], path.covariance[place] = state, covariance
@@ -214,7 +228,7 @@ _POSITION[0, [X, ERROR_X]] = _POSITION[1, [Y, ERROR_Y]] = 1.0
 def _start(seen: Sightings, gait: Gait, row: int, yaw: float, speed: float) -> tuple[Array, Array]:
     noise = seen.noise_m[row]
     state = np.array([*seen.position[row], yaw, speed, 0.0, 0.0, 0.0])
-    deviation = [noise, noise, 0.3, max(3.0, speed / 2), gait.curvature, noise, noise]
+    deviation = [noise, noise, 0.3, max(3.0, abs(speed) / 2), gait.curvature, noise, noise]
     covariance = np.diag(np.square(deviation))
     # The position seen is that of the agent plus the error, whatever each of them is.
     covariance[X, ERROR_X] = covariance[ERROR_X, X] = -(noise**2)
@@ -313,7 +327,10 @@ def _smooth(path: _Path, gait: Gait) -> Array:
         gain = np.linalg.solve(path.predicted_covariance[after], back.T).T
         state[place] += gain @ (state[after] - path.predicted[after])
     yaw = state[:, YAW]
-    if gait is WHEELS:
-        # What once goes backward too fast has been facing the other way all the time.
-        yaw = yaw + np.pi * (path.turned[::-1].cumsum()[::-1] - path.turned)
-    return yaw
+    if gait is FEET:
+        return yaw
+    # Wheels do not turn round, so it faced one way all the time: that of the longer way.
+    later = path.turned[::-1].cumsum()[::-1] - path.turned
+    way = state[:, SPEED] * (-1.0) ** later
+    backward = -way[way < 0].sum() > 2 * way[way > 0].sum() and path.turned.any()
+    return yaw + np.pi * (later + backward)

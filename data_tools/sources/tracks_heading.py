@@ -13,6 +13,7 @@ from data_tools.classes import class_of
 from data_tools.heading import FEET, WHEELS, Gait, Sightings, headings, noise_levels
 from data_tools.labels.rasterise import lane_points
 from data_tools.scene import MapElement
+from data_tools.windows import FARTHEST_M
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]
@@ -44,6 +45,11 @@ def table_headings(
     given = table["yaw_rad"].to_numpy(float)
     if not np.isnan(given).any():
         return given, given
+    near = (table[["x_m", "y_m"]].abs() < FARTHEST_M).all(axis=1).to_numpy(bool)
+    if not near.all():  # boxes that are nowhere are left out later
+        whole, causal = np.zeros((2, len(table)))
+        whole[near], causal[near] = table_headings(table[near], elements, notes)
+        return whole, causal
     lanes = lane_points(elements)
     tree = cKDTree(lanes[:, :2]) if len(lanes) else None
     noise = _noise(table)
@@ -71,11 +77,14 @@ def refuse_other_units(table: pd.DataFrame, path: str) -> None:
     Raises:
         DataError: They are in another unit, or velocities in another frame.
     """
+    if table[["speed_mps", *VELOCITY]].isna().to_numpy().all():
+        return
     by_track = table.groupby("track_id", sort=False)
     step_s = float(by_track["time_s"].diff().median())
     lag = max(1, round(SPEED_OVER_S / step_s)) if step_s > 0 else 1
-    since_s = by_track["time_s"].diff(lag).to_numpy(float)
+    since_s = by_track["time_s"].diff(lag).clip(lower=1e-3).to_numpy(float)
     moved = by_track[["x_m", "y_m"]].diff(lag).to_numpy(float) / since_s[:, None]
+    moved[~(np.abs(moved) < FARTHEST_M)] = np.nan
     real = np.hypot(moved[:, 0], moved[:, 1])
     velocity = table[VELOCITY].to_numpy(float)
     said = {"speed_mps": table["speed_mps"].to_numpy(float)}

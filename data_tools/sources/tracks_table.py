@@ -29,6 +29,7 @@ REQUIRED = (*TEXT, *NUMBERS)
 COLUMNS = (*REQUIRED, *OPTIONAL_NUMBERS, "is_ego")
 # Headings in radians stay below four turns; most tables in degrees exceed them.
 MAX_YAW_RAD = 8 * np.pi
+MAX_SPEED = 1000.0  # m/s, no agent's
 # No tracker has longer steps; times in milliseconds do.
 MAX_STEP_S = 10.0
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
@@ -161,6 +162,9 @@ def _check_ranges(table: pd.DataFrame, path: str) -> None:
         _refuse(table[name] <= 0, "a size above 0", table, name, path)
     score = table["score"]
     _refuse((score < 0) | (score > 1), "a score from 0 to 1", table, "score", path)
+    for name in ("speed_mps", "vx_mps", "vy_mps"):
+        too_fast = table[name].abs() > MAX_SPEED
+        _refuse(too_fast, f"a speed up to {MAX_SPEED:g} m/s", table, name, path)
     degrees = table["yaw_rad"].abs() > MAX_YAW_RAD
     _refuse(degrees, "yaw in radians (these look like degrees)", table, "yaw_rad", path)
     egos = table.loc[table["is_ego"], "track_id"].unique()

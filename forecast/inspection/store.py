@@ -56,6 +56,7 @@ def _sequence_facts(dataset: xr.Dataset, meta: SequenceMeta) -> dict[str, str]:
         "sequences": f"{dataset.sizes['sequence']} from {counted(scenes, 'scene')}",
         "source": meta.source,
         "time": f"{meta.history} frames of history and {meta.horizon} ahead, {meta.dt_s:g} s apart",
+        **_samples_fact(dataset),
         "grid": _grid_text(meta.grid),
         "classes": _class_counts(dataset, meta.classes),
         **_ids_fact(dataset, meta),
@@ -64,6 +65,19 @@ def _sequence_facts(dataset: xr.Dataset, meta: SequenceMeta) -> dict[str, str]:
         "protocol": protocol_text(meta.protocol),
         "created by": meta.created_by,
     }
+
+
+def _samples_fact(dataset: xr.Dataset) -> dict[str, str]:
+    """How often agents were observed, and over how long, where the store has it."""
+    if "sample_time" not in dataset:
+        return {}
+    time_s = dataset["sample_time"].values.astype(np.float64)
+    number, step_s = np.isfinite(time_s).sum(axis=1), np.diff(time_s, axis=1)
+    if not np.isfinite(step_s).any():
+        return {"observed": "at the present only"}
+    spans = f"{-np.nanmin(time_s):.2g} s back at most"
+    rate = f"every {np.nanmedian(step_s):.2g} s"
+    return {"observed": f"{rate}, {number.min()} to {number.max()} samples, {spans}"}
 
 
 def _forecast_facts(dataset: xr.Dataset) -> dict[str, str]:

@@ -56,6 +56,14 @@ def test_every_agent_that_moves_has_its_turn_and_those_that_stand_have_none():
     assert len(around("moving", classes=("pedestrian",))) == 5
 
 
+@pytest.mark.parametrize("centre", ["agent:0", "2,1,1.5", "moving"])
+def test_what_was_observed_is_in_the_frame_of_that_centre_too(centre):
+    for window in around(centre):
+        now = window.track_state[:, 2]
+        np.testing.assert_array_equal(window.track_history[:, -1], now)
+        np.testing.assert_array_equal(window.track_history[:, -3:], window.track_state[:, :3])
+
+
 def test_frames_in_which_an_agent_is_not_seen_are_no_centre():
     scene = replace(SCENE, state=SCENE.state.copy())
     scene.state[0, :3] = np.nan

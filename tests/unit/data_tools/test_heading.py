@@ -96,6 +96,24 @@ def test_what_backs_out_and_drives_away_faced_forward_all_the_time():
     assert np.abs(wrap_angle(causal[10:20])).min() > np.radians(170)  # nobody could know
 
 
+def test_a_way_that_ends_in_a_leap_back_was_forward_before(generator):
+    position = along(10.0, 0.0) + error(generator)
+    position[100:] = position[100] - along(8.0, 0.0)[:20]
+    causal, whole = headings(sightings(position), WHEELS)
+    assert np.abs(wrap_angle(causal[20:95])).max() < np.radians(10)
+    assert np.abs(wrap_angle(whole[:95])).max() < np.radians(10)
+    assert np.abs(wrap_angle(causal[-1])) > np.radians(170)  # too fast for a car in reverse
+
+
+def test_a_first_position_that_is_far_off_is_no_motion():
+    position = np.zeros((len(TIME_S), 2))
+    position[0] = (0.0, 3.0)
+    assert np.isnan(headings(sightings(position[:15], TIME_S[:15]), WHEELS)).all()
+    position[40] = (2.0, 0.0)
+    found, _ = headings(sightings(position[1:], TIME_S[1:]), WHEELS)
+    assert np.isnan(found).all()
+
+
 def test_a_walker_who_goes_back_has_turned_round(generator):
     speed = np.interp(TIME_S, [0, 5, 5.4, 12], [1.4, 1.4, -1.4, -1.4])
     causal, _ = headings(sightings(along(speed, 0.0) + 0.3 * error(generator), noise_m=0.03), FEET)

@@ -75,6 +75,12 @@ def test_nothing_after_the_present_is_in_what_a_table_was_observed_to_be(tmp_pat
     assert (before.state[:, :6] != after.state[:, :6]).any()  # the truth knows the whole track
 
 
+def test_a_place_beyond_the_earth_costs_its_row_only(tmp_path):
+    x = np.where(np.arange(61) == 30, 1e300, 8.0 * TIMES)
+    scene = read(tmp_path, drive(x_m=x, vx_mps=8.0, vy_mps=0.0), drive("b", 4.0, y=4.0))
+    np.testing.assert_allclose(scene.state[:, :, 2], 0.0, atol=0.01)
+
+
 def test_a_yaw_that_is_given_is_kept_and_others_are_found_from_it(tmp_path):
     yaw = np.where(np.arange(61) % 20 == 0, 0.25, np.nan)
     scene = read(tmp_path, drive(), drive("parked", 0.0, y=4.0, yaw_rad=yaw), lanes=True)
@@ -115,6 +121,7 @@ def test_a_velocity_tells_the_heading_from_the_first_row_on(tmp_path):
         ({"score": -0.1}, "a score from 0 to 1; got -0.1"),
         ({"score": "high"}, "a finite number; got 'high' in column score"),
         ({"score": np.inf}, "a finite number; got 'inf' in column score"),
+        ({"vy_mps": -1e300, "vx_mps": 0.0}, "a speed up to 1000 m/s; got -1e\\+300"),
         ({"speed_mps": "fast"}, "a finite number; got 'fast' in column speed_mps"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from forecast.inspection.store import describe_store
@@ -18,6 +19,27 @@ def test_a_sequence_store_is_described_by_its_grid_classes_and_variables(tmp_pat
     assert facts["grid"].startswith("48 x 80 cells of 0.5 m")
     assert "vehicle (3 tracks)" in facts["classes"]
     assert facts["scene"] == "str (sequence 2)"
+
+
+@pytest.mark.parametrize(
+    ("times", "text"),
+    [
+        (
+            [[np.nan, -0.2, -0.1, 0], [-0.3, -0.2, -0.1, 0]],
+            "every 0.1 s, 3 to 4 samples, 0.3 s back",
+        ),
+        ([[0.0], [0.0]], "at the present only"),
+    ],
+)
+def test_how_agents_were_observed_is_told_where_the_store_has_it(
+    tmp_path: Path, times: list[list[float]], text: str
+) -> None:
+    data = sequence_dataset([[Mover(0, 0)], [Mover(1, 2)]])
+    data["sample_time"] = (("sequence", "sample"), np.array(times, np.float32))
+    data.to_zarr(tmp_path / "s.zarr", mode="w", zarr_format=3, consolidated=False)
+    assert describe_store(str(tmp_path / "s.zarr"))["observed"].startswith(text)
+    plain = sequence_store(tmp_path / "plain.zarr", [[Mover(0, 0)]])
+    assert "observed" not in describe_store(plain)
 
 
 @pytest.mark.parametrize(
