@@ -87,7 +87,11 @@ def _check_values(name: str, array: Array) -> None:
 
 
 def _ascends_to_present(time_s: Array) -> bool:
-    return bool((np.diff(time_s) > 0).all() and (time_s[..., -1:] == 0).all())
+    """Whether times end at 0 and ascend, padding in front aside."""
+    padding = np.isnan(time_s)
+    in_front = (np.diff(padding.astype(int)) <= 0).all()
+    steps = np.diff(time_s)
+    return bool(in_front and (steps[~np.isnan(steps)] > 0).all() and (time_s[..., -1] == 0).all())
 
 
 def _instance(grid: BEVGrid, arrays: Mapping[str, Array]) -> Array:

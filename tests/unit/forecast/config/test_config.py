@@ -49,7 +49,7 @@ def test_settings_can_be_changed_from_the_command_line(tmp_path: Path) -> None:
     ("text", "overrides", "reason"),
     [
         ("optimizer: sgd", [], "keys among model, detector, .*; got optimizer;"),
-        ("model: {dims: 3}", [], "model with keys among history, .*; got dims;"),
+        ("model: {dims: 3}", [], "model with keys among trail, .*; got dims;"),
         ("curriculum: [{epoch: 3}]", [], "curriculum.0 with keys among epochs, horizon"),
         ("curriculum: []", [], "curriculum"),
         ("curriculum: [{epochs: 1, horizon: 1, detected: 1.5}]", [], "curriculum.0.detected"),
@@ -163,8 +163,8 @@ def test_a_bad_value_from_code_is_refused_in_one_line(
 
 
 def test_sections_are_immutable_values() -> None:
-    spec = ForecasterSpec(history=4)
+    spec = ForecasterSpec(trail=4)
     assert spec == pickle.loads(pickle.dumps(spec)) == ForecasterSpec(**asdict(spec))
-    assert hash(spec) == hash(replace(ForecasterSpec(), history=4))
+    assert hash(spec) == hash(replace(ForecasterSpec(), trail=4))
     with pytest.raises(AttributeError):
-        spec.history = 5  # type: ignore[misc]
+        spec.trail = 5  # type: ignore[misc]
