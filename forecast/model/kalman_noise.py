@@ -13,7 +13,7 @@ from torch import Tensor
 from forecast.model.kalman import follow
 from forecast.model.kalman_motion import KalmanNoise
 
-POSITION_LEVELS_M = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
+POSITION_LEVELS_M = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 """Levels that a scene may have; below the first the motion itself is less regular."""
 HEADING_LEVELS_RAD = (0.005, 0.02, 0.05, 0.15, 0.4)
 APART_S = 0.3
