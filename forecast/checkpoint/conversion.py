@@ -48,6 +48,7 @@ PARTS = (
 
 
 STEPS_LEARNED = 6  # of checkpoints that do not say how many
+FRAMES_READ = 3  # likewise
 QUERY_POS = "query_pos_encoder.0.weight"
 
 
@@ -59,7 +60,7 @@ def converted_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
         model["raster"] = ("always" if read else "detection") if encoder else "none"
     # A trail of as many frames as were read, in motions per frame.
     dt_s = float(metadata["dt_s"])
-    model["trail"], model["time_unit_s"] = model.pop("history"), dt_s
+    model["trail"], model["time_unit_s"] = model.pop("history", FRAMES_READ), dt_s
     horizon_s = int(metadata.get("learned_horizon", STEPS_LEARNED)) * dt_s
     return {**metadata, "model": model, "learned_horizon_s": horizon_s}
 

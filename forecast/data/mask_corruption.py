@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
-from torch.nn import functional
 
 from forecast.config.data import Corruption
 from forecast.grid import BEVGrid
@@ -115,7 +114,7 @@ class _Masks:
         share = self._level("mask_edge")[:, None, None]
         patch = self._patches()
         most, least = self._around()
-        edge = (self.instance > 0) & (self._background_around() > 0)
+        edge = (self.instance > 0) & _highest_around(self.instance == 0)
         beside = (self.instance == 0) & (most > 0) & (least == most)
         # Filled first: who loses its last cell still has a class to give.
         self._fill(beside & (patch > 1 - share / 2), most)
@@ -178,16 +177,9 @@ class _Masks:
 
     def _around(self) -> tuple[Int[Tensor, "f h w"], Int[Tensor, "f h w"]]:
         """The largest and the smallest id of the cells around each; 0 and a large one if none."""
-        ids = self.instance.float()[:, None]
-        none = float(self.ids)
-        most = functional.max_pool2d(ids, 3, 1, 1)
-        least = none - functional.max_pool2d(torch.where(ids > 0, none - ids, 0.0), 3, 1, 1)
-        return most[:, 0].long(), least[:, 0].long()
-
-    def _background_around(self) -> Tensor:
-        """1 where a cell or one around it is background."""
-        empty = (self.instance == 0).float()[:, None]
-        return functional.max_pool2d(empty, 3, 1, 1)[:, 0]
+        ids, none = self.instance.int(), self.ids
+        least = none - _highest_around(torch.where(ids > 0, none - ids, 0))
+        return _highest_around(ids).long(), least
 
     def _clear(self, cells: Bool[Tensor, "f h w"]) -> None:
         self.instance = torch.where(cells, 0, self.instance)
@@ -200,3 +192,15 @@ class _Masks:
         label = of_id.gather(1, ids.flatten(1)).view_as(ids)
         self.instance = torch.where(cells, ids, self.instance)
         self.semantic = torch.where(cells, label, self.semantic)
+
+
+def _highest_around(values: Tensor) -> Tensor:
+    """The highest of each cell and the eight around it."""
+    for axis in (1, 2):
+        cells = values.shape[axis]
+        beside = values.clone()
+        for here, there in ((0, 1), (1, 0)):
+            part = beside.narrow(axis, here, cells - 1)
+            torch.maximum(part, values.narrow(axis, there, cells - 1), out=part)
+        values = beside
+    return values

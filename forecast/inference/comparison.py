@@ -55,11 +55,19 @@ class BaselineComparison:
             yield step
 
     @record_function(SCORING)
-    def score(self, batch: BEVSequence, scenes: Iterable[str]) -> None:
-        """Rolls the baselines out on the same batch and counts everything."""
+    def score(
+        self, batch: BEVSequence, scenes: Iterable[str], history: BEVSequence | None = None
+    ) -> None:
+        """Rolls the baselines out on the same batch and counts everything.
+
+        Args:
+            batch: The truth.
+            scenes: Of each of its sequences.
+            history: What the forecast was made from; None = that of the batch.
+        """
         if self.horizon < 1:
             return
-        history = batch.crop(0, self.meta.history)
+        history = batch.crop(0, self.meta.history) if history is None else history
         for name, baseline in self.baselines.items():
             for _ in self.watch(name, rollout(baseline, history, self.horizon)):
                 pass

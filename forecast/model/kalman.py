@@ -43,7 +43,7 @@ from forecast.model.scene.se2 import wrap
 
 MEASURED = (X, Y, YAW)
 
-FIRST_SPEED_STD = 8.0
+FIRST_SPEED_STD = 12.0
 """Of an agent that is seen for the first time, m/s."""
 # Displacement in standard deviations of its noise that tells the heading of an agent without one.
 HEADED_SIGMA = 4.0
@@ -180,9 +180,13 @@ def _doubted(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Standard deviations of what is measured, larger ones where a position is far off."""
     position, _, heading = _measurement_stds(state.mean[..., 0], noise)
-    off = (measurement[..., :2] - state.mean[..., :2]).square().sum(-1)
-    spread = (state.covariance[..., X, X] + state.covariance[..., Y, Y]) / 2 + position**2
-    sigmas = (off / spread).nan_to_num(0.0) / noise.outlier_sigma**2
+    x, y = (measurement[..., :2] - state.mean[..., :2]).nan_to_num(0.0).unbind(-1)
+    covariance, variance = state.covariance, position**2
+    xx, yy = covariance[..., X, X] + variance, covariance[..., Y, Y] + variance
+    xy = covariance[..., X, Y]
+    # Mahalanobis distance: the square of how many standard deviations it is off.
+    squared = (yy * x**2 - 2 * xy * x * y + xx * y**2) / (xx * yy - xy**2).clamp(min=1e-12)
+    sigmas = squared / noise.outlier_sigma**2
     position = torch.where(state.headed, position * sigmas.clamp(min=1.0).sqrt(), position)
     return position, position, heading
 

@@ -21,6 +21,10 @@ SIZE = 6
 class KalmanNoise:
     """How far measurements and motion are off; numbers, or tensors that broadcast with ``(b, a)``.
 
+    The defaults of the motion were chosen for the least error 3 s ahead on training parts: vehicles
+    of half the places of Waymo Open Motion at 10 Hz, as labelled and with noise of 0.1 and 0.3 m,
+    and the tracker's output of Argoverse 1.
+
     Attributes:
         position_m: Standard deviation of a measured x and y, metres.
         heading_rad: Of a measured yaw, radians.
@@ -34,8 +38,8 @@ class KalmanNoise:
 
     position_m: Tensor | float = 0.1
     heading_rad: Tensor | float = 0.02
-    acceleration: Tensor | float = 0.9
-    acceleration_s: Tensor | float = 5.5
+    acceleration: Tensor | float = 1.0
+    acceleration_s: Tensor | float = 2.0
     yaw_rate: Tensor | float = 0.1
     yaw_rate_s: Tensor | float = 5.0
     outlier_sigma: float = 3.5

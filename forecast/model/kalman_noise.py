@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from forecast.model.kalman import follow
 from forecast.model.kalman_motion import KalmanNoise
 
-POSITION_LEVELS_M = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
+POSITION_LEVELS_M = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 """Levels that a scene may have; below the first the motion itself is less regular."""
 HEADING_LEVELS_RAD = (0.005, 0.02, 0.05, 0.15, 0.4)
 APART_S = 0.3
@@ -40,12 +39,27 @@ def noise_of_scene(
     history, time = track_history[:, :, chosen], sample_time[:, chosen]
     found = noise or KalmanNoise()
     for name, levels in (("position_m", POSITION_LEVELS_M), ("heading_rad", HEADING_LEVELS_RAD)):
-        changes: list[dict[str, Any]] = [{name: level} for level in levels]
-        tried = [follow(history, time, replace(found, **one))[1].sum(1) for one in changes]
-        likeliest = history.new_tensor(levels)[torch.stack(tried).argmax(0)]
-        changed: dict[str, Any] = {name: likeliest[:, None]}
+        # All levels at once, as further scenes of one batch.
+        scenes, tried = len(history), history.new_tensor(levels)
+        changed: dict[str, Any] = {name: tried.repeat_interleave(scenes)[:, None]}
+        many = replace(_repeated(found, scenes, len(levels)), **changed)
+        likelihood = follow(
+            history.repeat(len(levels), 1, 1, 1), time.repeat(len(levels), 1), many
+        )[1]
+        best = likelihood.sum(1).view(len(levels), scenes).argmax(0)
+        changed = {name: tried[best][:, None]}
         found = replace(found, **changed)
     return found
+
+
+def _repeated(noise: KalmanNoise, scenes: int, times: int) -> KalmanNoise:
+    """The noise of a batch that is repeated some times."""
+    changed: dict[str, Any] = {
+        name: value.expand(scenes, -1).repeat(times, 1)
+        for name, value in vars(noise).items()
+        if isinstance(value, Tensor) and value.dim() == 2
+    }
+    return replace(noise, **changed)
 
 
 def _apart(sample_time: Float[Tensor, "b s"]) -> list[int]:

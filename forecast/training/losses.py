@@ -66,11 +66,8 @@ def future_of(
         grid: Agents off it have left.
         still: Weight of agents that stand still.
     """
-    if not track_state.shape[1]:  # of a store without a single track
-        track_state = functional.pad(track_state, (0, 0, 0, 0, 0, 1), value=torch.nan)
-    index = (agents.ids - 1).clamp(min=0)
-    state = track_state.gather(1, index[..., None, None].expand(-1, -1, *track_state.shape[2:]))
-    there = torch.isfinite(state).all(-1) & agents.live[..., None]
+    state = _truth_of(agents, track_state)
+    there = torch.isfinite(state).all(-1)
     # From the true place where known: a mask's centre may be half a cell off, which is no motion.
     present = torch.where(there[:, :, :1, None], state[:, :, :1, :2], agents.pose[:, :, None, :2])
     there = there[:, :, 1:]
@@ -91,6 +88,15 @@ def future_of(
         )
         for k in range(state.shape[2])
     ]
+
+
+def _truth_of(agents: Agents, track_state: Float[Tensor, "b n t 5"]) -> Float[Tensor, "b a t 5"]:
+    """The true states of every slot; NaN where there is no track of its id."""
+    # A track without states behind all others, for slots that have none.
+    padded = functional.pad(track_state, (0, 0, 0, 0, 0, 1), value=torch.nan)
+    last = track_state.shape[1]
+    index = torch.where((agents.ids > 0) & (agents.ids <= last), agents.ids - 1, last)
+    return padded.gather(1, index[..., None, None].expand(-1, -1, *track_state.shape[2:]))
 
 
 def _moved(
@@ -115,11 +121,10 @@ def present_loss(
         present: True states there.
         weights: Share of each part.
     """
-    if not agents.boxed or not present.shape[1]:  # a mask's centre is what it is
+    if not agents.boxed:  # a mask's centre is what it is
         return {"present": agents.past.new_zeros(())}
-    index = (agents.ids - 1).clamp(min=0)
-    state = present.gather(1, index[..., None].expand(-1, -1, present.shape[2]))
-    there = torch.isfinite(state).all(-1) & agents.live
+    state = _truth_of(agents, present[:, :, None])[:, :, 0]
+    there = torch.isfinite(state).all(-1)
     state = torch.where(there[..., None], state, 0.0)
     error = se2.unapply(state[..., :3], agents.pose[..., :2])
     position = functional.smooth_l1_loss(

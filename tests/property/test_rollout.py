@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from forecast.data.reader import collate
-from forecast.errors import ConfigError, DataError
+from forecast.errors import ConfigError
 from forecast.inference.job import RolloutJob
 from forecast.inference.request import RolloutRequest
 from forecast.loop import observed, teacher_forced
@@ -196,12 +196,14 @@ def test_an_empty_scene_stays_empty(model: Model) -> None:
         assert torch.isfinite(step.occupancy).all()
 
 
-def test_all_slots_may_be_full_but_not_more() -> None:
+def test_of_more_agents_than_slots_the_nearest_are_forecast() -> None:
     movers = [Mover(-10.0 + 5 * i, 5.0 * j, 0.0, 2.0) for i in range(4) for j in (-1, 0, 1)]
     batch = sequences([movers])
     assert (run(forecaster(slots=12), batch, 2)[-1].ids > 0).sum() == 12
-    with pytest.raises(DataError, match="at most 11 agents"):
-        run(forecaster(slots=11), batch, 1)
+    assert batch.track_state is not None
+    away = torch.linalg.vector_norm(batch.track_state[0, :, 0, :2], dim=-1)
+    nearest = sorted((away.argsort()[:7] + 1).tolist())
+    assert run(forecaster(slots=7), batch, 1)[-1].ids[0].tolist() == nearest
 
 
 def test_a_horizon_far_beyond_training_stays_finite(model: Model) -> None:

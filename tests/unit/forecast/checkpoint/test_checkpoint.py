@@ -10,6 +10,7 @@ from torch import nn
 from forecast.checkpoint import checkpoint, metadata
 from forecast.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from forecast.errors import CheckpointError
+from forecast.model.forecaster import FADING_PER_S
 from forecast.model.learned_horizon import LearnedHorizon
 from forecast.model.spec import ForecasterSpec
 from tests.support.rollouts import assert_same, run
@@ -57,9 +58,9 @@ def test_weights_that_were_tampered_with_are_refused(saved: Path) -> None:
 
 def test_how_far_training_rolled_out_travels_with_the_weights(tmp_path: Path) -> None:
     model = forecaster()
-    model.learned_horizon = LearnedHorizon(12)
+    model.learned_horizon = LearnedHorizon(6.0)
     save_checkpoint(model, tmp_path / "model.safetensors", 0.5, {})
-    assert load_checkpoint(tmp_path).model.learned_horizon.steps == 12
+    assert load_checkpoint(tmp_path).model.learned_horizon.seconds == 6.0
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_a_checkpoint_of_another_model_is_refused(
     [
         {"dt_s": 0.1},
         {"inputs": {"classes": ["pedestrian"], "map_layers": [], "bev_channels": 0}},
-        {"learned_horizon": 9},
+        {"learned_horizon_s": 9.0},
         {"training": {"steps": 8}},
         {"model": {"keep": 0.9}},
         {"more": None},
@@ -137,9 +138,19 @@ def test_a_newer_version_is_named(
 
 def test_weights_that_an_older_version_did_not_have_change_no_forecast(tmp_path: Path) -> None:
     model = forecaster()
-    for part in (model.motion_head.footprint_scale, model.visibility_head.judge):
-        nn.init.zeros_(part[-1].weight)
-        nn.init.zeros_(part[-1].bias)
+    observer = model.observer
+    assert observer.fusion is not None
+    for layer in (
+        model.motion_head.footprint_scale[-1],
+        model.visibility_head.judge[-1],
+        observer.correction.gain_head[-1],
+        observer.fusion.carried,
+        observer.scene_encoder,
+        observer.carry,
+    ):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    nn.init.constant_(model.fading, FADING_PER_S)
     weights = tmp_path / "model.safetensors"
     save_checkpoint(model, weights, 0.5, {})
     old = {k: v for k, v in load_file(weights).items() if not k.startswith(checkpoint.SILENT)}

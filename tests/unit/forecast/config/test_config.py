@@ -120,6 +120,10 @@ NEW_NAMES = {
     "model.stay": r"model\.track_threshold",
     "model.interact": r"model\.query_interaction",
     "model.update_position": r"model\.update_query_pos",
+    "model.history": r"model\.trail \(a model reads histories of any length\)",
+    "augmentation.position_noise_m": r"corruption\.position_m",
+    "augmentation.heading_noise_rad": r"corruption\.heading_rad",
+    "augmentation.drop_past": r"corruption\.late",
     "curriculum.1.memory": r"model\.raster \(none, detection or always\)",
     "curriculum.1.interval": r"curriculum\.1\.frame_stride",
 }
@@ -133,11 +137,12 @@ def test_every_renamed_setting_is_tried() -> None:
 @pytest.mark.parametrize(("old", "new"), NEW_NAMES.items())
 def test_an_old_name_is_refused_with_the_new_one(tmp_path: Path, old: str, new: str) -> None:
     section, _, key = old.rpartition(".")
-    settings: dict[str, Any] = {"model": {}, "curriculum": [dict(stage) for stage in STAGES]}
+    settings: dict[str, Any] = {"model": {}, "augmentation": {}}
+    settings["curriculum"] = [dict(stage) for stage in STAGES]
     plain = write(tmp_path, yaml.safe_dump(settings))
     with pytest.raises(ConfigError, match=rf"expected {new}; got {old}; rename it in --set$"):
         load_config(plain, [f"{old}=1"])
-    changed = settings["model"] if section == "model" else settings["curriculum"][1]
+    changed = settings.get(section, settings["curriculum"][1])
     changed[key] = 1
     path = write(tmp_path, yaml.safe_dump(settings))
     with pytest.raises(ConfigError, match=rf"expected {new}; got {old}; rename .*config\.yaml$"):

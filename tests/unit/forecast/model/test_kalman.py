@@ -90,7 +90,7 @@ def textbook(measurements: Array, steps_s: Array, noise: KalmanNoise) -> tuple[A
     r = np.diag([float(noise.position_m) ** 2] * 2 + [float(noise.heading_rad) ** 2])
     h = np.eye(3, 6)
     mean = np.array([*measurements[0], 0.0, 0.0, 0.0])
-    spread = np.diag([*np.diag(r), 8.0**2, rate**2, accel**2])
+    spread = np.diag([*np.diag(r), 12.0**2, rate**2, accel**2])
     likelihood = 0.0
     for z, dt in zip(measurements[1:], steps_s, strict=True):
         f = np.zeros((6, 6))

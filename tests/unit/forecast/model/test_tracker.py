@@ -78,7 +78,7 @@ class Blink:
 
 def blinking(unseen: tuple[int, ...], **changes: Any) -> tuple[Tracks, list[FrameQueries]]:
     lifecycle = Blink(unseen)
-    tracks, _ = tracked(forecaster(history=4, **changes), lifecycle, history=4)
+    tracks, _ = tracked(forecaster(**changes), lifecycle, history=4)
     return tracks, lifecycle.frames
 
 
@@ -110,9 +110,9 @@ def test_updated_positions_are_carried_and_only_where_they_are_asked_for() -> No
     assert plain.query_pos is None
     tracks, frames = blinking((), update_query_pos=True)
     assert tracks.query_pos is not None
-    model = forecaster(history=4, update_query_pos=True)
+    model = forecaster(update_query_pos=True)
     assert model.tracker is not None
-    simple = forecaster(history=4)
+    simple = forecaster()
     names = {name for name in model.state_dict() if name.startswith("tracker.")}
     assert {name.split(".")[2] for name in names - set(simple.state_dict())} == {
         "ffn_query_pos",
