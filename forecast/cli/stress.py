@@ -86,7 +86,7 @@ def _table(report: StressReport, score: str, title: str) -> Table:
 
 
 def winner(point: StressPoint, model: str) -> str | None:
-    """Who is ahead at one level; None where nobody is."""
+    """Who is ahead at one level; None where no one is."""
     if point.ahead is None or point.ahead.difference == 0:
         return None
     return point.rival if point.ahead.below else model
