@@ -1,0 +1,262 @@
+"""What holds for the way in which models observe: moment by moment, at any rate, in any frame."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from forecast.loop import observed, rollout
+from forecast.model.baselines import Baseline
+from forecast.model.forecaster import Forecaster
+from forecast.model.layers.deformable_attention import MultiScaleDeformableAttention
+from forecast.model.scene import se2
+from forecast.observations import observations, scene_context
+from forecast.types import BEVSequence, Observation, StepForecast, map_tensors
+from tests.support.rollouts import assert_same, run
+from tests.support.sequences import TRAFFIC, forecaster, sequences
+from tests.support.stores import GRID, Mover
+
+RATE_S = 0.1
+
+
+def sampled(batch: BEVSequence, count: int = 21, history: int = 3) -> BEVSequence:
+    """The batch with what a tracker saw at 10 Hz: every agent on its arc through the present."""
+    assert batch.track_state is not None
+    state = batch.track_state
+    now, last = state[:, :, history - 1, :3], state[:, :, history - 2, :3]
+    twist = se2.log(se2.between(last, now)) / batch.dt_s
+    time_s = torch.arange(1 - count, 1) * RATE_S
+    pose = se2.compose(now[:, :, None], se2.exp(twist[:, :, None] * time_s[:, None]))
+    size = state[:, :, history - 1, None, 3:].expand(-1, -1, count, -1)
+    return replace(
+        batch,
+        track_history=torch.cat((pose, size), -1),
+        sample_time=time_s.expand(batch.batch, -1).clone(),
+    )
+
+
+def poses(steps: list[StepForecast]) -> list[Tensor]:
+    return [step.pose[step.ids > 0] for step in steps]
+
+
+@pytest.mark.parametrize("rate", ["frames", "10 Hz"])
+def test_a_history_in_two_sittings_is_the_history_at_once(rate: str) -> None:
+    model, batch = forecaster(), sequences(TRAFFIC).crop(0, 3)
+    batch = sampled(batch) if rate == "10 Hz" else batch
+    moments = list(observations(batch))
+    with torch.inference_mode():
+        state = model.start(scene_context(batch))
+        for frame in moments[: len(moments) // 2]:
+            state = model.observe(state, frame)
+        file = io.BytesIO()
+        torch.save(state, file)
+        file.seek(0)
+        state = torch.load(file, weights_only=False)
+        for frame in moments[len(moments) // 2 :]:
+            state = model.observe(state, frame)
+        ours = model.step(state, 0.5)[1]
+        assert_same(ours, next(rollout(model, batch, 1)))
+
+
+def test_a_batch_of_samples_forecasts_what_each_sequence_alone_would() -> None:
+    model, batch = forecaster(), sampled(sequences(TRAFFIC))
+    assert batch.sample_time is not None
+    assert batch.track_history is not None
+    batch.sample_time[1, :8] = torch.nan  # one recording has begun only a while ago
+    batch.track_history[1, :, :8] = torch.nan
+    together = run(model, batch, 2)[-1]
+    for index in range(2):
+        alone = run(model, map_tensors(batch, lambda t, i=index: t[i : i + 1]), 2)[-1]
+        live = alone.ids[0] > 0
+        mine = together.pose[index, : len(live)][live]
+        torch.testing.assert_close(mine, alone.pose[0][live], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["constant-turn", "kalman"])
+def test_an_untrained_model_that_observes_samples_is_constant_turn(name: Any) -> None:
+    batch = sampled(sequences(TRAFFIC))
+    ours = run(forecaster(trained=False), batch, 6)
+    theirs = run(Baseline(name, 3), batch, 6)
+    for one, other in zip(poses(ours), poses(theirs), strict=True):
+        torch.testing.assert_close(one[:, :2], other[:, :2], atol=0.3, rtol=0)
+        if name == "constant-turn":
+            torch.testing.assert_close(one, other, atol=3e-3, rtol=0)
+
+
+def test_five_steps_of_a_tenth_are_one_of_a_half() -> None:
+    batch = sequences(TRAFFIC).crop(0, 3)
+    for model in (forecaster(trained=False), Baseline("constant-turn", 3), Baseline("kalman", 3)):
+        with torch.inference_mode():
+            state = observed(model, batch)  # type: ignore[type-var]
+            half = model.step(state, 0.5)[1]  # type: ignore[arg-type]
+            for _ in range(5):
+                state, tenth = model.step(state, 0.1)  # type: ignore[arg-type,assignment]
+        for ours, theirs in zip(poses([tenth]), poses([half]), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=0)
+
+
+def test_an_irregular_history_is_read_by_its_times() -> None:
+    """A straight drive is known from any of its moments."""
+    batch = sampled(sequences([[Mover(0.0, 0.0, speed=8.0)]]))
+    assert batch.sample_time is not None
+    assert batch.track_history is not None
+    kept = torch.tensor([0, 1, 5, 12, 13, 20])
+    few = replace(
+        batch,
+        track_history=batch.track_history[:, :, kept],
+        sample_time=batch.sample_time[:, kept],
+    )
+    (step,) = run(forecaster(trained=False), few, 1)
+    torch.testing.assert_close(step.pose[0, 0], torch.tensor([4.0, 0.0, 0.0]), atol=1e-3, rtol=0)
+
+
+def seen_from(frame: Observation, moved: Tensor) -> Observation:
+    """An observation of tracks alone, given in another frame than the one before."""
+    assert frame.track_state is not None
+    pose = se2.between(moved[:, None], frame.track_state[..., :3])
+    return replace(
+        frame,
+        ego_pose=se2.between(moved, frame.ego_pose),
+        track_state=torch.cat((pose, frame.track_state[..., 3:]), -1),
+        moved=moved,
+    )
+
+
+@pytest.mark.parametrize("turn", [0.0, math.pi / 2, -2.0])
+def test_a_frame_that_has_moved_and_turned_gives_the_same_poses_in_the_world(turn: float) -> None:
+    """Rasters that were encoded before are read where they were in the world."""
+    assert GRID.height != GRID.width
+    batch = sequences(TRAFFIC[:2], lanes=False).crop(0, 3)
+    batch = replace(batch, map=None)
+    # No frame is seen at the last moment, whose raster would be that of another frame.
+    moments = list(observations(batch))
+    last = replace(moments[-1], semantic=None, instance=None, time_s=moments[-1].time_s)
+    moved = torch.tensor([[2.0, -1.5, turn]]).expand(2, -1)
+    model = forecaster()
+    with torch.inference_mode():
+        state = model.start(scene_context(batch))
+        for frame in moments[:-1]:
+            state = model.observe(state, frame)
+        own = model.step(model.observe(state, last), 0.5)[1]
+        other = model.step(model.observe(state, seen_from(last, moved)), 0.5)[1]
+    live = own.ids > 0
+    assert torch.equal(live, other.ids > 0)
+    back = se2.compose(moved[:, None], other.pose)
+    # Cells are half a metre, and features are sampled between them.
+    torch.testing.assert_close(back[live], own.pose[live], atol=5e-3, rtol=0)
+
+
+def hidden(batch: BEVSequence, track: int, samples: slice) -> BEVSequence:
+    assert batch.track_history is not None
+    seen = batch.track_history.clone()
+    seen[:, track, samples] = torch.nan
+    return replace(batch, track_history=seen)
+
+
+def test_who_is_hidden_for_a_while_keeps_its_id_and_its_way() -> None:
+    batch = sampled(sequences(TRAFFIC))
+    whole = run(forecaster(trained=False), batch, 1)[0]
+    gap = run(forecaster(trained=False), hidden(batch, 0, slice(9, 19)), 1)[0]
+    assert gap.ids[0].tolist() == whole.ids[0].tolist()
+    torch.testing.assert_close(gap.pose[0, 0], whole.pose[0, 0], atol=0.02, rtol=0)
+
+
+def test_who_is_hidden_at_the_present_is_forecast_with_less_certainty() -> None:
+    batch = hidden(sampled(sequences(TRAFFIC)), 0, slice(16, 21))
+    step = run(forecaster(trained=False), batch, 1)[0]
+    assert step.ids[0, 0] == 1
+    assert step.existence[0, 0] < 0.5 < step.existence[0, 1]
+    assert not (step.instance[0] == 1).any()
+    truth = run(Baseline("constant-turn", 3), sampled(sequences(TRAFFIC)), 1)[0]
+    torch.testing.assert_close(step.pose[0, 0], truth.pose[0, 0], atol=0.05, rtol=0)
+
+
+def test_who_was_not_seen_for_longer_is_not_forecast() -> None:
+    batch = hidden(sampled(sequences(TRAFFIC), count=31), 0, slice(9, 31))
+    step = run(forecaster(trained=False), batch, 1)[0]
+    assert 1 not in step.ids[0].tolist()
+
+
+def test_the_tracker_s_raster_is_read_and_not_that_of_the_store() -> None:
+    batch = sequences(TRAFFIC)
+    others = replace(batch, semantic=batch.semantic.flip(-1), instance=batch.instance.flip(-1))
+    model = forecaster()
+    ours, theirs = run(model, batch, 2)[-1], run(model, others, 2)[-1]
+    torch.testing.assert_close(ours.pose, theirs.pose, equal_nan=True, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "part", ["carry_queries", "learned_gain", "carry_features", "warp", "read_features"]
+)
+def test_every_part_that_carries_time_can_be_left_out_and_has_a_say(part: str) -> None:
+    batch = sampled(sequences(TRAFFIC))
+    whole, without = (run(forecaster(**changes), batch, 2)[-1] for changes in ({}, {part: False}))
+    live = whole.ids > 0
+    assert not torch.allclose(whole.pose[live], without.pose[live], atol=1e-6)
+
+
+def test_the_mask_head_can_be_left_out_and_has_a_say() -> None:
+    batch = sampled(sequences(TRAFFIC))
+    whole, without = (run(forecaster(refine_masks=refine), batch, 1)[0] for refine in (True, False))
+    assert not torch.allclose(whole.occupancy, without.occupancy, atol=1e-4)
+    torch.testing.assert_close(whole.pose, without.pose, equal_nan=True)
+
+
+def counted(calls: dict[str, int], name: str) -> Callable[..., None]:
+    def hook(*_: object) -> None:
+        calls[name] = calls.get(name, 0) + 1
+
+    return hook
+
+
+def test_one_rollout_calls_every_part_as_often_as_the_loop_implies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three frames among 21 samples, then six steps."""
+    model: Forecaster = forecaster()
+    calls: dict[str, int] = {}
+    assert model.raster_encoder is not None
+    assert model.observer.fusion is not None
+    assert model.query_interaction is not None
+    for name, module in (
+        ("raster encoder", model.raster_encoder),
+        ("fusion", model.observer.fusion),
+        ("QIM of the past", model.observer.query_interaction),
+        ("QIM of the future", model.query_interaction),
+        ("decoder", model.decoder),
+        ("mask head", model.mask_head),
+    ):
+        module.register_forward_hook(counted(calls, name))
+    attention = [m for m in model.decoder.modules() if isinstance(m, MultiScaleDeformableAttention)]
+    assert len(attention) == 1
+    attention[0].register_forward_hook(counted(calls, "deformable attention"))
+    import forecast.model.scene.warp as warp
+
+    remapped = warp.remap
+    levels = model.spec.levels
+
+    def remap(*args: Any, **options: Any) -> Tensor:
+        counted(calls, "Kornia")()
+        return remapped(*args, **options)
+
+    monkeypatch.setattr(warp, "remap", remap)
+    run(model, sampled(sequences(TRAFFIC)), 6)
+    assert calls == {
+        "raster encoder": 3,
+        "fusion": 2,
+        "QIM of the past": 21,
+        # Not after the last step of the learned horizon.
+        "QIM of the future": 5,
+        "decoder": 3 + 6,
+        "deformable attention": 3 + 6,
+        "mask head": 6,
+        # Every level to the next frame and to every lead but the first, and the pixels of masks.
+        "Kornia": levels * (2 + 5) + 6,
+    }
