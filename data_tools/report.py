@@ -11,6 +11,7 @@ from data_tools import windows
 from data_tools.classes import class_of, is_known
 from data_tools.options import LEFT_OUT, PrepareOptions
 from data_tools.part_files import Record
+from data_tools.sizes import WITHOUT_SIZE
 from forecast.errors import DataError, counted
 from forecast.schema import DEFAULT_CLASSES
 
@@ -120,9 +121,11 @@ def _absent(records: Sequence[Record], options: PrepareOptions) -> list[str]:
 
 
 def _hints(source: str, records: Sequence[Record]) -> dict[str, str]:
-    """How to keep agents of a user's own, unknown labels."""
+    """How to keep agents of a user's own, unknown labels, and of those without a size."""
     unwanted = {label for record in records for label in record.unwanted}
-    return {
+    reasons = {reason for record in records for reason in record.notes}
+    sizes = "give their sizes, or a class that has one by --map-class"
+    return {reason: sizes for reason in reasons if reason.endswith(WITHOUT_SIZE)} | {
         windows.left_out_note(label): f"to keep them, add --map-class {quote(f'{label}=CLASS')}"
         for label in unwanted
         if source == "tracks" and not is_known(source, label)

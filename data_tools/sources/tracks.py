@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_tools.classes import TYPICAL_SIZE_M, class_of
+from data_tools.classes import class_of
 from data_tools.formats.geojson import read_map
 from data_tools.scene import MapElement, Scene
 from data_tools.sources.inputs import find_files
@@ -76,8 +76,7 @@ class Tracks:
         tracks = [
             _track(str(name), rows, notes) for name, rows in table.groupby("track_id", sort=False)
         ]
-        tracks = [track for track in tracks if np.isfinite(track.size_m).all()]
-        ego = _ego(tracks, notes, unit)
+        ego = _ego(tracks, notes)
         state = np.stack([resample(track, time_s) for track in tracks])
         return Scene(
             name=f"{posixpath.basename(path)}#{unquote(scene)}",
@@ -112,15 +111,8 @@ def _track(name: str, rows: pd.DataFrame, notes: Counter[str]) -> Track:
     notes["tracks of more than one class, the most frequent taken"] += len(kinds) > 1
     kind = str(kinds.index[0])
     size = rows[["length_m", "width_m"]].median().to_numpy(float)
-    size_of_class = TYPICAL_SIZE_M.get(kind.lower(), (np.nan, np.nan))
-    if np.isnan(size).any():
-        size = np.where(np.isnan(size), size_of_class, size)
-        known = bool(np.isfinite(size).all())
-        notes["tracks with their class's typical size"] += known
-        notes["tracks without a size, of a class without a typical one, left out"] += not known
     # A stack knows the sizes measured so far.
     so_far = rows[["length_m", "width_m"]].expanding().median().to_numpy(float)
-    so_far = np.where(np.isnan(so_far), size_of_class, so_far)
     return Track(
         name=name,
         kind=kind,
@@ -145,10 +137,8 @@ def _scores(
     return np.where(np.isfinite(state[..., 0]), score, np.nan)
 
 
-def _ego(tracks: Sequence[Track], notes: Counter[str], unit: str) -> int:
+def _ego(tracks: Sequence[Track], notes: Counter[str]) -> int:
     """The marked track, else the vehicle that moves furthest; any class where there is none."""
-    if not tracks:
-        raise DataError("tracks with a size", f"none in {unit}", "add length_m and width_m")
     for place, track in enumerate(tracks):
         if track.is_ego:
             return place

@@ -12,7 +12,7 @@ import pytest
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
 from data_tools.scene import Scene
-from data_tools.sources.tracks import TYPICAL_SIZE_M, Tracks
+from data_tools.sources.tracks import Tracks
 from forecast.cli.console import print_prepare_report
 from forecast.errors import DataError
 from forecast.storage.stores import open_sequence_store
@@ -98,14 +98,13 @@ def test_nothing_is_made_up_before_the_first_or_after_the_last_observation(tmp_p
     np.testing.assert_array_equal(scene.time_s[present], [1.5, 2.0, 2.5, 3.0])
 
 
-def test_missing_yaw_comes_from_motion_and_missing_sizes_from_the_class(tmp_path):
+def test_missing_yaw_comes_from_motion_and_missing_sizes_are_left_to_the_class(tmp_path):
     turn = 0.3 * TIMES
     circle = drive("turning", x_m=20 * np.sin(turn), y_m=20 * (1 - np.cos(turn)))
     scene = read(tmp_path, circle[["scene", "time_s", "track_id", "class", "x_m", "y_m"]])
     np.testing.assert_allclose(scene.state[0, 2:, 2], 0.3 * scene.time_s[2:], atol=0.02)
-    np.testing.assert_allclose(scene.state[0, :, 3:], np.tile(TYPICAL_SIZE_M["vehicle"], (13, 1)))
+    assert np.isnan(scene.state[0, :, 3:]).all()
     assert scene.notes["tracks with yaw from their motion"] == 1
-    assert scene.notes["tracks with their class's typical size"] == 1
 
 
 def test_without_a_marked_ego_it_is_the_vehicle_that_moves_furthest(tmp_path):
@@ -115,16 +114,6 @@ def test_without_a_marked_ego_it_is_the_vehicle_that_moves_furthest(tmp_path):
     assert scene.notes["no ego named"] == 1
     walkers = read(tmp_path, runner, drive("other", speed=1.0, kind="pedestrian"))
     np.testing.assert_allclose(walkers.ego_pose[:, 1], 9.0)
-
-
-def test_a_class_without_a_typical_size_is_left_out_and_counted(tmp_path):
-    animal = drive("cat", kind="animal", length_m=np.nan, width_m=np.nan, y=3.0)
-    scene = read(tmp_path, drive(), animal)
-    assert scene.track_id == ("car",)
-    note = "tracks without a size, of a class without a typical one, left out"
-    assert scene.notes[note] == 1
-    with pytest.raises(DataError, match="add length_m"):
-        read(tmp_path, animal)
 
 
 @pytest.mark.parametrize(
@@ -146,12 +135,11 @@ def test_usual_names_become_the_default_classes_unless_they_are_asked_for(
     assert report.notes[f"agents {kind}, kept as {name}"] == 1
 
 
-def test_the_ego_is_a_vehicle_and_has_its_size_by_a_usual_name_too(tmp_path):
+def test_the_ego_is_a_vehicle_by_a_usual_name_too(tmp_path):
     runner = drive("runner", 12.0, y=9.0, kind="pedestrian")
     car = drive(kind="Car", length_m=np.nan, width_m=np.nan, y=4.0)
     scene = read(tmp_path, runner, car)
     np.testing.assert_allclose(scene.ego_pose[:, 1], 4.0)
-    np.testing.assert_allclose(scene.state[1, :, 3:], np.tile(TYPICAL_SIZE_M["car"], (13, 1)))
 
 
 def test_the_report_says_how_agents_of_an_unknown_label_are_kept(tmp_path, capsys):
