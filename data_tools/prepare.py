@@ -27,6 +27,7 @@ from data_tools.options import PrepareOptions
 from data_tools.part_files import PartFiles, Record
 from data_tools.report import PrepareReport, notes, refuse_useless, summarise
 from data_tools.scene import DenseScene, Scene
+from data_tools.sizes import with_typical_sizes
 from data_tools.sources import Source, source
 from data_tools.sources.inputs import places
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
@@ -190,8 +191,8 @@ def _draw(
     unit: str, scene: Scene | DenseScene, options: PrepareOptions, named: Callable[[str], str]
 ) -> tuple[Iterator[windows.Sequence], Record]:
     """The sequences of a scene, and its record without their number and sizes."""
-    notes = Counter(scene.notes)
     if isinstance(scene, DenseScene):
+        notes = Counter(scene.notes)
         if options.protocol != "exact":
             raise DataError(
                 f"tracks for --protocol {options.protocol} to draw", "rasters", "drop it"
@@ -210,8 +211,9 @@ def _draw(
             unwanted=[scene.native[label - 1] for label in drawn if not number[label]],
         )
         return dense.sequences(scene, number, options), about
+    scene = with_typical_sizes(scene, named, options.classes)
     tracks = windows.usable_tracks(scene, options.classes, named)
-    notes += Counter(tracks.notes)
+    notes = Counter(scene.notes) + Counter(tracks.notes)
     # At least one track, so that the variable exists even where no agent was seen.
     about = Record(
         unit,

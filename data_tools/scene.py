@@ -53,7 +53,8 @@ class Scene:
         track_id: ``(N,)`` the source's own ids, as text.
         track_class: ``(N,)`` what the source calls each of them; :mod:`data_tools.classes` says
             which class that is.
-        state: ``(N, T, 5)`` x, y, yaw, length, width; NaN in all five where absent.
+        state: ``(N, T, 5)`` x, y, yaw, length, width; NaN in all five where absent; length and
+            width NaN throughout where the source does not know them.
         ego_pose: ``(T, 3)`` x, y, yaw of the ego; NaN where it is not known: no sequence around it
             is made that needs those frames.
         map: Lines and polygons; empty where the source has no map.

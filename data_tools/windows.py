@@ -98,6 +98,9 @@ def usable_tracks(
         scene: Its ``track_class`` holds the source's own labels.
         classes: Class names wanted, in the order of their labels, in whatever case.
         class_of: The class of a label.
+
+    Raises:
+        DataError: Agents are of the wanted classes, and none has a box that can be drawn.
     """
     number = {name.lower(): place for place, name in enumerate(classes, start=1)}
     names = {native: class_of(native) for native in set(scene.track_class)}
@@ -111,6 +114,13 @@ def usable_tracks(
     )
     bad = given & ~drawable & (label > 0)[:, None]
     notes["boxes without a finite pose or size"] = int(bad.sum())
+    if bad.any() and not kept.any():
+        agents = ", ".join(sorted({n for n, k in zip(scene.track_class, label, strict=True) if k}))
+        raise DataError(
+            "a box with a finite pose and sides above 0",
+            f"none of the agents {agents}",
+            "correct poses and sizes, or leave it out",
+        )
     state = np.where(drawable[..., None], scene.state, np.nan)
     seen = scene.observed or Observed(scene.time_s, scene.state)
     observed = np.where(_drawable(seen.state)[..., None], seen.state, np.nan)
