@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_tools.classes import TYPICAL_SIZE_M
 from data_tools.scene import Scene
@@ -28,8 +27,8 @@ def with_typical_sizes(
         classes: The classes wanted; their agents of no typical size are counted in the notes.
     """
     wanted = {name.lower() for name in classes}
-    seen: NDArray[np.bool_] = np.isfinite(scene.state[..., :3]).all(axis=-1)
-    unsized: NDArray[np.bool_] = np.isnan(scene.state[..., 3:]).all(axis=1)
+    seen = np.asarray(np.isfinite(scene.state[..., :3]).all(axis=-1))
+    unsized = np.asarray(np.isnan(scene.state[..., 3:]).all(axis=1))
     lacking = unsized & seen.any(axis=1, keepdims=True)
     state, notes = scene.state.copy(), Counter(scene.notes)
     for track in np.flatnonzero(lacking.any(axis=1)):

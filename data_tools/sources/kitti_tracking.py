@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from data_tools.scene import Scene
 from data_tools.sources.inputs import find_files
-from data_tools.sources.observations import Observations, scene_of, stack
+from data_tools.sources.observations import Observations, apart, scene_of, stack
 from data_tools.spatial import headings
 from forecast.angles import wrap_angle
 from forecast.errors import DataError
@@ -76,7 +76,7 @@ class KittiTracking:
         seen = _in_world(_labels(unit, len(place)), imu_of_camera, place, rotation)
         return scene_of(
             posixpath.basename(unit).removesuffix(".txt"),
-            stack(seen, len(place), f"the agents of {unit}"),
+            stack(apart(seen, place, STEP_S), len(place), f"the agents of {unit}"),
             np.column_stack([place[:, :2], headings(rotation)]),
             step_s=STEP_S,
             dt_s=dt_s,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.jumps import jumps
 from data_tools.scene import MapElement, Observed, Scene
 from data_tools.sources.inputs import decimate
 from forecast.errors import DataError
@@ -71,6 +72,20 @@ def frame_numbers(time_s: Array, step_s: float, jitter_s: float, where: str) -> 
             "leave it out",
         )
     return np.concatenate([[0], steps.cumsum()]).astype(np.int64)
+
+
+def apart(seen: Observations, ego_pose: Array, step_s: float) -> Observations:
+    """The same, with ids that begin anew wherever the ego jumps: there recordings were joined.
+
+    Args:
+        seen: The boxes.
+        ego_pose: ``(T, 2 or more)`` x, y of the ego in every frame.
+        step_s: Seconds between frames.
+    """
+    part = np.append(0, jumps(ego_pose, step_s).cumsum())[seen.frame]
+    names = seen.track.astype(str).astype(object)
+    later = np.array([f"{name}#{number + 1}" for name, number in zip(names, part, strict=True)])
+    return replace(seen, track=np.where(part > 0, later, names).astype(str))
 
 
 def stack(seen: Observations, frames: int, where: str) -> Stacked:

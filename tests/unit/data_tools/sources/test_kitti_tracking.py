@@ -148,6 +148,28 @@ def test_a_drive_across_180_degrees_of_longitude_makes_no_jump(tmp_path, longitu
     np.testing.assert_allclose(made.ego_pose[:, :2], ego.state(made.time_s)[:, :2], atol=1e-3)
 
 
+def test_drives_stacked_in_one_sequence_are_kept_apart(tmp_path):
+    shift = 300.0 / DEGREE_M  # of latitude
+    first, second = poses().splitlines(), poses().splitlines()
+    moved = [" ".join([str(float((w := row.split())[0]) + shift), *w[1:]]) for row in second]
+    later = [
+        " ".join(
+            [str(int((w := row.split())[0]) + FRAMES), w[1], {"Car": "Van"}.get(w[2], w[2]), *w[3:]]
+        )
+        for row in labels(AGENTS).splitlines()
+    ]
+    text = {"label": labels(AGENTS) + "\n" + "\n".join(later), "oxts": "\n".join(first + moved)}
+    made = KittiTracking().read(write(tmp_path, **text), 0.1)
+    kinds = dict(zip(made.track_id, made.track_class, strict=True))
+    assert kinds == {"0": "Car", "3": "Pedestrian", "0#2": "Van", "3#2": "Pedestrian"}
+    assert np.isfinite(made.state[0]).all(axis=-1).sum() == FRAMES
+    options = PrepareOptions(grid=GRID, dt_s=0.1, history=3, horizon=6)
+    report = prepare("kitti-tracking", [str(tmp_path)], str(tmp_path / "out.zarr"), options)
+    assert report.sequences == 2 * (FRAMES - 8)
+    assert report.notes["steps that no vehicle makes, no sequence across"] == 1
+    assert "tracks of more than one class, the most frequent taken" not in report.notes
+
+
 def test_sequences_are_read_from_elsewhere(tmp_path):
     write(tmp_path)
     assert_read_from_elsewhere(KittiTracking(), tmp_path)
