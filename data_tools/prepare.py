@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 import forecast
 from data_tools import dense, windows
+from data_tools.centre import EGO
 from data_tools.classes import class_of
+from data_tools.jumps import jumps
 from data_tools.labels.protocols import PROTOCOLS
 from data_tools.options import PrepareOptions
 from data_tools.part_files import PartFiles, Record
@@ -191,8 +193,10 @@ def _draw(
     unit: str, scene: Scene | DenseScene, options: PrepareOptions, named: Callable[[str], str]
 ) -> tuple[Iterator[windows.Sequence], Record]:
     """The sequences of a scene, and its record without their number and sizes."""
+    joints = int(jumps(scene.ego_pose, scene.dt_s).sum()) if options.centre == EGO else 0
+    notes = Counter({"steps that no vehicle makes, no sequence across": joints})
     if isinstance(scene, DenseScene):
-        notes = Counter(scene.notes)
+        notes += Counter(scene.notes)
         if options.protocol != "exact":
             raise DataError(
                 f"tracks for --protocol {options.protocol} to draw", "rasters", "drop it"
@@ -213,7 +217,7 @@ def _draw(
         return dense.sequences(scene, number, options), about
     scene = with_typical_sizes(scene, named, options.classes)
     tracks = windows.usable_tracks(scene, options.classes, named)
-    notes = Counter(scene.notes) + Counter(tracks.notes)
+    notes += Counter(scene.notes) + Counter(tracks.notes)
     # At least one track, so that the variable exists even where no agent was seen.
     about = Record(
         unit,

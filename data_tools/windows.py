@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from data_tools.centre import paths
 from data_tools.geometry import poses_to_frame
 from data_tools.history import recent
+from data_tools.jumps import jumps
 from data_tools.labels.directions import SPACING_M, lane_directions
 from data_tools.labels.protocols import PROTOCOLS, Traffic
 from data_tools.labels.rasterise import MapEdges, lane_points, map_edges, rasterise_map
@@ -187,16 +188,19 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
 
 
 def spans(path: Array, options: PrepareOptions) -> Iterator[tuple[slice, int]]:
-    """The frames of each sequence and, of them, the present: wherever the centre is known in all.
+    """The frames of each sequence and, of them, the present.
+
+    They are wherever the centre is known in all frames and does not jump between them.
 
     Args:
         path: ``(T, 3)`` poses of the grid's centre, not finite where not known.
         options: Length, stride and phases of the windows.
     """
     span = (options.frames - 1) * options.phases + 1
+    jump = jumps(path, options.dt_s / options.phases)
     for start in range(0, len(path) - span + 1, options.stride):
         window = slice(start, start + span, options.phases)
-        if np.isfinite(path[window]).all():
+        if np.isfinite(path[window]).all() and not jump[start : start + span - 1].any():
             yield window, start + (options.history - 1) * options.phases
 
 
