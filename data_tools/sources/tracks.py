@@ -10,18 +10,22 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from urllib.parse import quote, unquote
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_tools.centre import MOVED_M
 from data_tools.classes import class_of
 from data_tools.formats.geojson import read_map
 from data_tools.scene import MapElement, Scene
 from data_tools.sources.inputs import find_files
+from data_tools.sources.reused_ids import beginnings
 from data_tools.sources.tracks_heading import refuse_other_units, table_headings
 from data_tools.sources.tracks_resample import (
+    MAX_GAP_S,
     TIME_TOLERANCE_S,
     Track,
     last_score,
@@ -70,13 +74,15 @@ class Tracks:
             raise DataError("path#scene", repr(unit), "name a scene of the table")
         table = scene_table(path, unquote(scene))
         time_s = _frame_times(table["time_s"].to_numpy(float), dt_s, unit)
+        notes = Counter[str]()
+        table["track_id"] = _agents(table, notes)
         refuse_other_units(table, path)
-        elements, notes = _map(path), Counter[str]()
+        elements = _map(path)
         table["yaw_rad"], table["yaw_then"] = table_headings(table, elements, notes)
         tracks = [
             _track(str(name), rows, notes) for name, rows in table.groupby("track_id", sort=False)
         ]
-        ego = _ego(tracks, notes)
+        egos = _egos(tracks, notes)
         state = np.stack([resample(track, time_s) for track in tracks])
         return Scene(
             name=f"{posixpath.basename(path)}#{unquote(scene)}",
@@ -85,7 +91,8 @@ class Tracks:
             track_id=tuple(track.name for track in tracks),
             track_class=tuple(track.kind for track in tracks),
             state=state,
-            ego_pose=state[ego, :, :3].copy(),
+            ego_pose=state[egos[0], :, :3].copy(),
+            ego_tracks=egos,
             map=elements,
             observed=samples(tracks, dt_s),
             score=_scores(tracks, time_s, state, notes),
@@ -103,6 +110,21 @@ def _frame_times(time_s: Array, dt_s: float, unit: str) -> Array:
         )
     frames = int((last - first + TIME_TOLERANCE_S) / dt_s) + 1
     return first + dt_s * np.arange(frames, dtype=np.float64)
+
+
+def _agents(table: pd.DataFrame, notes: Counter[str]) -> NDArray[np.object_]:
+    """Each row's agent: those of an id that several have in turn are ``7``, ``7#2`` and so on."""
+    classes = {kind: class_of("tracks", kind) for kind in set(table["class"])}
+    time_s, kind = table["time_s"].to_numpy(float), table["class"].map(classes).to_numpy()
+    position = table[["x_m", "y_m"]].to_numpy(float)
+    names = table["track_id"].to_numpy(object, copy=True)
+    for name, rows in table.groupby("track_id", sort=False).indices.items():
+        longest_s = MAX_GAP_S + TIME_TOLERANCE_S
+        starts = beginnings(time_s[rows], position[rows], kind[rows], longest_s)
+        notes["ids that another agent has later, a track of its own"] += len(starts) - 1
+        for number, (start, stop) in enumerate(pairwise([*starts, len(rows)][1:]), start=2):
+            names[rows[start:stop]] = f"{name}#{number}"
+    return names
 
 
 def _track(name: str, rows: pd.DataFrame, notes: Counter[str]) -> Track:
@@ -137,20 +159,17 @@ def _scores(
     return np.where(np.isfinite(state[..., 0]), score, np.nan)
 
 
-def _ego(tracks: Sequence[Track], notes: Counter[str]) -> int:
-    """The marked track, else the vehicle that moves furthest; any class where there is none."""
-    for place, track in enumerate(tracks):
-        if track.is_ego:
-            return place
+def _egos(tracks: Sequence[Track], notes: Counter[str]) -> tuple[int, ...]:
+    """The marked track, else the vehicles that move, furthest first; any class if there is none."""
+    marked = tuple(place for place, track in enumerate(tracks) if track.is_ego)
+    if marked:
+        return marked
     notes["no ego named"] += 1
-    is_vehicle = [class_of("tracks", track.kind) == "vehicle" for track in tracks]
-    moved = [
-        float(np.linalg.norm(track.pose[-1, :2] - track.pose[0, :2]))
-        if vehicle or not any(is_vehicle)
-        else -1.0
-        for track, vehicle in zip(tracks, is_vehicle, strict=True)
-    ]
-    return int(np.argmax(moved))
+    is_vehicle = np.array([class_of("tracks", track.kind) == "vehicle" for track in tracks])
+    moved = np.array([np.linalg.norm(track.pose[-1, :2] - track.pose[0, :2]) for track in tracks])
+    moved[~is_vehicle & is_vehicle.any()] = -1.0
+    order = tuple(int(place) for place in np.argsort(-moved, kind="stable"))
+    return tuple(place for place in order if moved[place] > MOVED_M) or order[:1]
 
 
 def _map(path: str) -> tuple[MapElement, ...]:

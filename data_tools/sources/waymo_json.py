@@ -4,7 +4,7 @@ The files differ from each other in ways that nothing in them declares; what is 
 
 - heading is in degrees in some scenarios: numbers above a full turn tell, and many agents' motion;
 - some name no ego (``metadata.sdc_track_index``): the vehicle that moves furthest, of those seen
-  throughout if there are any, takes its place;
+  throughout if there are any, takes its place, else others in turn;
 - steps that are not ``valid`` hold positions such as -10000 or 0: only ``valid`` is trusted;
 - traffic may have no ``id``: its place in the file serves instead.
 """
@@ -108,7 +108,8 @@ def _scene(content: Any, unit: str, dt_s: float) -> Scene:
         track_id=tuple(str(item.get("id", place)) for place, item in enumerate(objects)),
         track_class=classes,
         state=state[:, every],
-        ego_pose=state[ego, every, :3],
+        ego_pose=state[ego[0], every, :3],
+        ego_tracks=ego,
         map=_map(content["roads"], unit),
         observed=Observed(time_s, state),
         notes={"heading in degrees": int(in_degrees), "no ego named": int(not named)},
@@ -148,22 +149,23 @@ def _course_errors(yaw: Array, position: Array, known: NDArray[np.bool_]) -> Arr
     )
 
 
-def _ego(content: Any, classes: tuple[str, ...], state: Array) -> tuple[int, bool]:
-    """The track that the grid is centred on, and whether the file names it."""
+def _ego(content: Any, classes: tuple[str, ...], state: Array) -> tuple[tuple[int, ...], bool]:
+    """The track that the grid is centred on, and whether the file names it; else those in turn."""
     index = int((content.get("metadata") or {}).get("sdc_track_index", -1))
     if 0 <= index < len(classes):
-        return index, True
+        return (index,), True
     seen = np.isfinite(state[..., 0])
     moved = np.full(len(classes), -1.0)
     for track, kind in enumerate(classes):
         if kind == "vehicle" and seen[track].any():
             places = state[track, seen[track], :2]
             moved[track] = np.hypot(*(places[-1] - places[0]))
-    if moved.max() < 0:
-        raise DataError("a vehicle to centre the grid on", "none", "leave it out")
     # The ego is recorded in every frame, so vehicles that are not come second.
-    throughout = np.where(seen.all(axis=1), moved, -1.0)
-    return int((throughout if throughout.max() >= 0 else moved).argmax()), False
+    order = np.lexsort((-moved, ~seen.all(axis=1)))
+    vehicles = tuple(int(track) for track in order if moved[track] >= 0)
+    if not vehicles:
+        raise DataError("a vehicle to centre the grid on", "none", "leave it out")
+    return vehicles, False
 
 
 def _map(roads: Any, unit: str) -> tuple[MapElement, ...]:

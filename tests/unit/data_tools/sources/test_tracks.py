@@ -116,6 +116,25 @@ def test_without_a_marked_ego_it_is_the_vehicle_that_moves_furthest(tmp_path):
     np.testing.assert_allclose(walkers.ego_pose[:, 1], 9.0)
 
 
+def test_an_unmarked_ego_is_seen_long_enough_for_a_sequence(tmp_path):
+    brief = drive("brief", speed=20.0, times=TIMES[:31], y=4.0)
+    table = pd.concat([brief, drive("long", speed=2.0), drive("parked", speed=0.0, y=9.0)])
+    report = prepare(
+        "tracks", [written(tmp_path, table)], str(tmp_path / "out.zarr"), PrepareOptions()
+    )
+    assert report.sequences == 5
+    store, _ = open_sequence_store(str(tmp_path / "out.zarr"))
+    np.testing.assert_allclose(store["ego_pose"].values[:, 0, 0], -2.0)  # 2 m/s for 1 s
+
+
+def test_where_no_ego_is_seen_for_a_sequence_another_centre_is_named(tmp_path):
+    path = written(tmp_path, drive(times=TIMES[:31]), drive("w", kind="pedestrian", y=5.0))
+    with pytest.raises(DataError, match=r"none in the 13 frames.* try --centre moving"):
+        prepare("tracks", [path], str(tmp_path / "out.zarr"), PrepareOptions())
+    options = PrepareOptions(centre="moving")
+    assert prepare("tracks", [path], str(tmp_path / "out.zarr"), options).sequences == 5
+
+
 @pytest.mark.parametrize(
     ("kind", "classes", "name"),
     [
@@ -160,6 +179,27 @@ def test_a_flickering_class_is_settled_by_its_majority(tmp_path):
     scene = read(tmp_path, drive(), drive("bike", kind=kinds, y=4.0))
     assert scene.track_class[1] == "cyclist"
     assert scene.notes["tracks of more than one class, the most frequent taken"] == 1
+
+
+def test_an_id_that_goes_to_another_agent_is_two_tracks(tmp_path):
+    parked = drive("7", speed=0.0, times=TIMES[:25], x_m=6.0, y=3.0, kind="Car")
+    walker = drive("7", times=TIMES[45:], y=9.0, kind="person", length_m=0.6, width_m=0.6)
+    scene = read(tmp_path, drive(is_ego=True), pd.concat([parked, walker]))
+    assert scene.track_id == ("car", "7", "7#2")
+    assert scene.track_class == ("vehicle", "Car", "person")
+    np.testing.assert_array_equal(np.nanmax(scene.state[1:, :, 3], axis=1), [4.5, 0.6])
+    assert np.isfinite(scene.state[1:, :, 0]).sum(axis=1).tolist() == [5, 4]
+    assert scene.notes["ids that another agent has later, a track of its own"] == 1
+    assert not scene.notes["tracks of more than one class, the most frequent taken"]
+
+
+def test_a_marked_ego_that_is_two_agents_is_followed_in_turn(tmp_path):
+    time = np.arange(121) * 0.1
+    jump = drive(times=time, x_m=8.0 * time + 150.0 * (time >= 6.0), is_ego=True)
+    path, out = written(tmp_path, jump), str(tmp_path / "out.zarr")
+    assert prepare("tracks", [path], out, PrepareOptions()).sequences == 4 + 5
+    ego = open_sequence_store(out)[0]["ego_pose"].values
+    np.testing.assert_allclose(np.diff(ego[..., 0], axis=1), 4.0, atol=1e-6)
 
 
 def swapped(table: pd.DataFrame) -> pd.DataFrame:
