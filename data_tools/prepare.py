@@ -159,7 +159,7 @@ def _read_unit(
             raise DataError(
                 f"{options.frames} frames in a row with a known {options.centre}",
                 f"none in the {len(scene.time_s)} frames of {unit}",
-                "lower --history or --horizon, or leave it out",
+                "lower --history or --horizon, try --centre moving, or leave it out",
             )
     except DataError as error:
         record = Record(unit, skipped=str(error))

@@ -57,6 +57,8 @@ class Scene:
             width NaN throughout where the source does not know them.
         ego_pose: ``(T, 3)`` x, y, yaw of the ego; NaN where it is not known: no sequence around it
             is made that needs those frames.
+        ego_tracks: Where the source marks no ego, or one seen in parts: the tracks that take its
+            place in turn. A sequence is around the first that is seen in all its frames.
         map: Lines and polygons; empty where the source has no map.
         hidden: ``(N, T)`` whether the source says that an agent is hardly visible (by 40 % at
             most); None where it says nothing.
@@ -77,6 +79,7 @@ class Scene:
     hidden: NDArray[np.bool_] | None = None
     observed: Observed | None = None
     score: NDArray[np.float64] | None = None
+    ego_tracks: tuple[int, ...] = ()
     notes: dict[str, int] = field(default_factory=dict)
 
 

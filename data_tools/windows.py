@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.centre import paths
+from data_tools.centre import EGO, paths
 from data_tools.geometry import poses_to_frame
 from data_tools.history import recent
 from data_tools.jumps import jumps
@@ -154,6 +154,8 @@ def left_out_note(native: str) -> str:
 def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator[Sequence]:
     """Every window of a scene in which history and horizon fit and the grid's centre is known.
 
+    Where tracks take the ego's place in turn, each window is there once.
+
     Args:
         scene: With frames every ``dt_s / phases`` seconds.
         tracks: Its tracks.
@@ -164,27 +166,43 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
     """
     edges, points = map_edges(scene.map), lane_points(scene.map)
     lanes = lane_points(scene.map, SPACING_M) if options.directions else None
-    for path in paths(options.centre, scene, tracks.state):
-        for window, present in spans(path, options):
-            pose = path[present]
-            seen = recent(tracks.observed, float(scene.time_s[present]))
-            yield _sequence(
-                Traffic(
-                    poses_to_frame(tracks.state[:, window], pose),
-                    tracks.hidden[:, window],
-                    poses_to_frame(path[window], pose),
-                    float(pose[2]),
-                    options.history,
-                ),
-                replace(seen, state=poses_to_frame(seen.state, pose)),
-                tracks.score[:, window],
-                tracks.label,
-                edges.to_frame(pose),
-                poses_to_frame(points, pose),
-                None if lanes is None else poses_to_frame(lanes, pose),
-                float(scene.time_s[present]),
-                options,
-            )
+    for path, window, present in _centred(scene, tracks, options):
+        pose = path[present]
+        seen = recent(tracks.observed, float(scene.time_s[present]))
+        yield _sequence(
+            Traffic(
+                poses_to_frame(tracks.state[:, window], pose),
+                tracks.hidden[:, window],
+                poses_to_frame(path[window], pose),
+                float(pose[2]),
+                options.history,
+            ),
+            replace(seen, state=poses_to_frame(seen.state, pose)),
+            tracks.score[:, window],
+            tracks.label,
+            edges.to_frame(pose),
+            poses_to_frame(points, pose),
+            None if lanes is None else poses_to_frame(lanes, pose),
+            float(scene.time_s[present]),
+            options,
+        )
+
+
+def _centred(
+    scene: Scene, tracks: Tracks, options: PrepareOptions
+) -> Iterable[tuple[Array, slice, int]]:
+    """Each window and its present, with the path of what it is centred on."""
+    every = (
+        (path, window, present)
+        for path in paths(options.centre, scene, tracks.state)
+        for window, present in spans(path, options)
+    )
+    if options.centre != EGO:
+        return every
+    first: dict[int, tuple[Array, slice, int]] = {}
+    for path, window, present in every:
+        first.setdefault(present, (path, window, present))
+    return [first[present] for present in sorted(first)]
 
 
 def spans(path: Array, options: PrepareOptions) -> Iterator[tuple[slice, int]]:
