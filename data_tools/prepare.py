@@ -26,7 +26,7 @@ from data_tools.classes import class_of
 from data_tools.jumps import jumps
 from data_tools.labels.protocols import PROTOCOLS
 from data_tools.options import PrepareOptions
-from data_tools.part_files import PartFiles, Record
+from data_tools.part_files import PartFiles, Record, told_apart
 from data_tools.report import PrepareReport, notes, refuse_useless, summarise
 from data_tools.scene import DenseScene, Scene
 from data_tools.sizes import with_typical_sizes
@@ -177,7 +177,7 @@ def _usable(
     except DataError:
         parts.discard()
         raise
-    return records
+    return told_apart(records)
 
 
 @contextmanager

@@ -71,11 +71,21 @@ def test_frames_are_thinned_out_to_the_step(step, dt_s, every):
     assert decimate(clock, dt_s, "a") == slice(None, None, every)
 
 
+@pytest.mark.parametrize("late", [0.05001, 0.09, 0.14])
+@pytest.mark.parametrize("place", [0, 17, 29])
+def test_one_step_that_is_off_does_not_lose_a_recording(late, place):
+    steps = np.full(30, 0.1)
+    steps[place] = late
+    assert decimate(np.append(0.0, steps.cumsum()), 0.5, "a") == slice(None, None, 5)
+
+
 @pytest.mark.parametrize(
     ("time_s", "reason"),
     [
         ([0.0], "two frames"),
         ([0.0, 0.1, 0.3, 0.4], "regular"),
+        ([0.0, 0.1, 0.2, 0.28, 0.36, 0.46, 0.56], "regular"),
+        ([0.0, 0.1, 0.2, 0.24, 0.34], "regular"),
         ([0.0, 0.0, 0.0], "regular"),
         ([0.2, 0.1, 0.0], "regular"),
         ([0.0, np.nan, 0.2], "regular"),
