@@ -31,6 +31,7 @@ class Record:
         has_map: Whether the scene has a map.
         channels: Names of its further channels.
         notes: What was repaired or left out, by reason.
+        warnings: What looks wrong with the scene, and what supports that.
         classes: Wanted classes that agents of its scene have.
         unwanted: The source's labels that are of no wanted class.
         skipped: Why it gave nothing, or empty.
@@ -46,6 +47,7 @@ class Record:
     has_map: bool = False
     channels: list[str] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     unwanted: list[str] = field(default_factory=list)
     skipped: str = ""

@@ -33,6 +33,7 @@ from data_tools.sizes import with_typical_sizes
 from data_tools.sources import Source, source
 from data_tools.sources.inputs import places
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
+from data_tools.suspicions import of_scene
 from forecast.errors import DataError
 from forecast.parallel import MapParallel, Progress, map_parallel
 from forecast.schema import MAP_LAYERS, SEQUENCE_SCHEMA, SequenceMeta
@@ -226,6 +227,7 @@ def _draw(
         has_score=scene.score is not None,
         has_map=bool(scene.map),
         notes=dict(notes),
+        warnings=of_scene(scene),
         classes=_names(tracks.label, options),
         unwanted=sorted(tracks.unwanted),
     )

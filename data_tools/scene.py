@@ -66,6 +66,7 @@ class Scene:
         score: ``(N, T)`` the tracker's confidence, 0 to 1, NaN where it gives none; None where it
             never does.
         notes: Counts of what the source had to repair or leave out, by reason.
+        warnings: What looks wrong with it, and what supports that (:mod:`data_tools.suspicions`).
     """
 
     name: str
@@ -81,6 +82,7 @@ class Scene:
     score: NDArray[np.float64] | None = None
     ego_tracks: tuple[int, ...] = ()
     notes: dict[str, int] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

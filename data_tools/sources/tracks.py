@@ -33,6 +33,7 @@ from data_tools.sources.tracks_resample import (
     samples,
 )
 from data_tools.sources.tracks_table import SUFFIXES, scene_names, scene_table
+from data_tools.suspicions import of_coordinates, of_headings
 from forecast.errors import DataError
 from forecast.storage.files import filesystem
 
@@ -77,6 +78,7 @@ class Tracks:
         notes = Counter[str]()
         table["track_id"] = _agents(table, notes)
         refuse_other_units(table, path)
+        warnings = _suspicions(table)
         elements = _map(path)
         table["yaw_rad"], table["yaw_then"] = table_headings(table, elements, notes)
         tracks = [
@@ -97,6 +99,7 @@ class Tracks:
             observed=samples(tracks, dt_s),
             score=_scores(tracks, time_s, state, notes),
             notes=dict(notes),
+            warnings=warnings,
         )
 
 
@@ -157,6 +160,16 @@ def _scores(
     notes["rows without a score"] = int(np.isnan(given).sum())
     score = np.stack([last_score(track, time_s) for track in tracks])
     return np.where(np.isfinite(state[..., 0]), score, np.nan)
+
+
+def _suspicions(table: pd.DataFrame) -> dict[str, str]:
+    """What looks wrong with the numbers as they are in the table, before they are resampled."""
+    given = table[table["yaw_rad"].notna()]
+    paths = [
+        (rows["time_s"].to_numpy(float), rows[["x_m", "y_m", "yaw_rad"]].to_numpy(float))
+        for _, rows in given.groupby("track_id", sort=False)
+    ]
+    return of_headings(paths) | of_coordinates(table[["x_m", "y_m"]].to_numpy(float))
 
 
 def _egos(tracks: Sequence[Track], notes: Counter[str]) -> tuple[int, ...]:
