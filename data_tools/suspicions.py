@@ -26,7 +26,7 @@ LEAST_TURNED = 3  # agents that must be turned alike, for one alone may slide or
 LEAST_ALIKE = 2  # agents whose headings a mistake must explain
 
 FAR_M = 1e5  # coordinates below keep their centimetres in float32
-LEAST_VALUES = 20
+LEAST_VALUES = 20  # different ones: a few may be round numbers by chance
 LOST_PRECISION = (
     "coordinates have lost precision in float32; write float64, or subtract an origin first"
 )
@@ -120,13 +120,13 @@ def of_coordinates(xy: Array) -> dict[str, str]:
     Args:
         xy: ``(n, 2)`` x, y as they are in the recording, metres.
     """
-    worst = 0.0
-    for values in map(np.unique, xy.T):
-        farthest = np.abs(values).max(initial=0.0)
-        if len(values) >= LEAST_VALUES and FAR_M < farthest < np.inf:
-            rounded = (values.astype(np.float32) == values).all()
-            worst = max(worst, farthest if rounded else 0.0)
-    if not worst:
+    rounded = [
+        values
+        for values in map(np.unique, xy.T)
+        if len(values) and (values.astype(np.float32) == values).all()
+    ]
+    worst = max((float(np.abs(values).max()) for values in rounded), default=0.0)
+    if worst < FAR_M or max(map(len, rounded)) < LEAST_VALUES:
         return {}
     apart = np.spacing(np.float32(worst))
     return {LOST_PRECISION: f"up to {worst:.0f} m, in steps of {apart:g} m"}
