@@ -14,6 +14,7 @@ import shapely
 from numpy.typing import NDArray
 
 from data_tools.scene import MapElement, Scene
+from data_tools.windows import FARTHEST_M
 from forecast.angles import wrap_angle
 
 Array = NDArray[np.float64]
@@ -42,7 +43,7 @@ def of_scene(scene: Scene) -> dict[str, str]:
     paths = [
         (scene.time_s[seen], track[seen])
         for track in scene.state
-        if (seen := np.isfinite(track[:, :3]).all(axis=1)).any()
+        if (seen := _placed(track[:, :3])).any()
     ]
     places = [track[:, :2] for _, track in paths]
     xy = np.concatenate(places) if places else np.empty((0, 2))
@@ -89,6 +90,7 @@ def _of_turned(off: Array, typical: float) -> dict[str, str]:
 
 def _moves(time_s: Array, pose: Array) -> Array:
     """The direction of each way that tells one, and yaw at its start and end: ``(m, 3)``."""
+    time_s, pose = time_s[_placed(pose)], pose[_placed(pose)]
     later = np.searchsorted(time_s, time_s + LAG_S)
     start = np.flatnonzero(later < len(time_s))
     end = later[start]
@@ -110,6 +112,11 @@ def _circular_median(angle: Array) -> float:
     return float(wrap_angle(mean + np.median(wrap_angle(angle - mean))))
 
 
+def _placed(pose: Array) -> NDArray[np.bool_]:
+    """Which rows are finite and on Earth."""
+    return np.asarray((np.abs(pose) < FARTHEST_M).all(axis=-1))
+
+
 def _degrees(angle: float, what: str) -> str:
     return f"{np.degrees(angle):.0f} degrees {what}"
 
@@ -122,7 +129,7 @@ def of_coordinates(xy: Array) -> dict[str, str]:
     """
     rounded = [
         values
-        for values in map(np.unique, xy.T)
+        for values in map(np.unique, xy[_placed(xy)].T)
         if len(values) and (values.astype(np.float32) == values).all()
     ]
     worst = max((float(np.abs(values).max()) for values in rounded), default=0.0)
@@ -140,7 +147,7 @@ def of_map(elements: Iterable[MapElement], xy: Array) -> dict[str, str]:
         xy: ``(n, 2)`` places of the traffic, metres.
     """
     shapes = [shape for element in elements if (shape := _shape(element)) is not None]
-    xy = xy[np.isfinite(xy).all(axis=1)]
+    xy = xy[_placed(xy)]
     if not shapes or not len(xy):
         return {}
     tree = shapely.STRtree(shapes)

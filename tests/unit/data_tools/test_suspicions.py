@@ -77,6 +77,15 @@ def test_headings_along_the_way_are_not_suspected(traffic):
     assert of_headings(paths(traffic)) == {}
 
 
+def test_numbers_that_are_no_places_are_passed_over():
+    tracks = list(paths(mistake=np.degrees))
+    for _, pose in tracks:
+        pose[3:6, 0] = np.nan, np.inf, 1e300
+    assert len(of_headings(tracks)) == 1
+    xy = np.concatenate([pose[:, :2] for _, pose in tracks])
+    assert of_coordinates(xy) == of_map([LINE], xy) == {}
+
+
 def test_headings_off_by_what_a_tracker_is_off_are_not_suspected():
     random = np.random.default_rng(3)
     errors = np.radians(random.normal(0.0, 4.0, len(TRAFFIC)))
