@@ -51,6 +51,15 @@ def test_only_what_is_not_given_is_filled_in(tmp_path):
     np.testing.assert_allclose(size, [[6.5, 2.1], [6.5, 2.5]])
 
 
+def test_observations_have_the_typical_size_until_one_is_measured(tmp_path):
+    path = table(tmp_path, ["van", "person"], length_m=np.where(TIMES > 1.95, 6.5, np.nan))
+    _, size = prepared(tmp_path, path)
+    np.testing.assert_allclose(size, [[6.5, 2.1], [6.5, 0.8]])
+    store = open_sequence_store(str(tmp_path / "out.zarr"))[0]
+    history = store["track_history"].values[2]  # its present is 2.0 s
+    np.testing.assert_allclose(history[0, [0, -2, -1], 3:], [[5.5, 2.1], [5.5, 2.1], [6.5, 2.1]])
+
+
 def test_agents_of_a_class_without_a_size_are_named_with_what_helps(tmp_path, capsys):
     path = table(tmp_path, ["car", "zebra", "zebra", "car2"])
     report, size = prepared(tmp_path, path, classes=("vehicle", "zebra"))
