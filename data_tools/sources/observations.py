@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from data_tools.jumps import jumps
 from data_tools.scene import MapElement, Observed, Scene
-from data_tools.sources.inputs import decimate
+from data_tools.sources.inputs import decimate, mostly_regular
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]
@@ -53,7 +53,7 @@ def frame_numbers(time_s: Array, step_s: float, jitter_s: float, where: str) -> 
     Args:
         time_s: ``(T,)`` when each was taken, seconds.
         step_s: Seconds between frames.
-        jitter_s: How far the time from one to the next may be from whole steps.
+        jitter_s: How far the time from one to the next may be from whole steps, but for a few.
         where: Name of the recording, for errors.
 
     Raises:
@@ -63,7 +63,10 @@ def frame_numbers(time_s: Array, step_s: float, jitter_s: float, where: str) -> 
         raise DataError("frames with annotations", f"none in {where}", "leave it out")
     since_s = np.diff(time_s)
     steps = np.round(since_s / step_s)
-    wrong = ~((np.abs(since_s - steps * step_s) <= jitter_s) & (steps >= 1))
+    off = np.abs(since_s / step_s - steps)
+    wrong = ~(steps >= 1)
+    if not mostly_regular(off, jitter_s / step_s):
+        wrong |= off > jitter_s / step_s
     if wrong.any() or steps.sum() >= MAX_FRAMES:
         place = int((wrong if wrong.any() else steps).argmax())
         raise DataError(
