@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.scene import FARTHEST_M
+
 MAX_ACCELERATION_M_S2 = 20.0  # twice what tyres give
 MAX_SPEED_M_S = 100.0
 TOLERANCE_M = 3.0  # of noisy positions
@@ -20,7 +22,7 @@ def jumps(path: NDArray[np.float64], dt_s: float) -> NDArray[np.bool_]:
     Returns:
         ``(T - 1,)`` whether the step from each point to the next is a jump; False beside NaN.
     """
-    step = np.diff(path[:, :2], axis=0)
+    step = np.diff(path[:, :2].clip(-FARTHEST_M, FARTHEST_M), axis=0)
     change = np.linalg.norm(np.diff(step, axis=0), axis=1)
     before, after = np.append(np.nan, change)[: len(step)], np.append(change, np.nan)[: len(step)]
     limit = MAX_ACCELERATION_M_S2 * dt_s**2 + TOLERANCE_M

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from forecast.grid import BEVGrid
 
+# No real box is further from a recording's origin: the Earth is 4e7 m around.
+FARTHEST_M = 1e8
+
 MapLayer = Literal["drivable", "lane_centre", "road_edge", "crosswalk"]
 
 

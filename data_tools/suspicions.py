@@ -13,8 +13,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from data_tools.scene import MapElement, Scene
-from data_tools.windows import FARTHEST_M
+from data_tools.scene import FARTHEST_M, MapElement, Scene
 from forecast.angles import wrap_angle
 
 Array = NDArray[np.float64]

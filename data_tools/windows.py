@@ -17,14 +17,11 @@ from data_tools.labels.directions import SPACING_M, lane_directions
 from data_tools.labels.protocols import PROTOCOLS, Traffic
 from data_tools.labels.rasterise import MapEdges, lane_points, map_edges, rasterise_map
 from data_tools.options import PrepareOptions
-from data_tools.scene import Observed, Scene
+from data_tools.scene import FARTHEST_M, Observed, Scene
 from forecast.errors import DataError
 from forecast.schema import MAX_INSTANCE_ID
 
 Array = NDArray[np.float64]
-
-# No real box is further from a recording's origin: the Earth is 4e7 m around.
-FARTHEST_M = 1e8
 
 
 @dataclass(frozen=True)

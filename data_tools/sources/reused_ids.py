@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.scene import FARTHEST_M
+
 Array = NDArray[np.float64]
 
 # The way between two observations is that of the mean speed before and after, within what this
@@ -29,6 +31,7 @@ def beginnings(time_s: Array, position: Array, kind: NDArray[Any], gap_s: float)
         kind: ``(n,)`` class of each.
         gap_s: Seconds without an observation that make a gap; within them a class may flicker.
     """
+    position = position.clip(-FARTHEST_M, FARTHEST_M)
     gap = np.diff(time_s) > gap_s
     far = np.linalg.norm(np.diff(position, axis=0), axis=1) > TOLERANCE_M
     starts, begin = [0], 0

@@ -17,10 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_tools.centre import MOVED_M
 from data_tools.classes import class_of
 from data_tools.formats.geojson import read_map
-from data_tools.scene import MapElement, Scene
+from data_tools.scene import FARTHEST_M, MapElement, Scene
 from data_tools.sources.inputs import find_files
 from data_tools.sources.reused_ids import beginnings
 from data_tools.sources.tracks_heading import refuse_other_units, table_headings
@@ -173,16 +172,16 @@ def _suspicions(table: pd.DataFrame) -> dict[str, str]:
 
 
 def _egos(tracks: Sequence[Track], notes: Counter[str]) -> tuple[int, ...]:
-    """The marked track, else the vehicles that move, furthest first; any class if there is none."""
+    """The marked track, else the vehicles, who moves furthest first; any class if there is none."""
     marked = tuple(place for place, track in enumerate(tracks) if track.is_ego)
     if marked:
         return marked
     notes["no ego named"] += 1
     is_vehicle = np.array([class_of("tracks", track.kind) == "vehicle" for track in tracks])
-    moved = np.array([np.linalg.norm(track.pose[-1, :2] - track.pose[0, :2]) for track in tracks])
-    moved[~is_vehicle & is_vehicle.any()] = -1.0
-    order = tuple(int(place) for place in np.argsort(-moved, kind="stable"))
-    return tuple(place for place in order if moved[place] > MOVED_M) or order[:1]
+    ends = np.array([track.pose[[0, -1], :2] for track in tracks]).clip(-FARTHEST_M, FARTHEST_M)
+    moved = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
+    wanted = np.flatnonzero(is_vehicle | ~is_vehicle.any())
+    return tuple(int(place) for place in wanted[np.argsort(-moved[wanted], kind="stable")])
 
 
 def _map(path: str) -> tuple[MapElement, ...]:

@@ -40,6 +40,12 @@ def test_a_gap_is_no_jump_and_hides_none_beside_it():
     assert np.flatnonzero(jumps(path, 0.5)).tolist() == [6]
 
 
+def test_a_place_off_the_earth_is_jumped_to():
+    path = drive(np.full(20, 8.0), 0.5)
+    path[5] = 1e300, -1e300
+    assert np.flatnonzero(jumps(path, 0.5)).tolist() == [4, 5]
+
+
 @pytest.mark.parametrize(("way", "jump"), [(40.0, False), (80.0, True)])
 def test_two_points_alone_are_judged_by_their_speed(way, jump):
     assert jumps(np.array([[0.0, 0.0], [way, 0.0]]), 0.5).tolist() == [jump]

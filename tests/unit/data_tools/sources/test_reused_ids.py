@@ -68,6 +68,12 @@ def test_three_agents_of_one_id_are_three():
     assert starts(parts, [CAR, WALKER, CAR]) == [0, 35, 70]
 
 
+def test_a_place_off_the_earth_is_no_place_that_an_agent_reaches():
+    place = seen(EARLY, 5.0)
+    place[9] = 1e300, -1e300
+    assert beginnings(EARLY, place, np.repeat(CAR, len(EARLY)), GAP_S) == [0, 9, 10]
+
+
 @pytest.mark.parametrize(("way", "found"), [(50.0, [0]), (100.0, [0, 1])])
 def test_two_observations_are_judged_by_their_speed(way, found):
     place = np.array([[0.0, 0.0], [way, 0.0]])
