@@ -23,7 +23,7 @@ def beginnings(time_s: Array, position: Array, kind: NDArray[Any], gap_s: float)
     """The observations of one id with which an agent begins, from 0.
 
     Another one begins after a gap if its class is another, and wherever no agent could have made
-    the way from the observation before.
+    the way from the observation before, unless it is an error: then the next one goes on from there.
 
     Args:
         time_s: ``(n,)`` ascending, seconds.
@@ -34,13 +34,20 @@ def beginnings(time_s: Array, position: Array, kind: NDArray[Any], gap_s: float)
     position = position.clip(-FARTHEST_M, FARTHEST_M)
     gap = np.diff(time_s) > gap_s
     far = np.linalg.norm(np.diff(position, axis=0), axis=1) > TOLERANCE_M
-    starts, begin = [0], 0
+    starts, begin, error = [0], 0, -1
     for step in map(int, np.flatnonzero(gap | far)):
+        if step == error:
+            continue  # the way back from it
         ends = np.flatnonzero(gap[step + 1 :])
         part = slice(begin, step + 1)
         rest = slice(step + 1, step + 2 + int(ends[0]) if len(ends) else len(time_s))
         other = gap[step] and _most_frequent(kind[part]) != _most_frequent(kind[rest])
-        if other or not _possible(time_s, position, part, rest):
+        possible = _possible(time_s, position, part, rest)
+        after = slice(rest.start + 1, rest.stop)
+        lone = not possible and not gap[step] and after.start < after.stop
+        if lone and _possible(time_s, position, part, after):
+            error = rest.start
+        elif other or not possible:
             starts.append(rest.start)
         if gap[step] or starts[-1] == rest.start:
             begin = rest.start  # neither speeds nor classes are taken across gaps and agents
@@ -51,8 +58,8 @@ def _possible(time_s: Array, position: Array, part: slice, rest: slice) -> bool:
     """Whether one agent may make the way from the end of a part to the start of the rest."""
     before = _velocity(time_s[part][::-1], position[part][::-1])
     after = _velocity(time_s[rest], position[rest])
-    since_s = time_s[rest.start] - time_s[rest.start - 1]
-    way = position[rest.start] - position[rest.start - 1]
+    since_s = time_s[rest.start] - time_s[part.stop - 1]
+    way = position[rest.start] - position[part.stop - 1]
     known = [velocity for velocity in (before, after) if velocity is not None]
     if not known:
         return bool(np.linalg.norm(way) <= TOLERANCE_M + MAX_SPEED_M_S * since_s)

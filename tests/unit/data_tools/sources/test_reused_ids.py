@@ -68,10 +68,17 @@ def test_three_agents_of_one_id_are_three():
     assert starts(parts, [CAR, WALKER, CAR]) == [0, 35, 70]
 
 
-def test_a_place_off_the_earth_is_no_place_that_an_agent_reaches():
+@pytest.mark.parametrize("wrong", [(1e300, -1e300), (40.0, 40.0)])
+@pytest.mark.parametrize("row", [9, 33])
+def test_a_single_error_is_no_other_agent(wrong, row):
     place = seen(EARLY, 5.0)
-    place[9] = 1e300, -1e300
-    assert beginnings(EARLY, place, np.repeat(CAR, len(EARLY)), GAP_S) == [0, 9, 10]
+    place[row] = wrong
+    kind = np.repeat(CAR, len(EARLY))
+    assert beginnings(EARLY, place, kind, GAP_S) == [0]
+    place[row - 1] = wrong
+    assert beginnings(EARLY, place, kind, GAP_S) == [0, row - 1, row + 1]
+    place[row - 1 :] = wrong
+    assert beginnings(EARLY, place, kind, GAP_S) == [0, row - 1]
 
 
 @pytest.mark.parametrize(("way", "found"), [(50.0, [0]), (100.0, [0, 1])])
