@@ -23,7 +23,7 @@ def beginnings(time_s: Array, position: Array, kind: NDArray[Any], gap_s: float)
     """The observations of one id with which an agent begins, from 0.
 
     Another one begins after a gap if its class is another, and wherever no agent could have made
-    the way from the observation before, unless it is an error: then the next one goes on from there.
+    the way from the observation before, unless it alone is off and the next one goes on from there.
 
     Args:
         time_s: ``(n,)`` ascending, seconds.
