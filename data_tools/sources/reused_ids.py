@@ -44,7 +44,9 @@ def beginnings(time_s: Array, position: Array, kind: NDArray[Any], gap_s: float)
         other = gap[step] and _most_frequent(kind[part]) != _most_frequent(kind[rest])
         possible = _possible(time_s, position, part, rest)
         after = slice(rest.start + 1, rest.stop)
-        lone = not possible and not gap[step] and after.start < after.stop
+        # What comes and goes is no error: two agents have one id at the same time.
+        steady = not far[step + 2 : step + 3].any()
+        lone = not possible and not gap[step] and after.start < after.stop and steady
         if lone and _possible(time_s, position, part, after):
             error = rest.start
         elif other or not possible:

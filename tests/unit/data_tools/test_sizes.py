@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from data_tools.prepare import PrepareOptions, PrepareReport, prepare
+from data_tools.sizes import with_typical_sizes
+from data_tools.sources.tracks import Tracks
 from forecast.cli.console import print_prepare_report
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
@@ -69,6 +71,15 @@ def test_agents_of_a_class_without_a_size_are_named_with_what_helps(tmp_path, ca
     reason = "  agents zebra without a size, of a class without a typical one: 2"
     assert f"{reason}; give their sizes, or a class that has one by --map-class" in lines
     assert "  agents car2, left out: 1; to keep them, add --map-class car2=CLASS" in lines
+
+
+def test_a_size_that_is_missing_now_and_then_is_not_made_up(tmp_path):
+    path = table(tmp_path, ["van"])
+    scene = Tracks().read(f"{path}#s", 0.5)
+    scene.state[0, 1:, 3:] = 6.5, 2.2
+    filled = with_typical_sizes(scene, str.lower, ("vehicle",))
+    assert np.isnan(filled.state[0, 0, 3:]).all()
+    np.testing.assert_array_equal(filled.state[0, 1:], scene.state[0, 1:])
 
 
 def test_where_no_agent_has_a_size_there_is_no_store(tmp_path):

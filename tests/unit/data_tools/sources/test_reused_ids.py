@@ -62,6 +62,23 @@ def test_a_jump_without_a_gap_is_another_agent():
     assert starts(parts, [CAR, CAR], noise=0.2) == [0, 35]
 
 
+def test_two_agents_of_one_id_at_the_same_time_are_none_for_long():
+    place = seen(EARLY, 5.0)
+    place[1::2] += 50.0
+    assert beginnings(EARLY, place, np.repeat(CAR, len(EARLY)), GAP_S) == [
+        *range(33)
+    ]  # the last but one may be an error
+
+
+def test_neither_speeds_nor_classes_are_taken_across_a_gap():
+    # Parked, seen once while it drives, and parked again: nothing tells its speed in between.
+    again = LATE[:5] + 2.1
+    parts = [(EARLY, seen(EARLY)), (LATE[:1], seen(LATE[:1], x=12.0)), (again, seen(again, x=55.0))]
+    assert starts(parts, [CAR, CAR, CAR]) == [0]
+    assert starts(parts, [CAR, WALKER, CAR]) == [0, 35, 36]
+    assert starts(parts, [WALKER, CAR, CAR]) == [0, 35]
+
+
 def test_three_agents_of_one_id_are_three():
     last = LATE + 10.0
     parts = [(EARLY, seen(EARLY)), (LATE, seen(LATE)), (last, seen(last, 1.0, y=4.0))]
