@@ -46,6 +46,8 @@ def paths(centre: str, scene: Scene | DenseScene, state: Array) -> list[Array]:
     if fixed is not None:
         return [np.tile(fixed, (len(scene.time_s), 1))]
     if centre == EGO:
+        if isinstance(scene, Scene) and scene.ego_tracks:
+            return [scene.state[track, :, :3] for track in scene.ego_tracks]
         return [scene.ego_pose]
     if isinstance(scene, DenseScene):
         raise DataError("tracks to centre on", "rasters", "use ego or x,y[,yaw]")

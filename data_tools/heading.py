@@ -27,6 +27,7 @@ MAX_GAP_S = 1.0  # a longer one ends what is known of the motion, but for the he
 # Squared distances of a position from what was expected, in standard deviations: from the first on
 # it counts for less, from the second on, if it is also far, another agent has taken the id.
 OUTLIER, SWITCH, SWITCH_M = 9.0, 30.0, 2.0
+MAX_SPEED_M_S = 100.0
 SIDEWAYS = 1.0  # m/s2, standard deviation of the acceleration in bends
 YAW_NOISE, VELOCITY_NOISE = 0.05, 0.3  # of yaws (rad) and velocities (m/s) that a tracker gives
 X, Y, YAW, SPEED, CURVATURE, ERROR_X, ERROR_Y = range(7)
@@ -203,7 +204,7 @@ def _filter(seen: Sightings, gait: Gait, first: int, yaw: float) -> _Path:
         row = first + place
         dt = seen.time_s[row] - seen.time_s[row - 1] if place else 0.0
         if place:
-            surely = state[SPEED] + np.sqrt(covariance[SPEED, SPEED])
+            surely = state[SPEED] + np.sqrt(max(covariance[SPEED, SPEED], 0.0))
             path.turned[place] = surely < -gait.backward
             if path.turned[place]:
                 state, covariance = _turn_round(state, covariance)
@@ -227,6 +228,8 @@ _POSITION[0, [X, ERROR_X]] = _POSITION[1, [Y, ERROR_Y]] = 1.0
 
 def _start(seen: Sightings, gait: Gait, row: int, yaw: float, speed: float) -> tuple[Array, Array]:
     noise = seen.noise_m[row]
+    # The speed to an error would swallow all other digits.
+    speed = min(max(speed, -MAX_SPEED_M_S), MAX_SPEED_M_S)
     state = np.array([*seen.position[row], yaw, speed, 0.0, 0.0, 0.0])
     deviation = [noise, noise, 0.3, max(3.0, abs(speed) / 2), gait.curvature, noise, noise]
     covariance = np.diag(np.square(deviation))

@@ -6,8 +6,10 @@ keeps, lie the parts with the sequences of each scene, from which the store is a
 
 from __future__ import annotations
 
+import posixpath
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from data_tools.store import Piece, part_counts
@@ -29,6 +31,7 @@ class Record:
         has_map: Whether the scene has a map.
         channels: Names of its further channels.
         notes: What was repaired or left out, by reason.
+        warnings: What looks wrong with the scene, and what supports that.
         classes: Wanted classes that agents of its scene have.
         unwanted: The source's labels that are of no wanted class.
         skipped: Why it gave nothing, or empty.
@@ -44,6 +47,7 @@ class Record:
     has_map: bool = False
     channels: list[str] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     unwanted: list[str] = field(default_factory=list)
     skipped: str = ""
@@ -51,6 +55,31 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
+
+
+def told_apart(records: Sequence[Record]) -> list[Record]:
+    """The records, scenes of one name from several units told apart by the folders of these.
+
+    Two recordings of one file name are two: ``a/0007`` and ``b/0007``, what the folders share left
+    out; units of one folder are numbered.
+    """
+    alike: dict[str, list[int]] = {}
+    for index, record in enumerate(records):
+        if record.sequences:
+            alike.setdefault(record.scene, []).append(index)
+    names = [record.scene for record in records]
+    for scene, indices in alike.items():
+        folders = [
+            records[index].unit.rpartition("#")[0] or records[index].unit for index in indices
+        ]
+        parts = [folder.split("/")[:-1] for folder in folders]
+        shared = len(posixpath.commonprefix(parts)) if len(indices) > 1 else len(parts[0])
+        taken: Counter[str] = Counter()
+        for index, folder in zip(indices, parts, strict=True):
+            name = "/".join([*folder[shared:], scene])
+            taken[name] += 1
+            names[index] = f"{name} ({taken[name]})" if taken[name] > 1 else name
+    return [replace(record, scene=name) for record, name in zip(records, names, strict=True)]
 
 
 class PartFiles(ResumableOutput):

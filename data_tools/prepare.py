@@ -21,15 +21,19 @@ from numpy.typing import NDArray
 
 import forecast
 from data_tools import dense, windows
+from data_tools.centre import EGO
 from data_tools.classes import class_of
+from data_tools.jumps import jumps
 from data_tools.labels.protocols import PROTOCOLS
 from data_tools.options import PrepareOptions
-from data_tools.part_files import PartFiles, Record
+from data_tools.part_files import PartFiles, Record, told_apart
 from data_tools.report import PrepareReport, notes, refuse_useless, summarise
 from data_tools.scene import DenseScene, Scene
+from data_tools.sizes import with_typical_sizes
 from data_tools.sources import Source, source
 from data_tools.sources.inputs import places
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
+from data_tools.suspicions import of_scene
 from forecast.errors import DataError
 from forecast.parallel import MapParallel, Progress, map_parallel
 from forecast.schema import MAP_LAYERS, SEQUENCE_SCHEMA, SequenceMeta
@@ -156,7 +160,7 @@ def _read_unit(
             raise DataError(
                 f"{options.frames} frames in a row with a known {options.centre}",
                 f"none in the {len(scene.time_s)} frames of {unit}",
-                "lower --history or --horizon, or leave it out",
+                "lower --history or --horizon, try --centre moving, or leave it out",
             )
     except DataError as error:
         record = Record(unit, skipped=str(error))
@@ -174,7 +178,7 @@ def _usable(
     except DataError:
         parts.discard()
         raise
-    return records
+    return told_apart(records)
 
 
 @contextmanager
@@ -190,8 +194,10 @@ def _draw(
     unit: str, scene: Scene | DenseScene, options: PrepareOptions, named: Callable[[str], str]
 ) -> tuple[Iterator[windows.Sequence], Record]:
     """The sequences of a scene, and its record without their number and sizes."""
-    notes = Counter(scene.notes)
+    joints = int(jumps(scene.ego_pose, scene.dt_s).sum()) if options.centre == EGO else 0
+    notes = Counter({"steps that no vehicle makes, no sequence across": joints})
     if isinstance(scene, DenseScene):
+        notes += Counter(scene.notes)
         if options.protocol != "exact":
             raise DataError(
                 f"tracks for --protocol {options.protocol} to draw", "rasters", "drop it"
@@ -210,8 +216,9 @@ def _draw(
             unwanted=[scene.native[label - 1] for label in drawn if not number[label]],
         )
         return dense.sequences(scene, number, options), about
+    scene = with_typical_sizes(scene, named, options.classes)
     tracks = windows.usable_tracks(scene, options.classes, named)
-    notes += Counter(tracks.notes)
+    notes += Counter(scene.notes) + Counter(tracks.notes)
     # At least one track, so that the variable exists even where no agent was seen.
     about = Record(
         unit,
@@ -220,6 +227,7 @@ def _draw(
         has_score=scene.score is not None,
         has_map=bool(scene.map),
         notes=dict(notes),
+        warnings=of_scene(scene),
         classes=_names(tracks.label, options),
         unwanted=sorted(tracks.unwanted),
     )

@@ -11,6 +11,7 @@ from data_tools import windows
 from data_tools.classes import class_of, is_known
 from data_tools.options import LEFT_OUT, PrepareOptions
 from data_tools.part_files import Record
+from data_tools.sizes import WITHOUT_SIZE
 from forecast.errors import DataError, counted
 from forecast.schema import DEFAULT_CLASSES
 
@@ -27,6 +28,7 @@ class PrepareReport:
         scenes: Scenes that gave at least one.
         skipped: Inputs that gave none, each with the reason.
         notes: What was repaired or left out in the others, by reason.
+        warnings: What looks wrong with the recordings, one line each.
         hints: What can be done about some of these, by the same reason.
         absent: Classes asked for that no agent has.
         left_out: Classes of the agents that were left out.
@@ -37,6 +39,7 @@ class PrepareReport:
     scenes: int
     skipped: list[tuple[str, str]]
     notes: dict[str, int]
+    warnings: list[str]
     hints: dict[str, str]
     absent: list[str]
     left_out: list[str]
@@ -75,6 +78,7 @@ def summarise(
         scenes=len(records) - len(skipped),
         skipped=skipped,
         notes=notes(records, options),
+        warnings=_warnings(records),
         hints=_hints(source, records),
         absent=_absent(records, options),
         left_out=left_out,
@@ -119,10 +123,26 @@ def _absent(records: Sequence[Record], options: PrepareOptions) -> list[str]:
     return [name for name in options.classes if name not in there]
 
 
+def _warnings(records: Sequence[Record]) -> list[str]:
+    """Each suspicion once, with what supports it in the first scene."""
+    where: dict[str, list[str]] = {}
+    for record in records:
+        for suspicion, support in record.warnings.items():
+            if record.sequences:
+                where.setdefault(suspicion, []).append(f"{record.scene}: {support}")
+    lines = []
+    for suspicion, (first, *others) in where.items():
+        more = f"; {counted(len(others), 'scene')} more" if others else ""
+        lines.append(f"{suspicion} ({first}{more})")
+    return lines
+
+
 def _hints(source: str, records: Sequence[Record]) -> dict[str, str]:
-    """How to keep agents of a user's own, unknown labels."""
+    """How to keep agents of a user's own, unknown labels, and of those without a size."""
     unwanted = {label for record in records for label in record.unwanted}
-    return {
+    reasons = {reason for record in records for reason in record.notes}
+    sizes = "give their sizes, or a class that has one by --map-class"
+    return {reason: sizes for reason in reasons if reason.endswith(WITHOUT_SIZE)} | {
         windows.left_out_note(label): f"to keep them, add --map-class {quote(f'{label}=CLASS')}"
         for label in unwanted
         if source == "tracks" and not is_known(source, label)

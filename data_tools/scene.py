@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from forecast.grid import BEVGrid
 
+# No real box is further from a recording's origin: the Earth is 4e7 m around.
+FARTHEST_M = 1e8
+
 MapLayer = Literal["drivable", "lane_centre", "road_edge", "crosswalk"]
 
 
@@ -53,9 +56,12 @@ class Scene:
         track_id: ``(N,)`` the source's own ids, as text.
         track_class: ``(N,)`` what the source calls each of them; :mod:`data_tools.classes` says
             which class that is.
-        state: ``(N, T, 5)`` x, y, yaw, length, width; NaN in all five where absent.
+        state: ``(N, T, 5)`` x, y, yaw, length, width; NaN in all five where absent; length and
+            width NaN throughout where the source does not know them.
         ego_pose: ``(T, 3)`` x, y, yaw of the ego; NaN where it is not known: no sequence around it
             is made that needs those frames.
+        ego_tracks: Where the source marks no ego, or one seen in parts: the tracks that take its
+            place in turn. A sequence is around the first that is seen in all its frames.
         map: Lines and polygons; empty where the source has no map.
         hidden: ``(N, T)`` whether the source says that an agent is hardly visible (by 40 % at
             most); None where it says nothing.
@@ -63,6 +69,7 @@ class Scene:
         score: ``(N, T)`` the tracker's confidence, 0 to 1, NaN where it gives none; None where it
             never does.
         notes: Counts of what the source had to repair or leave out, by reason.
+        warnings: What looks wrong with it, and what supports that (:mod:`data_tools.suspicions`).
     """
 
     name: str
@@ -76,7 +83,9 @@ class Scene:
     hidden: NDArray[np.bool_] | None = None
     observed: Observed | None = None
     score: NDArray[np.float64] | None = None
+    ego_tracks: tuple[int, ...] = ()
     notes: dict[str, int] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

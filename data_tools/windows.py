@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.centre import paths
+from data_tools.centre import EGO, paths
 from data_tools.geometry import poses_to_frame
 from data_tools.history import recent
+from data_tools.jumps import jumps
 from data_tools.labels.directions import SPACING_M, lane_directions
 from data_tools.labels.protocols import PROTOCOLS, Traffic
 from data_tools.labels.rasterise import MapEdges, lane_points, map_edges, rasterise_map
 from data_tools.options import PrepareOptions
-from data_tools.scene import Observed, Scene
+from data_tools.scene import FARTHEST_M, Observed, Scene
 from forecast.errors import DataError
 from forecast.schema import MAX_INSTANCE_ID
 
 Array = NDArray[np.float64]
-
-# No real box is further from a recording's origin: the Earth is 4e7 m around.
-FARTHEST_M = 1e8
 
 
 @dataclass(frozen=True)
@@ -98,6 +96,9 @@ def usable_tracks(
         scene: Its ``track_class`` holds the source's own labels.
         classes: Class names wanted, in the order of their labels, in whatever case.
         class_of: The class of a label.
+
+    Raises:
+        DataError: Agents are of the wanted classes, and none has a box that can be drawn.
     """
     number = {name.lower(): place for place, name in enumerate(classes, start=1)}
     names = {native: class_of(native) for native in set(scene.track_class)}
@@ -111,6 +112,13 @@ def usable_tracks(
     )
     bad = given & ~drawable & (label > 0)[:, None]
     notes["boxes without a finite pose or size"] = int(bad.sum())
+    if bad.any() and not kept.any():
+        agents = ", ".join(sorted({n for n, k in zip(scene.track_class, label, strict=True) if k}))
+        raise DataError(
+            "a box with a finite pose and sides above 0",
+            f"none of the agents {agents}",
+            "correct poses and sizes, or leave it out",
+        )
     state = np.where(drawable[..., None], scene.state, np.nan)
     seen = scene.observed or Observed(scene.time_s, scene.state)
     observed = np.where(_drawable(seen.state)[..., None], seen.state, np.nan)
@@ -143,6 +151,8 @@ def left_out_note(native: str) -> str:
 def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator[Sequence]:
     """Every window of a scene in which history and horizon fit and the grid's centre is known.
 
+    Where tracks take the ego's place in turn, each window is there once.
+
     Args:
         scene: With frames every ``dt_s / phases`` seconds.
         tracks: Its tracks.
@@ -153,40 +163,59 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
     """
     edges, points = map_edges(scene.map), lane_points(scene.map)
     lanes = lane_points(scene.map, SPACING_M) if options.directions else None
-    for path in paths(options.centre, scene, tracks.state):
-        for window, present in spans(path, options):
-            pose = path[present]
-            seen = recent(tracks.observed, float(scene.time_s[present]))
-            yield _sequence(
-                Traffic(
-                    poses_to_frame(tracks.state[:, window], pose),
-                    tracks.hidden[:, window],
-                    poses_to_frame(path[window], pose),
-                    float(pose[2]),
-                    options.history,
-                ),
-                replace(seen, state=poses_to_frame(seen.state, pose)),
-                tracks.score[:, window],
-                tracks.label,
-                edges.to_frame(pose),
-                poses_to_frame(points, pose),
-                None if lanes is None else poses_to_frame(lanes, pose),
-                float(scene.time_s[present]),
-                options,
-            )
+    for path, window, present in _centred(scene, tracks, options):
+        pose = path[present]
+        seen = recent(tracks.observed, float(scene.time_s[present]))
+        yield _sequence(
+            Traffic(
+                poses_to_frame(tracks.state[:, window], pose),
+                tracks.hidden[:, window],
+                poses_to_frame(path[window], pose),
+                float(pose[2]),
+                options.history,
+            ),
+            replace(seen, state=poses_to_frame(seen.state, pose)),
+            tracks.score[:, window],
+            tracks.label,
+            edges.to_frame(pose),
+            poses_to_frame(points, pose),
+            None if lanes is None else poses_to_frame(lanes, pose),
+            float(scene.time_s[present]),
+            options,
+        )
+
+
+def _centred(
+    scene: Scene, tracks: Tracks, options: PrepareOptions
+) -> Iterable[tuple[Array, slice, int]]:
+    """Each window and its present, with the path of what it is centred on."""
+    every = (
+        (path, window, present)
+        for path in paths(options.centre, scene, tracks.state)
+        for window, present in spans(path, options)
+    )
+    if options.centre != EGO:
+        return every
+    first: dict[int, tuple[Array, slice, int]] = {}
+    for path, window, present in every:
+        first.setdefault(present, (path, window, present))
+    return [first[present] for present in sorted(first)]
 
 
 def spans(path: Array, options: PrepareOptions) -> Iterator[tuple[slice, int]]:
-    """The frames of each sequence and, of them, the present: wherever the centre is known in all.
+    """The frames of each sequence and, of them, the present.
+
+    They are wherever the centre is known in all frames and does not jump between them.
 
     Args:
         path: ``(T, 3)`` poses of the grid's centre, not finite where not known.
         options: Length, stride and phases of the windows.
     """
     span = (options.frames - 1) * options.phases + 1
+    jump = jumps(path, options.dt_s / options.phases)
     for start in range(0, len(path) - span + 1, options.stride):
         window = slice(start, start + span, options.phases)
-        if np.isfinite(path[window]).all():
+        if np.isfinite(path[window]).all() and not jump[start : start + span - 1].any():
             yield window, start + (options.history - 1) * options.phases
 
 

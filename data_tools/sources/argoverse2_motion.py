@@ -1,7 +1,7 @@
 """Scenarios of the Argoverse 2 Motion Forecasting dataset: ``scenario_*.parquet`` and its map.
 
-The format has no sizes of boxes: every agent gets the typical size of its class, which the store's
-notes count. The track ``AV`` is the ego. The map, ``log_map_archive_*.json``, lies beside.
+The format has no sizes of boxes: agents have those of their class (:mod:`data_tools.sizes`). The
+track ``AV`` is the ego. The map, ``log_map_archive_*.json``, lies beside.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from data_tools.classes import TYPICAL_SIZE_M
 from data_tools.formats.columns import read_columns
 from data_tools.scene import Scene
 from data_tools.sources.argoverse2_map import read_map
@@ -23,7 +22,6 @@ from forecast.errors import DataError
 
 STEP_S = 0.1
 EGO = "AV"
-UNKNOWN = (np.nan, np.nan)
 _TYPES = {
     "track_id": pa.string(),
     "object_type": pa.string(),
@@ -54,16 +52,15 @@ class Argoverse2Motion:
             DataError: The scenario or its map is missing or not as it should be.
         """
         rows = read_columns(unit, _TYPES)
-        size = [TYPICAL_SIZE_M.get(kind, UNKNOWN) for kind in rows["object_type"]]
         yaw = wrap_angle(rows["heading"])
-        box = np.column_stack([rows["position_x"], rows["position_y"], yaw, *np.array(size).T])
+        size = np.full((len(yaw), 2), np.nan)
+        box = np.column_stack([rows["position_x"], rows["position_y"], yaw, size])
         frames = int(rows["timestep"].max(initial=-1)) + 1
         seen = Observations(rows["timestep"], rows["track_id"], rows["object_type"], box)
         tracks = stack(seen, frames, unit)
         if EGO not in tracks.track_id:
             raise DataError(f"a track {EGO!r}, the ego", f"none in {unit}", "leave it out")
         ego_pose = tracks.state[tracks.track_id.index(EGO), :, :3]
-        sized = int(np.isfinite(tracks.state[..., 3]).any(axis=1).sum())
         name = posixpath.basename(unit).removesuffix(".parquet").removeprefix("scenario_")
         return scene_of(
             name,
@@ -73,9 +70,4 @@ class Argoverse2Motion:
             dt_s=dt_s,
             where=unit,
             map=read_map(posixpath.join(posixpath.dirname(unit), f"log_map_archive_{name}.json")),
-            notes={
-                "tracks with their class's typical size": sized,
-                "tracks without a size, of a class without a typical one": len(tracks.track_id)
-                - sized,
-            },
         )

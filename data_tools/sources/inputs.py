@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from forecast.errors import DataError, counted
 from forecast.storage.files import filesystem
 
+LATE = 0.4  # of a step
 MOST_ENDINGS = 4  # of files in a folder, in an error
 
 
@@ -65,7 +66,8 @@ def decimate(time_s: NDArray[np.float64], dt_s: float, where: str) -> slice:
     """The slice that turns a regular recording into one with steps of exactly ``dt_s``.
 
     Args:
-        time_s: ``(T,)`` seconds, ascending and regular to a tenth of a step.
+        time_s: ``(T,)`` seconds, ascending and regular to a tenth of a step; one step in twenty,
+            or a single one, may be further off.
         dt_s: Seconds between frames wanted: a whole multiple of the recording's step.
         where: Name of the recording, for the error.
 
@@ -78,7 +80,8 @@ def decimate(time_s: NDArray[np.float64], dt_s: float, where: str) -> slice:
     with np.errstate(all="ignore"):  # of times that are not finite, refused below
         steps = np.diff(time_s)
         step = float(np.median(steps))
-    if not np.isfinite(steps).all() or step <= 0 or np.abs(steps - step).max() > 0.1 * step:
+        off = np.abs(steps / step - 1)
+    if not (step > 0 and mostly_regular(off, 0.1)):
         raise DataError(
             "regular times", f"steps of {steps.min():g} to {steps.max():g} s in {where}", remedy
         )
@@ -87,6 +90,17 @@ def decimate(time_s: NDArray[np.float64], dt_s: float, where: str) -> slice:
     if every < 0.99 or abs(every - round(every)) > 0.02 * round(every):
         raise DataError(f"a step that divides {dt_s:g} s", f"{step:g} s in {where}", remedy)
     return slice(None, None, round(every))
+
+
+def mostly_regular(off: NDArray[np.float64], usual: float) -> bool:
+    """Whether steps are as long as they should be, but for a few: a clock was set, a frame late.
+
+    Args:
+        off: ``(T - 1,)`` how far each is off, in steps.
+        usual: How far they may be; one in twenty, or a single one, up to :data:`LATE`.
+    """
+    few = max(1, len(off) // 20)
+    return bool((off <= max(usual, LATE)).all() and (off > usual).sum() <= few)  # False for NaN
 
 
 def places(inputs: Sequence[str]) -> list[str]:

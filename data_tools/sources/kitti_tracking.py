@@ -16,8 +16,9 @@ from scipy.spatial.transform import Rotation
 
 from data_tools.scene import Scene
 from data_tools.sources.inputs import find_files
-from data_tools.sources.observations import Observations, scene_of, stack
+from data_tools.sources.observations import Observations, apart, scene_of, stack
 from data_tools.spatial import headings
+from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from forecast.storage.files import read_whole
 
@@ -75,7 +76,7 @@ class KittiTracking:
         seen = _in_world(_labels(unit, len(place)), imu_of_camera, place, rotation)
         return scene_of(
             posixpath.basename(unit).removesuffix(".txt"),
-            stack(seen, len(place), f"the agents of {unit}"),
+            stack(apart(seen, place, STEP_S), len(place), f"the agents of {unit}"),
             np.column_stack([place[:, :2], headings(rotation)]),
             step_s=STEP_S,
             dt_s=dt_s,
@@ -155,7 +156,8 @@ def _imu_poses(path: str) -> tuple[Array, Rotation]:
     if not rows:
         raise DataError("poses", f"none in {path}", "restore the file")
     pose = np.array(rows, np.float64)
-    latitude, longitude = np.radians(pose[:, 0]), np.radians(pose[:, 1])
+    latitude = np.radians(pose[:, 0])
+    longitude = wrap_angle(np.radians(pose[:, 1] - pose[0, 1]))  # a drive may cross 180 degrees
     scale = EARTH_RADIUS_M * np.cos(latitude[0])
     north = np.log(np.tan(np.pi / 4 + latitude / 2))
     place = np.column_stack([scale * longitude, scale * north, pose[:, 2]])

@@ -1,7 +1,8 @@
 """nuScenes: the tables of a version as they lie on disk, keyframes at 2 Hz, map expansion if any.
 
 The ego's pose at a keyframe is that of its LIDAR_TOP sweep. Keyframes are taken as frames half a
-second apart, as all who publish on this data set do; their clock is off by up to 0.1 s.
+second apart, as all who publish on this data set do; their clock is off by up to 0.1 s. Tables of
+one's own in this format may have another step, which is then that of the frames.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from forecast.storage.files import filesystem
 Array = NDArray[np.float64]
 
 STEP_S = 0.5
-JITTER_S = 0.2
+SAME_STEP = 0.05  # steps that differ by this share, on average, are one step
+JITTER = 0.4  # of a step, from one keyframe to the next
 HARDLY = 1  # the token of "visible by 40 % at most"
 
 
@@ -71,7 +73,7 @@ class NuScenes:
         return list(units)
 
     def read(self, unit: str, dt_s: float) -> Scene:
-        """One scene at ``dt_s``, which must be a multiple of 0.5 s.
+        """One scene at ``dt_s``, which must be a multiple of its step, 0.5 s in nuScenes.
 
         Raises:
             DataError: A table, or what it says of the scene, is not as it should be.
@@ -86,7 +88,7 @@ class NuScenes:
         _, first, log, _ = whole.scenes[unquote(name)]
         samples = _samples(whole, unquote(name), first, unit)
         time_us = np.array([whole.keyframes[token].time_us for token in samples])
-        frame = frame_numbers((time_us - time_us[:1]) * 1e-6, STEP_S, JITTER_S, unit)
+        frame, step_s = _frames((time_us - time_us[:1]) * 1e-6, unit)
         ego_pose = _ego(whole, samples, frame, unit)
         seen, obscured, left_out = self._boxes(whole, samples, frame, unit)
         tracks = stack(seen, len(ego_pose), unit)
@@ -97,7 +99,7 @@ class NuScenes:
             unquote(name),
             tracks,
             ego_pose,
-            step_s=STEP_S,
+            step_s=step_s,
             dt_s=dt_s,
             where=unit,
             hidden=hidden,
@@ -168,6 +170,25 @@ def _samples(whole: Tables, name: str, first: str, unit: str) -> list[str]:
     if len(samples) < count:
         raise DataError(f"{count} samples", f"{len(samples)} in {unit}", "restore the tables")
     return samples
+
+
+def _frames(time_s: Array, unit: str) -> tuple[NDArray[np.int64], float]:
+    """The numbers of keyframes and the step between them, 0.5 s unless they say otherwise."""
+    since_s = np.diff(time_s)
+    step_s = STEP_S
+    if len(since_s) and since_s.min() > 0:
+        on_average_s = since_s.sum() / np.maximum(np.round(since_s / STEP_S), 1).sum()
+        if abs(on_average_s / STEP_S - 1) > SAME_STEP:
+            step_s = float(np.median(since_s))
+    frame = frame_numbers(time_s, step_s, JITTER * step_s, unit)
+    on_average_s = time_s[-1] / max(int(frame[-1]), 1)
+    if len(since_s) and abs(on_average_s / step_s - 1) > SAME_STEP:
+        raise DataError(
+            f"keyframes {step_s:g} s apart, as most are",
+            f"{on_average_s:g} s on average in {unit}",
+            "resample them, or write a table for the source tracks",
+        )
+    return frame, step_s
 
 
 def _ego(whole: Tables, samples: Sequence[str], frame: NDArray[np.int64], unit: str) -> Array:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.jumps import jumps
 from data_tools.scene import MapElement, Observed, Scene
-from data_tools.sources.inputs import decimate
+from data_tools.sources.inputs import decimate, mostly_regular
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]
@@ -52,7 +53,7 @@ def frame_numbers(time_s: Array, step_s: float, jitter_s: float, where: str) -> 
     Args:
         time_s: ``(T,)`` when each was taken, seconds.
         step_s: Seconds between frames.
-        jitter_s: How far the time from one to the next may be from whole steps.
+        jitter_s: How far the time from one to the next may be from whole steps, but for a few.
         where: Name of the recording, for errors.
 
     Raises:
@@ -62,7 +63,10 @@ def frame_numbers(time_s: Array, step_s: float, jitter_s: float, where: str) -> 
         raise DataError("frames with annotations", f"none in {where}", "leave it out")
     since_s = np.diff(time_s)
     steps = np.round(since_s / step_s)
-    wrong = ~((np.abs(since_s - steps * step_s) <= jitter_s) & (steps >= 1))
+    off = np.abs(since_s / step_s - steps)
+    wrong = ~(steps >= 1)
+    if not mostly_regular(off, jitter_s / step_s):
+        wrong |= off > jitter_s / step_s
     if wrong.any() or steps.sum() >= MAX_FRAMES:
         place = int((wrong if wrong.any() else steps).argmax())
         raise DataError(
@@ -71,6 +75,20 @@ def frame_numbers(time_s: Array, step_s: float, jitter_s: float, where: str) -> 
             "leave it out",
         )
     return np.concatenate([[0], steps.cumsum()]).astype(np.int64)
+
+
+def apart(seen: Observations, ego_pose: Array, step_s: float) -> Observations:
+    """The same, with ids that begin anew wherever the ego jumps: there recordings were joined.
+
+    Args:
+        seen: The boxes.
+        ego_pose: ``(T, 2 or more)`` x, y of the ego in every frame.
+        step_s: Seconds between frames.
+    """
+    part = np.append(0, jumps(ego_pose, step_s).cumsum())[seen.frame]
+    names = seen.track.astype(str).astype(object)
+    later = np.array([f"{name}#{number + 1}" for name, number in zip(names, part, strict=True)])
+    return replace(seen, track=np.where(part > 0, later, names).astype(str))
 
 
 def stack(seen: Observations, frames: int, where: str) -> Stacked:

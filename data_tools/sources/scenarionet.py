@@ -3,7 +3,8 @@
 What differs from the data sets that they were converted from:
 
 - in those of nuScenes the ego's length and width are swapped (a 1.7 m long and 4.1 m wide car);
-- there, too, ``boundary_*`` features are the edges of the road, though typed as lane markings.
+- there, too, ``boundary_*`` features are the edges of the road, though typed as lane markings;
+- MetaDrive wrote one ``size`` of length, width and height a frame until spring 2023.
 """
 
 from __future__ import annotations
@@ -122,6 +123,8 @@ def _states(state: Any, frames: int) -> Array:
     columns[:, :2] = _numbers(state["position"], (frames, -1))[:, :2]
     yaw = _numbers(state["heading"], (frames,))
     columns[:, 2] = np.where(np.isfinite(yaw), wrap_angle(np.nan_to_num(yaw)), np.nan)
+    if "size" in state:
+        columns[:, 3:] = _numbers(state["size"], (frames, -1))[:, :2]
     for place, name in ((3, "length"), (4, "width")):
         if name in state:
             columns[:, place] = _numbers(state[name], (frames,))

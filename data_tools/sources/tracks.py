@@ -10,18 +10,21 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from urllib.parse import quote, unquote
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_tools.classes import TYPICAL_SIZE_M, class_of
+from data_tools.classes import class_of
 from data_tools.formats.geojson import read_map
-from data_tools.scene import MapElement, Scene
+from data_tools.scene import FARTHEST_M, MapElement, Scene
 from data_tools.sources.inputs import find_files
+from data_tools.sources.reused_ids import beginnings
 from data_tools.sources.tracks_heading import refuse_other_units, table_headings
 from data_tools.sources.tracks_resample import (
+    MAX_GAP_S,
     TIME_TOLERANCE_S,
     Track,
     last_score,
@@ -29,6 +32,7 @@ from data_tools.sources.tracks_resample import (
     samples,
 )
 from data_tools.sources.tracks_table import SUFFIXES, scene_names, scene_table
+from data_tools.suspicions import of_coordinates, of_headings
 from forecast.errors import DataError
 from forecast.storage.files import filesystem
 
@@ -70,14 +74,16 @@ class Tracks:
             raise DataError("path#scene", repr(unit), "name a scene of the table")
         table = scene_table(path, unquote(scene))
         time_s = _frame_times(table["time_s"].to_numpy(float), dt_s, unit)
+        notes = Counter[str]()
+        table["track_id"] = _agents(table, notes)
         refuse_other_units(table, path)
-        elements, notes = _map(path), Counter[str]()
+        warnings = _suspicions(table)
+        elements = _map(path)
         table["yaw_rad"], table["yaw_then"] = table_headings(table, elements, notes)
         tracks = [
             _track(str(name), rows, notes) for name, rows in table.groupby("track_id", sort=False)
         ]
-        tracks = [track for track in tracks if np.isfinite(track.size_m).all()]
-        ego = _ego(tracks, notes, unit)
+        egos = _egos(tracks, notes)
         state = np.stack([resample(track, time_s) for track in tracks])
         return Scene(
             name=f"{posixpath.basename(path)}#{unquote(scene)}",
@@ -86,11 +92,13 @@ class Tracks:
             track_id=tuple(track.name for track in tracks),
             track_class=tuple(track.kind for track in tracks),
             state=state,
-            ego_pose=state[ego, :, :3].copy(),
+            ego_pose=state[egos[0], :, :3].copy(),
+            ego_tracks=egos,
             map=elements,
             observed=samples(tracks, dt_s),
             score=_scores(tracks, time_s, state, notes),
             notes=dict(notes),
+            warnings=warnings,
         )
 
 
@@ -106,21 +114,29 @@ def _frame_times(time_s: Array, dt_s: float, unit: str) -> Array:
     return first + dt_s * np.arange(frames, dtype=np.float64)
 
 
+def _agents(table: pd.DataFrame, notes: Counter[str]) -> NDArray[np.object_]:
+    """Each row's agent: those of an id that several have in turn are ``7``, ``7#2`` and so on."""
+    classes = {kind: class_of("tracks", kind) for kind in set(table["class"])}
+    time_s, kind = table["time_s"].to_numpy(float), table["class"].map(classes).to_numpy()
+    position = table[["x_m", "y_m"]].to_numpy(float)
+    names = table["track_id"].to_numpy(object, copy=True)
+    for name, rows in table.groupby("track_id", sort=False).indices.items():
+        longest_s = MAX_GAP_S + TIME_TOLERANCE_S
+        starts = beginnings(time_s[rows], position[rows], kind[rows], longest_s)
+        notes["ids that another agent has later, a track of its own"] += len(starts) - 1
+        for number, (start, stop) in enumerate(pairwise([*starts, len(rows)][1:]), start=2):
+            names[rows[start:stop]] = f"{name}#{number}"
+    return names
+
+
 def _track(name: str, rows: pd.DataFrame, notes: Counter[str]) -> Track:
     """One agent's rows as a track; counts what had to be filled in."""
     kinds = rows["class"].value_counts()
     notes["tracks of more than one class, the most frequent taken"] += len(kinds) > 1
     kind = str(kinds.index[0])
     size = rows[["length_m", "width_m"]].median().to_numpy(float)
-    size_of_class = TYPICAL_SIZE_M.get(kind.lower(), (np.nan, np.nan))
-    if np.isnan(size).any():
-        size = np.where(np.isnan(size), size_of_class, size)
-        known = bool(np.isfinite(size).all())
-        notes["tracks with their class's typical size"] += known
-        notes["tracks without a size, of a class without a typical one, left out"] += not known
     # A stack knows the sizes measured so far.
     so_far = rows[["length_m", "width_m"]].expanding().median().to_numpy(float)
-    so_far = np.where(np.isnan(so_far), size_of_class, so_far)
     return Track(
         name=name,
         kind=kind,
@@ -145,22 +161,27 @@ def _scores(
     return np.where(np.isfinite(state[..., 0]), score, np.nan)
 
 
-def _ego(tracks: Sequence[Track], notes: Counter[str], unit: str) -> int:
-    """The marked track, else the vehicle that moves furthest; any class where there is none."""
-    if not tracks:
-        raise DataError("tracks with a size", f"none in {unit}", "add length_m and width_m")
-    for place, track in enumerate(tracks):
-        if track.is_ego:
-            return place
-    notes["no ego named"] += 1
-    is_vehicle = [class_of("tracks", track.kind) == "vehicle" for track in tracks]
-    moved = [
-        float(np.linalg.norm(track.pose[-1, :2] - track.pose[0, :2]))
-        if vehicle or not any(is_vehicle)
-        else -1.0
-        for track, vehicle in zip(tracks, is_vehicle, strict=True)
+def _suspicions(table: pd.DataFrame) -> dict[str, str]:
+    """What looks wrong with the numbers as they are in the table, before they are resampled."""
+    given = table[table["yaw_rad"].notna()]
+    paths = [
+        (rows["time_s"].to_numpy(float), rows[["x_m", "y_m", "yaw_rad"]].to_numpy(float))
+        for _, rows in given.groupby("track_id", sort=False)
     ]
-    return int(np.argmax(moved))
+    return of_headings(paths) | of_coordinates(table[["x_m", "y_m"]].to_numpy(float))
+
+
+def _egos(tracks: Sequence[Track], notes: Counter[str]) -> tuple[int, ...]:
+    """The marked track, else the vehicles, who moves furthest first; any class if there is none."""
+    marked = tuple(place for place, track in enumerate(tracks) if track.is_ego)
+    if marked:
+        return marked
+    notes["no ego named"] += 1
+    is_vehicle = np.array([class_of("tracks", track.kind) == "vehicle" for track in tracks])
+    ends = np.array([track.pose[[0, -1], :2] for track in tracks]).clip(-FARTHEST_M, FARTHEST_M)
+    moved = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
+    wanted = np.flatnonzero(is_vehicle | ~is_vehicle.any())
+    return tuple(int(place) for place in wanted[np.argsort(-moved[wanted], kind="stable")])
 
 
 def _map(path: str) -> tuple[MapElement, ...]:

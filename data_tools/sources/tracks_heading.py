@@ -12,8 +12,7 @@ from scipy.spatial import cKDTree
 from data_tools.classes import class_of
 from data_tools.heading import FEET, WHEELS, Gait, Sightings, headings, noise_levels
 from data_tools.labels.rasterise import lane_points
-from data_tools.scene import MapElement
-from data_tools.windows import FARTHEST_M
+from data_tools.scene import FARTHEST_M, MapElement
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]

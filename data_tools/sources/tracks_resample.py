@@ -31,8 +31,9 @@ class Track:
         kind: Its class.
         time_s: ``(n,)`` ascending, seconds.
         pose: ``(n, 3)`` x, y, yaw.
-        size_m: ``(2,)`` length and width; NaN where neither table nor class tells.
-        observed: ``(n, 5)`` x, y, yaw, length, width as known at each time, from no later one.
+        size_m: ``(2,)`` length and width; NaN where the table does not tell.
+        observed: ``(n, 5)`` x, y, yaw, length, width as known at each time, from no later one; NaN
+            sides where the table tells none until then.
         score: ``(n,)`` the tracker's confidence, 0 to 1; NaN where it gives none.
         is_ego: Whether the table marks it so.
     """

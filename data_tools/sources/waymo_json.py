@@ -2,9 +2,9 @@
 
 The files differ from each other in ways that nothing in them declares; what is done about each:
 
-- heading is in degrees in some scenarios: the unit that agrees with the motion is taken;
+- heading is in degrees in some scenarios: numbers above a full turn tell, and many agents' motion;
 - some name no ego (``metadata.sdc_track_index``): the vehicle that moves furthest, of those seen
-  throughout if there are any, takes its place;
+  throughout if there are any, takes its place, else others in turn;
 - steps that are not ``valid`` hold positions such as -10000 or 0: only ``valid`` is trusted;
 - traffic may have no ``id``: its place in the file serves instead.
 """
@@ -33,6 +33,9 @@ Array = NDArray[np.float64]
 
 STEP_S = 0.1
 MAX_BYTES = 2**29  # of a scenario, unpacked; real ones have some millions
+FULL_TURN_RAD = np.radians(361)  # numbers written with few digits may be a bit above 360 degrees
+# The motion of so many agents is more than chance; it agrees with one unit and not the other.
+MOVERS, NEAR_RAD, FAR_RAD = 3, np.radians(5), np.radians(12)
 BIKE_LANE = 3  # map_element_id in the files that have one
 SUFFIXES = (".json", ".json.gz")
 
@@ -105,7 +108,8 @@ def _scene(content: Any, unit: str, dt_s: float) -> Scene:
         track_id=tuple(str(item.get("id", place)) for place, item in enumerate(objects)),
         track_class=classes,
         state=state[:, every],
-        ego_pose=state[ego, every, :3],
+        ego_pose=state[ego[0], every, :3],
+        ego_tracks=ego,
         map=_map(content["roads"], unit),
         observed=Observed(time_s, state),
         notes={"heading in degrees": int(in_degrees), "no ego named": int(not named)},
@@ -115,43 +119,53 @@ def _scene(content: Any, unit: str, dt_s: float) -> Scene:
 def _yaw(heading: Array, position: Array, valid: NDArray[np.bool_]) -> tuple[Array, bool]:
     """Headings in radians, and whether they were in degrees.
 
+    Numbers above a full turn are degrees. Motion overrules them only where enough agents move,
+    for one alone may back out, slide or be wrong.
+
     Args:
         heading: ``(N, T)`` in degrees or radians.
         position: ``(N, T, 2)`` metres.
         valid: ``(N, T)`` whether the other two hold anything.
     """
-    lag = min(5, heading.shape[1] - 1)
+    known = valid & np.isfinite(heading)
+    units = (heading, np.radians(heading))
+    in_degrees = bool((np.abs(heading[known]) > FULL_TURN_RAD).any())
+    errors = np.array([_course_errors(yaw, position, known) for yaw in units])
+    if errors.shape[1] >= MOVERS:
+        read, other = np.median(errors, axis=1)[:: -1 if in_degrees else 1]
+        in_degrees ^= bool(other < NEAR_RAD and read > FAR_RAD)
+    return wrap_angle(units[in_degrees]), in_degrees
+
+
+def _course_errors(yaw: Array, position: Array, known: NDArray[np.bool_]) -> Array:
+    """How far each agent that moves heads from its way, radians; who reverses heads along it."""
+    lag = min(5, yaw.shape[1] - 1)
     motion = position[:, lag:] - position[:, :-lag]
     # Over a metre in half a second the direction of motion is the heading, within a few degrees.
-    moving = valid[:, lag:] & valid[:, :-lag] & (np.hypot(*np.moveaxis(motion, -1, 0)) > 1.0)
-    radians = np.radians(heading)
-    if moving.any():
-        course = np.arctan2(motion[moving][:, 1], motion[moving][:, 0])
-        error = [
-            np.median(np.abs(wrap_angle(h[:, :-lag][moving] - course))) for h in (heading, radians)
-        ]
-        in_degrees = bool(error[1] < error[0])
-    else:
-        in_degrees = bool(np.abs(heading[valid]).max(initial=0.0) > 2 * np.pi)
-    return wrap_angle(radians if in_degrees else heading), in_degrees
+    moving = known[:, lag:] & known[:, :-lag] & (np.hypot(*np.moveaxis(motion, -1, 0)) > 1.0)
+    twice = wrap_angle(2 * (yaw[:, :-lag] - np.arctan2(motion[..., 1], motion[..., 0])))
+    return np.array(
+        [np.median(np.abs(e[m])) / 2 for e, m in zip(twice, moving, strict=True) if m.any()]
+    )
 
 
-def _ego(content: Any, classes: tuple[str, ...], state: Array) -> tuple[int, bool]:
-    """The track that the grid is centred on, and whether the file names it."""
+def _ego(content: Any, classes: tuple[str, ...], state: Array) -> tuple[tuple[int, ...], bool]:
+    """The track that the grid is centred on, and whether the file names it; else those in turn."""
     index = int((content.get("metadata") or {}).get("sdc_track_index", -1))
     if 0 <= index < len(classes):
-        return index, True
+        return (index,), True
     seen = np.isfinite(state[..., 0])
     moved = np.full(len(classes), -1.0)
     for track, kind in enumerate(classes):
         if kind == "vehicle" and seen[track].any():
             places = state[track, seen[track], :2]
             moved[track] = np.hypot(*(places[-1] - places[0]))
-    if moved.max() < 0:
-        raise DataError("a vehicle to centre the grid on", "none", "leave it out")
     # The ego is recorded in every frame, so vehicles that are not come second.
-    throughout = np.where(seen.all(axis=1), moved, -1.0)
-    return int((throughout if throughout.max() >= 0 else moved).argmax()), False
+    order = np.lexsort((-moved, ~seen.all(axis=1)))
+    vehicles = tuple(int(track) for track in order if moved[track] >= 0)
+    if not vehicles:
+        raise DataError("a vehicle to centre the grid on", "none", "leave it out")
+    return vehicles, False
 
 
 def _map(roads: Any, unit: str) -> tuple[MapElement, ...]:

@@ -148,6 +148,8 @@ def print_prepare_report(report: PrepareReport, output: str) -> None:
     for reason, count in report.notes.items():
         hint = report.hints.get(reason)
         print(f"  {reason}: {count}" + (f"; {hint}" if hint else ""))
+    for warning in report.warnings:
+        print_remark(f"warning: {warning}")
     if report.absent:
         others = f"; left out are {', '.join(report.left_out)}" if report.left_out else ""
         print_remark(f"warning: there is no agent of class {', '.join(report.absent)}{others}")

@@ -4,13 +4,20 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_tools.sources.tracks import MAX_GAP_S, Track, course, resample
+from data_tools.heading import FEET, WHEELS, Sightings, headings
+from data_tools.sources.tracks_resample import MAX_GAP_S, Track, resample
 from forecast.angles import wrap_angle
 
 SIZE = np.array([4.5, 1.9])
 steps = st.lists(st.floats(0.02, MAX_GAP_S), min_size=2, max_size=40)
 numbers = st.floats(-50.0, 50.0)
 angles = st.floats(-np.pi, np.pi)
+
+
+def track(seen, pose):
+    """A track of these observations."""
+    observed = np.column_stack([pose, np.tile(SIZE, (len(seen), 1))])
+    return Track("a", "vehicle", seen, pose, SIZE, observed, np.full(len(seen), np.nan))
 
 
 @given(steps, numbers, numbers, numbers, numbers, angles, st.floats(-2.0, 2.0), st.data())
@@ -21,9 +28,9 @@ def test_constant_motion_is_exact_at_any_irregular_sampling(gaps, x, y, vx, vy, 
         turn = wrap_angle(yaw + rate * (time - seen[0]))
         return np.stack([x + vx * (time - seen[0]), y + vy * (time - seen[0]), turn], axis=-1)
 
-    track = Track("a", "vehicle", seen, truth(seen), SIZE)
+    made = track(seen, truth(seen))
     wanted = np.linspace(seen[0], seen[-1], data.draw(st.integers(1, 60)))
-    state = resample(track, wanted)
+    state = resample(made, wanted)
     np.testing.assert_allclose(state[:, :2], truth(wanted)[:, :2], atol=1e-8)
     np.testing.assert_allclose(wrap_angle(state[:, 2] - truth(wanted)[:, 2]), 0.0, atol=1e-8)
     assert (np.abs(state[:, 2]) <= np.pi).all()
@@ -32,8 +39,8 @@ def test_constant_motion_is_exact_at_any_irregular_sampling(gaps, x, y, vx, vy, 
 @given(angles, angles, st.floats(0.0, 1.0))
 def test_yaw_goes_the_short_way_round(start, end, share):
     pose = np.array([[0.0, 0.0, start], [0.0, 0.0, end]])
-    track = Track("a", "vehicle", np.array([0.0, 1.0]), pose, SIZE)
-    between = resample(track, np.array([share]))[0, 2]
+    made = track(np.array([0.0, 1.0]), pose)
+    between = resample(made, np.array([share]))[0, 2]
     arc = abs(wrap_angle(end - start))
     assert abs(wrap_angle(between - start)) <= arc + 1e-9
     assert abs(wrap_angle(between - end)) <= arc + 1e-9
@@ -42,9 +49,9 @@ def test_yaw_goes_the_short_way_round(start, end, share):
 @given(st.lists(st.floats(0.02, 3.0), min_size=1, max_size=20), st.integers(2, 80))
 def test_a_track_is_present_just_where_observations_enclose_a_frame_closely(gaps, frames):
     seen = np.cumsum([0.0, *gaps])
-    track = Track("a", "vehicle", seen, np.zeros((len(seen), 3)), SIZE)
+    made = track(seen, np.zeros((len(seen), 3)))
     wanted = np.linspace(-1.0, seen[-1] + 1.0, frames)
-    present = np.isfinite(resample(track, wanted)).all(axis=-1)
+    present = np.isfinite(resample(made, wanted)).all(axis=-1)
     for time, there in zip(wanted, present, strict=True):
         if np.abs(time - seen).min() < 2e-3:
             continue  # as good as an observation
@@ -55,11 +62,16 @@ def test_a_track_is_present_just_where_observations_enclose_a_frame_closely(gaps
             assert there == (gap < MAX_GAP_S)
 
 
-@given(steps, angles, st.floats(3.0, 40.0))
-def test_the_course_of_straight_motion_is_its_direction_at_any_irregular_sampling(gaps, yaw, speed):
+@given(steps, angles, st.floats(3.0, 40.0), st.sampled_from([WHEELS, FEET]))
+def test_the_heading_of_straight_motion_is_its_direction_at_any_irregular_sampling(
+    gaps, yaw, speed, gait
+):
     seen = np.cumsum([0.0, *gaps])
     path = speed * seen[:, None] * np.array([np.cos(yaw), np.sin(yaw)])
-    found = course(seen, path)
-    if seen[-1] * speed > 50.0:
-        assert np.isfinite(found).all()
-    np.testing.assert_allclose(wrap_angle(found[np.isfinite(found)] - yaw), 0.0, atol=1e-6)
+    unknown = np.full(len(seen), np.nan)
+    velocity = np.full((len(seen), 2), np.nan)
+    sightings = Sightings(seen, path, np.full(len(seen), 0.02), unknown, velocity, unknown)
+    for found in headings(sightings, gait):
+        if seen[-1] * speed > 50.0:
+            assert np.isfinite(found[-1])
+        np.testing.assert_allclose(wrap_angle(found[np.isfinite(found)] - yaw), 0.0, atol=1e-6)

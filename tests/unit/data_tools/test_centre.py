@@ -70,6 +70,17 @@ def test_frames_in_which_an_agent_is_not_seen_are_no_centre():
     assert [window.init_time for window in around("agent:0", scene)] == [2.5, 3.0]
 
 
+def test_tracks_take_the_ego_s_place_in_turn_and_each_window_is_there_once():
+    scene = replace(SCENE, state=SCENE.state.copy(), ego_tracks=(2, 0))
+    scene.state[2, :2] = np.nan  # the first of them is not seen from the start
+    found = around("ego", scene)
+    assert [window.init_time for window in found] == [1.0, 1.5, 2.0, 2.5, 3.0]
+    whose = [0, 0, 2, 2, 2]
+    for window, track in zip(found, whose, strict=True):
+        have = window.track_state[:, 2, 3][np.abs(window.track_state[:, 2, :3]).max(axis=1) < 1e-5]
+        np.testing.assert_allclose(have, scene.state[track, 5, 3])
+
+
 def test_an_agent_that_is_not_there_is_told():
     with pytest.raises(DataError, match="an agent '7'; got none"):
         around("agent:7")

@@ -205,3 +205,16 @@ def test_one_position_has_no_heading_and_the_usual_noise():
     found = headings(sightings(np.zeros((1, 2)), time_s=one), WHEELS)
     assert np.isnan(found).all()
     assert noise_levels(one, np.zeros(1, np.int64), np.zeros((1, 2))).tolist() == [0.1]
+
+
+@pytest.mark.parametrize("gait", [WHEELS, FEET])
+@pytest.mark.parametrize("far_m", [1e5, 1e7])
+def test_an_error_of_many_kilometres_that_comes_at_once_does_not_stop_the_filter(gait, far_m):
+    time_s = 0.1 * np.arange(14)
+    time_s[2:] -= 0.1 - 1e-9  # the second row and the third are of one moment
+    place = np.column_stack([0.5 * np.arange(14) - 26.0, np.full(14, far_m)])
+    place[1] = 36.0, 5.0
+    yaw = np.full(14, np.nan)
+    yaw[:4] = 10.0, 0.3, np.nan, 1.0
+    for found in headings(sightings(place, time_s, yaw=yaw), gait):
+        assert np.isfinite(found).all()

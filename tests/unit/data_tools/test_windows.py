@@ -223,6 +223,15 @@ def test_boxes_that_cannot_be_drawn_and_other_classes_are_left_out_and_counted()
     assert np.isfinite(tracks.state[1, 3:]).all()
 
 
+def test_a_scene_whose_agents_have_no_box_at_all_is_refused():
+    made = scene([Mover(0, 0), Mover(5, 0), Mover(9, 0)], kinds=["Car", "vehicle", "cone"])
+    made.state[:2, :, 3] = np.nan
+    with pytest.raises(DataError, match="none of the agents Car, vehicle"):
+        usable_tracks(made, OPTIONS.classes, lambda name: name.replace("Car", "vehicle"))
+    made.state[0, 8, 3] = 4.0
+    assert len(usable_tracks(made, OPTIONS.classes, lambda _: "vehicle").state) == 2
+
+
 def test_classes_are_numbered_as_the_user_lists_them():
     made = scene([Mover(0, 0), Mover(5, 4)], kinds=["pedestrian", "vehicle"])
     options = PrepareOptions(grid=GRID, classes=("vehicle", "pedestrian"))

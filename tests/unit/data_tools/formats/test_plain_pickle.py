@@ -8,7 +8,7 @@ import os
 import pickle
 import struct
 import subprocess
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,9 @@ class Calls:
         Calls(builtins.getattr, {}, "clear"),
         Calls(np.fromfile, "/dev/zero"),
         Calls(bytearray, 1 << 40),
+        Calls(int, "9" * 4000),
+        Calls(defaultdict, list),
+        Calls(defaultdict, int, {"a": 1}),
         Counter(a=1),
         np.zeros(2, [("a", "f8"), ("b", "i4")]),
         np.array(["2020-01-01"], "datetime64[s]"),
@@ -100,6 +103,13 @@ def test_whatever_asks_for_more_is_refused_and_does_not_run(tmp_path, hostile):
     with pytest.raises(DataError, match=r"a\.pkl"):
         load(pickle.dumps({"tracks": [hostile]}), "a.pkl")
     assert not mark.exists()
+
+
+def test_counts_in_a_defaultdict_are_read_as_a_plain_dict():
+    counts: Any = defaultdict(int, VEHICLE=3)
+    read = load(pickle.dumps({"number": counts, "none": defaultdict()}), "a.pkl")
+    assert read == {"number": {"VEHICLE": 3}, "none": {}}
+    assert type(read["number"]) is dict
 
 
 def text(value: str) -> bytes:

@@ -5,6 +5,7 @@ import pytest
 
 from data_tools.sources import source
 from data_tools.sources.inputs import decimate, find_files
+from data_tools.sources.observations import frame_numbers
 from forecast.errors import ConfigError, DataError
 
 SUFFIXES = (".json", ".json.gz")
@@ -71,11 +72,32 @@ def test_frames_are_thinned_out_to_the_step(step, dt_s, every):
     assert decimate(clock, dt_s, "a") == slice(None, None, every)
 
 
+@pytest.mark.parametrize("late", [0.061, 0.09, 0.139])
+@pytest.mark.parametrize("place", [0, 17, 29])
+def test_one_step_that_is_off_does_not_lose_a_recording(late, place):
+    steps = np.full(30, 0.1)
+    steps[place] = late
+    assert decimate(np.append(0.0, steps.cumsum()), 0.5, "a") == slice(None, None, 5)
+
+
+@pytest.mark.parametrize("late", [0.061, 0.09, 0.139])
+def test_one_step_that_is_off_makes_no_gap_and_does_not_lose_a_recording_with_some(late):
+    steps = np.full(30, 0.1)
+    steps[[7, 19]] = 0.3, late  # the first is a gap of two frames
+    number = frame_numbers(np.append(0.0, steps.cumsum()), 0.1, 0.01, "a")
+    assert np.diff(number).tolist() == [1] * 7 + [3] + [1] * 22
+    steps[[3, 4]] = late if late != 0.09 else 0.085
+    with pytest.raises(DataError, match=r"frames 0.1 s apart.*from frame 4 to the next in a"):
+        frame_numbers(np.append(0.0, steps.cumsum()), 0.1, 0.01, "a")
+
+
 @pytest.mark.parametrize(
     ("time_s", "reason"),
     [
         ([0.0], "two frames"),
         ([0.0, 0.1, 0.3, 0.4], "regular"),
+        ([0.0, 0.1, 0.2, 0.28, 0.36, 0.46, 0.56], "regular"),
+        ([0.0, 0.1, 0.2, 0.24, 0.34], "regular"),
         ([0.0, 0.0, 0.0], "regular"),
         ([0.2, 0.1, 0.0], "regular"),
         ([0.0, np.nan, 0.2], "regular"),

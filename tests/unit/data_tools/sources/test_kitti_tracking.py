@@ -55,10 +55,11 @@ def calibration(rectify: Any = RECTIFY, colon: str = "", names: Any = ("cam", "v
     return "\n".join(text) + "\n\n"
 
 
-def poses(ego: Mover = EGO, pitch: float = 0.03) -> str:
+def poses(ego: Mover = EGO, pitch: float = 0.03, longitude_of_0: float = LONGITUDE) -> str:
     states = ego.state(np.arange(FRAMES) * 0.1)
     latitude = LATITUDE + states[:, 1] / DEGREE_M
-    longitude = LONGITUDE + states[:, 0] / DEGREE_M / np.cos(np.radians(LATITUDE))
+    longitude = longitude_of_0 + states[:, 0] / DEGREE_M / np.cos(np.radians(LATITUDE))
+    longitude = (longitude + 180) % 360 - 180
     rows = zip(latitude, longitude, wrap_angle(states[:, 2]), strict=True)
     rest = " 0.5" * 24
     return "\n".join(
@@ -137,6 +138,36 @@ def test_boxes_go_from_the_camera_into_the_world(tmp_path, names):
     seen = np.isfinite(made.state[1]).all(axis=-1)
     np.testing.assert_array_equal(seen, [False, False, True, True, True, False, False])
     assert made.map == ()
+
+
+@pytest.mark.parametrize("longitude", [179.9999, -179.9999])
+def test_a_drive_across_180_degrees_of_longitude_makes_no_jump(tmp_path, longitude):
+    ego = Mover(0.0, 0.0, yaw=0.0 if longitude > 0 else np.pi, speed=20.0)
+    unit = write(tmp_path, oxts=poses(ego, longitude_of_0=longitude))
+    made = KittiTracking().read(unit, 0.5)
+    np.testing.assert_allclose(made.ego_pose[:, :2], ego.state(made.time_s)[:, :2], atol=1e-3)
+
+
+def test_drives_stacked_in_one_sequence_are_kept_apart(tmp_path):
+    shift = 300.0 / DEGREE_M  # of latitude
+    first, second = poses().splitlines(), poses().splitlines()
+    moved = [" ".join([str(float((w := row.split())[0]) + shift), *w[1:]]) for row in second]
+    later = [
+        " ".join(
+            [str(int((w := row.split())[0]) + FRAMES), w[1], {"Car": "Van"}.get(w[2], w[2]), *w[3:]]
+        )
+        for row in labels(AGENTS).splitlines()
+    ]
+    text = {"label": labels(AGENTS) + "\n" + "\n".join(later), "oxts": "\n".join(first + moved)}
+    made = KittiTracking().read(write(tmp_path, **text), 0.1)
+    kinds = dict(zip(made.track_id, made.track_class, strict=True))
+    assert kinds == {"0": "Car", "3": "Pedestrian", "0#2": "Van", "3#2": "Pedestrian"}
+    assert np.isfinite(made.state[0]).all(axis=-1).sum() == FRAMES
+    options = PrepareOptions(grid=GRID, dt_s=0.1, history=3, horizon=6)
+    report = prepare("kitti-tracking", [str(tmp_path)], str(tmp_path / "out.zarr"), options)
+    assert report.sequences == 2 * (FRAMES - 8)
+    assert report.notes["steps that no vehicle makes, no sequence across"] == 1
+    assert "tracks of more than one class, the most frequent taken" not in report.notes
 
 
 def test_sequences_are_read_from_elsewhere(tmp_path):

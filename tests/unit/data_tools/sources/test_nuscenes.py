@@ -53,6 +53,41 @@ def test_boxes_and_ego_are_those_of_the_keyframes(tmp_path):
     assert made.map == ()
 
 
+def every(step_us, tables=None):
+    """The tables with other times between keyframes, one or one after the other."""
+    tables = tables or version()
+    times = np.cumsum(np.resize(step_us, len(tables["sample"])))
+    for sample, time in zip(tables["sample"], times, strict=True):
+        sample["timestamp"] = int(time)
+    return tables
+
+
+@pytest.mark.parametrize(
+    ("step_s", "dt_s", "frames"), [(0.4, 0.4, 1), (0.6, 0.6, 1), (0.1, 0.5, 5)]
+)
+def test_keyframes_of_another_rate_keep_their_own_step(tmp_path, step_s, dt_s, frames):
+    made = read(tmp_path, every(round(step_s * 1e6)), dt_s=dt_s)
+    np.testing.assert_allclose(made.time_s, dt_s * np.arange(len(made.time_s)))
+    truth = CAR.state(0.5 * frames * np.arange(len(made.time_s)))  # by frame, not by time
+    np.testing.assert_allclose(made.state[0, :, :2], truth[:, :2])
+
+
+@pytest.mark.parametrize("step_s", [0.4, 0.44, 0.56, 0.6])
+def test_keyframes_of_another_rate_are_not_taken_as_half_a_second_apart(tmp_path, step_s):
+    with pytest.raises(DataError, match=rf"divides 0\.5 s; got {step_s} s"):
+        read(tmp_path, every(round(step_s * 1e6)))
+
+
+def test_keyframes_that_are_half_a_second_apart_only_now_and_then_are_refused(tmp_path):
+    with pytest.raises(DataError, match="on average"):
+        read(tmp_path, every([620_000] * 6 + [460_000] * 6))
+
+
+def test_keyframes_by_a_clock_of_whole_sweeps_are_half_a_second_apart(tmp_path):
+    made = read(tmp_path, every([450_000, 450_000, 550_000, 550_000]))
+    np.testing.assert_allclose(made.time_s, 0.5 * np.arange(FRAMES))
+
+
 def test_every_scene_of_every_version_is_found_from_the_root_down(tmp_path):
     agents = {"car": ("vehicle.car", CAR)}
     mini = write_version(tmp_path, version({"scene-0061": agents, "scene 2#": agents}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,18 @@ def test_a_scenario_keeps_its_tracks_their_poses_and_its_ego(tmp_path):
 def test_sizes_come_as_rows_or_columns(tmp_path, size):
     content = scenario(tracks={"ego": track(EGO, length=size)})
     np.testing.assert_array_equal(read(tmp_path, content).state[0, :, 3], 4.0)
+
+
+def test_sizes_come_as_one_array_as_metadrive_wrote_them_until_2023(tmp_path):
+    size = np.tile([4.0, 1.8, 1.5], (FRAMES, 1))
+    content = scenario(tracks={"ego": track(EGO, size=size, length=None, width=None, height=None)})
+    np.testing.assert_array_equal(read(tmp_path, content).state[0, :, 3:], [[4.0, 1.8]] * 9)
+
+
+def test_a_summary_that_counts_in_a_defaultdict_is_read(tmp_path):
+    content = scenario()
+    content["metadata"]["number_summary"] = {"num_objects": defaultdict(int, VEHICLE=1)}
+    assert read(tmp_path, content).track_id == ("walker", "ego")
 
 
 def test_only_valid_states_are_there(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
 from data_tools.scene import Scene
-from data_tools.sources.tracks import TYPICAL_SIZE_M, Tracks
+from data_tools.sources.tracks import Tracks
 from forecast.cli.console import print_prepare_report
 from forecast.errors import DataError
 from forecast.storage.stores import open_sequence_store
@@ -98,14 +98,13 @@ def test_nothing_is_made_up_before_the_first_or_after_the_last_observation(tmp_p
     np.testing.assert_array_equal(scene.time_s[present], [1.5, 2.0, 2.5, 3.0])
 
 
-def test_missing_yaw_comes_from_motion_and_missing_sizes_from_the_class(tmp_path):
+def test_missing_yaw_comes_from_motion_and_missing_sizes_are_left_to_the_class(tmp_path):
     turn = 0.3 * TIMES
     circle = drive("turning", x_m=20 * np.sin(turn), y_m=20 * (1 - np.cos(turn)))
     scene = read(tmp_path, circle[["scene", "time_s", "track_id", "class", "x_m", "y_m"]])
     np.testing.assert_allclose(scene.state[0, 2:, 2], 0.3 * scene.time_s[2:], atol=0.02)
-    np.testing.assert_allclose(scene.state[0, :, 3:], np.tile(TYPICAL_SIZE_M["vehicle"], (13, 1)))
+    assert np.isnan(scene.state[0, :, 3:]).all()
     assert scene.notes["tracks with yaw from their motion"] == 1
-    assert scene.notes["tracks with their class's typical size"] == 1
 
 
 def test_without_a_marked_ego_it_is_the_vehicle_that_moves_furthest(tmp_path):
@@ -117,14 +116,23 @@ def test_without_a_marked_ego_it_is_the_vehicle_that_moves_furthest(tmp_path):
     np.testing.assert_allclose(walkers.ego_pose[:, 1], 9.0)
 
 
-def test_a_class_without_a_typical_size_is_left_out_and_counted(tmp_path):
-    animal = drive("cat", kind="animal", length_m=np.nan, width_m=np.nan, y=3.0)
-    scene = read(tmp_path, drive(), animal)
-    assert scene.track_id == ("car",)
-    note = "tracks without a size, of a class without a typical one, left out"
-    assert scene.notes[note] == 1
-    with pytest.raises(DataError, match="add length_m"):
-        read(tmp_path, animal)
+def test_an_unmarked_ego_is_seen_long_enough_for_a_sequence(tmp_path):
+    brief = drive("brief", speed=20.0, times=TIMES[:31], y=4.0)
+    table = pd.concat([brief, drive("long", speed=2.0), drive("parked", speed=0.0, y=9.0)])
+    report = prepare(
+        "tracks", [written(tmp_path, table)], str(tmp_path / "out.zarr"), PrepareOptions()
+    )
+    assert report.sequences == 5
+    store, _ = open_sequence_store(str(tmp_path / "out.zarr"))
+    np.testing.assert_allclose(store["ego_pose"].values[:, 0, 0], -2.0)  # 2 m/s for 1 s
+
+
+def test_where_no_ego_is_seen_for_a_sequence_another_centre_is_named(tmp_path):
+    path = written(tmp_path, drive(times=TIMES[:31]), drive("w", kind="pedestrian", y=5.0))
+    with pytest.raises(DataError, match=r"none in the 13 frames.* try --centre moving"):
+        prepare("tracks", [path], str(tmp_path / "out.zarr"), PrepareOptions())
+    options = PrepareOptions(centre="moving")
+    assert prepare("tracks", [path], str(tmp_path / "out.zarr"), options).sequences == 5
 
 
 @pytest.mark.parametrize(
@@ -146,12 +154,11 @@ def test_usual_names_become_the_default_classes_unless_they_are_asked_for(
     assert report.notes[f"agents {kind}, kept as {name}"] == 1
 
 
-def test_the_ego_is_a_vehicle_and_has_its_size_by_a_usual_name_too(tmp_path):
+def test_the_ego_is_a_vehicle_by_a_usual_name_too(tmp_path):
     runner = drive("runner", 12.0, y=9.0, kind="pedestrian")
     car = drive(kind="Car", length_m=np.nan, width_m=np.nan, y=4.0)
     scene = read(tmp_path, runner, car)
     np.testing.assert_allclose(scene.ego_pose[:, 1], 4.0)
-    np.testing.assert_allclose(scene.state[1, :, 3:], np.tile(TYPICAL_SIZE_M["car"], (13, 1)))
 
 
 def test_the_report_says_how_agents_of_an_unknown_label_are_kept(tmp_path, capsys):
@@ -172,6 +179,27 @@ def test_a_flickering_class_is_settled_by_its_majority(tmp_path):
     scene = read(tmp_path, drive(), drive("bike", kind=kinds, y=4.0))
     assert scene.track_class[1] == "cyclist"
     assert scene.notes["tracks of more than one class, the most frequent taken"] == 1
+
+
+def test_an_id_that_goes_to_another_agent_is_two_tracks(tmp_path):
+    parked = drive("7", speed=0.0, times=TIMES[:25], x_m=6.0, y=3.0, kind="Car")
+    walker = drive("7", times=TIMES[45:], y=9.0, kind="person", length_m=0.6, width_m=0.6)
+    scene = read(tmp_path, drive(is_ego=True), pd.concat([parked, walker]))
+    assert scene.track_id == ("car", "7", "7#2")
+    assert scene.track_class == ("vehicle", "Car", "person")
+    np.testing.assert_array_equal(np.nanmax(scene.state[1:, :, 3], axis=1), [4.5, 0.6])
+    assert np.isfinite(scene.state[1:, :, 0]).sum(axis=1).tolist() == [5, 4]
+    assert scene.notes["ids that another agent has later, a track of its own"] == 1
+    assert not scene.notes["tracks of more than one class, the most frequent taken"]
+
+
+def test_a_marked_ego_that_is_two_agents_is_followed_in_turn(tmp_path):
+    time = np.arange(121) * 0.1
+    jump = drive(times=time, x_m=8.0 * time + 150.0 * (time >= 6.0), is_ego=True)
+    path, out = written(tmp_path, jump), str(tmp_path / "out.zarr")
+    assert prepare("tracks", [path], out, PrepareOptions()).sequences == 4 + 5
+    ego = open_sequence_store(out)[0]["ego_pose"].values
+    np.testing.assert_allclose(np.diff(ego[..., 0], axis=1), 4.0, atol=1e-6)
 
 
 def swapped(table: pd.DataFrame) -> pd.DataFrame:

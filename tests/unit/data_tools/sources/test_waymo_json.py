@@ -45,18 +45,41 @@ def test_gzip_is_known_by_its_content_not_its_name(tmp_path):
 
 @pytest.mark.parametrize("degrees", [False, True])
 @pytest.mark.parametrize(
-    "mover",
+    ("mover", "movers"),
     [
-        TURNING,
-        Mover(0, 0, yaw=0.05, speed=8.0),  # small numbers: radians and degrees look alike
-        Mover(0, 0, yaw=-40.0, speed=8.0),  # many turns: large numbers in radians too
+        (TURNING, 1),
+        (Mover(0, 0, yaw=0.05, speed=8.0), 3),  # small numbers: radians and degrees look alike
+        (Mover(0, 0, yaw=-40.0, speed=8.0), 3),  # many turns: large numbers in radians too
+        (Mover(0, 0, yaw=2.0, speed=-8.0), 1),  # backs out
+        (Mover(0, 0, yaw=2.0, speed=-8.0), 4),
     ],
 )
-def test_the_unit_of_heading_is_decided_by_the_motion(tmp_path, degrees, mover):
-    still = Mover(20.0, 0.0, yaw=1.0)
-    made = read(tmp_path, scenario([agent(m, degrees=degrees) for m in (mover, still)]))
-    expected = mover.state(made.time_s - 4.5)[:, 2]
-    assert abs(wrap_angle(made.state[0, :, 2] - expected)).max() < np.radians(3)
+def test_headings_are_read_in_their_unit(tmp_path, degrees, mover, movers):
+    parked = Mover(20.0, 0.0, yaw=0.04 if mover.yaw == 0.05 else 1.0)
+    agents = [agent(m, degrees=degrees) for m in [mover] * movers + [parked]]
+    made = read(tmp_path, scenario(agents))
+    for got, moved in ((made.state[0], mover), (made.state[-1], parked)):
+        expected = moved.state(made.time_s - 4.5)[:, 2]
+        assert abs(wrap_angle(got[:, 2] - expected)).max() < np.radians(1)
+    assert made.notes["heading in degrees"] == degrees
+
+
+@pytest.mark.parametrize("degrees", [False, True])
+def test_one_agent_that_slides_sideways_does_not_decide_the_unit(tmp_path, degrees):
+    slides = agent(Mover(0, 0, yaw=1.5, speed=3.0), kind="pedestrian", degrees=degrees)
+    turned = np.degrees(0.0262) if degrees else 1.5  # 1.5 degrees, or radians, as a number
+    slides["heading"] = [float(turned)] * STEPS
+    made = read(tmp_path, scenario([agent(Mover(9, 9, yaw=2.0), degrees=degrees), slides]))
+    np.testing.assert_allclose(made.state[0, :, 2], 2.0)
+
+
+@pytest.mark.parametrize("degrees", [False, True])
+def test_one_heading_that_is_no_number_does_not_decide_the_unit(tmp_path, degrees):
+    objects = [agent(Mover(0, 9.0 * i, yaw=1.0), degrees=degrees) for i in range(3)]
+    objects[2]["heading"][40] = float("nan")
+    made = read(tmp_path, scenario(objects))
+    np.testing.assert_allclose(made.state[:2, :, 2], 1.0)
+    assert np.isnan(made.state[2, 8, 2])
     assert made.notes["heading in degrees"] == degrees
 
 

@@ -1,0 +1,176 @@
+"""What looks wrong with a recording that can be read: a warning each, with what supports it.
+
+Headings are compared with the ways that agents make, coordinates with the numbers that ``float32``
+has, the map with the places of the traffic. Each function returns warnings by what is suspected,
+which is the same text in all scenes, with what was found in this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from data_tools.scene import FARTHEST_M, MapElement, Scene
+from forecast.angles import wrap_angle
+
+Array = NDArray[np.float64]
+
+# Ways of so much in so long; over shorter ones noise turns the direction.
+LAG_S, MAX_LAG_S, LEAST_M = 0.4, 1.1, 1.0
+LEAST_STEPS = 5  # of an agent
+AGREES_RAD, DISAGREES_RAD, ASKEW_RAD = np.radians(5), np.radians(15), np.radians(30)
+LEAST_TURNED = 3  # agents that must be turned alike, for one alone may slide or back out
+LEAST_ALIKE = 2  # agents whose headings a mistake must explain
+
+FAR_M = 1e5  # coordinates below keep their centimetres in float32
+LEAST_VALUES = 20  # different ones: a few may be round numbers by chance
+LOST_PRECISION = (
+    "coordinates have lost precision in float32; write float64, or subtract an origin first"
+)
+BESIDE_MAP_M = 10.0
+MOST_PLACES = 2000
+
+
+def of_scene(scene: Scene) -> dict[str, str]:
+    """What looks wrong with a scene's map, and with headings and coordinates.
+
+    Those that the source has looked at, which has them as they are in the file, go first.
+    """
+    paths = [
+        (scene.time_s[seen], track[seen])
+        for track in scene.state
+        if (seen := _placed(track[:, :3])).any()
+    ]
+    places = [track[:, :2] for _, track in paths]
+    xy = np.concatenate(places) if places else np.empty((0, 2))
+    found = scene.warnings or of_headings(paths) | of_coordinates(xy)
+    return found | of_map(scene.map, xy)
+
+
+def of_headings(paths: Iterable[tuple[Array, Array]]) -> dict[str, str]:
+    """Headings in degrees, from north, clockwise, or all turned by the same angle.
+
+    Args:
+        paths: Times ``(n,)`` of each agent, ascending, and its x, y, yaw and what else,
+            ``(n, 3 or more)``, yaw as it is in the recording.
+    """
+    moves = [move for time_s, pose in paths if len(move := _moves(time_s, pose)) >= LEAST_STEPS]
+    if len(moves) < LEAST_ALIKE:
+        return {}
+    off = np.array([_circular_median(_errors(move, move[:, 1:])) for move in moves])
+    typical = float(np.median(np.abs(off)))
+    if typical > DISAGREES_RAD:
+        mistakes: dict[str, Callable[[Array], Array]] = {
+            "yaw looks like degrees; convert it to radians": np.radians,
+            "yaw looks clockwise from north; write pi/2 - yaw": lambda yaw: np.pi / 2 - yaw,
+            "yaw looks clockwise; change its sign": lambda yaw: -yaw,
+        }
+        for mistake, mend in mistakes.items():
+            errors = [np.median(np.abs(_errors(move, mend(move[:, 1:])))) for move in moves]
+            if np.median(errors) < AGREES_RAD:
+                return {mistake: _degrees(typical, "off the way made")}
+    return _of_turned(off, typical)
+
+
+def _of_turned(off: Array, typical: float) -> dict[str, str]:
+    """Whether all headings are off by one angle, or by whatever."""
+    turned = _circular_median(off)
+    around = np.median(np.abs(wrap_angle(off - turned)))
+    if len(off) >= LEAST_TURNED and abs(turned) > AGREES_RAD > 2 * around:
+        found = _degrees(turned, "counter-clockwise of the way made")
+        return {"yaw looks turned by one angle; subtract it": found}
+    if len(off) >= LEAST_TURNED and typical > ASKEW_RAD:
+        return {"yaw does not follow the way made": _degrees(typical, "off it")}
+    return {}
+
+
+def _moves(time_s: Array, pose: Array) -> Array:
+    """The direction of each way that tells one, and yaw at its start and end: ``(m, 3)``."""
+    time_s, pose = time_s[_placed(pose)], pose[_placed(pose)]
+    later = np.searchsorted(time_s, time_s + LAG_S)
+    start = np.flatnonzero(later < len(time_s))
+    end = later[start]
+    way = pose[end, :2] - pose[start, :2]
+    told = (np.hypot(*way.T) > LEAST_M) & (time_s[end] - time_s[start] <= MAX_LAG_S)
+    course = np.arctan2(way[:, 1], way[:, 0])
+    return np.asarray(np.column_stack([course, pose[start, 2], pose[end, 2]])[told])
+
+
+def _errors(move: Array, yaw: Array) -> Array:
+    """Angles from the ways to the headings halfway, counter-clockwise."""
+    halfway = yaw[:, 0] + wrap_angle(yaw[:, 1] - yaw[:, 0]) / 2
+    return wrap_angle(halfway - move[:, 0])
+
+
+def _circular_median(angle: Array) -> float:
+    """The angle that the others are nearest to, as the median around their mean direction."""
+    mean = np.angle(np.exp(1j * angle).sum())
+    return float(wrap_angle(mean + np.median(wrap_angle(angle - mean))))
+
+
+def _placed(pose: Array) -> NDArray[np.bool_]:
+    """Which rows are finite and on Earth."""
+    return np.asarray((np.abs(pose) < FARTHEST_M).all(axis=-1))
+
+
+def _degrees(angle: float, what: str) -> str:
+    return f"{np.degrees(angle):.0f} degrees {what}"
+
+
+def of_coordinates(xy: Array) -> dict[str, str]:
+    """Coordinates far from their origin that have been through ``float32``.
+
+    Args:
+        xy: ``(n, 2)`` x, y as they are in the recording, metres.
+    """
+    rounded = [
+        values
+        for values in map(np.unique, xy[_placed(xy)].T)
+        if len(values) and (values.astype(np.float32) == values).all()
+    ]
+    worst = max((float(np.abs(values).max()) for values in rounded), default=0.0)
+    if worst < FAR_M or max(map(len, rounded)) < LEAST_VALUES:
+        return {}
+    apart = np.spacing(np.float32(worst))
+    return {LOST_PRECISION: f"up to {worst:.0f} m, in steps of {apart:g} m"}
+
+
+def of_map(elements: Iterable[MapElement], xy: Array) -> dict[str, str]:
+    """A map that is elsewhere.
+
+    Args:
+        elements: The map, in the frame of the traffic; there may be none.
+        xy: ``(n, 2)`` places of the traffic, metres.
+    """
+    shapes = [shape for element in elements if (shape := _shape(element)) is not None]
+    xy = xy[_placed(xy)]
+    if not shapes or not len(xy):
+        return {}
+    tree = shapely.STRtree(shapes)
+    xy = xy[:: -(-len(xy) // MOST_PLACES)]
+    away_m = _nearest(tree, xy)
+    if away_m <= BESIDE_MAP_M:
+        return {}
+    far = f"{away_m / 1e3:,.0f} km" if away_m >= 1e4 else f"{away_m:,.0f} m"
+    found = f"its nearest point is {far} from the traffic"
+    if _nearest(tree, xy[:, ::-1]) <= BESIDE_MAP_M:
+        found += "; with x and y swapped it is there"
+    elif (np.abs(shapely.total_bounds(shapes)) <= [180, 90, 180, 90]).all():
+        found += "; its coordinates look like degrees"
+    return {"the map is elsewhere; bring it into the frame of the traffic": found}
+
+
+def _shape(element: MapElement) -> shapely.Geometry | None:
+    points = element.points[np.isfinite(element.points).all(axis=1)]
+    if element.closed and len(points) > 2:
+        return shapely.Polygon(points)
+    return shapely.LineString(points) if len(points) > 1 else None
+
+
+def _nearest(tree: shapely.STRtree, xy: Array) -> float:
+    """The shortest distance from some places to a map."""
+    _, away = tree.query_nearest(shapely.points(xy), return_distance=True, all_matches=False)
+    return float(away.min())
