@@ -44,6 +44,10 @@ class Augmentation(Section):
     """Largest change of the scene's size, as a share: a larger scene has longer cars that drive
     faster on wider streets.
     """
+    other_rate: float = Field(default=0.5, ge=0, le=1)
+    """Probability that a batch is observed less often, and for a shorter time, than its store tells:
+    every second to fifth sample, and any number of them.
+    """
     masks_only: float = Field(default=0.0, ge=0, le=1)
     """Probability that the history of a batch comes as masks with ids, without boxes: what a
     forecaster of rasters or of detected input sees.

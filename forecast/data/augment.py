@@ -15,6 +15,8 @@ from forecast.types import BEVSequence
 
 # An agent that moved less than this within the history stands still.
 STILL_M = 0.5
+# Samples, of which one is kept where a batch is observed least often.
+LARGEST_STEP = 5
 # Share of a step by which clocks may be off.
 SAME_FRAME = 0.1
 # Moving agents newly appear that much less often: of 20 vehicles new to Waymo scenes, 18 stood.
@@ -47,11 +49,25 @@ def augment(
         sequence = replace(sequence, map_point=None)
     if sequence.map is not None and _toss(how.drop_map, generator):
         sequence = replace(sequence, map=torch.zeros_like(sequence.map))
+    if sequence.track_history is not None and _toss(how.other_rate, generator):
+        sequence = thin(sequence, generator)
     if sequence.track_state is not None:
         state = sequence.track_state
         if history > 1 and how.newcomers > 0:  # nothing is drawn for what is off
             sequence = hide(sequence, _first_seen(state, how, history, generator), history, rasters)
     return sequence
+
+
+def thin(sequence: BEVSequence, generator: Generator) -> BEVSequence:
+    """The sequence with every k-th sample before the present, and only the last few of them."""
+    samples, time_s = sequence.track_history, sequence.sample_time
+    assert samples is not None
+    assert time_s is not None
+    every = int(torch.randint(1, LARGEST_STEP + 1, (), generator=generator))
+    kept = torch.arange(samples.shape[2] - 1, -1, -every).flip(0)
+    count = int(torch.randint(1, len(kept) + 1, (), generator=generator))
+    kept = kept[-count:].to(samples.device)
+    return replace(sequence, track_history=samples[:, :, kept], sample_time=time_s[:, kept])
 
 
 def hide(

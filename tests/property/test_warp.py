@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from forecast.grid import BEVGrid
+from forecast.model.scene import se2
 from forecast.model.scene.cells import metric_cell_centres
 from forecast.model.scene.warp import sample_at, warp_by_agents
 
@@ -87,3 +89,36 @@ def test_coarse_cells_that_a_box_touches_move_with_it_and_no_others() -> None:
     expected = level.clone()
     expected[..., 2, 2:4] = level[..., 2, 0:2]
     torch.testing.assert_close(warped, expected, atol=1e-4, rtol=0)
+
+
+# Neither square nor centred; a quarter turn about the origin maps its cells onto themselves.
+LATTICE = BEVGrid(-16.0, 24.0, -12.0, 12.0, 0.5)
+SHAPES = ((12, 20), (6, 10))
+NO_AGENTS = torch.zeros(1, 1, 3), torch.zeros(1, 1, 2), torch.zeros(1, 1, dtype=torch.bool)
+
+
+def places() -> tuple[Tensor, ...]:
+    """Levels whose two channels are x and y of their cells."""
+    like = torch.zeros(1)
+    return tuple(metric_cell_centres(s, LATTICE, like).permute(2, 0, 1)[None] for s in SHAPES)
+
+
+@pytest.mark.parametrize("turn", [0.0, math.pi / 2, math.pi, -0.7])
+def test_features_stay_in_the_world_when_the_ego_frame_moves_and_turns(turn: float) -> None:
+    frame = torch.tensor([[4.0, -4.0, turn]])
+    pose, size, moving = NO_AGENTS
+    for level, warped in zip(
+        places(), warp_by_agents(places(), pose, pose, size, moving, LATTICE, frame), strict=True
+    ):
+        centres = metric_cell_centres((level.shape[2], level.shape[3]), LATTICE, level)
+        then = se2.apply(frame[:, None, None], centres)
+        cell = (LATTICE.x_max_m - LATTICE.x_min_m) / level.shape[3]
+        known = (then[0, ..., 0] > LATTICE.x_min_m + cell) & (
+            then[0, ..., 0] < LATTICE.x_max_m - cell
+        )
+        known &= (then[0, ..., 1] > LATTICE.y_min_m + cell) & (
+            then[0, ..., 1] < LATTICE.y_max_m - cell
+        )
+        assert known.sum() > 10
+        expected = then[0].permute(2, 0, 1)[:, known]
+        torch.testing.assert_close(warped[0][:, known], expected, atol=1e-3, rtol=0)

@@ -75,6 +75,23 @@ def test_a_newcomer_is_seen_at_the_present_only_in_tracks_and_rasters() -> None:
     assert torch.equal(varied.semantic[:, 2:], batch.semantic[:, 2:])
 
 
+def test_a_batch_at_another_rate_is_every_so_many_th_sample_up_to_the_present() -> None:
+    batch = observed(sequences(TRAFFIC, history=7), 7)
+    assert batch.sample_time is not None
+    generator = torch.Generator().manual_seed(0)
+    steps, counts = set(), set()
+    for _ in range(60):
+        varied = augment(batch, Augmentation(0.0, 0.0, 0.0, other_rate=1.0), 7, generator)
+        assert varied.sample_time is not None
+        assert varied.track_history is not None
+        assert varied.track_history.shape[2] == varied.sample_time.shape[1]
+        assert (varied.sample_time[:, -1] == 0).all()
+        counts.add(varied.sample_time.shape[1])
+        steps |= set((varied.sample_time.diff() / batch.dt_s).flatten().round().int().tolist())
+    assert steps == {1, 2, 3, 4, 5}
+    assert counts == set(range(1, 8))
+
+
 def test_a_newcomer_is_not_in_the_samples_before_the_present_either() -> None:
     batch = observed(sequences(TRAFFIC), 3)
     how = Augmentation(0.0, 0.0, 0.0, newcomers=0.8)
