@@ -45,7 +45,7 @@ class Augmentation(Section):
     faster on wider streets.
     """
     other_rate: float = Field(default=0.5, ge=0, le=1)
-    """Probability that a batch is observed less often, and for a shorter time, than its store tells:
+    """Probability that a batch is observed less often and for a shorter time than its store tells:
     every second to fifth sample, and any number of them.
     """
     masks_only: float = Field(default=0.0, ge=0, le=1)

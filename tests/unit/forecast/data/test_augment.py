@@ -94,7 +94,7 @@ def test_a_batch_at_another_rate_is_every_so_many_th_sample_up_to_the_present() 
 
 def test_a_newcomer_is_not_in_the_samples_before_the_present_either() -> None:
     batch = observed(sequences(TRAFFIC), 3)
-    how = Augmentation(0.0, 0.0, 0.0, newcomers=0.8)
+    how = Augmentation(0.0, 0.0, 0.0, newcomers=0.8, other_rate=0.0)
     varied = augment(batch, how, 3, torch.Generator().manual_seed(0))
     assert varied.track_state is not None
     assert varied.track_history is not None
