@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
-from numpy.typing import NDArray
-
-from forecast.doctor import motion, places, rasters
+from forecast.doctor import headings, motion, orientation, places, plausible, rasters
 from forecast.doctor.clip import Clip, Finding, clip_of
 from forecast.errors import DataError
 from forecast.parallel import Progress
@@ -25,12 +23,43 @@ CHECKS: dict[str, Check] = {
     "no teleports": motion.no_teleports,
     "headings follow motion": motion.headings_follow_motion,
     "ego poses consistent": motion.ego_consistent,
-    "frames in the present frame": motion.world_stands_still,
+    "headings do not flip": headings.no_flips,
 }
 """Name -> check of one sequence."""
+
+
+class StoreCheck(Protocol):
+    """A question to a whole store: it takes sequence after sequence, then judges."""
+
+    def add(self, sequence: int, scene: str, clip: Clip) -> None:
+        """Takes what one sequence says."""
+
+    def findings(self) -> Iterator[Finding]:
+        """What is wrong with the store, or with scenes of it."""
+
+
+OF_TRACKS = (
+    "boxes whole",
+    "masks agree with boxes",
+    "headings follow motion",
+    "headings do not flip",
+    "rasters lie as the boxes",
+    "headings without an offset",
+    "sizes and speeds plausible",
+)
 OF_IDS = ("ids constant", "ids unique", "no teleports", "frames in the present frame")
 MAP_CHECK = "map under the traffic"
+LANE_CHECK = "lanes along the traffic"
 OVERLAP_CHECK = "no overlap with the other store"
+STORE_CHECKS: dict[str, Callable[[], StoreCheck]] = {
+    "frames in the present frame": orientation.FramesStandStill,
+    "rasters lie as the boxes": orientation.RastersFitBoxes,
+    "headings without an offset": headings.HeadingOffset,
+    "sizes and speeds plausible": plausible.SizesAndSpeeds,
+    MAP_CHECK: places.MapUnderTraffic,
+    LANE_CHECK: headings.LanesLead,
+}
+"""Name -> maker of a check of the whole store."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +97,24 @@ def examine_store(
     Raises:
         DataError: A store is missing, damaged or of another schema, or has no sequence.
     """
-    findings: dict[str, list[Finding]] = {name: [] for name in CHECKS}
-    votes: dict[tuple[int, str], NDArray[Any]] = {}
+    findings: dict[str, list[Finding]] = {name: [] for name in (*CHECKS, *STORE_CHECKS)}
+    of_store = {name: make() for name, make in STORE_CHECKS.items()}
     prints, count, ids = places.Prints(), 0, False
     for index, scene, clip in _clips(path, progress):
         for name, check in CHECKS.items():
             found = (replace(one, sequence=index, scene=scene) for one in check(clip))
             findings[name] += found
-        votes[index, scene] = places.vehicles_on_road(clip)
+        for store_check in of_store.values():
+            store_check.add(index, scene, clip)
         ids = ids or clip.has_ids
         if against is not None:
             prints.add(scene, clip)
         count += 1
-    findings[MAP_CHECK] = list(places.map_fits_motion(votes))
+    for name, store_check in of_store.items():
+        findings[name] += store_check.findings()
     if against is not None:
         findings[OVERLAP_CHECK] = _overlap(prints, against, progress)
-    return Checkup(path, count, findings, _skipped(path, votes, ids))
+    return Checkup(path, count, findings, _skipped(path, of_store, ids))
 
 
 def _clips(path: str, progress: Progress | None) -> Iterator[tuple[int, str, Clip]]:
@@ -106,15 +137,14 @@ def _overlap(prints: places.Prints, against: str, progress: Progress | None) -> 
     return list(places.overlap(prints, other))
 
 
-def _skipped(path: str, votes: dict[tuple[int, str], NDArray[Any]], ids: bool) -> dict[str, str]:
+def _skipped(path: str, of_store: Mapping[str, StoreCheck], ids: bool) -> dict[str, str]:
     data, meta = open_sequence_store(path)
     reasons = {} if ids else dict.fromkeys(OF_IDS, "the store has no ids")
     if meta.protocol.get("name") != "exact":
         reasons["masks agree with boxes"] = "which its protocol does not promise"
     if "track_state" not in data:
-        for name in ("boxes whole", "masks agree with boxes", "headings follow motion"):
-            reasons[name] = "the store has no track_state"
-    vehicles = sum(len(rows) for rows in votes.values())
-    if vehicles < places.FEWEST_VEHICLES:
-        reasons[MAP_CHECK] = f"only {vehicles} vehicles move on a map"
+        reasons |= dict.fromkeys(OF_TRACKS, "the store has no track_state")
+    for name, check in of_store.items():
+        if isinstance(check, places.MapUnderTraffic | headings.LanesLead) and check.skipped:
+            reasons.setdefault(name, check.skipped)
     return reasons

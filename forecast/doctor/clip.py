@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,8 @@ from forecast.schema import SequenceMeta
 
 FAST_M_S = 2.0
 """Above this speed the direction of motion gives an agent's heading; below it is jitter."""
+ON_ROADS = frozenset({"vehicle", "car", "truck", "van", "bus", "trailer", "motorcycle", "cyclist"})
+"""Classes that keep to roads and go where they head."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,32 @@ class Finding:
         agent = "" if self.agent is None else f", agent {self.agent}"
         place = " ".join(where) + agent
         return f"{place}: {self.text}" if place else self.text
+
+
+@dataclass
+class Votes:
+    """Counts of a store's sequences, judged for the whole store first, then scene by scene.
+
+    Attributes:
+        of_scenes: Scene -> its first sequence, and the sum of its sequences' counts.
+    """
+
+    of_scenes: dict[str, tuple[int, NDArray[Any]]] = field(default_factory=dict)
+
+    def add(self, sequence: int, scene: str, counts: NDArray[Any]) -> None:
+        """Takes the counts of one sequence; the same shape for all."""
+        first, so_far = self.of_scenes.get(scene, (sequence, np.zeros_like(counts)))
+        self.of_scenes[scene] = (first, so_far + counts)
+
+    def findings(self, judge: Callable[[NDArray[Any]], str]) -> Iterator[Finding]:
+        """What ``judge`` says of the store as a whole, or else of single scenes; "" = nothing."""
+        counts = [votes for _, votes in self.of_scenes.values()]
+        if counts and (text := judge(np.sum(counts, axis=0))):
+            yield Finding(text)
+            return
+        for scene, (first, votes) in self.of_scenes.items():
+            if text := judge(votes):
+                yield Finding(text, None, first, scene)
 
 
 @dataclass(frozen=True)

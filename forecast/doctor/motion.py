@@ -21,7 +21,6 @@ JITTER_M = 3.0  # by which boxes jump between frames when their annotation is ad
 TURN_RATE = 2.5  # rad/s, more than an ego does
 FAST_STEPS = 3  # of an agent, before its heading is judged
 WRONG_HEADING = np.pi / 4
-STILL_M = 0.5
 
 
 def no_teleports(clip: Clip) -> Iterator[Finding]:
@@ -131,36 +130,3 @@ def _ego_track(clip: Clip) -> Iterator[Finding]:
             frame = int(np.nanargmax(apart))
             text = f"is the ego at present, but {apart[frame]:.1f} m from it in frame {frame}"
             yield Finding(text, track + 1)
-
-
-def world_stands_still(clip: Clip) -> Iterator[Finding]:
-    """Frames are in the present ego frame: what is parked keeps its place in all frames.
-
-    Where it does, and stands still once each frame is moved by its ego pose, the frames are
-    still in their own ego frames.
-    """
-    centres, ego = clip.centres, clip.ego_pose
-    now = clip.history - 1
-    if not len(centres) or not np.isfinite(ego).all():
-        return
-    far = int(np.hypot(*(ego[:, :2] - ego[now, :2]).T).argmax())
-    if np.hypot(*(ego[far, :2] - ego[now, :2])) < 6 * STILL_M:
-        return
-    x, y, yaw = ego[far]
-    there = centres[:, far]
-    moved = np.stack(
-        [
-            x + there[:, 0] * np.cos(yaw) - there[:, 1] * np.sin(yaw),
-            y + there[:, 0] * np.sin(yaw) + there[:, 1] * np.cos(yaw),
-        ],
-        axis=1,
-    )
-    still, still_if_moved = (
-        int((np.linalg.norm(place - centres[:, now], axis=1) < STILL_M).sum())
-        for place in (there, moved)
-    )
-    if still_if_moved >= 3 and still_if_moved > 2 * still:
-        yield Finding(
-            f"{still_if_moved} agents stand still only if frame {far} is moved by its ego pose"
-            f" ({still} as it is): frames not brought to the present frame?"
-        )

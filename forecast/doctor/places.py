@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from forecast.doctor.clip import FAST_M_S, Clip, Finding, steps
+from forecast.doctor.clip import FAST_M_S, ON_ROADS, Clip, Finding, steps
+from forecast.doctor.drives import Drive, drive_of, same_drives
 from forecast.doctor.rasters import cell_of
 
-ON_ROADS = frozenset({"vehicle", "car", "truck", "van", "bus", "trailer", "motorcycle", "cyclist"})
 HALF_LANE_M = 2.0
 SHIFTS_M = (2.0, 4.0, 8.0)
 FEWEST_VEHICLES = 20  # before the map of a store is judged
@@ -24,6 +24,50 @@ LEAST_ON_ROAD = 0.6  # recordings have 0.95: some roads and car parks have no la
 NEIGHBOURS = 8  # of a lane point: its distances to them, to a centimetre, are its fingerprint
 FEWEST_SHARED = 30  # fingerprints, before two scenes are said to share a place
 SHARED = 0.1  # of the scene with fewer
+
+
+@dataclass
+class MapUnderTraffic:
+    """Asks a store whether its map lies under its traffic.
+
+    Attributes:
+        votes: (sequence, scene) -> what :func:`vehicles_on_road` gives.
+        layers: Whether there is a map at all.
+        cells: Whether any layer has a cell in any sequence.
+        moving: How many vehicles move on the grid.
+    """
+
+    votes: dict[tuple[int, str], NDArray[Any]] = field(default_factory=dict)
+    layers: bool = False
+    cells: bool = False
+    moving: int = 0
+
+    def add(self, sequence: int, scene: str, clip: Clip) -> None:
+        """Takes the moving vehicles of one sequence."""
+        self.votes[sequence, scene] = vehicles_on_road(clip)
+        self.layers = self.layers or bool(clip.map)
+        self.cells = self.cells or any(layer.any() for layer in clip.map.values())
+        if not self.cells:
+            self.moving += len(list(_moving_vehicles(clip)))
+
+    def findings(self) -> Iterator[Finding]:
+        """A map that is elsewhere, shifted, turned or mirrored."""
+        if self.layers and not self.cells and self.moving:
+            yield Finding(
+                f"{self.moving} vehicles move, but no layer of the map has a cell within the grid"
+                " in any sequence: a map of another place, in degrees, of another UTM zone or with"
+                " x and y swapped? Compare its coordinates with those of the traffic"
+            )
+        yield from map_fits_motion(self.votes)
+
+    @property
+    def skipped(self) -> str:
+        """Why it could say nothing; "" where it could."""
+        if not self.layers:
+            return "the store has no map"
+        vehicles = sum(len(rows) for rows in self.votes.values())
+        few = vehicles < FEWEST_VEHICLES
+        return f"only {vehicles} vehicles move on a map" if few else ""
 
 
 def _places_of_map() -> dict[str, tuple[float, float, bool, bool]]:
@@ -57,15 +101,24 @@ def vehicles_on_road(clip: Clip) -> NDArray[np.float64]:
     """
     none = np.empty((0, len(MAP_PLACES)))
     road = _road(clip)
-    if road is None or clip.state is None or clip.label is None:
+    if road is None:
         return none
-    rows = []
+    rows = [
+        [_share(road, points, clip, place) for place in MAP_PLACES.values()]
+        for points in _moving_vehicles(clip)
+    ]
+    return np.array(rows) if rows else none
+
+
+def _moving_vehicles(clip: Clip) -> Iterator[NDArray[Any]]:
+    """Where each vehicle is on the grid while it moves, ``(P, 2)``; those that do not, left out."""
+    if clip.state is None or clip.label is None:
+        return
     for track, label in enumerate(clip.label.tolist()):
         if clip.named(label) in ON_ROADS:
             points = _moving_points(clip.state[track, :, :2], clip)
             if len(points):
-                rows.append([_share(road, points, clip, place) for place in MAP_PLACES.values()])
-    return np.array(rows) if rows else none
+                yield points
 
 
 def _road(clip: Clip) -> NDArray[np.bool_] | None:
@@ -160,18 +213,17 @@ class Prints:
 
     Attributes:
         places: Scene -> fingerprints of its lane points.
-        moments: Fingerprint of a present frame's agents -> scene.
-        lanes: Whether any scene had lane points.
+        drives: Their sequences' tracks.
     """
 
     places: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
-    moments: dict[bytes, str] = field(default_factory=dict)
+    drives: list[Drive] = field(default_factory=list)
 
     def add(self, scene: str, clip: Clip) -> None:
         """Takes the fingerprints of one sequence."""
         self.places[scene] |= lane_prints(clip.lanes[:, :2])
-        if moment := moment_print(clip):
-            self.moments.setdefault(moment, scene)
+        if drive := drive_of(scene, clip):
+            self.drives.append(drive)
 
 
 def lane_prints(points: NDArray[Any]) -> set[bytes]:
@@ -189,27 +241,17 @@ def lane_prints(points: NDArray[Any]) -> set[bytes]:
     return {row.tobytes() for row in np.round(100 * distance[:, 1:]).astype(np.int32)}
 
 
-def moment_print(clip: Clip) -> bytes | None:
-    """The places and sizes of all agents at present; None where too few to tell."""
-    if clip.state is None:
-        return None
-    now = clip.state[:, clip.history - 1]
-    now = now[np.isfinite(now).all(axis=-1)]
-    if len(now) < 5:
-        return None
-    rounded = np.round(10 * now[:, [0, 1, 3, 4]]).astype(np.int32)
-    return bytes(rounded[np.lexsort(rounded.T)])
-
-
 def overlap(ours: Prints, theirs: Prints) -> Iterator[Finding]:
     """Scenes and places in both stores: one cannot validate what was trained on the other."""
     shared = sorted(set(ours.places) & set(theirs.places))
     for scene in shared:
         yield Finding("is in both stores", scene=scene)
-    for moment in sorted(set(ours.moments) & set(theirs.moments)):
-        here, there = ours.moments[moment], theirs.moments[moment]
-        if here not in shared:
-            yield Finding(f"is the same moment as {there} in the other store", scene=here)
+    own, others = (
+        [drive for drive in prints.drives if drive.scene not in shared] for prints in (ours, theirs)
+    )
+    for here, there in same_drives(own, others):
+        text = f"is the same drive as {there} in the other store: put both on one side of the split"
+        yield Finding(text, scene=here)
     for here, there, share in _same_places(ours.places, theirs.places):
         if here not in shared and there not in shared:
             text = f"{share:.0%} of its lanes are those of {there} in the other store: one place"
