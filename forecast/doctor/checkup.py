@@ -23,6 +23,7 @@ CHECKS: dict[str, Check] = {
     "no teleports": motion.no_teleports,
     "headings follow motion": motion.headings_follow_motion,
     "ego poses consistent": motion.ego_consistent,
+    "ids not reused": motion.ids_not_reused,
     "headings do not flip": headings.no_flips,
 }
 """Name -> check of one sequence."""
@@ -47,7 +48,13 @@ OF_TRACKS = (
     "headings without an offset",
     "sizes and speeds plausible",
 )
-OF_IDS = ("ids constant", "ids unique", "no teleports", "frames in the present frame")
+OF_IDS = (
+    "ids constant",
+    "ids unique",
+    "ids not reused",
+    "no teleports",
+    "frames in the present frame",
+)
 MAP_CHECK = "map under the traffic"
 LANE_CHECK = "lanes along the traffic"
 OVERLAP_CHECK = "no overlap with the other store"

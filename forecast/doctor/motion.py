@@ -19,6 +19,8 @@ FASTEST_M_S = 90.0  # no agent on a road, nor the ego
 ACCELERATION_M_S2 = 15.0  # what an emergency brake does, and a little more
 JITTER_M = 3.0  # by which boxes jump between frames when their annotation is adjusted
 TURN_RATE = 2.5  # rad/s, more than an ego does
+BRAKE_M_S2 = 8.0  # what nobody exceeds for seconds
+OTHER_SIZE = 1.5  # times: no box of one agent is adjusted by as much at once
 FAST_STEPS = 3  # of an agent, before its heading is judged
 WRONG_HEADING = np.pi / 4
 
@@ -130,3 +132,48 @@ def _ego_track(clip: Clip) -> Iterator[Finding]:
             frame = int(np.nanargmax(apart))
             text = f"is the ego at present, but {apart[frame]:.1f} m from it in frame {frame}"
             yield Finding(text, track + 1)
+
+
+def ids_not_reused(clip: Clip) -> Iterator[Finding]:
+    """No id goes over to another agent: far away after a gap, or of another constant size."""
+    for track, path in enumerate(clip.centres):
+        text = _far_after_gap(path, clip.dt_s)
+        if text is None and clip.state is not None:
+            text = _other_size(clip.state[track, :, 3:])
+        if text is not None:
+            text += ": another agent with its id? Give each an id of its own"
+            yield Finding(text, track + 1)
+
+
+def _far_after_gap(path: NDArray[Any], dt_s: float) -> str | None:
+    """A way ``(T, 2)`` over a gap that the speeds on its sides do not explain, in words."""
+    parts = list(steps(path, dt_s))
+    speeds = [float(np.linalg.norm(moved)) / seconds for _, _, moved, seconds in parts]
+    for index, (before, after, moved, seconds) in enumerate(parts):
+        around = speeds[max(index - 1, 0) : index] + speeds[index + 1 : index + 2]
+        if after - before == 1 or not around:
+            continue
+        gained = BRAKE_M_S2 * seconds**2 / (2 * len(around))  # there and back, or one way
+        if np.linalg.norm(moved) > JITTER_M + max(around) * seconds + gained:
+            return (
+                f"is seen again {np.linalg.norm(moved):.1f} m away after a gap of {seconds:g} s"
+                f" (frame {after}), at {max(around):.1f} m/s at most before and after"
+            )
+    return None
+
+
+def _other_size(sides: NDArray[Any]) -> str | None:
+    """A size ``(T, 2)`` that is constant, and from some frame on constantly another, in words."""
+    (seen,) = np.nonzero(np.isfinite(sides).all(axis=-1))
+    sizes = sides[seen]
+    for cut in range(2, len(sizes) - 1):
+        one, other = np.median(sizes[:cut], axis=0), np.median(sizes[cut:], axis=0)
+        constant = np.allclose(sizes[:cut], one, rtol=0.02) and np.allclose(
+            sizes[cut:], other, rtol=0.02
+        )
+        if constant and max((one / other).max(), (other / one).max()) > OTHER_SIZE:
+            return (
+                f"is {one[0]:.1f} x {one[1]:.1f} m before frame {seen[cut]} and"
+                f" {other[0]:.1f} x {other[1]:.1f} m from there on"
+            )
+    return None

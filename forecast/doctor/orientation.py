@@ -33,7 +33,7 @@ TURNED: dict[str, NDArray[np.float64]] = {
 """What was done to the rasters -> x, y as they are from x, y as they should be."""
 
 REMEDIES = {
-    "mirrored left to right": "flip their y axis; or the poses are left-handed: negate y and yaw",
+    "mirrored left to right": "flip their y axis",
     "mirrored front to back": "flip their x axis",
     "turned by half a turn": "flip both axes",
     "transposed": "swap their axes: rows are y, columns x",
@@ -152,7 +152,10 @@ def _turned_frames(votes: NDArray[np.int64]) -> str:
             f"{text} each frame is moved by its ego pose: frames not brought to the present"
             " frame? Move each by its pose, or leave the poses out"
         )
-    return f"{text} the rasters were {name} ({losses[best]} as they are): {REMEDIES[name]}"
+    remedy = REMEDIES[name]
+    if name == "mirrored left to right":
+        remedy += "; or the ego poses are left-handed: negate their y and yaw"
+    return f"{text} frames are {name} ({losses[best]} as they are): {remedy}"
 
 
 @dataclass
@@ -203,6 +206,6 @@ def _turned_masks(counts: NDArray[np.int64]) -> str:
         return ""
     name = list(TURNED)[best]
     return (
-        f"{turned[best]} of {boxes} boxes have their mask at their centre only if the rasters were"
+        f"{turned[best]} of {boxes} boxes have their mask at their centre only if rasters are"
         f" {name} ({own} as they are): {REMEDIES[name]}"
     )

@@ -14,11 +14,16 @@ from scipy.spatial import KDTree
 
 from forecast.doctor.clip import FAST_M_S, ON_ROADS, Clip, Finding, steps
 from forecast.doctor.drives import Drive, drive_of, same_drives
+from forecast.doctor.orientation import TURNED
 from forecast.doctor.rasters import cell_of
+from forecast.grid import BEVGrid
 
 HALF_LANE_M = 2.0
 SHIFTS_M = (2.0, 4.0, 8.0)
+TURNS_DEG = (10.0, 30.0)
 FEWEST_VEHICLES = 20  # before the map of a store is judged
+FEWEST_OF_SCENE = 5  # before that of one of its scenes is
+MISFITS = 0.2  # of the scenes; in recordings it is none
 LEAST_ON_ROAD = 0.6  # recordings have 0.95: some roads and car parks have no lanes
 
 NEIGHBOURS = 8  # of a lane point: its distances to them, to a centimetre, are its fingerprint
@@ -70,10 +75,31 @@ class MapUnderTraffic:
         return f"only {vehicles} vehicles move on a map" if few else ""
 
 
-def _places_of_map() -> dict[str, tuple[float, float, bool, bool]]:
-    """Where the map may be instead: name -> (x, y) shift in metres, mirrored in x, in y."""
+@dataclass(frozen=True)
+class MapPlace:
+    """Where a map may be instead of where it should be: turned, then shifted.
+
+    Attributes:
+        turn: ``(2, 2)`` of columns x, y; may mirror.
+        shift: x, y in metres.
+        about_ego: Whether it is turned about the ego, and not about the middle of the grid.
+    """
+
+    turn: NDArray[np.float64] = field(default_factory=lambda: np.eye(2))
+    shift: tuple[float, float] = (0.0, 0.0)
+    about_ego: bool = False
+
+    def of(self, points: NDArray[Any], grid: BEVGrid) -> NDArray[Any]:
+        """Where the map has what should be at points ``(P, 2)``."""
+        middle = np.array([grid.x_min_m + grid.x_max_m, grid.y_min_m + grid.y_max_m]) / 2
+        centre = np.zeros(2) if self.about_ego else middle
+        return np.asarray((points - centre) @ self.turn.T + centre + self.shift)
+
+
+def _places_of_map() -> dict[str, MapPlace]:
+    """Name -> place; the first is where it should be."""
     shifts = {
-        f"{metres:g} m too far {side}": (ahead * metres, left * metres, False, False)
+        f"{metres:g} m too far {side}": MapPlace(shift=(ahead * metres, left * metres))
         for metres in SHIFTS_M
         for side, ahead, left in (
             ("ahead", 1, 0),
@@ -82,12 +108,18 @@ def _places_of_map() -> dict[str, tuple[float, float, bool, bool]]:
             ("to the right", 0, -1),
         )
     }
-    mirrored = {
-        "front to back": (0.0, 0.0, True, False),
-        "left to right": (0.0, 0.0, False, True),
-        "turned round": (0.0, 0.0, True, True),
+    turned = {
+        f"turned by {degrees:g} degrees to the {side}": MapPlace(_rotation(angle), about_ego=True)
+        for degrees in TURNS_DEG
+        for side, angle in (("left", np.radians(degrees)), ("right", -np.radians(degrees)))
     }
-    return {"": (0.0, 0.0, False, False), **shifts, **mirrored}
+    mirrored = {name: MapPlace(turn) for name, turn in TURNED.items()}
+    return {"": MapPlace(), **shifts, **turned, **mirrored}
+
+
+def _rotation(angle: float) -> NDArray[np.float64]:
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, -sin], [sin, cos]])
 
 
 MAP_PLACES = _places_of_map()
@@ -145,50 +177,67 @@ def _moving_points(path: NDArray[Any], clip: Clip) -> NDArray[Any]:
     return points[inside]
 
 
-def _share(
-    road: NDArray[np.bool_],
-    points: NDArray[Any],
-    clip: Clip,
-    place: tuple[float, float, bool, bool],
-) -> float:
+def _share(road: NDArray[np.bool_], points: NDArray[Any], clip: Clip, place: MapPlace) -> float:
     """The share of points on the road, if the map were moved back from ``place``."""
-    x, y, mirror_x, mirror_y = place
-    row, column = cell_of(clip, points + np.array([x, y]))
-    road = road[:, ::-1] if mirror_x else road
-    road = road[::-1] if mirror_y else road
-    return float(road[row, column].mean())
+    there = place.of(points, clip.grid)
+    inside = clip.grid.contains(there[:, 0], there[:, 1])
+    return float((road[cell_of(clip, there)] & inside).mean())
 
 
 def map_fits_motion(votes: Mapping[tuple[int, str], NDArray[Any]]) -> Iterator[Finding]:
-    """Vehicles move on roads, and no shifted or mirrored map would fit them better.
+    """Vehicles move on roads, and no shifted, turned or mirrored map would fit them better.
 
     Args:
         votes: (sequence, scene) -> what :func:`vehicles_on_road` gives.
     """
     present = {key: rows for key, rows in votes.items() if len(rows)}
     rows = np.concatenate([np.empty((0, len(MAP_PLACES))), *present.values()])
-    if len(rows) >= FEWEST_VEHICLES:
-        share, better = float(rows[:, 0].mean()), _better_place(rows)
-        if share < LEAST_ON_ROAD or better:
-            worst = min(present, key=lambda key: float((present[key][:, 0] - 1).sum()))
-            text = f"{share:.0%} of {len(rows)} moving vehicles' places are on a road"
-            yield Finding(
-                f"{text}, least so in sequence {worst[0]} ({worst[1]}){_reason(rows, better)}"
-            )
-            return
-    yield from _misfit_scenes(present)
+    better = _better_place(rows)
+    if len(rows) < FEWEST_VEHICLES:
+        yield from _misfit_scenes(present)
+    elif not better and (shifted := _shifted_in_the_world(present)):
+        yield Finding(shifted)
+    elif better or float(rows[:, 0].mean()) < LEAST_ON_ROAD:
+        worst = min(present, key=lambda key: float((present[key][:, 0] - 1).sum()))
+        text = f"{rows[:, 0].mean():.0%} of {len(rows)} moving vehicles' places are on a road"
+        yield Finding(
+            f"{text}, least so in sequence {worst[0]} ({worst[1]}){_reason(rows, better)}"
+        )
+    else:
+        yield from _misfit_scenes(present)
 
 
-def _misfit_scenes(votes: Mapping[tuple[int, str], NDArray[Any]]) -> Iterator[Finding]:
-    """Single scenes without any vehicle on a road, among others that fit."""
+def _by_scene(
+    votes: Mapping[tuple[int, str], NDArray[Any]],
+) -> Iterator[tuple[str, int, NDArray[Any]]]:
+    """Each scene, its first sequence and the rows of all its sequences."""
     scenes: defaultdict[str, list[tuple[int, NDArray[Any]]]] = defaultdict(list)
     for (sequence, scene), rows in votes.items():
         scenes[scene].append((sequence, rows))
     for scene, found in scenes.items():
-        rows = np.concatenate([part for _, part in found])
+        yield scene, found[0][0], np.concatenate([rows for _, rows in found])
+
+
+def _shifted_in_the_world(votes: Mapping[tuple[int, str], NDArray[Any]]) -> str:
+    """Scenes whose map would fit better elsewhere, each to another side of its ego; "" if few."""
+    judged = [(scene, rows) for scene, _, rows in _by_scene(votes) if len(rows) >= FEWEST_OF_SCENE]
+    better = {scene: place for scene, rows in judged if (place := _better_place(rows))}
+    if len(better) < 2 or len(better) < MISFITS * len(judged):
+        return ""
+    scene, place = next(iter(better.items()))
+    return (
+        f"the map would fit the traffic better elsewhere in {len(better)} of {len(judged)} scenes,"
+        f" not to one side of the ego ({scene}: it is {place}): shifted in the world? Compare the"
+        " map's origin with that of the traffic"
+    )
+
+
+def _misfit_scenes(votes: Mapping[tuple[int, str], NDArray[Any]]) -> Iterator[Finding]:
+    """Single scenes without any vehicle on a road, among others that fit."""
+    for scene, first, rows in _by_scene(votes):
         if len(rows) >= 3 and rows[:, 0].mean() < 0.05:
             text = f"none of {len(rows)} moving vehicles is on a road"
-            yield Finding(text + _reason(rows, _better_place(rows)), None, found[0][0], scene)
+            yield Finding(text + _reason(rows, _better_place(rows)), None, first, scene)
 
 
 def _better_place(rows: NDArray[Any]) -> str:
