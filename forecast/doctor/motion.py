@@ -23,6 +23,7 @@ BRAKE_M_S2 = 8.0  # what nobody exceeds for seconds
 OTHER_SIZE = 1.5  # times: no box of one agent is adjusted by as much at once
 FAST_STEPS = 3  # of an agent, before its heading is judged
 WRONG_HEADING = np.pi / 4
+SOMEWHERE = 0.5  # of the length of a way is left of it in the end
 
 
 def no_teleports(clip: Clip) -> Iterator[Finding]:
@@ -63,13 +64,16 @@ def _wrong_heading(path: NDArray[Any], yaw: NDArray[Any], dt_s: float) -> str | 
         worst = yaw[np.nanargmax(abs(yaw))]
         return f"has yaw {worst:.1f}, more than a full turn: degrees instead of radians?"
     fast = [
-        (after, np.arctan2(moved[1], moved[0]))
+        (after, moved)
         for _, after, moved, seconds in steps(path, dt_s)
         if np.linalg.norm(moved) > FAST_M_S * seconds
     ]
     if len(fast) < FAST_STEPS:
         return None
-    frames, course = np.array([frame for frame, _ in fast]), np.array([way for _, way in fast])
+    frames, ways = np.array([frame for frame, _ in fast]), np.array([way for _, way in fast])
+    if np.linalg.norm(ways.sum(axis=0)) < SOMEWHERE * np.linalg.norm(ways, axis=1).sum():
+        return None  # back and forth: a box that is adjusted, not an agent that goes somewhere
+    course = np.arctan2(ways[:, 1], ways[:, 0])
     off = _typical_error(yaw[frames], course)
     if not off > WRONG_HEADING:
         return None
@@ -164,7 +168,7 @@ def _far_after_gap(path: NDArray[Any], dt_s: float) -> str | None:
 
 def _other_size(sides: NDArray[Any]) -> str | None:
     """A size ``(T, 2)`` that is constant, and from some frame on constantly another, in words."""
-    (seen,) = np.nonzero(np.isfinite(sides).all(axis=-1))
+    (seen,) = np.nonzero((sides > 0).all(axis=-1))  # False where NaN
     sizes = sides[seen]
     for cut in range(2, len(sizes) - 1):
         one, other = np.median(sizes[:cut], axis=0), np.median(sizes[cut:], axis=0)

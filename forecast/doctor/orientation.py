@@ -70,7 +70,7 @@ def stand_still_votes(clip: Clip) -> NDArray[np.int64]:
         ``(2, len(HYPOTHESES))`` counts of agents: gains and losses.
     """
     none = np.zeros((2, len(HYPOTHESES)), np.int64)
-    ego, centres = clip.ego_pose.astype(np.float64), clip.centres
+    ego, centres = clip.ego_pose.astype(np.float64), _whole_centres(clip)
     if not len(centres) or not np.isfinite(ego).all():
         return none
     frame, far = _furthest_seen(centres, ego, clip.history - 1)
@@ -92,6 +92,16 @@ def stand_still_votes(clip: Clip) -> NDArray[np.int64]:
         none[0, column] = (driven & cannot_drive & (distance < STILL_M)).sum()
         none[1, column] = (still & (distance > 2 * STILL_M)).sum()
     return none
+
+
+def _whole_centres(clip: Clip) -> NDArray[np.float64]:
+    """Centres ``(N, T, 2)``; NaN where the grid's edge cuts a mask, which moves its centre."""
+    centres = clip.centres
+    if clip.state is None:
+        for frame, labels in enumerate(clip.instance):
+            edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+            centres[edge[edge > 0].astype(np.int64) - 1, frame] = np.nan
+    return centres
 
 
 def _furthest_seen(
