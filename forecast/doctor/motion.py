@@ -42,9 +42,10 @@ def _jump(path: NDArray[Any], dt_s: float) -> str | None:
         if np.linalg.norm(moved) > JITTER_M + FASTEST_M_S * seconds or (
             np.linalg.norm(missed) > limit
         ):
+            off = "" if velocity is None else f", {np.linalg.norm(missed):.1f} m off its way"
             return (
                 f"jumps {np.linalg.norm(moved):.1f} m from frame {before} to {after}"
-                f" ({seconds:g} s)"
+                f" ({seconds:g} s){off}"
             )
         velocity = moved / seconds
     return None

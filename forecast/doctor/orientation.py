@@ -19,6 +19,7 @@ from forecast.doctor.rasters import cell_of
 STILL_M = 0.5
 LEAST_WAY_M = 3.0  # of the ego, turns counted as if they were 10 m away
 FEWEST_STILL = 3
+PARKED = 0.05  # of all agents, before they tell an orientation: fewer are chance
 ACROSS = np.radians(30)  # nothing drives this far off its heading
 
 TURNED: dict[str, NDArray[np.float64]] = {
@@ -67,16 +68,16 @@ def stand_still_votes(clip: Clip) -> NDArray[np.int64]:
     at the ego's own speed would stand still if frames were not moved by the ego's pose.
 
     Returns:
-        ``(2, len(HYPOTHESES))`` counts of agents: gains and losses.
+        ``(3, len(HYPOTHESES))`` counts of agents: gains, losses, and all that were looked at.
     """
-    none = np.zeros((2, len(HYPOTHESES)), np.int64)
+    votes = np.zeros((3, len(HYPOTHESES)), np.int64)
     ego, centres = clip.ego_pose.astype(np.float64), _whole_centres(clip)
     if not len(centres) or not np.isfinite(ego).all():
-        return none
+        return votes
     frame, far = _furthest_seen(centres, ego, clip.history - 1)
     centres, frame = centres[far], frame[far]
     if not len(centres):
-        return none
+        return votes
     now, then = centres[:, clip.history - 1], centres[np.arange(len(centres)), frame]
     apparent = then - now
     still = np.linalg.norm(apparent, axis=1) < STILL_M
@@ -89,9 +90,10 @@ def stand_still_votes(clip: Clip) -> NDArray[np.int64]:
         cannot_drive = np.asarray(cannot_drive | across)
     for column, moved in enumerate(_undone(clip, ego[frame], now, then)):
         distance = np.linalg.norm(moved, axis=1)
-        none[0, column] = (driven & cannot_drive & (distance < STILL_M)).sum()
-        none[1, column] = (still & (distance > 2 * STILL_M)).sum()
-    return none
+        votes[0, column] = (driven & cannot_drive & (distance < STILL_M)).sum()
+        votes[1, column] = (still & (distance > 2 * STILL_M)).sum()
+    votes[2] = len(centres)
+    return votes
 
 
 def _whole_centres(clip: Clip) -> NDArray[np.float64]:
@@ -151,10 +153,10 @@ def _rotated(points: NDArray[np.float64], angle: NDArray[np.float64]) -> NDArray
 
 
 def _turned_frames(votes: NDArray[np.int64]) -> str:
-    """What is wrong by the votes ``(2, len(HYPOTHESES))`` of a store or scene; "" if nothing."""
-    gains, losses = votes
+    """What is wrong by the votes ``(3, len(HYPOTHESES))`` of a store or scene; "" if nothing."""
+    gains, losses, all_ = votes
     best = int((gains - losses).argmax())
-    if gains[best] < FEWEST_STILL or gains[best] <= 3 * losses[best]:
+    if gains[best] < max(FEWEST_STILL, PARKED * all_[best]) or gains[best] <= 3 * losses[best]:
         return ""
     name, text = HYPOTHESES[best], f"{gains[best]} agents stand still only if"
     if name == NOT_MOVED:
