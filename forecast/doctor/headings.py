@@ -67,8 +67,7 @@ class HeadingOffset:
 
     def findings(self) -> Iterator[Finding]:
         """The offset of the agents, and of the ego, where there is one."""
-        agents = [one for many in self.agents.values() for one in many]
-        for who, offsets in (("agents", agents), ("the ego", list(self.egos.values()))):
+        for who, offsets in (("agents", self._of_agents()), ("the ego", list(self.egos.values()))):
             off = _common_offset(offsets)
             if off is not None:
                 side, back = ("left", "-") if off > 0 else ("right", "+")
@@ -79,6 +78,16 @@ class HeadingOffset:
                     f" the way, all to one side: a sensor's mounting angle, grid north or degrees?"
                     f" Add {back}{degrees:.1f} degrees to the yaw of {who}"
                 )
+
+    def _of_agents(self) -> list[float]:
+        return [one for many in self.agents.values() for one in many]
+
+    @property
+    def skipped(self) -> str:
+        """Why it could say nothing; "" where it could."""
+        agents, egos = len(self._of_agents()), len(self.egos)
+        few = max(agents, egos) < FEWEST
+        return f"only {agents} agents, and the ego in {egos} sequences, move" if few else ""
 
 
 def heading_offset(poses: NDArray[Any], dt_s: float) -> float | None:
@@ -112,13 +121,16 @@ class LanesLead:
 
     Attributes:
         ways: (sequence, scene) -> for each moving vehicle on a lane, the share of its steps along.
+        lanes: Whether there are lane points at all.
     """
 
     ways: dict[tuple[int, str], list[float]] = field(default_factory=dict)
+    lanes: bool = False
 
     def add(self, sequence: int, scene: str, clip: Clip) -> None:
         """Takes the vehicles of one sequence."""
         self.ways[sequence, scene] = list(along_lanes(clip))
+        self.lanes = self.lanes or len(clip.lanes) > 0
 
     def findings(self) -> Iterator[Finding]:
         """Lanes that lead against the traffic, in the whole store."""
@@ -133,6 +145,8 @@ class LanesLead:
     @property
     def skipped(self) -> str:
         """Why it could say nothing; "" where it could."""
+        if not self.lanes:
+            return "the store has no lane points"
         count = sum(len(ways) for ways in self.ways.values())
         return "" if count >= FEWEST else f"only {count} vehicles move on lane points"
 

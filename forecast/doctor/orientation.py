@@ -60,6 +60,14 @@ class FramesStandStill:
         """The orientation that fits better than the store's own: of all scenes, else of some."""
         return self.votes.findings(_turned_frames)
 
+    @property
+    def skipped(self) -> str:
+        """Why it could say nothing; "" where it could."""
+        voters = sum(int(votes[2].max()) for _, votes in self.votes.of_scenes.values())
+        return (
+            "" if voters else "the ego stands, or (without boxes) drives straight on at one speed"
+        )
+
 
 def stand_still_votes(clip: Clip) -> NDArray[np.int64]:
     """For each hypothesis, who stands still only if it is undone, and who only as it is.
@@ -68,7 +76,7 @@ def stand_still_votes(clip: Clip) -> NDArray[np.int64]:
     at the ego's own speed would stand still if frames were not moved by the ego's pose.
 
     Returns:
-        ``(3, len(HYPOTHESES))`` counts of agents: gains, losses, and all that were looked at.
+        ``(3, len(HYPOTHESES))`` counts of agents: gains, losses, and all that could vote.
     """
     votes = np.zeros((3, len(HYPOTHESES)), np.int64)
     ego, centres = clip.ego_pose.astype(np.float64), _whole_centres(clip)
@@ -83,6 +91,7 @@ def stand_still_votes(clip: Clip) -> NDArray[np.int64]:
     still = np.linalg.norm(apparent, axis=1) < STILL_M
     driven = np.linalg.norm(apparent, axis=1) > 2 * STILL_M
     cannot_drive = _uneven(ego, clip.history - 1)[frame]
+    votes[2] = cannot_drive.sum() if clip.state is None else len(centres)
     if clip.state is not None:
         yaw = clip.state[far][np.arange(len(frame)), frame, 2]
         course = np.arctan2(apparent[:, 1], apparent[:, 0])
@@ -92,7 +101,6 @@ def stand_still_votes(clip: Clip) -> NDArray[np.int64]:
         distance = np.linalg.norm(moved, axis=1)
         votes[0, column] = (driven & cannot_drive & (distance < STILL_M)).sum()
         votes[1, column] = (still & (distance > 2 * STILL_M)).sum()
-    votes[2] = len(centres)
     return votes
 
 
@@ -183,6 +191,12 @@ class RastersFitBoxes:
     def findings(self) -> Iterator[Finding]:
         """The orientation in which masks lie in their boxes, where it is not the store's."""
         return self.votes.findings(_turned_masks)
+
+    @property
+    def skipped(self) -> str:
+        """Why it could say nothing; "" where it could."""
+        boxes = sum(int(votes[0]) for _, votes in self.votes.of_scenes.values())
+        return "" if boxes >= FEWEST_STILL else f"only {boxes} boxes are drawn"
 
 
 def masks_in_boxes(clip: Clip) -> NDArray[np.int64]:

@@ -79,6 +79,12 @@ class SizesAndSpeeds:
             yield from _too_fast(name, np.array(speeds))
         yield from self._nobody_drives()
 
+    @property
+    def skipped(self) -> str:
+        """Why it could say nothing; "" where it could."""
+        most = max((len(sides) for sides in self.sides.values()), default=0)
+        return "" if most >= FEWEST else f"no class has {FEWEST} agents"
+
     def _nobody_drives(self) -> Iterator[Finding]:
         """All that is on wheels creeps, although it moves: not what parked or jammed traffic does.
 

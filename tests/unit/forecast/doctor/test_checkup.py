@@ -15,7 +15,15 @@ from forecast.checkpoint.packaged import packaged
 from forecast.cli import doctor as cli_doctor
 from forecast.cli import main as cli
 from forecast.doctor import places
-from forecast.doctor.checkup import CHECKS, MAP_CHECK, OF_IDS, OVERLAP_CHECK, Checkup, examine_store
+from forecast.doctor.checkup import (
+    CHECKS,
+    LANE_CHECK,
+    MAP_CHECK,
+    OF_IDS,
+    OVERLAP_CHECK,
+    Checkup,
+    examine_store,
+)
 from forecast.doctor.clip import Clip, clip_of
 from forecast.errors import DataError
 from forecast.schema import SequenceMeta
@@ -298,8 +306,10 @@ def test_stores_without_tracks_say_what_was_not_examined(tmp_path: Path) -> None
     data.to_zarr(tmp_path / "s.zarr", mode="w", zarr_format=3, consolidated=False)
     checkup = examine_store(str(tmp_path / "s.zarr"))
     assert checkup.healthy
-    assert checkup.skipped["headings follow motion"] == "the store has no track_state"
-    assert not set(OF_IDS) & set(checkup.skipped), "its masks have ids"
+    for name in ("headings follow motion", MAP_CHECK, LANE_CHECK):
+        assert checkup.skipped[name] == "the store has no track_state"
+    assert "straight on at one speed" in checkup.skipped["frames in the present frame"]
+    assert set(OF_IDS) & set(checkup.skipped) == {"frames in the present frame"}, "masks have ids"
 
 
 def test_what_needs_ids_is_not_called_fine_where_there_are_none(tmp_path: Path) -> None:
@@ -326,7 +336,7 @@ def test_one_sequence_with_ids_is_examined_among_others_without(tmp_path: Path) 
     data.to_zarr(store, mode="w", zarr_format=3, consolidated=False)
     checkup = examine_store(store)
     assert [one.sequence for one in checkup.findings["ids constant"]] == [1]
-    assert not set(OF_IDS) & set(checkup.skipped)
+    assert not {"ids constant", "ids unique", "no teleports"} & set(checkup.skipped)
 
 
 def test_only_exact_labels_are_held_to_their_boxes(tmp_path: Path) -> None:
