@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from forecast.doctor.clip import Clip
-from forecast.doctor.drives import drive_of, same_drives
+from forecast.doctor.drives import Drive, drive_of, same_drives
 from tests.support.driving import ONCOMING, PARKED, TURNING, driving
 from tests.support.stores import Mover
 
@@ -60,3 +60,10 @@ def test_another_drive_by_the_same_parked_cars_is_another() -> None:
 
 def test_few_agents_are_no_fingerprint() -> None:
     assert drive_of("monday", driving(MOVERS[:2])) is None
+
+
+def test_between_frames_an_ego_turns_the_short_way() -> None:
+    ego = np.array([[0.0, 0.0, np.pi - 0.1], [1.0, 0.0, -np.pi + 0.1]])
+    between, _ = Drive("a", np.array([0.0, 0.5]), ego, np.zeros((1, 2, 4))).at(np.array([0.25]))
+    assert np.cos(between[0, 2]) == pytest.approx(-1.0)
+    assert between[0, 0] == pytest.approx(0.5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from forecast.doctor.clip import Clip
-from forecast.doctor.headings import HeadingOffset, LanesLead, no_flips
+from forecast.doctor.headings import HeadingOffset, LanesLead, heading_offset, no_flips
 from tests.support.driving import asked, driving
 from tests.support.stores import Mover
 
@@ -56,9 +56,20 @@ def test_an_ego_off_its_own_way_is_found() -> None:
     assert found.text.startswith("the ego heads 4.0 degrees to the left")
 
 
-def test_bends_of_one_side_are_no_offset() -> None:
+def test_a_middle_that_drifts_out_of_bends_is_no_offset() -> None:
     bends = [Mover(-12.0 + 6 * i, 3.0, speed=5.0, turn_rate=0.4) for i in range(5)]
-    assert asked(HeadingOffset(), [driving(bends, EGO)] * 2) == []
+    clip = driving(bends, EGO)
+    assert clip.state is not None
+    inwards = replace(clip, state=clip.state + (0, 0, np.radians(5), 0, 0))
+    check = HeadingOffset()
+    assert asked(check, [inwards] * 2) == []
+    assert check.skipped == "only 0 agents, and the ego in 2 sequences, move"
+
+
+def test_a_slight_bend_is_measured_along_its_chord() -> None:
+    path = Mover(0.0, 0.0, speed=5.0, turn_rate=0.06).state(np.arange(9) * 0.5)
+    off = heading_offset(path, 0.5)
+    assert off == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("speed", [0.0, 5.0])

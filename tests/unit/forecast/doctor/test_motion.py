@@ -34,6 +34,7 @@ def test_an_id_seen_again_too_far_away_is_found(speed: float) -> None:
 
 def test_an_agent_that_starts_while_hidden_is_fine() -> None:
     assert list(ids_not_reused(with_gap(driving([Mover(-9.0, 3.0, speed=4.0)]), 3.0))) == []
+    assert list(ids_not_reused(with_gap(driving([Mover(-9.0, 3.0)]), 6.0))) == []
 
 
 def sized(lengths: list[float]) -> Clip:
