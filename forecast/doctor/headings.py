@@ -87,7 +87,9 @@ class HeadingOffset:
         """Why it could say nothing; "" where it could."""
         agents, egos = len(self._of_agents()), len(self.egos)
         few = max(agents, egos) < FEWEST
-        return f"only {agents} agents, and the ego in {egos} sequences, move" if few else ""
+        return (
+            f"too few move: {agents} agents, and the ego in {egos} of the sequences" if few else ""
+        )
 
 
 def heading_offset(poses: NDArray[Any], dt_s: float) -> float | None:

@@ -60,10 +60,10 @@ def test_a_middle_that_drifts_out_of_bends_is_no_offset() -> None:
     bends = [Mover(-12.0 + 6 * i, 3.0, speed=5.0, turn_rate=0.4) for i in range(5)]
     clip = driving(bends, EGO)
     assert clip.state is not None
-    inwards = replace(clip, state=clip.state + (0, 0, np.radians(5), 0, 0))
+    inwards = replace(clip, state=np.add(clip.state, [0, 0, np.radians(5), 0, 0]))
     check = HeadingOffset()
     assert asked(check, [inwards] * 2) == []
-    assert check.skipped == "only 0 agents, and the ego in 2 sequences, move"
+    assert check.skipped == "too few move: 0 agents, and the ego in 2 of the sequences"
 
 
 def test_a_slight_bend_is_measured_along_its_chord() -> None:
