@@ -66,6 +66,8 @@ class Corruption(Section):
 
     exact: bool = False
     """Whether the levels are those given rather than drawn up to them."""
+    clean: float = Field(default=0.25, ge=0, le=1)
+    """Share of scenes whose tracks are observed as they are."""
     position_m: float = Field(default=0.5, ge=0)
     """Standard deviation of observed positions, metres; drawn evenly in its logarithm from 0.01."""
     correlation_s: float = Field(default=0.3, ge=0)

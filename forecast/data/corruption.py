@@ -68,13 +68,18 @@ def corrupt(
     if seen is None or time is None or label is None or not seen.numel():
         return sequence
     draw = _Draws(how, generator, seen)
-    seen, times = seen.cpu(), time.cpu()
-    seen = _switched(seen, times, label.cpu(), draw)
+    given, times = seen.cpu(), time.cpu()
+    seen = _switched(given, times, label.cpu(), draw)
     seen, copied = _duplicated(seen, label.cpu(), draw)
     seen = _resized(seen, draw)
     seen = _misplaced(seen, times, draw)
     seen = _misheaded(seen, times, draw)
     seen = _missed(seen, times, draw)
+    if how.clean:
+        spared = draw.even(draw.batch) < how.clean
+        untouched = _padded(given, copied.shape[1])
+        seen = torch.where(spared[:, None, None, None], untouched, seen)
+        copied = copied.masked_fill(spared[:, None], 0)
     sequence = replace(sequence, track_history=seen.to(time))
     return _with_more_tracks(sequence, copied.to(label)) if copied.shape[1] else sequence
 

@@ -354,3 +354,18 @@ def test_each_fault_of_masks_does_what_it_says(fault: str) -> None:
         assert shares[0] == 0
         assert set(after[added].tolist()) <= {97, 98, 99}
         assert int(added.sum()) > 50
+
+
+def test_a_share_of_scenes_is_observed_as_it_is() -> None:
+    batch = observed(sequences([TRAFFIC[0]] * 40), 3)
+    assert batch.track_history is not None
+    how = Corruption(clean=0.5, duplicate=0.5)
+    varied = corrupt(batch, how, 3, torch.Generator().manual_seed(0))
+    assert varied.track_history is not None
+    assert varied.track_class is not None
+    tracks = batch.track_history.shape[1]
+    off = (varied.track_history[:, :tracks] - batch.track_history).abs()
+    exact = (off.nan_to_num(1.0).flatten(1).amax(1) == 0) & (
+        varied.track_class[:, tracks:].sum(1) == 0
+    )
+    assert 10 <= int(exact.sum()) <= 30
