@@ -61,6 +61,8 @@ def converted_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     # A trail of as many frames as were read, in motions per frame.
     dt_s = float(metadata["dt_s"])
     model["trail"], model["time_unit_s"] = model.pop("history", FRAMES_READ), dt_s
+    # They have learned from frames alone, which they believe.
+    model |= {"learned_gain": False, "carry_queries": False, "carry_features": False}
     horizon_s = int(metadata.get("learned_horizon", STEPS_LEARNED)) * dt_s
     return {**metadata, "model": model, "learned_horizon_s": horizon_s}
 

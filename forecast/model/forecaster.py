@@ -75,6 +75,10 @@ class Forecaster(nn.Module):
         self.observer = Observer(spec, self.attributes, len(inputs.classes))
         self.fading = nn.Parameter(torch.tensor(FADING_PER_S))
 
+    def use(self, spec: ForecasterSpec) -> None:
+        """Takes other hyper-parameters, with which the weights are the same."""
+        self.spec = self.observer.spec = spec
+
     def start(self, context: SceneContext) -> ForecastState:
         """The state before anything was seen: no agent is known."""
         # Layers of a map that is not there, and channels that no frame has brought yet, are empty.
@@ -116,6 +120,8 @@ class Forecaster(nn.Module):
             raise ConfigError(
                 "a state that observed last", "one of the future", "observe before it steps"
             )
+        if not self.spec.learned_gain and frame.semantic is None:
+            return state if frame.moved is None else state.seen_from(frame.moved)
         if frame.moved is not None:
             state = state.seen_from(frame.moved)
         state = replace(state, context=self.context_at(state.context, frame))

@@ -29,6 +29,16 @@ from forecast.training.trainer import (
     written,
 )
 
+# Settings of a network that change what is used of it, but not its weights.
+SWITCHES = (
+    "carry_queries",
+    "learned_gain",
+    "carry_features",
+    "warp",
+    "read_features",
+    "refine_masks",
+)
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -155,9 +165,11 @@ def _model(config: Config, batches: SequenceData) -> Forecaster:
             str(inputs),
             "prepare the stores with these classes, map and channels, or leave `initial` out",
         )
+    # The same weights: what is used of them is free.
+    free = {name: getattr(config.model, name) for name in SWITCHES}
     if model.spec.has_raster_encoder and config.model.has_raster_encoder:
-        # The same weights: whether forecasts read the raster is free.
-        model.spec = replace(model.spec, raster=config.model.raster)
+        free["raster"] = config.model.raster
+    model.use(replace(model.spec, **free))
     if model.spec != config.model:
         other = {k: v for k, v in asdict(model.spec).items() if v != getattr(config.model, k)}
         raise CheckpointError(

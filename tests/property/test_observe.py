@@ -264,3 +264,18 @@ def test_one_rollout_calls_every_part_as_often_as_the_loop_implies(
         # Every level to the next frame and to every lead but the first, and the pixels of masks.
         "Kornia": levels * (2 + 5) + 6,
     }
+
+
+def test_a_model_that_believes_what_it_sees_observes_frames_alone() -> None:
+    """Checkpoints of earlier versions, which learned from frames, forecast as they did."""
+    batch = sequences(TRAFFIC)
+    samples = sampled(batch)
+    assert samples.track_history is not None
+    assert samples.sample_time is not None
+    between = (samples.sample_time[0] / batch.dt_s).frac().abs() > 0.1
+    spoiled = samples.track_history.clone()
+    spoiled[:, :, between] = noisy(samples).track_history[:, :, between]  # type: ignore[index]
+    model = forecaster(learned_gain=False)
+    ours = run(model, replace(samples, track_history=spoiled), 2)
+    for one, other in zip(ours, run(model, batch, 2), strict=True):
+        torch.testing.assert_close(one.pose, other.pose, equal_nan=True, atol=1e-3, rtol=0)

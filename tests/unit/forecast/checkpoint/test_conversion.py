@@ -121,6 +121,7 @@ def test_two_switches_of_the_raster_became_one(
     given = {"model": model, "reads_memory": reads_memory, "dt_s": 0.5}
     found = converted_metadata(given)
     plain = {"hidden_dim": 64, "raster": raster, "trail": 3, "time_unit_s": 0.5}
+    plain |= {"learned_gain": False, "carry_queries": False, "carry_features": False}
     assert found["model"] == plain
     assert found["dt_s"] == 0.5
     assert given["model"] == model, "what was read stays as it is"
