@@ -84,13 +84,6 @@ def checkpoint(tmp_path: Path) -> Path:
     return path
 
 
-def test_rollout_refuses_more_agents_than_slots(
-    refused: Refused, store: Path, tmp_path: Path
-) -> None:
-    model = save_untrained(tmp_path / "one.safetensors", DEFAULT_CLASSES, MAP_LAYERS, slots=1)
-    assert "model.slots" in roll_out(refused, store, model)
-
-
 def test_rollout_refuses_a_grid_smaller_than_the_encoder_can_read(
     refused: Refused, tmp_path: Path
 ) -> None:

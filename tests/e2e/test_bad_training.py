@@ -99,11 +99,3 @@ def test_train_refuses_a_folder_that_holds_a_run(
     arguments = ("--config", str(CONFIG), "--data", str(store), "--output", "run")
     assert "--resume" in refused("train", *arguments)
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"of an earlier run"
-
-
-def test_train_refuses_more_agents_than_slots(
-    refused: Refused, store: Path, tmp_path: Path
-) -> None:
-    arguments = ("--config", str(CONFIG), "--data", str(store), "--output", "run")
-    assert "model.slots" in refused("train", *arguments, "--set", "model.slots=1")
-    assert not (tmp_path / "run" / "model.safetensors").exists()

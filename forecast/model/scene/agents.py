@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -257,6 +258,8 @@ def _live_first(
     most = max(int(live.sum(1).max()), 1)
     rank = torch.where(live, 0.0, torch.inf)
     if most > slots:
+        found = f"{most} agents in a scene and room for {slots} (model.slots)"
+        warnings.warn(f"{found}: the nearest to the ego are forecast", stacklevel=2)
         rank = rank + torch.linalg.vector_norm(place, dim=-1)
     return torch.argsort(rank, dim=1, stable=True)[:, : min(most, slots)]
 

@@ -72,9 +72,11 @@ def test_a_rollout_is_profiled_from_loading_to_scoring(tmp_path: Path) -> None:
     assert heard == [(1, 2), (2, 2)]
     calls = {one.stage: one.calls for one in table}
     assert calls["loading the model"] == 1
-    assert calls["reading the store"] == calls["observing agents"] == 2
+    assert calls["reading the store"] == 2
+    assert calls["observing agents"] == 2 * 3  # every frame of a history
     assert calls["decoder: neighbours"] == calls["drawing"] == calls["motion head"] == 12
-    assert calls["query interaction"] == 10  # beyond the learned horizon queries stay as they are
+    # Every frame, and every lead but the last: beyond the learned horizon queries stay.
+    assert calls["query interaction"] == 2 * (3 + 5)
     assert calls["writing"] == 2 + 2 + 1  # forecasts, records, the store's name
     assert {"map crops", "moving agents", SCORING, REST} <= set(calls)
     assert all(one.seconds > 0 for one in table)
