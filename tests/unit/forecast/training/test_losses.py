@@ -21,9 +21,10 @@ def mask_loss(longer: float, sigma_m: float, far_m: float = 0.0) -> float:
     size, there = SIZE.expand(1, CARS, 2), torch.ones(1, CARS, dtype=torch.bool)
     ids = torch.arange(1, CARS + 1)[None]
     seen = torch.ones(1, CARS, 3, dtype=torch.bool)
-    agents = Agents(ids, torch.ones_like(ids), torch.zeros(1, CARS, 3, 3), seen, size)
+    past, time_s = torch.zeros(1, CARS, 3, 3), torch.tensor([[-1.0, -0.5, 0.0]])
+    agents = Agents(ids, torch.ones_like(ids), past, seen, time_s, size)
     drawn = size * torch.tensor([longer, 1.0])
-    step = SlotStep(1, agents, pose, pose, nothing, nothing, drawn, nothing[..., None])
+    step = SlotStep(1, 1.0, agents, pose, pose, nothing, nothing, drawn, nothing[..., None])
     truth = Target(torch.zeros(1, CARS, 3), size, there, there, there, nothing + 1)
     generator = Generator().manual_seed(1)
     parts = step_loss(step, truth, GRID, LossWeights(points=256), generator, None)
@@ -46,6 +47,7 @@ def test_a_parked_car_that_was_hidden_for_a_while_has_not_moved() -> None:
         label=torch.ones(1, 2, dtype=torch.long),
         past=torch.tensor([[[[20.0, 5.0, 0.0]], [[0.0, 0.0, 0.0]]]]),
         seen=torch.ones(1, 2, 1, dtype=torch.bool),
+        time_s=torch.zeros(1, 1),
         size=SIZE.expand(1, 2, 2),
     )
     parked = torch.tensor([20.0, 5.0, 0.0, 4.5, 2.0]).expand(4, 5).clone()
