@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.models import resnet18
 
 from forecast.checkpoint.checkpoint import load_checkpoint
-from forecast.config.data import Augmentation, Loading
+from forecast.config.data import Augmentation, Corruption, Loading
 from forecast.config.training import Optimisation, Stage, TrackRules
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.training import module
@@ -85,7 +85,8 @@ def test_training_changes_the_weights_and_lowers_the_loss(store: str, tmp_path: 
     longer = QUICK.model_copy(
         update={
             "curriculum": (Stage(20, 2),),
-            "augmentation": Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+            "augmentation": Augmentation(0.0, 0.0, 0.0, other_rate=0.0),
+            "corruption": Corruption(clean=1.0),
             "loading": Loading(batch_size=8, workers=0),  # the same batch at every step
         }
     )
