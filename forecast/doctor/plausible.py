@@ -95,7 +95,7 @@ class SizesAndSpeeds:
         fastest = max([0.0, *wheels, *self.egos, *self.speeds.get("pedestrian", ())])
         if len(moving) >= FEWEST and 2 * len(moving) > len(wheels) and fastest < FAST_M_S / 2:
             yield Finding(
-                f"nobody is faster than a walker ({fastest:.1f} m/s), though {len(moving)} of"
+                f"no agent is faster than a walker ({fastest:.1f} m/s), though {len(moving)} of"
                 f" {len(wheels)} on wheels move: frame numbers for seconds? Divide times by the"
                 " frame rate"
             )

@@ -50,7 +50,7 @@ def test_sizes_in_another_unit_are_found(factor: float, unit: str) -> None:
 def test_frame_numbers_for_seconds_are_found() -> None:
     slow = [replace(one, speed=one.speed / 25) for one in TRAFFIC]
     (text,) = found(slow)
-    assert "nobody is faster than a walker (0.2 m/s), though 8 of 8 on wheels move" in text
+    assert "no agent is faster than a walker (0.2 m/s), though 8 of 8 on wheels move" in text
 
 
 def test_parked_and_jammed_traffic_is_fine() -> None:

@@ -174,7 +174,16 @@ def test_the_optimizer_lists_its_parameters_in_the_model_s_order() -> None:
 
     model = forecaster(trained=False)
     training = ForecastTraining(
-        model, STAGED.curriculum, STAGED.loss, STAGED.augmentation, STAGED.optimisation, 1, 0
+        model,
+        STAGED.curriculum,
+        STAGED.loss,
+        STAGED.augmentation,
+        STAGED.corruption,
+        STAGED.optimisation,
+        history=3,
+        dt_s=0.5,
+        steps=1,
+        seed=0,
     )
     made = training.configure_optimizers()
     assert isinstance(made, dict)
