@@ -70,13 +70,19 @@ class Spied:
         return self.model.step(state, dt_s)
 
 
-def assert_frames(given: list[Observation], whole: BEVSequence, start: int, stop: int) -> None:
-    """What was given are those frames of the whole, in every field that has a time."""
-    assert whole.track_state is not None
+def assert_rasters(given: list[Observation], whole: BEVSequence, start: int, stop: int) -> None:
+    """What was given are the rasters of those frames of the whole, and where the ego was."""
     assert len(given) == stop - start
     for index, frame in enumerate(given, start):
         for name in ("semantic", "instance", "ego_pose"):
             assert torch.equal(getattr(frame, name), getattr(whole, name)[:, index]), name
+
+
+def assert_frames(given: list[Observation], whole: BEVSequence, start: int, stop: int) -> None:
+    """What was given are those frames of the whole, in every field that has a time."""
+    assert_rasters(given, whole, start, stop)
+    assert whole.track_state is not None
+    for index, frame in enumerate(given, start):
         torch.testing.assert_close(
             frame.track_state, whole.track_state[:, :, index], rtol=0, atol=0, equal_nan=True
         )
@@ -90,7 +96,14 @@ def test_nothing_of_the_future_is_read() -> None:
     job.model = spied
     list(job.steps(whole))
     (given,) = spied.given
-    assert_frames(given, whole, 0, history)
+    assert whole.track_history is not None
+    assert all((moment.time_s <= 0).all() for moment in given)
+    for index, moment in enumerate(given):
+        torch.testing.assert_close(
+            moment.track_state, whole.track_history[:, :, index], rtol=0, atol=0, equal_nan=True
+        )
+    frames = [moment for moment in given if moment.semantic is not None]
+    assert_rasters(frames, whole, 0, history)
 
 
 def test_teacher_forcing_reads_no_frame_of_the_lead_it_forecasts() -> None:
