@@ -19,7 +19,6 @@ from forecast.checkpoint.packaged import packaged
 from forecast.data.reader import SequenceReader
 from forecast.loop import StepModel, rollout
 from forecast.model.detected_input import Detecting
-from forecast.model.scene.agents import observe
 from forecast.types import BEVSequence, StepForecast
 from tests.support.benchmarking import (
     device,
@@ -31,6 +30,7 @@ from tests.support.benchmarking import (
     store,
 )
 from tests.support.measure import Cost
+from tests.support.rollouts import agents_of
 
 pytestmark = pytest.mark.benchmark
 KINDS = ("tracked", "tracked, with raster", "detected")
@@ -47,7 +47,7 @@ def reader() -> SequenceReader:
 def model(kind: str) -> StepModel[Any, StepForecast]:
     forecaster = load_checkpoint(packaged("model.safetensors")).model.to(device())
     if kind == KINDS[1]:
-        forecaster.spec = replace(forecaster.spec, raster="always")
+        forecaster.use(replace(forecaster.spec, raster="always"))
     return Detecting(forecaster) if kind == "detected" else forecaster
 
 
@@ -63,7 +63,7 @@ def test_one_sequence_at_a_time(
     benchmark: BenchmarkFixture, reader: SequenceReader, kind: str
 ) -> None:
     found = histories(reader, 1, SINGLE)
-    few = [one for one in found if int(observe(one, 10_000).live.sum()) <= AGENTS]
+    few = [one for one in found if int(agents_of(one, 10_000).live.sum()) <= AGENTS]
     stepper = model(kind)
     rate(
         benchmark,
