@@ -14,7 +14,8 @@ from forecast.model.kalman import KalmanState, coast, follow, settle
 from forecast.model.kalman_motion import KalmanNoise
 from forecast.model.kalman_noise import noise_of_scene
 from forecast.model.scene import se2
-from forecast.model.scene.agents import Agents, associate, facing, last_motion, present, seen_in
+from forecast.model.scene.agent_motion import last_motion
+from forecast.model.scene.agents import Agents, associate, facing, present, seen_in
 from forecast.model.scene.rasterizer import rasterize
 from forecast.model.spec import BaselineName
 from forecast.model.tracking.components import link_components

@@ -15,13 +15,14 @@ from forecast.grid import BEVGrid
 from forecast.model.decoder import Decoder
 from forecast.model.heads import RESIDUAL_SCALE, MotionHead
 from forecast.model.layers.mask_heads import DotMaskHead, FpnMaskHead
-from forecast.model.layers.mlp import MLP
+from forecast.model.layers.mlp import MLP, silent_linear
 from forecast.model.learned_horizon import LearnedHorizon
 from forecast.model.observer import Observer, in_raster, warped
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures, RasterEncoder
 from forecast.model.scene import se2
-from forecast.model.scene.agents import Agents, attributes_of, one_hot, past_pose, present
+from forecast.model.scene.agent_motion import last_motion, past_pose
+from forecast.model.scene.agents import Agents, attributes_of, one_hot, present
 from forecast.model.scene.context import PackedQueries, bounded, relative
 from forecast.model.scene.rasterizer import Refiner, rasterize
 from forecast.model.scene.warp import sample_at
@@ -69,9 +70,7 @@ class Forecaster(nn.Module):
         )
         self.tracker = Tracker(spec, len(inputs.classes)) if spec.has_raster_encoder else None
         # What the tracker knows of an agent starts silent beside the agent's own history.
-        self.track_encoder = nn.Linear(dim, dim)
-        nn.init.zeros_(self.track_encoder.weight)
-        nn.init.zeros_(self.track_encoder.bias)
+        self.track_encoder = silent_linear(dim, dim)
         self.observer = Observer(spec, self.attributes, len(inputs.classes))
         self.fading = nn.Parameter(torch.tensor(FADING_PER_S))
 
@@ -120,8 +119,6 @@ class Forecaster(nn.Module):
             raise ConfigError(
                 "a state that observed last", "one of the future", "observe before it steps"
             )
-        if not self.spec.learned_gain and frame.semantic is None:
-            return state if frame.moved is None else state.seen_from(frame.moved)
         if frame.moved is not None:
             state = state.seen_from(frame.moved)
         state = replace(state, context=self.context_at(state.context, frame))
@@ -162,6 +159,9 @@ class Forecaster(nn.Module):
         grid = state.context.grid
         agents, order = present(agents, state.pose, fresh_enough, cells, grid)
         state = state.take(order, agents)
+        if not self.spec.learned_gain:
+            twist, acceleration = last_motion(agents, self.spec.time_unit_s)
+            state = replace(state, twist=twist, acceleration=acceleration)
         query = self.agent_encoder(
             torch.cat((self._trail(agents), bounded(state.twist), self._attributes(agents)), -1)
         )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from forecast.model.correction import Correction, Innovation
 from forecast.model.feature_fusion import FeatureFusion
+from forecast.model.layers.mlp import silent_linear
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
@@ -56,8 +57,8 @@ class Observer(nn.Module):
         self.query_interaction = QueryInteraction(dim, spec.heads, spec.ffn)
         self.fusion = FeatureFusion(dim) if spec.has_raster_encoder else None
         # Untrained, neither what is read in the raster nor what was carried changes a forecast.
-        self.scene_encoder = _silent(dim)
-        self.carry = _silent(dim)
+        self.scene_encoder = silent_linear(dim, dim)
+        self.carry = silent_linear(dim, dim)
 
     def carried(self, query: Float[Tensor, "b a d"]) -> Float[Tensor, "b a d"]:
         """What the query of the future takes over from that of the past."""
@@ -157,7 +158,9 @@ class Observer(nn.Module):
         known = found & (count > 0)
         off = se2.between(state.pose, measured) * known[..., None]
         innovation = Innovation(off, found, count, since, state.twist, state.acceleration)
-        query = self._query(state, innovation, measured, features, read_scene)
+        query = state.query
+        if self.spec.learned_gain or self.spec.carry_queries:  # else nothing reads them
+            query = self._query(state, innovation, measured, features, read_scene)
         gain = self.correction.gains(query, self.spec.learned_gain)
         pose = se2.compose(state.pose, gain.pose * off)
         pose = torch.where((found & (count == 0))[..., None], measured, pose)
@@ -252,10 +255,3 @@ def _ego_motion(ego: EgoMotion | None, frame: Observation, gap: Float[Tensor, "b
         return EgoMotion(frame.ego_pose, torch.zeros_like(frame.ego_pose))
     moved = se2.log(se2.between(ego.pose, frame.ego_pose)) / gap.clamp(min=SHORTEST_GAP)[:, None]
     return EgoMotion(frame.ego_pose, torch.where((gap > SHORTEST_GAP)[:, None], moved, ego.twist))
-
-
-def _silent(dim: int) -> nn.Linear:
-    layer = nn.Linear(dim, dim)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

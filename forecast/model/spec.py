@@ -97,8 +97,8 @@ class ForecasterSpec(Section):
     carry_queries: bool = True
     """Whether queries are carried through what was observed; else they begin at the present."""
     learned_gain: bool = True
-    """Whether queries say how far an observation is believed; else it is believed wholly, and only
-    moments with rasters are observed: motion over the tenth of a second between others is noise.
+    """Whether queries say how far an observation is believed; else it is believed wholly, and the
+    motion is that of the last time unit: over a tenth of a second it would be noise.
     """
     carry_features: bool = True
     """Whether encoded features of earlier frames are warped to the present and fused with its own.

@@ -28,7 +28,7 @@ MARGIN_M = 2.0
 POSITION_BETA_M = 0.5
 # The same for where agents are at the present, of which more is known.
 PRESENT_BETA_M = 0.1
-# An agent that moves less than this within a step stands still.
+# An agent that moves less than this within a time unit stands still.
 STILL_M = 0.15
 # An agent that moves further than this within the clip counts as moving (as in the metrics).
 MOVING_M = 2.0
@@ -56,7 +56,11 @@ class Target:
 
 
 def future_of(
-    agents: Agents, track_state: Float[Tensor, "b n t 5"], grid: BEVGrid, still: float
+    agents: Agents,
+    track_state: Float[Tensor, "b n t 5"],
+    grid: BEVGrid,
+    still: float,
+    units: float = 1.0,
 ) -> list[Target]:
     """The truth of every slot at each future frame.
 
@@ -65,6 +69,7 @@ def future_of(
         track_state: True states at the present and at every future frame.
         grid: Agents off it have left.
         still: Weight of agents that stand still.
+        units: Time units of a step.
     """
     state = _truth_of(agents, track_state)
     there = torch.isfinite(state).all(-1)
@@ -76,7 +81,7 @@ def future_of(
     moving = (there & (shift > MOVING_M)).any(-1)
     weight = torch.where(moving, 1.0, still) * agents.live
     inside = there & grid.contains(state[..., 0], state[..., 1])
-    moved = _moved(present[:, :, 0], state[..., :2], there)
+    moved = _moved(present[:, :, 0], state[..., :2], there, STILL_M * units)
     return [
         Target(
             pose=state[:, :, k, :3],
@@ -100,13 +105,16 @@ def _truth_of(agents: Agents, track_state: Float[Tensor, "b n t 5"]) -> Float[Te
 
 
 def _moved(
-    place: Float[Tensor, "b a 2"], path: Float[Tensor, "b a t 2"], there: Bool[Tensor, "b a t"]
+    place: Float[Tensor, "b a 2"],
+    path: Float[Tensor, "b a t 2"],
+    there: Bool[Tensor, "b a t"],
+    still_m: float,
 ) -> Bool[Tensor, "b a t"]:
     """Whether each step moved an agent, from where it was last seen."""
     moved = []
     for lead in range(path.shape[2]):
         here = torch.where(there[:, :, lead, None], path[:, :, lead], place)
-        moved.append(torch.linalg.vector_norm(here - place, dim=-1) > STILL_M)
+        moved.append(torch.linalg.vector_norm(here - place, dim=-1) > still_m)
         place = here
     return torch.stack(moved, -1)
 

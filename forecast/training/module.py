@@ -149,7 +149,7 @@ class ForecastTraining(pl.LightningModule):
         torch.manual_seed(number + 104_729 * self.global_rank)
         masks_only = not detected and self._masks_only(generator)
         batch = batch.crop(0, batch.frames, self.stage.frame_stride)
-        rasters = self.model.spec.raster == "always" or detected or masks_only
+        rasters = detected or masks_only  # those of tracked input are drawn from its tracks
         batch = augment(batch, self.augmentation, self.history, generator, rasters)
         parts = self._losses(batch, self.stage.horizon, generator, detected, masks_only)
         loss = torch.stack(tuple(parts.values())).sum()
@@ -209,7 +209,9 @@ class ForecastTraining(pl.LightningModule):
         totals: dict[str, Tensor] = {}
         targets: list[Target] = []
         for state, slots in rollout(UndrawnForecaster(self.model, assignment), past, horizon):
-            targets = targets or future_of(slots.agents, present_on, batch.grid, self.weights.still)
+            targets = targets or future_of(
+                slots.agents, present_on, batch.grid, self.weights.still, slots.units
+            )
             refine = self.model.refiner(state, slots)
             parts = step_loss(
                 slots, targets[slots.lead - 1], batch.grid, self.weights, generator, refine

@@ -22,7 +22,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, *widths: int, dropout: float | None = None, silent: bool = False) -> None:
         # A silent layer is made first: seeds of earlier versions give the same weights.
-        last = _silent(*widths[-2:]) if silent else None
+        last = silent_linear(*widths[-2:]) if silent else None
         linear = [
             nn.Linear(width, out) for width, out in pairwise(widths[:-1] if silent else widths)
         ]
@@ -32,7 +32,8 @@ class MLP(nn.Sequential):
         super().__init__(*layers)
 
 
-def _silent(width: int, out: int) -> nn.Linear:
+def silent_linear(width: int, out: int) -> nn.Linear:
+    """A linear layer that says nothing until it is trained."""
     layer = nn.Linear(width, out)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from forecast.model.scene.agents import last_motion
+from forecast.model.scene.agent_motion import last_motion
 from tests.support.rollouts import agents_of
 from tests.support.sequences import sequences
 from tests.support.stores import Mover

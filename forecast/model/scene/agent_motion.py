@@ -1,0 +1,82 @@
+"""How observed agents have moved: the last motion, and where they were some time ago."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from forecast.model.scene import se2
+from forecast.model.scene.agents import Agents
+
+# Two moments closer than this are the same.
+SAME_MOMENT_S = 0.02
+# Share of a step by which clocks may be off.
+JITTER = 0.1
+
+
+def last_motion(
+    agents: Agents, step_s: float
+) -> tuple[Float[Tensor, "b a 3"], Float[Tensor, "b a 3"]]:
+    """Motion per step at the last sighting, and how much it changed in the step before.
+
+    The motion is that since the latest earlier sighting at least a step before; of an agent that is
+    known for less than a step, since the first. Zero for an agent that was seen once; the change is
+    zero for one that was not seen for two steps.
+
+    Args:
+        agents: As observed, with at least one observation.
+        step_s: Seconds of a step.
+    """
+    now = agents.last_seen
+    before = _earlier(agents, now, step_s)
+    older = _earlier(agents, before, step_s)
+    twist, gap = _motion(agents, before, now, step_s)
+    old_twist, old_gap = _motion(agents, older, before, step_s)
+    steps = torch.stack((gap, old_gap), -1) / step_s
+    regular = ((steps > 1 - JITTER) & (steps < 1 + JITTER)).all(-1, keepdim=True)
+    return twist, torch.where(regular, twist - old_twist, 0.0)
+
+
+def _earlier(agents: Agents, index: Int[Tensor, "b a"], step_s: float) -> Int[Tensor, "b a"]:
+    """The latest sighting at least a step before another one; else the first there is."""
+    age = agents.time_s.gather(1, index)[..., None] - agents.time_s[:, None]
+    order = torch.arange(agents.seen.shape[-1], device=index.device)
+    early = agents.seen & (age >= (1 - JITTER) * step_s)
+    latest = torch.where(early, order, -1).amax(-1)
+    first = torch.where(agents.seen, order, len(order)).amin(-1)
+    return torch.where(latest >= 0, latest, torch.minimum(first, index))
+
+
+def _motion(
+    agents: Agents, begin: Int[Tensor, "b a"], end: Int[Tensor, "b a"], step_s: float
+) -> tuple[Float[Tensor, "b a 3"], Float[Tensor, "b a"]]:
+    """Motion per step between two observations of each agent, and the seconds between them."""
+    gap = agents.time_s.gather(1, end) - agents.time_s.gather(1, begin)
+    moved = se2.log(se2.between(agents.pose_at(begin), agents.pose_at(end)))
+    steps = gap / step_s
+    twist = moved / steps.clamp(min=SAME_MOMENT_S)[..., None]
+    return torch.where((steps > SAME_MOMENT_S)[..., None], twist, 0.0), gap
+
+
+def past_pose(agents: Agents, age_s: float) -> tuple[Float[Tensor, "b a 3"], Bool[Tensor, "b a"]]:
+    """Where each agent was some time ago, on an arc between observations, and whether it is known.
+
+    Args:
+        agents: With at least one observation.
+        age_s: Seconds before the last one.
+    """
+    then = agents.time_s[:, -1:] - age_s
+    after_it = (agents.time_s - then)[:, None]
+    count = agents.seen.shape[-1]
+    order = torch.arange(count, device=agents.seen.device)
+    low = torch.where(agents.seen & (after_it <= SAME_MOMENT_S), order, -1).amax(-1)
+    high = torch.where(agents.seen & (after_it >= -SAME_MOMENT_S), order, count).amin(-1)
+    known = (low >= 0) & (high < count)
+    low, high = low.clamp(min=0), high.clamp(max=count - 1)
+    first, last = agents.pose_at(low), agents.pose_at(high)
+    begin, end = (agents.time_s.gather(1, index) for index in (low, high))
+    # An observation of that very moment is both, and nothing lies between.
+    share = torch.where(high > low, (then - begin) / (end - begin).clamp(min=SAME_MOMENT_S), 0.0)
+    between = se2.compose(first, se2.exp(se2.log(se2.between(first, last)) * share[..., None]))
+    return torch.where(known[..., None], between, 0.0), known
