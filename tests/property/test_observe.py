@@ -266,7 +266,7 @@ def test_one_rollout_calls_every_part_as_often_as_the_loop_implies(
     }
 
 
-def test_a_model_that_believes_what_it_sees_observes_frames_alone() -> None:
+def test_a_model_that_carries_nothing_reads_samples_as_it_reads_frames() -> None:
     """Checkpoints of earlier versions, which learned from frames, forecast as they did."""
     batch = sequences(TRAFFIC)
     samples = sampled(batch)
@@ -275,7 +275,7 @@ def test_a_model_that_believes_what_it_sees_observes_frames_alone() -> None:
     between = (samples.sample_time[0] / batch.dt_s).frac().abs() > 0.1
     spoiled = samples.track_history.clone()
     spoiled[:, :, between] = noisy(samples).track_history[:, :, between]  # type: ignore[index]
-    model = forecaster(learned_gain=False)
+    model = forecaster(learned_gain=False, carry_queries=False, carry_features=False)
     ours = run(model, replace(samples, track_history=spoiled), 2)
     for one, other in zip(ours, run(model, batch, 2), strict=True):
         torch.testing.assert_close(one.pose, other.pose, equal_nan=True, atol=1e-3, rtol=0)
