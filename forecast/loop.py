@@ -41,13 +41,16 @@ def observed(model: StepModel[State, Any], history: BEVSequence) -> State:
     return state
 
 
-def rollout(model: StepModel[Any, Step], history: BEVSequence, horizon: int) -> Iterator[Step]:
+def rollout(
+    model: StepModel[Any, Step], history: BEVSequence, horizon: int, dt_s: float | None = None
+) -> Iterator[Step]:
     """Forecasts leads 1 to ``horizon`` one by one; memory does not grow with the horizon.
 
     Args:
         model: The learned forecaster or a baseline.
         history: Frames up to and including the present, and no others.
         horizon: Number of steps, at least 1.
+        dt_s: Seconds of a step; None = those between the frames of the history.
 
     Raises:
         ConfigError: The horizon is below 1.
@@ -56,7 +59,7 @@ def rollout(model: StepModel[Any, Step], history: BEVSequence, horizon: int) -> 
         raise ConfigError("a horizon of at least 1 step", str(horizon), "raise --horizon")
     state = observed(model, history)
     for _ in range(horizon):
-        state, forecast = model.step(state, history.dt_s)
+        state, forecast = model.step(state, dt_s or history.dt_s)
         yield forecast
 
 

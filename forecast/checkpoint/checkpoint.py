@@ -34,7 +34,13 @@ from forecast.model.learned_horizon import LearnedHorizon
 from forecast.model.spec import ForecasterSpec, Inputs
 
 # Parts that older versions did not have; untrained they change no forecast.
-SILENT = ("motion_head.footprint_scale.", "visibility_head.", "observer.", "fading")
+SILENT = (
+    "motion_head.footprint_scale.",
+    "visibility_head.",
+    "observer.correction.share_head.",
+    "observer.",
+    "fading",
+)
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     weights = _weights(Path(path))
     about = read_metadata(weights.with_suffix(".json"))
     try:
-        older = about["schema"] != SCHEMA
-        about = converted_metadata(about) if older else about
+        schema = about["schema"]
+        about = about if schema == SCHEMA else converted_metadata(about)
         spec = _spec(about["model"])
         inputs = about["inputs"]
         model = Forecaster(
@@ -128,7 +134,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     try:
         saved = load_file(weights)
-        saved = converted_weights(saved) if older else saved
+        saved = saved if schema == SCHEMA else converted_weights(saved, schema)
         model.load_state_dict(saved | _silent(model, saved))
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(

@@ -50,10 +50,19 @@ PARTS = (
 STEPS_LEARNED = 6  # of checkpoints that do not say how many
 FRAMES_READ = 3  # likewise
 QUERY_POS = "query_pos_encoder.0.weight"
+WITH_OBSERVER = "bev-forecaster/5"  # and the names of today
 
 
 def converted_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON of a checkpoint with the settings of its network under their present names."""
+    """The JSON of a checkpoint with the settings of its network under their present names.
+
+    Raises:
+        ValueError: It cannot be converted.
+    """
+    if metadata["schema"] == WITH_OBSERVER:
+        if metadata["model"]["learned_gain"]:
+            raise ValueError("gains learned before motions were averaged mean something else")
+        return dict(metadata)
     model = {SETTINGS.get(name, name): value for name, value in metadata["model"].items()}
     if "reads_memory" in metadata:
         read, encoder = bool(metadata["reads_memory"]), bool(model.pop("memory", True))
@@ -67,8 +76,15 @@ def converted_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {**metadata, "model": model, "learned_horizon_s": horizon_s}
 
 
-def converted_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the present names of the parts that they belong to."""
+def converted_weights(weights: Mapping[str, Tensor], schema: str) -> dict[str, Tensor]:
+    """Weights under the present names of the parts that they belong to.
+
+    Args:
+        weights: Those of the file.
+        schema: Of its JSON.
+    """
+    if schema == WITH_OBSERVER:
+        return dict(weights)
     named = {_renamed(name): value for name, value in weights.items()}
     # The time step became an input: it changes nothing that was learned without it.
     named[QUERY_POS] = functional.pad(named[QUERY_POS], (0, 1))

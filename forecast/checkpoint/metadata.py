@@ -16,8 +16,9 @@ from typing import Any
 from forecast import __version__
 from forecast.errors import CheckpointError
 
-SCHEMA = "bev-forecaster/5"
+SCHEMA = "bev-forecaster/6"
 OLDER = (
+    "bev-forecaster/5",
     "bev-forecaster/4",
     "bev-forecaster/3",
     "bev-forecaster/2",

@@ -48,6 +48,14 @@ class Augmentation(Section):
     """Probability that a batch is observed less often and for a shorter time than its store tells:
     every second to fifth sample, and any number of them.
     """
+    other_step: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a batch is rolled out in steps twice or half as long as from frame to frame:
+    so that one checkpoint serves several steps.
+    """
+    wrong_map: float = Field(default=0.0, ge=0, le=1)
+    """Probability that the map of a batch, lanes too, lies up to 3 m and 0.1 radians off: the
+    forecaster learns to weigh it against how agents drive.
+    """
     masks_only: float = Field(default=0.0, ge=0, le=1)
     """Probability that the history of a batch comes as masks with ids, without boxes: what a
     forecaster of rasters or of detected input sees.

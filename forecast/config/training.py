@@ -82,7 +82,9 @@ class Optimisation(Section):
     learning_rate: float = Field(default=1e-3, ge=0)
     """Peak of a cosine schedule."""
     backbone_factor: float = Field(default=0.3, ge=0)
-    """Learning rate of the raster encoder, as a share of the others'."""
+    """Learning rate of the raster encoder, as a share of the others'; 0 = it stays as it is, which
+    is faster, as nothing is computed backwards through it.
+    """
     weight_decay: float = Field(default=0.01, ge=0)
     """Of AdamW."""
     warmup_steps: int = Field(default=100, ge=0)

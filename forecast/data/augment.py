@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from forecast.config.data import Augmentation
 from forecast.grid import BEVGrid
+from forecast.model.scene import se2
+from forecast.model.scene.warp import resampled
 from forecast.types import BEVSequence
 
 # An agent that moved less than this within the history stands still.
@@ -19,6 +21,8 @@ STILL_M = 0.5
 LARGEST_STEP = 5
 # Share of a step by which clocks may be off.
 SAME_FRAME = 0.1
+# How far wrong maps may lie off: metres, metres, radians.
+MAP_OFF = (3.0, 3.0, 0.1)
 # Moving agents newly appear that much less often: of 20 vehicles new to Waymo scenes, 18 stood.
 MOVING_SHARE = 0.1
 
@@ -49,6 +53,8 @@ def augment(
         sequence = replace(sequence, map_point=None)
     if sequence.map is not None and _toss(how.drop_map, generator):
         sequence = replace(sequence, map=torch.zeros_like(sequence.map))
+    if how.wrong_map and _toss(how.wrong_map, generator):  # nothing is drawn for what is off
+        sequence = misplace_map(sequence, generator)
     if sequence.track_history is not None and _toss(how.other_rate, generator):
         sequence = thin(sequence, generator)
     if sequence.track_state is not None:
@@ -56,6 +62,18 @@ def augment(
         if history > 1 and how.newcomers > 0:  # nothing is drawn for what is off
             sequence = hide(sequence, _first_seen(state, how, history, generator), history, rasters)
     return sequence
+
+
+def misplace_map(sequence: BEVSequence, generator: Generator) -> BEVSequence:
+    """The sequence with map and lanes shifted and turned around the ego, each scene's otherwise."""
+    even = 2 * torch.rand(sequence.batch, 3, generator=generator) - 1
+    off = even.to(sequence.ego_pose) * sequence.ego_pose.new_tensor(MAP_OFF)
+    layers, points = sequence.map, sequence.map_point
+    if layers is not None:
+        layers = resampled(layers.float(), off, sequence.grid).to(layers.dtype)
+    if points is not None:
+        points = se2.between(off[:, None], points)
+    return replace(sequence, map=layers, map_point=points)
 
 
 def thin(sequence: BEVSequence, generator: Generator) -> BEVSequence:

@@ -2,7 +2,8 @@
 
 Every query carries what the observations so far have told of its agent and its tracker. From it
 come gains between 0, the observation is noise, and 1, the observation is exact. An untrained model
-believes what it sees: its gains are 1.
+believes the poses that it sees, and an agent's motion is half that of the last time unit and half a
+running mean of all motions; how much of either is learned too.
 
 Source: Kalman, "A new approach to linear filtering and prediction problems" (1960), predicted and
 corrected states; the gains are learned instead of computed.
@@ -22,7 +23,7 @@ from forecast.model.scene.context import bounded
 
 # Innovations that are ordinary for a good tracker: metres ahead and aside, radians.
 INNOVATION_SCALE = (0.05, 0.05, 0.01)
-# Gains that are pushed beyond 0 or 1 are held there, but this share of the gradient passes.
+# Gains that are pushed beyond 0 or 1 are held there, but this part of the gradient passes.
 LEAK = 0.05
 
 
@@ -84,6 +85,7 @@ class Correction(nn.Module):
         super().__init__()
         self.innovation_encoder = MLP(FEATURES + attributes, dim, dim)
         self.gain_head = MLP(dim, dim, 9, silent=True)
+        self.share_head = MLP(dim, dim, 6, silent=True)
 
     @record_function("reading innovations")
     def read(
@@ -93,8 +95,26 @@ class Correction(nn.Module):
         out: Tensor = self.innovation_encoder(torch.cat((innovation.features, attributes), -1))
         return out
 
-    def gains(self, query: Float[Tensor, "b a d"], learned: bool = True) -> Gains:
-        """The gains that updated queries say; if they are not learned, all are 1."""
-        wanted = 1 - self.gain_head(query) * learned
-        held = wanted.clamp(0, 1) + LEAK * (wanted - wanted.detach())
-        return Gains(*held.chunk(3, -1))
+    def gains(
+        self, query: Float[Tensor, "b a d"], innovation: Innovation, learned: bool = True
+    ) -> Gains:
+        """The gains that updated queries say; unless they are learned, those to start from."""
+        # A mean over the last time unit, and of all there is before that.
+        mean = innovation.gap / (innovation.gap + 1)
+        mean = torch.maximum(mean, 1 / innovation.count.clamp(min=1))[..., None]
+        start = torch.cat((torch.ones_like(mean), mean, mean), -1).repeat_interleave(3, -1)
+        return Gains(*_held(start - self.gain_head(query) * learned).chunk(3, -1))
+
+    def shares(self, query: Float[Tensor, "b a d"]) -> tuple[Tensor, Tensor]:
+        """How much of an agent's motion is the corrected one, not that of the last time unit.
+
+        Returns:
+            ``(b, a, 3)`` of the motion, and of its change; a half untrained.
+        """
+        twist, acceleration = _held(0.5 + self.share_head(query)).chunk(2, -1)
+        return twist, acceleration
+
+
+def _held(wanted: Tensor) -> Tensor:
+    """Numbers from 0 to 1, which some of the gradient passes beyond."""
+    return wanted.clamp(0, 1) + LEAK * (wanted - wanted.detach())

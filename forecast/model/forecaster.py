@@ -21,7 +21,7 @@ from forecast.model.observer import Observer, in_raster, warped
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures, RasterEncoder
 from forecast.model.scene import se2
-from forecast.model.scene.agent_motion import last_motion, past_pose
+from forecast.model.scene.agent_motion import past_pose
 from forecast.model.scene.agents import Agents, attributes_of, one_hot, present
 from forecast.model.scene.context import PackedQueries, bounded, relative
 from forecast.model.scene.rasterizer import Refiner, rasterize
@@ -159,9 +159,8 @@ class Forecaster(nn.Module):
         grid = state.context.grid
         agents, order = present(agents, state.pose, fresh_enough, cells, grid)
         state = state.take(order, agents)
-        if not self.spec.learned_gain:
-            twist, acceleration = last_motion(agents, self.spec.time_unit_s)
-            state = replace(state, twist=twist, acceleration=acceleration)
+        twist, acceleration = self.observer.motion(state)
+        state = replace(state, twist=twist, acceleration=acceleration)
         query = self.agent_encoder(
             torch.cat((self._trail(agents), bounded(state.twist), self._attributes(agents)), -1)
         )

@@ -22,6 +22,7 @@ from forecast.model.layers.mlp import silent_linear
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
+from forecast.model.scene.agent_motion import last_motion
 from forecast.model.scene.agents import Association, associate, attributes_of, facing, seen_in
 from forecast.model.scene.context import EgoMotion
 from forecast.model.scene.rasterizer import rasterize
@@ -65,6 +66,17 @@ class Observer(nn.Module):
         out: Tensor = self.carry(query if self.spec.carry_queries else torch.zeros_like(query))
         return out
 
+    def motion(self, state: ForecastState) -> tuple[Float[Tensor, "b a 3"], Float[Tensor, "b a 3"]]:
+        """Motion at the present, and how it changes: of the last time unit and as corrected."""
+        last = last_motion(state.agents, self.spec.time_unit_s)
+        if not self.spec.learned_gain:
+            return last
+        twist, acceleration = self.correction.shares(state.query)
+        return (
+            torch.lerp(last[0], state.twist, twist),
+            torch.lerp(last[1], state.acceleration, acceleration),
+        )
+
     def forward(
         self,
         state: ForecastState,
@@ -81,11 +93,7 @@ class Observer(nn.Module):
             read_scene: The decoder.
         """
         gap = self._gap(state, frame)
-        state = replace(
-            state,
-            pose=se2.compose(state.pose, se2.exp(state.twist * gap[:, None, None])),
-            ego=_ego_motion(state.ego, frame, gap),
-        )
+        state = replace(_predicted(state, gap), ego=_ego_motion(state.ego, frame, gap))
         seen = seen_in(frame, state.context.grid)
         link = associate(state.agents, seen, self.spec.slots)
         state, measured = state.linked(link, seen), link.shown(seen.pose)
@@ -161,7 +169,7 @@ class Observer(nn.Module):
         query = state.query
         if self.spec.learned_gain or self.spec.carry_queries:  # else nothing reads them
             query = self._query(state, innovation, measured, features, read_scene)
-        gain = self.correction.gains(query, self.spec.learned_gain)
+        gain = self.correction.gains(query, innovation, self.spec.learned_gain)
         pose = se2.compose(state.pose, gain.pose * off)
         pose = torch.where((found & (count == 0))[..., None], measured, pose)
         motion = se2.log(se2.between(anchor, pose)) / since.clamp(min=SHORTEST_GAP)[..., None]
@@ -238,6 +246,18 @@ def in_raster(raster: LastRaster, body: Float[Tensor, "b a p 2"]) -> Float[Tenso
     """Points of each agent's own frame, where they were in the last raster, metres."""
     points = se2.apply(raster.pose[:, :, None], body)
     return points if raster.frame is None else se2.apply(raster.frame[:, None, None], points)
+
+
+def _predicted(state: ForecastState, gap: Float[Tensor, "b"]) -> ForecastState:
+    """Where agents are expected after some time units; a change of motion fades within one."""
+    units = gap[:, None, None]
+    # Clocks that run backwards predict nothing.
+    change = state.acceleration * (1 - (-units.clamp(min=0)).exp())
+    return replace(
+        state,
+        pose=se2.compose(state.pose, se2.exp((state.twist + change / 2) * units.clamp(min=0))),
+        twist=state.twist + change,
+    )
 
 
 def _with_raster(

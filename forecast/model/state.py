@@ -8,13 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from forecast.grid import BEVGrid
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents, Association, Seen, slots_of
-from forecast.model.scene.cells import metric_cell_centres
 from forecast.model.scene.context import EgoMotion
-from forecast.model.scene.warp import sample_at
+from forecast.model.scene.warp import resampled
 from forecast.types import SceneContext
 
 
@@ -123,7 +121,7 @@ class ForecastState:
         points = context.points
         context = replace(
             context,
-            map=_resampled(context.map, moved, context.grid),
+            map=resampled(context.map, moved, context.grid),
             points=None if points is None else se2.between(moved[:, None], points),
         )
         return replace(
@@ -144,11 +142,6 @@ class ForecastState:
             twist=_in_turned_frame(self.twist, turn),
             acceleration=_in_turned_frame(self.acceleration, turn),
         )
-
-
-def _resampled(layers: Tensor, moved: Float[Tensor, "b 3"], grid: BEVGrid) -> Tensor:
-    centres = metric_cell_centres((grid.height, grid.width), grid, layers)
-    return sample_at(layers, se2.apply(moved[:, None, None], centres), grid, mode="nearest")
 
 
 def _in_turned_frame(twist: Tensor, turn: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Generator, Tensor, nn
 
@@ -32,6 +33,11 @@ from forecast.types import BEVSequence, Observation, SceneContext, without_track
 # The loggers write every so many steps.
 LOG_EVERY_STEPS = 10
 LEAST_ERROR_M = 0.05  # of constant turn rate, below which no ratio to it is logged
+# What validation observes: the store as it is, and with noise of positions and headings.
+VALIDATION_NOISE = {"": None} | {
+    f"_noise_{metres}m": Corruption.fixed(position_m=metres, heading_rad=math.radians(10 * metres))
+    for metres in (0.1, 0.3)
+}
 
 
 class UndrawnForecaster:
@@ -106,12 +112,24 @@ class ForecastTraining(pl.LightningModule):
         self.optimisation = optimisation
         self.history = history
         self.steps, self.seed, self.tracks = steps, seed, tracks or TrackRules()
-        self._sums = torch.zeros(3)
+        self._sums = torch.zeros(len(VALIDATION_NOISE), 3)
         longest_s = max(stage.horizon for stage in curriculum) * dt_s
         model.learned_horizon = LearnedHorizon(max(model.learned_horizon.seconds, longest_s))
         for layer in model.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = optimisation.dropout
+        if self._frozen is not None:
+            self._frozen.requires_grad_(False)
+
+    @property
+    def _frozen(self) -> nn.Module | None:
+        """The raster encoder where it does not learn."""
+        return None if self.optimisation.backbone_factor else self.model.raster_encoder
+
+    def on_train_epoch_start(self) -> None:
+        """The statistics of a raster encoder that does not learn stay as well."""
+        if self._frozen is not None:
+            self._frozen.eval()
 
     @property
     def stage(self) -> Stage:
@@ -205,28 +223,48 @@ class ForecastTraining(pl.LightningModule):
         assignment: TruthAssignment | None,
     ) -> dict[str, Tensor]:
         assert batch.track_state is not None
-        present_on = batch.track_state[:, :, past.frames - 1 :]
+        steps, frames = self._time_step(horizon, generator)
+        present_on = batch.track_state[:, :, past.frames - 1 :: frames]
+        units = frames * batch.dt_s / self.model.spec.time_unit_s
+        undrawn = UndrawnForecaster(self.model, assignment)
+        leads = rollout(undrawn, past, horizon // frames * steps, batch.dt_s * frames / steps)
         totals: dict[str, Tensor] = {}
         targets: list[Target] = []
-        for state, slots in rollout(UndrawnForecaster(self.model, assignment), past, horizon):
+        for state, slots in leads:
+            if slots.lead % steps:  # between two frames there is no truth
+                continue
             targets = targets or future_of(
-                slots.agents, present_on, batch.grid, self.weights.still, slots.units
+                slots.agents, present_on, batch.grid, self.weights.still, units
             )
+            truth = targets[slots.lead // steps - 1]
             refine = self.model.refiner(state, slots)
-            parts = step_loss(
-                slots, targets[slots.lead - 1], batch.grid, self.weights, generator, refine
-            )
-            if slots.lead == 1:
+            parts = step_loss(slots, truth, batch.grid, self.weights, generator, refine)
+            if slots.lead == steps:
                 parts |= present_loss(slots.agents, present_on[:, :, 0], self.weights)
             totals |= {name: totals.get(name, 0.0) + part for name, part in parts.items()}
         return _per_agent(totals)
 
+    def _time_step(self, horizon: int, generator: Generator) -> tuple[int, int]:
+        """How many steps are made in how many frames: one in one, or for some batches others."""
+        share = self.augmentation.other_step
+        if not share or float(torch.rand((), generator=generator)) >= share:
+            return 1, 1
+        choices = [(2, 1), (1, 2)] if horizon > 1 else [(2, 1)]
+        return choices[int(torch.randint(len(choices), (), generator=generator))]
+
     def validation_step(self, batch: BEVSequence, index: int) -> None:
-        """Displacement of moving agents, beside that of constant turn rate."""
+        """Displacement of moving agents at every level of noise, beside constant turn rate's."""
+        for level, how in enumerate(VALIDATION_NOISE.values()):
+            noise = Generator().manual_seed(index)
+            spoiled = corrupt(batch, how, self.history, noise) if how else batch
+            self._sums[level] += self._displacement(spoiled, batch)
+
+    def _displacement(self, seen: BEVSequence, batch: BEVSequence) -> Float[Tensor, "3"]:
+        """Sums over moving agents of the model's error and of the baseline's, and their number."""
         history = self.history
         assert batch.track_state is not None
         horizon = batch.frames - history
-        past, present_on = batch.crop(0, history), batch.track_state[:, :, history - 1 :]
+        past, present_on = seen.crop(0, history), batch.track_state[:, :, history - 1 :]
         baseline = Baseline("constant-turn", len(self.model.inputs.classes), self.model.spec.slots)
         other = observed(baseline, past)
         targets: list[Target] = []
@@ -240,23 +278,27 @@ class ForecastTraining(pl.LightningModule):
                 gap = torch.linalg.vector_norm((pose - truth.pose)[..., :2], dim=-1)
                 sums[row] += gap[moving].sum().cpu()
             sums[2] += moving.sum().cpu()
-        self._sums = self._sums + sums
+        return sums
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last epoch's sums."""
-        self._sums = torch.zeros(3)
+        self._sums = torch.zeros(len(VALIDATION_NOISE), 3)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs mean displacement over leads, and its ratio to constant turn rate's."""
-        model, baseline, count = self.trainer.strategy.reduce(
-            self._sums.to(self.device), reduce_op="sum"
-        ).tolist()
-        # A ratio to a baseline that errs by centimetres means nothing.
-        compared = baseline > LEAST_ERROR_M * count
-        if count > 0:
-            self.log("val_ade_moving", model / count, prog_bar=not compared, rank_zero_only=True)
-        if compared:
-            self.log("val_ade_ratio", model / baseline, prog_bar=True, rank_zero_only=True)
+        """Logs mean displacement over leads at every level, and its ratio to constant turn rate's.
+
+        The ratio is that of clean observations.
+        """
+        sums = self.trainer.strategy.reduce(self._sums.to(self.device), reduce_op="sum")
+        for name, (model, baseline, count) in zip(VALIDATION_NOISE, sums.tolist(), strict=True):
+            if not count:
+                continue
+            # A ratio to a baseline that errs by centimetres means nothing.
+            compared = not name and baseline > LEAST_ERROR_M * count
+            shown = bool(name) or not compared
+            self.log(f"val_ade_moving{name}", model / count, prog_bar=shown, rank_zero_only=True)
+            if compared:
+                self.log("val_ade_ratio", model / baseline, prog_bar=True, rank_zero_only=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with warm-up and cosine decay; the raster encoder learns more slowly."""

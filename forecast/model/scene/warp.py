@@ -32,6 +32,20 @@ def sample_at(
     return remap(features, x, y, mode=mode, padding_mode="zeros", align_corners=True)
 
 
+def resampled(
+    layers: Float[Tensor, "b c h w"], moved: Float[Tensor, "b 3"], grid: BEVGrid
+) -> Float[Tensor, "b c h w"]:
+    """The same layers on the same grid in another frame; zero where they do not reach.
+
+    Args:
+        layers: Of 0 and 1, which they stay.
+        moved: Pose of that frame in the present one.
+        grid: Of both.
+    """
+    centres = metric_cell_centres((grid.height, grid.width), grid, layers)
+    return sample_at(layers, se2.apply(moved[:, None, None], centres), grid, mode="nearest")
+
+
 def warp_by_agents(
     levels: tuple[Float[Tensor, "b c hl wl"], ...],
     start: Float[Tensor, "b a 3"],

@@ -18,8 +18,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from forecast.checkpoint.checkpoint import SILENT, load_checkpoint
+from forecast.checkpoint.checkpoint import SILENT, load_checkpoint, save_checkpoint
 from forecast.checkpoint.conversion import converted_metadata, converted_weights
+from forecast.checkpoint.metadata import with_checksum
 from forecast.errors import CheckpointError
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
@@ -28,6 +29,7 @@ from forecast.types import StepForecast
 from tests.support.rollouts import Model, run
 from tests.support.sequences import INPUTS, TRAFFIC, sequences
 
+SCHEMA_4 = "bev-forecaster/4"
 OLD = Path(__file__).parents[3] / "data" / "checkpoint_v3"
 NETWORKS: dict[str, dict[str, Any]] = json.loads((OLD / "networks.json").read_text())
 
@@ -74,6 +76,19 @@ def test_reading_leaves_the_old_files_as_they_are(saved: Path) -> None:
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 
 
+def test_gains_learned_before_motions_were_averaged_are_refused(tmp_path: Path) -> None:
+    model = Forecaster(ForecasterSpec(raster="none"), INPUTS)
+    save_checkpoint(model, tmp_path / "model.safetensors", 0.5, {})
+    path = tmp_path / "model.json"
+    content = json.loads(path.read_text()) | {"schema": "bev-forecaster/5"}
+    path.write_text(json.dumps(with_checksum(content)))
+    with pytest.raises(CheckpointError, match="mean something else"):
+        load_checkpoint(tmp_path)
+    content["model"]["learned_gain"] = False
+    path.write_text(json.dumps(with_checksum(content)))
+    assert not load_checkpoint(tmp_path).model.spec.learned_gain
+
+
 def weights_of(network: dict[str, Any]) -> dict[str, Tensor]:
     """Weights under their old names, drawn as they were when the forecasts were made."""
     generator = torch.Generator().manual_seed(3)
@@ -89,10 +104,12 @@ def test_networks_with_a_raster_encoder_have_the_names_of_today_and_the_same_for
     name: str,
 ) -> None:
     network = NETWORKS[name]
-    spec = ForecasterSpec(**converted_metadata({"dt_s": 0.5, **network})["model"])
+    spec = ForecasterSpec(
+        **converted_metadata({"schema": SCHEMA_4, "dt_s": 0.5, **network})["model"]
+    )
     assert spec.raster == "always"
     model = Forecaster(spec, INPUTS).eval()
-    weights = converted_weights(weights_of(network))
+    weights = converted_weights(weights_of(network), SCHEMA_4)
     own = model.state_dict()
     new = {name: value for name, value in own.items() if name.startswith(SILENT)}
     assert {name: value.shape for name, value in (new | weights).items()} == {
@@ -118,7 +135,7 @@ def test_two_switches_of_the_raster_became_one(
 ) -> None:
     """An encoder was part of a network unless ``memory`` said no, as it could be left out."""
     model = {"dim": 64} | ({} if memory is None else {"memory": memory})
-    given = {"model": model, "reads_memory": reads_memory, "dt_s": 0.5}
+    given = {"schema": SCHEMA_4, "model": model, "reads_memory": reads_memory, "dt_s": 0.5}
     found = converted_metadata(given)
     plain = {"hidden_dim": 64, "raster": raster, "trail": 3, "time_unit_s": 0.5}
     plain |= {"learned_gain": False, "carry_queries": False, "carry_features": False}

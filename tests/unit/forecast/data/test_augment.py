@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from forecast.config.data import Augmentation
-from forecast.data.augment import augment, hide
+from forecast.data.augment import augment, hide, misplace_map
 from forecast.data.corruption import observed
 from forecast.loop import rollout
 from forecast.model.baselines import Baseline
+from forecast.model.scene import se2
 from tests.support.sequences import TRAFFIC, sequences
 
 
@@ -49,6 +50,29 @@ def test_a_scaled_scene_drives_as_the_scene_did_only_larger() -> None:
     by = torch.tensor([factor, factor, 1.0])
     torch.testing.assert_close(ours.pose[live], (theirs.pose * by)[live], atol=1e-4, rtol=1e-4)
     assert torch.equal(ours.instance, theirs.instance)
+
+
+def test_a_wrong_map_lies_off_with_its_lanes_and_the_tracks_stay() -> None:
+    batch = sequences(TRAFFIC)
+    assert batch.map is not None
+    assert batch.map_point is not None
+    grid = batch.grid
+    y = grid.y_min_m + (torch.arange(grid.height) + 0.5) * grid.resolution_m
+    street = (y.abs() < 5.0)[:, None].expand(batch.map.shape)  # along the lane
+    batch = replace(batch, map=street.to(batch.map.dtype))
+    varied = misplace_map(batch, torch.Generator().manual_seed(0))
+    assert varied.map is not None
+    assert varied.map_point is not None
+    assert varied.track_state is batch.track_state
+    moved = se2.between(batch.map_point[:, 0], varied.map_point[:, 0])
+    assert bool((moved.abs() > 1e-3).any(-1).all())
+    assert bool((moved[:, 2].abs() <= 0.1).all())
+    for layers, points in zip(varied.map, varied.map_point, strict=True):
+        points = points[grid.contains(points[:, 0], points[:, 1])]
+        column = ((points[:, 0] - grid.x_min_m) / grid.resolution_m).long()
+        row = ((points[:, 1] - grid.y_min_m) / grid.resolution_m).long()
+        assert float(layers[0].float()[row, column].mean()) > 0.9, "lanes run on the street"
+        assert not bool(torch.equal(layers[0], street[0, 0].to(layers.dtype)))
 
 
 def test_a_newcomer_is_seen_at_the_present_only_in_tracks_and_rasters() -> None:

@@ -14,7 +14,7 @@ from torchvision.models import resnet18
 
 from forecast.checkpoint.checkpoint import load_checkpoint
 from forecast.config.data import Augmentation, Corruption, Loading
-from forecast.config.training import Optimisation, Stage, TrackRules
+from forecast.config.training import LossWeights, Optimisation, Stage, TrackRules
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.training import module
 from forecast.training.module import ForecastTraining, _per_agent
@@ -46,7 +46,10 @@ def test_a_run_leaves_weights_logs_and_a_state_to_resume(store: str, tmp_path: P
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     with open(tmp_path / "run" / "csv" / "metrics.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len([row for row in rows if row["val_ade_moving"]]) == 2
+    for noise in ("", "_noise_0.1m", "_noise_0.3m"):
+        found = [row for row in rows if row[f"val_ade_moving{noise}"]]
+        assert len(found) == 2, "one an epoch"
+    assert float(found[-1]["val_ade_moving_noise_0.3m"]) > float(found[-1]["val_ade_moving"])
     assert [row["step"] for row in rows if row["loss"]] == ["3", "7"], "each epoch's last"
     assert any(name.startswith("loss_") for name in rows[0])
 
@@ -170,6 +173,43 @@ def test_every_second_frame_is_what_a_store_of_twice_the_step_holds() -> None:
     assert coarse.track_state is not None
     torch.testing.assert_close(fine.track_state, coarse.track_state)
     assert torch.equal(fine.instance, coarse.instance)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_longer_and_shorter_steps_are_compared_with_the_frames_that_they_reach(seed: int) -> None:
+    scene = [[Mover(0.0, 0.0, 0.3, 3.0, 0.1), Mover(-6.0, 4.0, 0.1, 2.0)]]  # no change of motion
+    batch = sequences(scene, history=3, horizon=4)
+    how = Augmentation(mirror=0, drop_lanes=0, drop_map=0, other_rate=0, other_step=1.0)
+    task = ForecastTraining(
+        forecaster(trained=False),
+        (Stage(1, 4),),
+        LossWeights(mask=0, moving=0, existence=0, present=0),
+        how,
+        Corruption.fixed(),
+        Optimisation(),
+        history=3,
+        dt_s=0.5,
+        steps=1,
+        seed=0,
+    )
+    parts = task._losses(batch, 4, torch.Generator().manual_seed(seed), detected=False)
+    assert float(parts["position"].detach()) < 1e-3
+    assert float(parts["heading"].detach()) < 1e-3
+
+
+def test_a_raster_encoder_that_does_not_learn_stays_with_its_statistics(
+    store: str, tmp_path: Path
+) -> None:
+    frozen = Optimisation(backbone_factor=0.0)
+    config = QUICK.model_copy(update={"model": SMALL, "optimisation": frozen})
+    first = str(tmp_path / "first")
+    run_training(config, [store], None, first, resume=False)
+    again = config.model_copy(update={"initial": first})
+    run_training(again, [store], None, str(tmp_path / "second"), resume=False)
+    before, after = weights(tmp_path / "first"), weights(tmp_path / "second")
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert any(name.startswith("motion_head.") for name in changed)
+    assert not [name for name in changed if name.startswith("raster_encoder.")]
 
 
 def test_an_epoch_may_end_early(store: str, tmp_path: Path) -> None:
