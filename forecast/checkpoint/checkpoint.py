@@ -35,7 +35,6 @@ from forecast.model.spec import ForecasterSpec, Inputs
 
 # Parts that older versions did not have; untrained they change no forecast.
 SILENT = (
-    "motion_head.footprint_scale.",
     "visibility_head.",
     "observer.correction.share_head.",
     "observer.",

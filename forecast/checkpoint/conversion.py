@@ -50,6 +50,9 @@ PARTS = (
 STEPS_LEARNED = 6  # of checkpoints that do not say how many
 FRAMES_READ = 3  # likewise
 QUERY_POS = "query_pos_encoder.0.weight"
+ALL_LANES = {"lane_spacing_m": 0.0}
+# Uncertain agents were drawn larger by this part, which is no more: see decision 10.
+GONE = "motion_head.footprint_scale."
 WITH_OBSERVER = "bev-forecaster/5"  # and the names of today
 
 
@@ -62,7 +65,7 @@ def converted_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if metadata["schema"] == WITH_OBSERVER:
         if metadata["model"]["learned_gain"]:
             raise ValueError("gains learned before motions were averaged mean something else")
-        return dict(metadata)
+        return {**metadata, "model": {**metadata["model"], **ALL_LANES}}
     model = {SETTINGS.get(name, name): value for name, value in metadata["model"].items()}
     if "reads_memory" in metadata:
         read, encoder = bool(metadata["reads_memory"]), bool(model.pop("memory", True))
@@ -71,7 +74,7 @@ def converted_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     dt_s = float(metadata["dt_s"])
     model["trail"], model["time_unit_s"] = model.pop("history", FRAMES_READ), dt_s
     # They have learned from frames alone, which they believe.
-    model |= {"learned_gain": False, "carry_queries": False, "carry_features": False}
+    model |= {"learned_gain": False, "carry_queries": False, "carry_features": False} | ALL_LANES
     horizon_s = int(metadata.get("learned_horizon", STEPS_LEARNED)) * dt_s
     return {**metadata, "model": model, "learned_horizon_s": horizon_s}
 
@@ -83,9 +86,10 @@ def converted_weights(weights: Mapping[str, Tensor], schema: str) -> dict[str, T
         weights: Those of the file.
         schema: Of its JSON.
     """
-    if schema == WITH_OBSERVER:
-        return dict(weights)
     named = {_renamed(name): value for name, value in weights.items()}
+    named = {name: value for name, value in named.items() if not name.startswith(GONE)}
+    if schema == WITH_OBSERVER:
+        return named
     # The time step became an input: it changes nothing that was learned without it.
     named[QUERY_POS] = functional.pad(named[QUERY_POS], (0, 1))
     return named

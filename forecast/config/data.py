@@ -56,6 +56,10 @@ class Augmentation(Section):
     """Probability that the map of a batch, lanes too, lies up to 3 m and 0.1 radians off: the
     forecaster learns to weigh it against how agents drive.
     """
+    other_lanes: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a batch has fewer lane points than its store, and copies of some beside
+    them: maps differ in how densely they are drawn and in how many lanes cross.
+    """
     masks_only: float = Field(default=0.0, ge=0, le=1)
     """Probability that the history of a batch comes as masks with ids, without boxes: what a
     forecaster of rasters or of detected input sees.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple, replace
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 from torch.nn import functional
 
@@ -21,6 +21,8 @@ STILL_M = 0.5
 LARGEST_STEP = 5
 # Share of a step by which clocks may be off.
 SAME_FRAME = 0.1
+# How far copies of lane points lie beside them: metres ahead, metres aside, radians.
+COPY_OFF = (1.0, 2.0, 0.2)
 # How far wrong maps may lie off: metres, metres, radians.
 MAP_OFF = (3.0, 3.0, 0.1)
 # Moving agents newly appear that much less often: of 20 vehicles new to Waymo scenes, 18 stood.
@@ -53,6 +55,8 @@ def augment(
         sequence = replace(sequence, map_point=None)
     if sequence.map is not None and _toss(how.drop_map, generator):
         sequence = replace(sequence, map=torch.zeros_like(sequence.map))
+    if sequence.map_point is not None and how.other_lanes and _toss(how.other_lanes, generator):
+        sequence = replace(sequence, map_point=vary_lanes(sequence.map_point, generator))
     if how.wrong_map and _toss(how.wrong_map, generator):  # nothing is drawn for what is off
         sequence = misplace_map(sequence, generator)
     if sequence.track_history is not None and _toss(how.other_rate, generator):
@@ -62,6 +66,16 @@ def augment(
         if history > 1 and how.newcomers > 0:  # nothing is drawn for what is off
             sequence = hide(sequence, _first_seen(state, how, history, generator), history, rasters)
     return sequence
+
+
+def vary_lanes(points: Float[Tensor, "b p 3"], generator: Generator) -> Float[Tensor, "b q 3"]:
+    """Some of the lane points, and of some a copy beside it that points another way."""
+    kept, copied = 1 - 0.7 * torch.rand(2, len(points), 1, generator=generator)
+    draws = torch.rand(2, *points.shape[:2], generator=generator)
+    off = torch.randn(points.shape, generator=generator) * torch.tensor(COPY_OFF)
+    copies = se2.compose(points, off.to(points))
+    chosen = torch.cat((draws[0] < kept, draws[1] < 1 - copied), 1).to(points.device)
+    return torch.where(chosen[..., None], torch.cat((points, copies), 1), torch.nan)
 
 
 def misplace_map(sequence: BEVSequence, generator: Generator) -> BEVSequence:

@@ -24,6 +24,7 @@ from forecast.model.scene import se2
 from forecast.model.scene.agent_motion import past_pose
 from forecast.model.scene.agents import Agents, attributes_of, one_hot, present
 from forecast.model.scene.context import PackedQueries, bounded, relative
+from forecast.model.scene.lanes import thinned
 from forecast.model.scene.rasterizer import Refiner, rasterize
 from forecast.model.scene.warp import sample_at
 from forecast.model.scene_attention import MapCrop
@@ -84,7 +85,10 @@ class Forecaster(nn.Module):
         channels = len(self.inputs.map_layers) + self.inputs.bev_channels
         missing = channels - context.map.shape[1]
         empty = context.map.new_zeros(context.batch, missing, *context.grid.shape)
-        context = replace(context, map=torch.cat((context.map.float(), empty), 1))
+        layers, points = torch.cat((context.map.float(), empty), 1), context.points
+        if points is not None and self.spec.lane_spacing_m:
+            points = thinned(points, self.spec.lane_spacing_m)
+        context = replace(context, map=layers, points=points)
         agents = Agents.none(context.map)
         none = context.map.new_zeros(context.batch, 1, 3)
         return ForecastState(
@@ -217,8 +221,7 @@ class Forecaster(nn.Module):
             before=state.pose,
             moving=pad(motion.moving),
             existence=pad(motion.existence) + visibility - self.fading * agents.hidden_s,
-            # An observed mask is drawn as it was.
-            size=agents.size * pad(motion.footprint_scale * agents.boxed).exp(),
+            size=agents.size,
             output=padded,
         )
         moved = replace(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +15,6 @@ from forecast.model.layers.mlp import MLP
 RESIDUAL_SCALE = (0.5, 0.15, 0.06)
 # An untrained model believes that every agent stays in view and none stops.
 SURE_BIAS = 4.0
-# Agents are drawn larger or smaller by this factor at most.
-MAX_FOOTPRINT_SCALE = 2.0
 
 
 @dataclass(frozen=True)
@@ -28,15 +25,12 @@ class Motion:
         residual: Change of the twist per time unit (metres ahead, metres aside, radians).
         persistence: Share of the last acceleration that repeats: 1 = it keeps accelerating.
         moving: Logit of moving at all: agents that stand still must not creep.
-        footprint_scale: Log of how much longer and wider it is drawn than it is, for want of
-            certainty.
         existence: Logit of being there after the step.
     """
 
     residual: Float[Tensor, "n 3"]
     persistence: Float[Tensor, "n 3"]
     moving: Float[Tensor, "n"]
-    footprint_scale: Float[Tensor, "n 2"]
     existence: Float[Tensor, "n"]
 
     def applied(
@@ -54,14 +48,13 @@ class Motion:
 
 
 class MotionHead(nn.Module):
-    """Motion, footprint and existence; untrained it changes no motion and keeps every agent."""
+    """Motion and existence; untrained it changes no motion and keeps every agent."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.residual = MLP(dim, dim, 3, silent=True)
         self.persistence = MLP(dim, dim, 3, silent=True)
         self.moving = MLP(dim, dim, 1, silent=True)
-        self.footprint_scale = MLP(dim, dim, 2, silent=True)
         self.existence = MLP(dim, dim, 1, silent=True)
         self.register_buffer("scale", torch.tensor(RESIDUAL_SCALE), persistent=False)
 
@@ -70,11 +63,9 @@ class MotionHead(nn.Module):
         """Reads decoded queries."""
         residual = self.residual(x) * self.scale
         moving, existence = (head(x).squeeze(-1) for head in (self.moving, self.existence))
-        limit = math.log(MAX_FOOTPRINT_SCALE)
         return Motion(
             residual,
             self.persistence(x),
             moving + SURE_BIAS,
-            self.footprint_scale(x).clamp(-limit, limit),
             existence + SURE_BIAS,
         )

@@ -44,6 +44,10 @@ class ForecasterSpec(Section):
     """Poses of each agent, a time unit apart, that its query is made from: the present one and
     those before it. What was observed before, and between them, the query itself carries.
     """
+    lane_spacing_m: float = Field(default=3.0, ge=0)
+    """Of lane points of one direction nearer to each other than about this one is read, so that
+    what is read reaches as far on crowded maps; 0 = all are read.
+    """
     time_unit_s: float = Field(default=0.5, gt=0)
     """Seconds that motions are measured in; steps and observations may be any time apart."""
     slots: int = Field(default=256, ge=1)

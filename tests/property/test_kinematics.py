@@ -145,20 +145,6 @@ def test_agents_turn_as_far_as_the_learned_horizon_and_go_straight_on_beyond() -
     torch.testing.assert_close(turned, torch.tensor([0.1, 0.1, 0.1, 0.0, 0.0]))
 
 
-def test_who_is_forecast_with_little_certainty_is_drawn_larger() -> None:
-    model, lone = forecaster(trained=False), sequences([[Mover(-5.0, 0.0, 0.0, speed=3.0)]])
-    own = run(model, lone, 2)[-1].instance.sum()
-    with torch.no_grad():
-        model.motion_head.footprint_scale[-1].bias.copy_(torch.tensor([1.5, 1.0]).log())
-    assert 1.3 * own < run(model, lone, 2)[-1].instance.sum() < 1.8 * own
-    masks = replace(lone, track_state=None, track_class=None)
-    with torch.no_grad():
-        model.motion_head.footprint_scale[-1].bias.fill_(100.0)
-    # An observed mask stays as it was.
-    spread, plain = run(model, masks, 1)[-1], run(forecaster(trained=False), masks, 1)[-1]
-    assert torch.equal(spread.instance, plain.instance)
-
-
 def test_ids_persist_and_flow_points_back_to_where_the_content_was() -> None:
     batch = sequences([[Mover(0.25, 0.25, 0.0, speed=2.0)]])
     for step in run(forecaster(trained=False), batch, 3):

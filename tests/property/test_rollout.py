@@ -13,7 +13,7 @@ from forecast.data.reader import collate
 from forecast.errors import ConfigError
 from forecast.inference.job import RolloutJob
 from forecast.inference.request import RolloutRequest
-from forecast.loop import observed, teacher_forced
+from forecast.loop import observed, rollout, teacher_forced
 from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
@@ -29,6 +29,17 @@ def test_a_short_horizon_is_the_beginning_of_a_long_one(model: Model) -> None:
     batch = sequences(TRAFFIC)
     for short, long in zip(run(model, batch, 3), run(model, batch, 6), strict=False):
         assert_same(short, long)
+
+
+def test_steps_may_be_of_another_length_than_from_frame_to_frame() -> None:
+    past = sequences(TRAFFIC).crop(0, 3)
+    model = Baseline("constant-turn", 3)
+    halves, whole = list(rollout(model, past, 6, 0.25)), list(rollout(model, past, 3))
+    for index, step in enumerate(whole):
+        live = step.ids > 0
+        torch.testing.assert_close(
+            halves[2 * index + 1].pose[live], step.pose[live], atol=1e-4, rtol=0
+        )
 
 
 def test_a_batch_forecasts_what_each_sequence_alone_would(model: Model) -> None:

@@ -141,9 +141,9 @@ def test_weights_that_an_older_version_did_not_have_change_no_forecast(tmp_path:
     observer = model.observer
     assert observer.fusion is not None
     for layer in (
-        model.motion_head.footprint_scale[-1],
         model.visibility_head.judge[-1],
         observer.correction.gain_head[-1],
+        observer.correction.share_head[-1],
         observer.fusion.carried,
         observer.scene_encoder,
         observer.carry,

@@ -139,6 +139,7 @@ def test_two_switches_of_the_raster_became_one(
     found = converted_metadata(given)
     plain = {"hidden_dim": 64, "raster": raster, "trail": 3, "time_unit_s": 0.5}
     plain |= {"learned_gain": False, "carry_queries": False, "carry_features": False}
+    plain |= {"lane_spacing_m": 0.0}
     assert found["model"] == plain
     assert found["dt_s"] == 0.5
     assert given["model"] == model, "what was read stays as it is"

@@ -75,6 +75,23 @@ def test_a_wrong_map_lies_off_with_its_lanes_and_the_tracks_stay() -> None:
         assert not bool(torch.equal(layers[0], street[0, 0].to(layers.dtype)))
 
 
+def test_other_lanes_are_some_of_those_given_and_copies_beside_them() -> None:
+    batch = sequences(TRAFFIC)
+    assert batch.map_point is not None
+    count = batch.map_point.shape[1]
+    generator = torch.Generator().manual_seed(0)
+    varied = augment(batch, Augmentation(0, 0, 0, other_lanes=1.0), 3, generator).map_point
+    assert varied is not None
+    kept, copies = varied[:, :count], varied[:, count:]
+    there = torch.isfinite(kept[..., 0])
+    assert 0 < int(there.sum()) < there.numel()
+    assert torch.equal(kept[there], batch.map_point[there])
+    beside = torch.isfinite(copies[..., 0])
+    assert bool(beside.any())
+    apart = torch.linalg.vector_norm((copies - batch.map_point)[beside][:, :2], dim=-1)
+    assert 0.1 < float(apart.mean()) < 5.0
+
+
 def test_a_newcomer_is_seen_at_the_present_only_in_tracks_and_rasters() -> None:
     batch = sequences(TRAFFIC)
     how = Augmentation(0.0, 0.0, 0.0, newcomers=0.8)
