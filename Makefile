@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: rollout sample test test-slow fuzz mutation benchmark lint types imports docs check clean
+.PHONY: rollout sample packaged test test-slow fuzz mutation benchmark lint types imports docs check clean
 
 rollout: $(VENV)/.installed
 	$(BIN)/forecast rollout --horizon 6 --output forecast.zarr --gif forecast.gif --overwrite
@@ -15,6 +15,28 @@ rollout: $(VENV)/.installed
 sample: $(VENV)/.installed-dev
 	rm -rf forecast/packaged/sample.zarr
 	$(BIN)/forecast prepare sumo 902:906 907 --stride 12 --output forecast/packaged/sample.zarr
+
+# The packaged checkpoint, from nothing: simulates traffic, trains in four runs, each from the one
+# before, checks, and copies it. Interrupted, it goes on where it stopped.
+RUNS = runs/packaged
+packaged: $(RUNS)/raster/model.safetensors
+	$(BIN)/forecast doctor --leak $(RUNS)/raster
+	$(BIN)/forecast rollout --model $(RUNS)/raster --output $(RUNS)/forecast.zarr --gif '' --overwrite
+	cp $(RUNS)/raster/model.safetensors $(RUNS)/raster/model.json forecast/packaged/
+
+$(RUNS)/sumo.zarr: $(VENV)/.installed-dev
+	$(BIN)/forecast prepare sumo 3000:3460 --stride 3 --output $@
+
+TRAIN = $(BIN)/forecast train --data $(RUNS)/sumo.zarr --output $(@D) \
+	$(if $(wildcard $(@D)/last.ckpt),--resume)
+$(RUNS)/motion/model.safetensors: | $(RUNS)/sumo.zarr
+	$(TRAIN) --config configs/packaged.yaml
+$(RUNS)/detection/model.safetensors: | $(RUNS)/motion/model.safetensors
+	$(TRAIN) --config configs/packaged_detection.yaml --set initial=$(RUNS)/motion
+$(RUNS)/observing/model.safetensors: | $(RUNS)/detection/model.safetensors
+	$(TRAIN) --config configs/packaged_observing.yaml --set initial=$(RUNS)/detection
+$(RUNS)/raster/model.safetensors: | $(RUNS)/observing/model.safetensors
+	$(TRAIN) --config configs/packaged_raster.yaml --set initial=$(RUNS)/observing
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow and not benchmark" $(PYTEST_ARGS)

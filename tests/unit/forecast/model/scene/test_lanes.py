@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecast.model.scene.lanes import thinned
@@ -41,6 +41,7 @@ def test_padding_is_no_point_and_every_scene_is_thinned_for_itself() -> None:
     assert thinned(none[None], SPACING_M).shape == (1, 0, 3)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 60))
 def test_every_point_is_one_of_those_given_and_near_each_dropped_one_is_a_kept_one(
     seed: int, count: int
