@@ -57,8 +57,9 @@ class Augmentation(Section):
     forecaster learns to weigh it against how agents drive.
     """
     other_lanes: float = Field(default=0.0, ge=0, le=1)
-    """Probability that a batch has fewer lane points than its store, and copies of some beside
-    them: maps differ in how densely they are drawn and in how many lanes cross.
+    """Probability that a batch has fewer lane points than its store, copies of some beside them,
+    and places without any: maps differ in how densely they are drawn, in how many lanes cross,
+    and vehicles also drive where a map has no lane.
     """
     masks_only: float = Field(default=0.0, ge=0, le=1)
     """Probability that the history of a batch comes as masks with ids, without boxes: what a

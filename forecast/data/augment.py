@@ -23,6 +23,9 @@ LARGEST_STEP = 5
 SAME_FRAME = 0.1
 # How far copies of lane points lie beside them: metres ahead, metres aside, radians.
 COPY_OFF = (1.0, 2.0, 0.2)
+# Places without lanes in a scene, and their largest radius, metres.
+HOLES = 4
+HOLE_M = 30.0
 # How far wrong maps may lie off: metres, metres, radians.
 MAP_OFF = (3.0, 3.0, 0.1)
 # Moving agents newly appear that much less often: of 20 vehicles new to Waymo scenes, 18 stood.
@@ -56,7 +59,9 @@ def augment(
     if sequence.map is not None and _toss(how.drop_map, generator):
         sequence = replace(sequence, map=torch.zeros_like(sequence.map))
     if sequence.map_point is not None and how.other_lanes and _toss(how.other_lanes, generator):
-        sequence = replace(sequence, map_point=vary_lanes(sequence.map_point, generator))
+        sequence = replace(
+            sequence, map_point=vary_lanes(sequence.map_point, sequence.grid, generator)
+        )
     if how.wrong_map and _toss(how.wrong_map, generator):  # nothing is drawn for what is off
         sequence = misplace_map(sequence, generator)
     if sequence.track_history is not None and _toss(how.other_rate, generator):
@@ -68,14 +73,26 @@ def augment(
     return sequence
 
 
-def vary_lanes(points: Float[Tensor, "b p 3"], generator: Generator) -> Float[Tensor, "b q 3"]:
-    """Some of the lane points, and of some a copy beside it that points another way."""
-    kept, copied = 1 - 0.7 * torch.rand(2, len(points), 1, generator=generator)
-    draws = torch.rand(2, *points.shape[:2], generator=generator)
+def vary_lanes(
+    points: Float[Tensor, "b p 3"], grid: BEVGrid, generator: Generator
+) -> Float[Tensor, "b q 3"]:
+    """Some of the lane points, of some a copy beside it that points another way, and holes.
+
+    In a hole there is no lane, as on car parks and in yards.
+    """
+    batch, count = points.shape[:2]
+    kept, copied = 1 - 0.7 * torch.rand(2, batch, 1, generator=generator)
+    draws = torch.rand(2, batch, count, generator=generator)
     off = torch.randn(points.shape, generator=generator) * torch.tensor(COPY_OFF)
-    copies = se2.compose(points, off.to(points))
+    everyone = torch.cat((points, se2.compose(points, off.to(points))), 1)
+    low = points.new_tensor([grid.x_min_m, grid.y_min_m])
+    extent = points.new_tensor([grid.x_max_m, grid.y_max_m]) - low
+    centre = low + extent * torch.rand(batch, HOLES, 2, generator=generator).to(points)
+    radius = HOLE_M * torch.rand(batch, HOLES, generator=generator).to(points)
+    away = torch.linalg.vector_norm(everyone[:, :, None, :2] - centre[:, None], dim=-1)
     chosen = torch.cat((draws[0] < kept, draws[1] < 1 - copied), 1).to(points.device)
-    return torch.where(chosen[..., None], torch.cat((points, copies), 1), torch.nan)
+    chosen = chosen & (away >= radius[:, None]).all(-1)
+    return torch.where(chosen[..., None], everyone, torch.nan)
 
 
 def misplace_map(sequence: BEVSequence, generator: Generator) -> BEVSequence:

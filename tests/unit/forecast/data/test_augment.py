@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from forecast.config.data import Augmentation
-from forecast.data.augment import augment, hide, misplace_map
+from forecast.data.augment import augment, hide, misplace_map, vary_lanes
 from forecast.data.corruption import observed
 from forecast.loop import rollout
 from forecast.model.baselines import Baseline
@@ -90,6 +90,18 @@ def test_other_lanes_are_some_of_those_given_and_copies_beside_them() -> None:
     assert bool(beside.any())
     apart = torch.linalg.vector_norm((copies - batch.map_point)[beside][:, :2], dim=-1)
     assert 0.1 < float(apart.mean()) < 5.0
+
+
+def test_other_lanes_have_holes_where_there_is_no_lane() -> None:
+    grid = sequences(TRAFFIC).grid
+    even = torch.linspace(0, 1, 60)
+    x = grid.x_min_m + even * (grid.x_max_m - grid.x_min_m)
+    y = grid.y_min_m + even * (grid.y_max_m - grid.y_min_m)
+    points = torch.stack((*torch.meshgrid(x, y, indexing="ij"), torch.zeros(60, 60)), -1)
+    found = vary_lanes(points.view(1, -1, 3), grid, torch.Generator().manual_seed(4))[0]
+    found = found[torch.isfinite(found[:, 0]), :2]
+    apart = torch.linalg.vector_norm(points.view(-1, 1, 3)[..., :2] - found, dim=-1)
+    assert float(apart.amin(1).max()) > 5.0, "a place that is far from every lane that is left"
 
 
 def test_a_newcomer_is_seen_at_the_present_only_in_tracks_and_rasters() -> None:
