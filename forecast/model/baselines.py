@@ -9,16 +9,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.profiler import record_function
 
-from forecast.model.frame_window import FrameWindow
 from forecast.model.kalman import KalmanState, coast, follow, settle
 from forecast.model.kalman_motion import KalmanNoise
 from forecast.model.kalman_noise import noise_of_scene
 from forecast.model.scene import se2
 from forecast.model.scene.agent_motion import last_motion
-from forecast.model.scene.agents import Agents, associate, facing, present, seen_in
+from forecast.model.scene.agents import Agents, associate, facing, present, seen_in, slots_of
 from forecast.model.scene.rasterizer import rasterize
 from forecast.model.spec import BaselineName
-from forecast.model.tracking.components import link_components
+from forecast.model.tracking.components import Parts, link_components
+from forecast.model.tracking.frames import has_raster, labelled, remembered, since_last
 from forecast.types import Observation, SceneContext, StepForecast
 
 COMPONENT_SLOTS = 1024
@@ -193,10 +193,10 @@ def _filtered(state: KinematicState) -> KinematicState:
 
 @dataclass(frozen=True)
 class ComponentState:
-    """The frames so far and, once a step was made, the components that they were linked to."""
+    """Agents that components were linked to, and the components of the last raster."""
 
-    window: FrameWindow
-    motion: KinematicState | None = None
+    motion: KinematicState
+    parts: tuple[Parts, ...]
 
 
 class Components:
@@ -213,23 +213,32 @@ class Components:
 
     def start(self, context: SceneContext) -> ComponentState:
         """The state before anything was seen."""
-        return ComponentState(FrameWindow(context))
-
-    def observe(self, state: ComponentState, frame: Observation) -> ComponentState:
-        """Remembers a frame with a raster; ids and tracks are not read."""
-        return ComponentState(state.window.with_frame(frame))
+        return ComponentState(self.motion.start(context), (Parts.none(),) * context.batch)
 
     @record_function("finding and tracking agents")
-    def link(self, window: FrameWindow) -> KinematicState:
-        """Finds and links components through the frames."""
-        grid = window.context.grid
-        instance = link_components(window.semantic, grid, window.dt_s, self.slots)
-        state = self.motion.start(window.context)
-        for frame in window.labelled(instance):
-            state = self.motion.observe(state, frame)
-        return state
+    def observe(self, state: ComponentState, frame: Observation) -> ComponentState:
+        """Links the components of a raster to those before; ids and tracks are not read.
+
+        A frame without a raster tells nothing.
+
+        Raises:
+            DataError: A frame has no raster, but another ego frame than the one before.
+        """
+        if not has_raster(frame):
+            return state
+        assert frame.semantic is not None
+        motion, parts = state.motion, state.parts
+        if frame.moved is not None:
+            moved = zip(parts, frame.moved, strict=True)
+            parts = tuple(part.seen_from(by) for part, by in moved)
+        since_s = since_last(motion.agents, frame)
+        found = link_components(parts, frame.semantic, since_s, motion.context.grid, self.slots)
+        agents, order = remembered(motion.agents, found.known)
+        motion = replace(motion, agents=agents, pose=slots_of(motion.pose, order))
+        motion = self.motion.observe(motion, labelled(frame, found.instance))
+        return ComponentState(motion, found.parts)
 
     def step(self, state: ComponentState, dt_s: float) -> tuple[ComponentState, StepForecast]:
         """Moves every component once and draws it."""
-        motion, forecast = self.motion.step(state.motion or self.link(state.window), dt_s)
+        motion, forecast = self.motion.step(state.motion, dt_s)
         return replace(state, motion=motion), forecast

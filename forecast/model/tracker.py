@@ -1,6 +1,6 @@
-"""Detected input: finds the agents in rasters without ids, and tracks them through the history.
+"""Detected input: finds the agents in rasters without ids, and tracks them from frame to frame.
 
-At every history frame the queries are candidates (peaks of a centre heatmap, each with a learned
+At every frame the queries are candidates (peaks of a centre heatmap, each with a learned
 detect embedding) followed by the tracks so far; QIM carries the tracks on. Which candidates are
 born is decided from outside: by their scores when forecasting, by the truth when training.
 
@@ -37,14 +37,14 @@ from forecast.model.tracking.tracks import (
     FrameQueries,
     Lifecycle,
     Tracks,
-    frames_missed,
-    predicted,
 )
 from forecast.types import SceneContext
 
 # An untrained head says "nothing here": Lin et al., "Focal loss" (2017), prior of 1 %.
 PRIOR_BIAS = -4.6
 TYPICAL_SIZE_M = (4.5, 1.9)
+# In less time two poses tell no motion.
+SHORTEST_GAP_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -119,34 +119,48 @@ class Tracker(nn.Module):
         self.box_head = MLP(dim, dim, 6)
         self.query_interaction = QueryInteraction(dim, spec.heads, spec.ffn, spec.update_query_pos)
 
+    def start(self, context: SceneContext) -> Tracks:
+        """The tracks before any frame: none."""
+        return self._none(context.map, self.spec.queries)
+
     def forward(
-        self, encoded: list[EncodedFeatures], context: SceneContext, lifecycle: Lifecycle
-    ) -> tuple[Tracks, list[FrameQueries]]:
-        """Tracks through the frames of the history.
+        self,
+        tracks: Tracks,
+        features: EncodedFeatures,
+        context: SceneContext,
+        since_s: Float[Tensor, "b"],
+        lifecycle: Lifecycle,
+    ) -> tuple[Tracks, FrameQueries]:
+        """The tracks after one more frame.
 
         Args:
-            encoded: Of every history frame, the present one last.
+            tracks: Those after the frame before, in this one's ego frame.
+            features: Of the frame.
             context: Map and lanes.
+            since_s: Seconds since the frame before.
             lifecycle: Says which candidates are born and which tracks go on.
 
         Returns:
-            The tracks at the present, live ones first, and what was decoded at each frame.
+            The tracks, live ones first, and what was decoded.
         """
-        tracks = self._none(encoded[0].pixels, self.spec.queries, len(encoded))
-        decoded = []
-        for frame, features in enumerate(encoded):
-            denoising = lifecycle.denoising_queries(frame)
-            queries, carried = self._decode(frame, features, tracks, denoising, context)
-            decoded.append(queries)
-            tracks = self._update(tracks, queries, carried, lifecycle(queries))
-        return tracks, decoded
+        since_s = since_s.clamp(min=0)  # clocks that run backwards predict nothing
+        expected = tracks.predicted(since_s)
+        denoising = lifecycle.denoising_queries(tracks.frames)
+        queries, carried = self._decode(features, tracks, expected, denoising, context)
+        decision = lifecycle(queries)
+        return self._update(tracks, expected, since_s, queries, carried, decision), queries
 
-    def _none(self, like: Tensor, slots: int, frames: int) -> Tracks:
-        batch, dim = like.shape[0], self.spec.hidden_dim
+    def _none(self, like: Tensor, slots: int) -> Tracks:
+        batch, dim = len(like), self.spec.hidden_dim
+        empty = torch.zeros(batch, slots, dtype=torch.long, device=like.device)
         return Tracks(
-            ids=torch.zeros(batch, slots, dtype=torch.long, device=like.device),
-            past=like.new_zeros(batch, slots, frames, 3),
-            seen=torch.zeros(batch, slots, frames, dtype=torch.bool, device=like.device),
+            frames=0,
+            used=torch.zeros_like(empty[:, 0]),
+            ids=empty,
+            agent=empty,
+            pose=like.new_zeros(batch, slots, 3),
+            twist=like.new_zeros(batch, slots, 3),
+            missed=empty,
             size=like.new_tensor(TYPICAL_SIZE_M).expand(batch, slots, 2),
             score=like.new_zeros(batch, slots, self.classes),
             query=like.new_zeros(batch, slots, dim),
@@ -155,15 +169,15 @@ class Tracker(nn.Module):
 
     def _decode(
         self,
-        frame: int,
         features: EncodedFeatures,
         tracks: Tracks,
+        expected: Float[Tensor, "b s 3"],
         denoising: DenoisingQueries | None,
         context: SceneContext,
     ) -> tuple[FrameQueries, _Carried]:
         """A frame's queries, and what QIM needs of them."""
         heat = self.heatmap_head(features.pixels).squeeze(1)
-        kinds = [self._candidates(heat, context.grid), self._tracked(tracks, frame)]
+        kinds = [self._candidates(heat, context.grid), self._tracked(tracks, expected)]
         own = sum(kind.ids.shape[1] for kind in kinds)
         if denoising is not None:
             kinds.append(self._denoising(denoising))
@@ -181,7 +195,7 @@ class Tracker(nn.Module):
         )
         layers = self.decoder.every(pack(query), pack(query_pos), packed, context, features)
         *earlier, last = [
-            self._answers(frame, heat, given, output)
+            self._answers(tracks, heat, given, output)
             for output in (layers if self.training else layers[-1:])
         ]
         queries = replace(last, earlier=tuple(earlier))
@@ -208,13 +222,13 @@ class Tracker(nn.Module):
             query=self.detect_query.expand(len(centre), -1, -1),
         )
 
-    def _tracked(self, tracks: Tracks, frame: int) -> _FrameInput:
+    def _tracked(self, tracks: Tracks, expected: Float[Tensor, "b s 3"]) -> _FrameInput:
         return _FrameInput(
             ids=tracks.ids,
             live=tracks.ids != 0,
-            missed=frames_missed(tracks, frame),
+            missed=tracks.missed,
             group=torch.zeros_like(tracks.ids),
-            pose=predicted(tracks, frame),
+            pose=expected,
             known=torch.ones_like(tracks.size[..., 0]),
             attributes=torch.cat((tracks.score.softmax(-1), tracks.size / 5.0), -1),
             query=tracks.query,
@@ -249,12 +263,13 @@ class Tracker(nn.Module):
         return query_pos + carried
 
     def _answers(
-        self, frame: int, heat: Tensor, given: _FrameInput, output: Tensor
+        self, tracks: Tracks, heat: Tensor, given: _FrameInput, output: Tensor
     ) -> FrameQueries:
         """Class and box of every query after one decoder layer."""
         pose, size = self._boxes(given.pose, given.packing.pad(self.box_head(output)))
         return FrameQueries(
-            frame=frame,
+            frame=tracks.frames,
+            used=tracks.used,
             heat=heat,
             candidates=self.spec.queries,
             ids=given.ids,
@@ -274,35 +289,43 @@ class Tracker(nn.Module):
         return se2.compose(reference, moved), size
 
     def _update(
-        self, tracks: Tracks, queries: FrameQueries, carried: _Carried, decision: Decision
+        self,
+        tracks: Tracks,
+        expected: Float[Tensor, "b s 3"],
+        since_s: Float[Tensor, "b"],
+        queries: FrameQueries,
+        carried: _Carried,
+        decision: Decision,
     ) -> Tracks:
         """QIM for everything that goes on, then the live slots first.
 
         Where there are more than slots, those that have been tracked are kept before newborn ones,
         and false positives come last.
         """
-        frame, ids = queries.frame, decision.ids
+        ids = decision.ids
         query_pos = carried.query_pos
         if tracks.query_pos is None:
             query_pos = torch.zeros_like(query_pos)
         query_pos, query = self.query_interaction(
             carried.output, query_pos, carried.query, ids != 0
         )
-        expected = predicted(tracks, frame)
-        blank = self._none(tracks.past, queries.candidates, tracks.past.shape[2])
-        seen = decision.seen[..., None]
+        blank = self._none(tracks.pose, queries.candidates)
+        seen = decision.seen
 
         def refreshed(now: Tensor, candidate: Tensor, track: Tensor) -> Tensor:
-            return torch.where(seen, now, torch.cat((candidate, track), 1))
+            return torch.where(seen[..., None], now, torch.cat((candidate, track), 1))
 
-        pose = refreshed(queries.pose, blank.past[:, :, 0], expected)
-        past = torch.cat((blank.past, tracks.past), 1)
-        before = torch.cat((blank.seen, tracks.seen), 1)
-        now = torch.arange(past.shape[2], device=past.device) == frame
+        pose = refreshed(queries.pose, blank.pose, expected)
+        twist = _motion(tracks, pose[:, queries.candidates :], since_s)
+        missed = torch.cat((blank.missed, tracks.missed), 1)
         everyone = Tracks(
+            frames=tracks.frames + 1,
+            used=torch.maximum(tracks.used, ids.amax(1)),
             ids=ids,
-            past=torch.where(now[:, None], pose[:, :, None], past),
-            seen=(before | (seen & now)) & (ids != 0)[..., None],
+            agent=torch.cat((blank.agent, tracks.agent), 1),
+            pose=pose,
+            twist=torch.cat((blank.twist, twist), 1),
+            missed=torch.where(seen | (ids == 0), 0, missed + 1),
             size=refreshed(queries.size, blank.size, tracks.size),
             score=refreshed(queries.score, blank.score, tracks.score),
             query=refreshed(query, blank.query, tracks.query),
@@ -314,6 +337,15 @@ class Tracker(nn.Module):
         rank = torch.where(ids > 0, newborn.int(), torch.where(ids < 0, 2, 3))
         order = torch.argsort(rank, dim=1, stable=True)
         return everyone.take(order[:, : tracks.ids.shape[1]])
+
+
+def _motion(
+    tracks: Tracks, pose: Float[Tensor, "b s 3"], since_s: Float[Tensor, "b"]
+) -> Float[Tensor, "b s 3"]:
+    """Motion per second to where each track is now; in hardly any time, that of before."""
+    gap = since_s[:, None, None]
+    moved = se2.log(se2.between(tracks.pose, pose)) / gap.clamp(min=SHORTEST_GAP_S)
+    return torch.where(gap > SHORTEST_GAP_S, moved, tracks.twist)
 
 
 def peaks(

@@ -49,8 +49,8 @@ class UndrawnForecaster:
     """
 
     def __init__(self, model: Forecaster, assignment: TruthAssignment | None = None) -> None:
-        self.model, self.assignment = model, assignment
-        self._reader = model if assignment is None else Detecting(model)
+        self.model = model
+        self._reader = model if assignment is None else Detecting(model, assignment)
 
     def start(self, context: SceneContext) -> ForecastState | DetectingState:
         """The model's own start, or that of detected input."""
@@ -67,8 +67,8 @@ class UndrawnForecaster:
     ) -> tuple[ForecastState, tuple[ForecastState, SlotStep]]:
         """The model's slots, with the state that its mask head reads."""
         if isinstance(state, DetectingState):
-            assert self.assignment is not None
-            state = Detecting(self.model).track(state.window, self.assignment)[0]
+            assert isinstance(self._reader, Detecting)
+            state = self._reader.look_ahead(state)
         state, slots = self.model.advance(state, dt_s)
         return state, (state, slots)
 

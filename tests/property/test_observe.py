@@ -14,12 +14,14 @@ from torch import Tensor
 
 from forecast.loop import observed, rollout
 from forecast.model.baselines import Baseline
+from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.layers.deformable_attention import MultiScaleDeformableAttention
 from forecast.model.scene import se2
+from forecast.model.scene.agents import MEMORY
 from forecast.observations import observations, scene_context
 from forecast.types import BEVSequence, Observation, StepForecast, map_tensors
-from tests.support.rollouts import assert_same, run
+from tests.support.rollouts import MODELS, assert_same, run
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 from tests.support.stores import GRID, Mover
 
@@ -47,22 +49,26 @@ def poses(steps: list[StepForecast]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("rate", ["frames", "10 Hz"])
-def test_a_history_in_two_sittings_is_the_history_at_once(rate: str) -> None:
-    model, batch = forecaster(), sequences(TRAFFIC).crop(0, 3)
+@pytest.mark.parametrize("kind", ["tracked", "detected", "components"])
+def test_a_history_in_two_sittings_is_the_history_at_once(kind: str, rate: str) -> None:
+    """What is saved in between is all that is needed, and none of it is changed by going on."""
+    model, batch = MODELS[kind](), sequences(TRAFFIC).crop(0, 3)
     batch = sampled(batch) if rate == "10 Hz" else batch
     moments = list(observations(batch))
+    middle = len(moments) // 2 + 1
     with torch.inference_mode():
         state = model.start(scene_context(batch))
-        for frame in moments[: len(moments) // 2]:
+        for frame in moments[:middle]:
             state = model.observe(state, frame)
         file = io.BytesIO()
         torch.save(state, file)
         file.seek(0)
-        state = torch.load(file, weights_only=False)
-        for frame in moments[len(moments) // 2 :]:
-            state = model.observe(state, frame)
-        ours = model.step(state, 0.5)[1]
-        assert_same(ours, next(rollout(model, batch, 1)))
+        whole = next(rollout(model, batch, 1))
+        assert (whole.ids > 0).any()
+        for begun in (state, torch.load(file, weights_only=False)):
+            for frame in moments[middle:]:
+                begun = model.observe(begun, frame)
+            assert_same(model.step(begun, 0.5)[1], whole)
 
 
 def test_a_batch_of_samples_forecasts_what_each_sequence_alone_would() -> None:
@@ -77,6 +83,43 @@ def test_a_batch_of_samples_forecasts_what_each_sequence_alone_would() -> None:
         live = alone.ids[0] > 0
         mine = together.pose[index, : len(live)][live]
         torch.testing.assert_close(mine, alone.pose[0][live], atol=1e-4, rtol=0)
+
+
+def bytes_of(state: object) -> int:
+    file = io.BytesIO()
+    torch.save(map_tensors(state, torch.clone), file)
+    return file.tell()
+
+
+@pytest.mark.parametrize("kind", ["tracked", "detected", "components"])
+def test_what_is_carried_does_not_grow_with_what_was_seen(kind: str) -> None:
+    model, batch = MODELS[kind](), sequences(TRAFFIC).crop(0, 3)
+    last = list(observations(batch))[-1]
+    sizes = []
+    with torch.inference_mode():
+        state = model.start(scene_context(batch))
+        for index in range(2 * MEMORY):
+            state = model.observe(state, replace(last, time_s=last.time_s + 0.1 * index))
+            sizes.append(bytes_of(state))
+    assert sizes[-1] == pytest.approx(sizes[MEMORY], rel=0.01)
+
+
+def test_detected_input_reads_a_history_of_any_rate_by_its_times() -> None:
+    """The same agents, and motions per second that are the same, from 2 Hz and from 4 Hz."""
+    scene = [[Mover(0.0, 0.0, 0.0, 6.0), Mover(8.0, 6.0, 3.1, 4.0), Mover(-8.0, -6.0, 1.5, 0.0)]]
+    twists = []
+    model = Detecting(forecaster(trained=False, birth_threshold=0.999))  # components alone
+    for history, dt_s in ((3, 0.5), (5, 0.25)):
+        past = sequences(scene, history=history, dt_s=dt_s).crop(0, history)
+        with torch.inference_mode():
+            state = observed(model, replace(past, dt_s=dt_s))
+        part = state.parts[0]
+        order = part.centre[:, 0].argsort()
+        twists.append(torch.as_tensor(part.velocity[order]))
+        assert sorted(part.agent.tolist()) == [1, 2, 3]
+    torch.testing.assert_close(twists[0], twists[1], atol=0.7, rtol=0)
+    speed = torch.linalg.vector_norm(twists[0], dim=-1)
+    torch.testing.assert_close(speed, torch.tensor([0.0, 6.0, 4.0]).double(), atol=0.7, rtol=0)
 
 
 def test_an_untrained_model_that_observes_samples_is_constant_turn() -> None:

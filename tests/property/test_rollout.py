@@ -18,7 +18,6 @@ from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
-from forecast.model.state import ForecastState
 from forecast.types import BEVSequence, Observation, SceneContext, StepForecast, map_tensors
 from tests.support.rollouts import VARIANTS, Model, assert_same, detecting, run
 from tests.support.sequences import TRAFFIC, forecaster, sequences
@@ -135,18 +134,14 @@ def test_detected_input_reads_neither_ids_nor_tracks() -> None:
     assert (run(model, batch, 1)[0].ids > 0).any()
 
 
-def _found(model: Detecting, past: BEVSequence) -> ForecastState:
-    return model.look_ahead(observed(model, past).window)
-
-
 def test_a_doubtful_track_stays_as_long_as_it_may_be_missed() -> None:
     past = sequences(TRAFFIC).crop(0, 3)
     with torch.inference_mode():
         impatient, patient = (
             int(
-                _found(
+                observed(
                     detecting(track_threshold=0.9999, miss_tolerance=frames), past
-                ).agents.ids.max()
+                ).tracks.used.max()
             )
             for frames in (0, 2)
         )

@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from forecast.data.reader import collate
 from forecast.grid import BEVGrid
-from forecast.loop import observed
-from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.scene import se2
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.model.tracking.tracks import FrameQueries, Lifecycle, Tracks
+from forecast.observations import observations, scene_context
 from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
 from forecast.types import BEVSequence
 from tests.support.stores import GRID, Mover, sequence_dataset
@@ -73,13 +73,45 @@ def tracked(
     model: Forecaster, lifecycle: Lifecycle, history: int = 3
 ) -> tuple[Tracks, list[FrameQueries]]:
     """Tracks of made-up traffic, with a track manager of the caller's."""
+    tracks, frames = tracked_through(model, lifecycle, history)
+    return tracks[-1], frames
+
+
+def tracked_through(
+    model: Forecaster, lifecycle: Lifecycle, history: int = 3
+) -> tuple[list[Tracks], list[FrameQueries]]:
+    """The same, with the tracks after every frame."""
     assert model.tracker is not None
     past = sequences(TRAFFIC, history=history).crop(0, history)
-    window = observed(Detecting(model), past).window
-    encoded = [features for features in window.features if features is not None]
-    with torch.no_grad():
-        tracks, frames = model.tracker(encoded, window.context, lifecycle)
-    return tracks, frames
+    context = model.start(scene_context(past)).context
+    tracks, frames = [model.tracker.start(context)], []
+    for frame in observations(past):
+        assert frame.semantic is not None
+        since_s = torch.full_like(frame.time_s, past.dt_s if frames else 0.0)
+        with torch.no_grad():
+            features = model.encode_raster(context, frame.semantic)
+            now, queries = model.tracker(tracks[-1], features, context, since_s, lifecycle)
+        tracks.append(now)
+        frames.append(queries)
+    return tracks[1:], frames
+
+
+def some_tracks(ids: Tensor) -> Tracks:
+    """Tracks with ids, all else being zero."""
+    batch, slots = ids.shape
+    zero, none = torch.zeros(batch, slots, 3), torch.zeros_like(ids)
+    return Tracks(
+        frames=1,
+        used=ids.amax(1),
+        ids=ids,
+        agent=none,
+        pose=zero,
+        twist=zero,
+        missed=none,
+        size=zero[..., :2],
+        score=zero,
+        query=zero.new_zeros(batch, slots, SMALL.hidden_dim),
+    )
 
 
 TRAFFIC: tuple[tuple[Mover, ...], ...] = (

@@ -1,6 +1,7 @@
 """The classical way from rasters without ids to tracks: linked connected components.
 
-What a learned tracker has to beat.
+What a learned tracker has to beat, and what it is helped by: components tell who is whom where a
+track begins late, ends early or is not there at all.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from forecast.grid import BEVGrid
+from forecast.model.tracking.tracks import Tracks
 
 # A component may be another frame's agent if it lies this far from where that one was expected.
 FARTHEST_M_PER_S = 25.0
@@ -23,52 +26,118 @@ FARTHEST_M_PER_S = 25.0
 AREA_COST_M = 3.0
 # Other classes are never linked.
 NEVER = 1e6
+# In less time two centres tell no motion.
+SHORTEST_GAP_S = 0.01
+# Ids are given out in turn, from 1 again after so many: what is made of them must not grow.
+IDS = 9999
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """The components of one frame: id, centre, motion since the frame before, cells, class.
+class Parts:
+    """P parts of one raster, each the cells of one agent: a connected component or a track's.
 
-    ``track`` is the id that a tracker gave it, 0 = none.
+    Attributes:
+        used: The id that was given out last.
+        agent: Id of each part's agent.
+        track: Track that has it, 0 = none.
+        centre: x, y, metres.
+        velocity: x, y, metres per second; zero for one that was not there in the frame before.
+        area: Cells.
+        kind: Class.
     """
 
-    ids: NDArray[np.int64]
+    used: int
+    agent: NDArray[np.int64]
     track: NDArray[np.int64]
     centre: NDArray[np.float64]
-    motion: NDArray[np.float64]
+    velocity: NDArray[np.float64]
     area: NDArray[np.float64]
     kind: NDArray[np.int64]
 
+    @classmethod
+    def none(cls) -> Parts:
+        """Before the first frame."""
+        empty, places = np.zeros(0, np.int64), np.zeros((0, 2))
+        return cls(0, empty, empty, places, places, places[:, 0], empty)
+
+    def take(self, chosen: NDArray[np.int64]) -> Parts:
+        """Some of the parts."""
+        return Parts(
+            self.used,
+            self.agent[chosen],
+            self.track[chosen],
+            self.centre[chosen],
+            self.velocity[chosen],
+            self.area[chosen],
+            self.kind[chosen],
+        )
+
+    def seen_from(self, moved: Float[Tensor, "3"]) -> Parts:
+        """The same in another frame, whose pose in the present one is given."""
+        x, y, yaw = moved.tolist()
+        turned = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
+        centre = (self.centre - np.array([x, y])) @ turned
+        return replace(self, centre=centre, velocity=self.velocity @ turned)
+
+
+@dataclass(frozen=True)
+class LinkedFrame:
+    """Who is who in one frame of B sequences.
+
+    Attributes:
+        instance: Id of each cell's agent; 0 = background, or a component too small to be one.
+        parts: The parts of each sequence, for the next frame.
+        known: Ids that may be seen again: of the parts, and of tracks without a cell; 0 = padding.
+        agent: Id of the agent of each track slot; 0 = none so far.
+    """
+
+    instance: Int[Tensor, "b h w"]
+    parts: tuple[Parts, ...]
+    known: Int[Tensor, "b n"]
+    agent: Int[Tensor, "b s"]
+
 
 def link_components(
-    semantic: Int[Tensor, "b t h w"],
+    before: tuple[Parts, ...],
+    semantic: Int[Tensor, "b h w"],
+    since_s: Float[Tensor, "b"],
     grid: BEVGrid,
-    dt_s: float,
     most: int,
-    tracked: Int[Tensor, "b t h w"] | None = None,
-    taken: Int[Tensor, " b"] | None = None,
-) -> Int[Tensor, "b t h w"]:
-    """Label maps with ids that persist, from class maps; what is gone by the last frame has none.
+    tracks: Tracks | None = None,
+    tracked: Int[Tensor, "b h w"] | None = None,
+) -> LinkedFrame:
+    """Gives every component of a raster, and every track, the id of an agent.
 
-    Components of one class (four neighbours) are linked from frame to frame by the Hungarian
-    method on the distance to where each was expected, its last motion repeated. What a tracker has
-    found already is kept, and linked in the same way where the tracker lost it: the second
-    association of Zhang et al., "ByteTrack" (2022).
+    Parts of one class are linked to those of the frame before by the Hungarian method on the
+    distance to where each was expected, its last motion repeated. A track keeps its agent, also
+    while it has no cell; one that had none so far takes that of the part it is linked to, as does
+    a component whose track has ended: the second association of Zhang et al., "ByteTrack" (2022).
 
     Args:
+        before: The parts of the frame before, in this one's ego frame.
         semantic: Class of each cell; 0 = background.
+        since_s: Seconds since the frame before.
         grid: The grid.
-        dt_s: Time between frames.
-        most: Largest components of the last frame that get an id; a noisy raster has many.
-        tracked: Label maps of tracks; None = there are none.
-        taken: Ids up to this one may be those of tracks without a cell: others come after them;
-            None = those of ``tracked`` alone.
+        most: Largest components that get an id; a noisy raster has many.
+        tracks: The tracks after this frame; None = there are none.
+        tracked: Track of each cell, 0 = none.
     """
-    tracked = torch.zeros_like(semantic) if tracked is None else tracked
-    taken = tracked.flatten(1).amax(1) if taken is None else taken
-    clips = zip(semantic.cpu().numpy(), tracked.cpu().numpy(), taken.tolist(), strict=True)
-    linked = [_link(frames, tracks, grid, dt_s, most, last) for frames, tracks, last in clips]
-    return torch.as_tensor(np.stack(linked), device=semantic.device)
+    slots = np.zeros((len(semantic), 3, 1), np.int64)
+    cells = np.zeros(semantic.shape, np.int64)
+    if tracks is not None and tracked is not None:
+        slots = torch.stack((tracks.ids, tracks.agent, tracks.missed), 1).cpu().numpy()
+        cells = tracked.cpu().numpy()
+    frames = zip(before, semantic.cpu().numpy(), cells, slots, since_s.tolist(), strict=True)
+    linked = [_link(*frame, grid, most) for frame in frames]
+    instance, parts, agents = zip(*linked, strict=True)
+    device = semantic.device
+    known = [torch.as_tensor(np.append(p.agent, a)) for p, a in zip(parts, agents, strict=True)]
+    return LinkedFrame(
+        torch.as_tensor(np.stack(instance), device=device),
+        parts,
+        pad_sequence(known, batch_first=True).to(device),
+        torch.as_tensor(np.stack(agents), device=device),
+    )
 
 
 def components_of(frame: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:
@@ -90,73 +159,90 @@ def components_of(frame: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int
 
 
 def _link(
-    frames: NDArray[np.int64],
-    tracks: NDArray[np.int64],
+    before: Parts,
+    classes: NDArray[np.int64],
+    tracked: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    since_s: float,
     grid: BEVGrid,
-    dt_s: float,
     most: int,
-    taken: int,
-) -> NDArray[np.int64]:
-    labels = np.zeros(frames.shape, np.int64)
-    parts, used = None, 0
-    for index, (frame, track) in enumerate(zip(frames, tracks, strict=True)):
-        before = parts
-        parts, places = _components(frame, track, grid)
-        if before is not None:
-            parts = _follow(before, parts, FARTHEST_M_PER_S * dt_s)
-        fresh = parts.ids == 0
-        parts.ids[fresh] = used + 1 + np.arange(fresh.sum())
-        used += int(fresh.sum())
-        labels[index] = np.concatenate(([0], parts.ids))[places]
-    assert parts is not None
-    linked = _numbers(parts, used, taken, most)[labels]
-    # Unseen in between, a track is the same before and after.
-    return np.where(np.isin(tracks, parts.track[parts.track > 0]), tracks, linked)
+) -> tuple[NDArray[np.int64], Parts, NDArray[np.int64]]:
+    """Agent of each cell, the parts, and the agent of each track slot.
 
-
-def _numbers(last: _Parts, used: int, taken: int, most: int) -> NDArray[np.int64]:
-    """The final id of every id used so far: its track's, or a new one for the largest others."""
-    numbers = np.zeros(used + 1, np.int64)
-    numbers[last.ids] = last.track
-    others = np.flatnonzero(last.track == 0)
-    largest = others[np.argsort(-last.area[others], kind="stable")][:most]
-    numbers[last.ids[largest]] = taken + 1 + np.arange(len(largest))
-    return numbers
+    Of each slot is given: the track's id, its agent so far, frames in which it was not seen.
+    """
+    ids, agent = slots[0], np.where(slots[0] > 0, slots[1], 0)
+    parts, places = _components(classes, tracked, grid)
+    own = (parts.track[:, None] == ids) & (ids > 0)
+    has_cells = own.any(0)
+    parts = replace(parts, used=before.used, agent=(own * agent).sum(1))
+    # What is hidden may come back; a track seen where there is no cell is off, and its cells stay
+    # who they were.
+    held = agent[has_cells | (slots[2] > 0)]
+    parts = _follow(before, parts, held, since_s)
+    parts = _numbered(parts, np.concatenate((before.agent, agent)), most)
+    agent = np.where(np.isin(agent, parts.agent), 0, agent)
+    agent = np.where(has_cells, (own * parts.agent[:, None]).sum(0), agent)
+    instance = np.concatenate(([0], parts.agent))[places]
+    return instance, parts.take(np.flatnonzero(parts.agent)), agent
 
 
 def _components(
-    frame: NDArray[np.int64], tracked: NDArray[np.int64], grid: BEVGrid
-) -> tuple[_Parts, NDArray[np.int64]]:
+    classes: NDArray[np.int64], tracked: NDArray[np.int64], grid: BEVGrid
+) -> tuple[Parts, NDArray[np.int64]]:
     """Components and tracks of a class map, and for each cell the number of its own, from 1."""
-    places, kinds = components_of(np.where(tracked == 0, frame, 0))
+    places, kinds = components_of(np.where(tracked == 0, classes, 0))
     track, first, own = np.unique(tracked, return_index=True, return_inverse=True)
     here = track > 0
-    places = np.where(tracked > 0, len(kinds) + own.reshape(frame.shape) + here[0], places)
+    places = np.where(tracked > 0, len(kinds) + own.reshape(classes.shape) + here[0], places)
     track = np.concatenate((np.zeros(len(kinds), np.int64), track[here]))
-    kind = np.concatenate((np.array(kinds, np.int64), frame.flat[first[here]]))
+    kind = np.concatenate((np.array(kinds, np.int64), classes.flat[first[here]]))
     index = np.arange(1, len(kind) + 1)
     area = ndimage.sum_labels(np.ones_like(places), places, index)
     middle = np.array(ndimage.center_of_mass(places > 0, places, index)).reshape(-1, 2)
     low = np.array([grid.x_m[0], grid.y_m[0]])
     centre = low + middle[:, ::-1] * grid.resolution_m
-    return _Parts(np.zeros_like(kind), track, centre, np.zeros_like(centre), area, kind), places
+    return Parts(0, np.zeros_like(kind), track, centre, np.zeros_like(centre), area, kind), places
 
 
-def _follow(before: _Parts, now: _Parts, farthest_m: float) -> _Parts:
-    """The same components with the ids and motions of those that they continue."""
-    expected = before.centre + before.motion
+def _follow(before: Parts, now: Parts, held: NDArray[np.int64], since_s: float) -> Parts:
+    """The same parts with the agents and motions of those that they continue.
+
+    Args:
+        before: Of the frame before.
+        now: Of this one; those of tracks that have an agent already know it.
+        held: Agents that no other part may continue.
+        since_s: Seconds between them.
+    """
+    since_s = max(since_s, 0.0)
+    expected = before.centre + before.velocity * since_s
     distance = np.linalg.norm(expected[:, None] - now.centre[None], axis=-1)
     growth = np.abs(np.log(before.area[:, None] / now.area[None]))
     cost = distance + AREA_COST_M * growth
-    cost[(before.kind[:, None] != now.kind[None]) | (distance > farthest_m)] = NEVER
-    same = (before.track[:, None] == now.track[None]) & (before.track[:, None] > 0)
-    cost[same.any(1)] = NEVER
-    cost[:, same.any(0)] = NEVER
-    cost[same] = 0.0
+    cost[before.kind[:, None] != now.kind[None]] = NEVER
+    cost[distance > FARTHEST_M_PER_S * since_s] = NEVER
+    cost[np.isin(before.agent, held)] = NEVER
+    cost[:, now.agent > 0] = NEVER
+    cost[before.agent[:, None] == now.agent[None]] = 0.0
     rows, columns = linear_sum_assignment(cost)
     good = cost[rows, columns] < NEVER
     rows, columns = rows[good], columns[good]
-    ids, motion = now.ids.copy(), now.motion.copy()
-    ids[columns] = before.ids[rows]
-    motion[columns] = now.centre[columns] - before.centre[rows]
-    return replace(now, ids=ids, motion=motion)
+    agent, velocity = now.agent.copy(), now.velocity.copy()
+    agent[columns] = before.agent[rows]
+    velocity[columns] = before.velocity[rows]
+    if since_s > SHORTEST_GAP_S:
+        velocity[columns] = (now.centre[columns] - before.centre[rows]) / since_s
+    return replace(now, agent=agent, velocity=velocity)
+
+
+def _numbered(parts: Parts, taken: NDArray[np.int64], most: int) -> Parts:
+    """New ids for new parts; of the components only the largest have one."""
+    others = np.flatnonzero(parts.track == 0)
+    largest = others[np.argsort(-parts.area[others], kind="stable")][:most]
+    chosen = np.concatenate((np.flatnonzero(parts.track), largest))
+    agent = np.zeros_like(parts.agent)
+    agent[chosen] = parts.agent[chosen]
+    new = chosen[agent[chosen] == 0]
+    turn = (parts.used + np.arange(IDS + 4 * most)) % (IDS + 4 * most) + 1
+    agent[new] = turn[~np.isin(turn, taken)][: len(new)]
+    return replace(parts, agent=agent, used=int(agent[new[-1]]) if len(new) else parts.used)

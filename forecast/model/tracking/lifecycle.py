@@ -27,13 +27,12 @@ class TrackManager:
     ) -> None:
         self.birth_threshold, self.track_threshold = birth_threshold, track_threshold
         self.miss_tolerance = miss_tolerance
-        self.used: Tensor | None = None
 
     def denoising_queries(self, frame: int) -> None:
         """Forecasting needs no further queries."""
 
     def __call__(self, queries: FrameQueries) -> Decision:
-        """New ids count on from the last one used in each sequence."""
+        """New ids count on from the largest so far in each sequence."""
         count = queries.candidates
         probability = torch.sigmoid(queries.score.amax(-1))
         seen = probability[:, count:] >= self.track_threshold
@@ -43,10 +42,7 @@ class TrackManager:
         # Also in the box of a track that is not seen now: what appears there is that track.
         good &= ~self._covered(queries, tracks > 0)
         good &= ~self._repeated(queries, probability, good)
-        if self.used is None:
-            self.used = torch.zeros_like(good[:, 0], dtype=torch.long)
-        fresh = torch.where(good, good.cumsum(1) + self.used[:, None], 0)
-        self.used = self.used + good.sum(1)
+        fresh = torch.where(good, good.cumsum(1) + queries.used[:, None], 0)
         return Decision(torch.cat((fresh, tracks), 1), torch.cat((good, seen & (tracks > 0)), 1))
 
     def _covered(self, queries: FrameQueries, kept: Tensor) -> Bool[Tensor, "b n"]:

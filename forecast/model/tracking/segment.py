@@ -1,4 +1,4 @@
-"""Detected input: gives every occupied cell of the rasters to the track that covers it.
+"""Detected input: gives every occupied cell of a raster to the track that covers it.
 
 A tracker's boxes say who is where; the raster says exactly how far each agent reaches. Cells start
 from the box that they lie in, then each label floods what is connected to it, so that a box that
@@ -28,14 +28,13 @@ SHORTEST_M, LONGEST_M, WIDEST_M = 3.0, 19.0, 3.3
 LORRY_LENGTH_M, LORRY_WIDTH_M = 6.5, 2.3
 
 
-def segment(
-    semantic: Int[Tensor, "b t h w"], tracks: Tracks, grid: BEVGrid
-) -> Int[Tensor, "b t h w"]:
-    """Label maps of the tracks, from class maps.
+def segment(semantic: Int[Tensor, "b h w"], tracks: Tracks, grid: BEVGrid) -> Int[Tensor, "b h w"]:
+    """Label maps of the tracks, from class maps of the same moment.
 
     Args:
         semantic: Class of each cell; 0 = background.
-        tracks: Tracks with their poses (expected ones, where not seen) at the same T frames.
+        tracks: Tracks with their poses, expected ones where not seen: what the tracker missed may
+            still be there in the raster.
         grid: The grid.
 
     Returns:
@@ -44,27 +43,24 @@ def segment(
     """
     # Components are found on the CPU: all that it takes is brought there at once.
     kind = torch.where(tracks.ids > 0, tracks.score.argmax(-1) + 1, 0).cpu()
-    ids, seen, occupied = tracks.ids.cpu(), tracks.seen.cpu(), semantic.cpu()
-    past = tracks.past.detach().cpu()
+    ids, occupied, pose = tracks.ids.cpu(), semantic.cpu(), tracks.pose.detach().cpu()
     size = tracks.size.detach().clamp(min=2 * grid.resolution_m).cpu()
     labels = torch.zeros_like(occupied, dtype=torch.long)
     x, y = (torch.as_tensor(axis, dtype=torch.float32) for axis in (grid.x_m, grid.y_m))
-    for index, frame in torch.cartesian_prod(*map(torch.arange, semantic.shape[:2])).tolist():
-        cells = occupied[index, frame]
+    for index, cells in enumerate(occupied):
         row, column = cells.nonzero(as_tuple=True)
-        # Missed by the tracker since its birth, an agent may still be there in the raster.
-        here = seen[index, :, : frame + 1].any(-1) & (kind[index] > 0)
+        here = kind[index] > 0
         if not len(row) or not here.any():
             continue
         points = torch.stack((x[column], y[row]), -1)
-        share = _share(points, past[index, here, frame], size[index, here])
+        share = _share(points, pose[index, here], size[index, here])
         other = cells[row, column][:, None] != kind[index, here]
         best, owner = share.masked_fill(other, torch.inf).min(1)
         claimed = torch.where(best <= 1.0, owner, -1)
         part = torch.as_tensor(components_of(cells.numpy())[0])[row, column]
         claimed = torch.where(_in_one_part(claimed, part), claimed, -1)
         claimed = _undivided(claimed, part, points, grid.resolution_m)
-        labels[index, frame, row, column] = functional.pad(ids[index, here], (1, 0))[claimed + 1]
+        labels[index, row, column] = functional.pad(ids[index, here], (1, 0))[claimed + 1]
     return _flood(labels.to(semantic.device), semantic)
 
 
@@ -123,21 +119,17 @@ def _share(
     return (2 * body.abs() / size).amax(-1)
 
 
-def _flood(
-    labels: Int[Tensor, "b t h w"], semantic: Int[Tensor, "b t h w"]
-) -> Int[Tensor, "b t h w"]:
+def _flood(grown: Int[Tensor, "b h w"], kinds: Int[Tensor, "b h w"]) -> Int[Tensor, "b h w"]:
     """Grows every label over connected cells of the same class that have none."""
-    kinds = semantic.flatten(0, 1)
-    grown = labels.flatten(0, 1)
     for kind in torch.unique(kinds).tolist():
-        inside: Bool[Tensor, "n h w"] = kinds == kind
+        inside: Bool[Tensor, "b h w"] = kinds == kind
         if kind == 0 or not (inside & (grown == 0)).any():
             continue
         front = torch.where(inside, grown, 0).int()
         for _ in range(FLOOD_CELLS):
             front = torch.where(inside & (front == 0), _largest_beside(front), front)
         grown = torch.where(inside, front.long(), grown)
-    return grown.view_as(labels)
+    return grown
 
 
 def _largest_beside(labels: Int[Tensor, "n h w"]) -> Int[Tensor, "n h w"]:

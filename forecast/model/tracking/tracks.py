@@ -1,24 +1,25 @@
-"""Tracks through the history, the queries of one frame, and what decides which of them go on."""
+"""Tracks from frame to frame, the queries of one frame, and what decides which of them go on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from forecast.model.scene import se2
+from forecast.model.scene.agents import slots_of
 from forecast.types import map_tensors
 
 
 @dataclass(frozen=True)
 class FrameQueries:
-    """What was decoded of one history frame: N candidates first, then S tracks.
+    """What was decoded of one frame: N candidates first, then S tracks.
 
     Attributes:
         frame: Index of the frame.
+        used: The largest track id so far.
         heat: Logit of an agent's centre at every cell.
         candidates: N.
         ids: Track id of each query; 0 for candidates and empty slots, negative for a false
@@ -33,6 +34,7 @@ class FrameQueries:
     """
 
     frame: int
+    used: Int[Tensor, "b"]
     heat: Float[Tensor, "b h w"]
     candidates: int
     ids: Int[Tensor, "b q"]
@@ -108,21 +110,30 @@ class Lifecycle(Protocol):
 
 @dataclass(frozen=True)
 class Tracks:
-    """B x S track slots through the history.
+    """B x S track slots after a frame; nothing here grows with the number of frames.
 
     Attributes:
+        frames: Frames so far.
+        used: The largest track id so far.
         ids: Track id; 0 = empty, negative = a false positive.
-        past: Pose at every frame so far; where the track was not seen, where it was expected.
-        seen: Whether it was seen there.
+        agent: Id of the agent that the track was found to be; 0 = none so far.
+        pose: Pose in the ego frame of the last frame; where the track was not seen, where it was
+            expected.
+        twist: Its motion per second, in its own frame; zero for one that was just born.
+        missed: Frames in a row in which it was not seen.
         size: Length and width, metres.
         score: Logit of every class.
         query: Its query.
         query_pos: What QIM adds to its ``query_pos``; None where it updates ``query`` only.
     """
 
+    frames: int
+    used: Int[Tensor, "b"]
     ids: Int[Tensor, "b s"]
-    past: Float[Tensor, "b s t 3"]
-    seen: Bool[Tensor, "b s t"]
+    agent: Int[Tensor, "b s"]
+    pose: Float[Tensor, "b s 3"]
+    twist: Float[Tensor, "b s 3"]
+    missed: Int[Tensor, "b s"]
     size: Float[Tensor, "b s 2"]
     score: Float[Tensor, "b s k"]
     query: Float[Tensor, "b s d"]
@@ -130,28 +141,21 @@ class Tracks:
 
     def take(self, order: Int[Tensor, "b s"]) -> Tracks:
         """The slots in another order (or only some of them)."""
+        used = self.used
 
         def gather(values: Tensor) -> Tensor:
-            index = order.view(*order.shape, *[1] * (values.dim() - 2))
-            return values.gather(1, index.expand(*order.shape, *values.shape[2:]))
+            return values if values is used else slots_of(values, order)
 
         return map_tensors(self, gather)
 
+    def predicted(self, since_s: Float[Tensor, "b"]) -> Float[Tensor, "b s 3"]:
+        """Where each track is expected some seconds after the last frame: it moves on as before."""
+        return se2.compose(self.pose, se2.exp(self.twist * since_s[:, None, None]))
 
-def predicted(tracks: Tracks, frame: int) -> Float[Tensor, "b s 3"]:
-    """Where each track is expected at a frame: its last motion repeated."""
-    if frame == 0:
-        return torch.zeros_like(tracks.past[:, :, 0])
-    last = tracks.past[:, :, frame - 1]
-    if frame == 1:
-        return last
-    step = se2.log(se2.between(tracks.past[:, :, frame - 2], last))
-    moved_before = tracks.seen[:, :, : frame - 1].any(-1)
-    return se2.compose(last, se2.exp(step * moved_before[..., None]))
+    def seen_from(self, moved: Float[Tensor, "b 3"]) -> Tracks:
+        """The same in another ego frame.
 
-
-def frames_missed(tracks: Tracks, frame: int) -> Int[Tensor, "b s"]:
-    """Frames in a row before ``frame`` in which each track was not seen."""
-    since_start = torch.arange(1, tracks.seen.shape[-1] + 1, device=tracks.seen.device)
-    last = (tracks.seen * since_start).amax(-1)
-    return torch.where(tracks.ids != 0, frame - last, 0)
+        Args:
+            moved: Pose of that frame in the present one.
+        """
+        return replace(self, pose=se2.between(moved[:, None], self.pose))

@@ -11,7 +11,7 @@ from forecast.model.spec import ForecasterSpec
 from forecast.model.tracker import peaks
 from forecast.model.tracking.lifecycle import TrackManager
 from forecast.model.tracking.tracks import Decision, FrameQueries, Tracks
-from tests.support.sequences import SMALL, TRAFFIC, forecaster, tracked
+from tests.support.sequences import SMALL, TRAFFIC, forecaster, tracked, tracked_through
 from tests.support.stores import GRID
 from tests.unit.forecast.training.test_matching import queries
 
@@ -34,9 +34,7 @@ def test_nobody_is_born_inside_a_track_or_a_better_candidate() -> None:
     frame = scored(
         queries([(0.5, 0.0), (9.0, 0.0), (9.5, 0.0)], [(1, 0.0, 0.0)], 1), 0.9, 0.6, 0.8, 0.9
     )
-    lifecycle = TrackManager(0.4, 0.5)
-    lifecycle.used = torch.tensor([1])
-    assert lifecycle(frame).ids.tolist() == [[0, 0, 2, 1]]
+    assert TrackManager(0.4, 0.5)(frame).ids.tolist() == [[0, 0, 2, 1]]
 
 
 def test_a_weak_track_is_kept_unseen_for_as_long_as_misses_are_tolerated() -> None:
@@ -55,7 +53,7 @@ def test_a_weak_track_is_kept_unseen_for_as_long_as_misses_are_tolerated() -> No
 def test_nobody_is_born_in_the_box_of_a_track_that_is_missed() -> None:
     frame = scored(queries([(0.5, 0.0)], [(1, 0.0, 0.0)], 1), 0.9, 0.2)
     assert TrackManager(0.4, 0.5, miss_tolerance=1)(frame).ids.tolist() == [[0, 1]]
-    assert TrackManager(0.4, 0.5)(frame).ids.tolist() == [[1, 0]]
+    assert TrackManager(0.4, 0.5)(frame).ids.tolist() == [[2, 0]]
 
 
 class Blink:
@@ -76,40 +74,61 @@ class Blink:
         return Decision(ids, (ids > 0) & (queries.frame not in self.unseen))
 
 
-def blinking(unseen: tuple[int, ...], **changes: Any) -> tuple[Tracks, list[FrameQueries]]:
+def blinking(unseen: tuple[int, ...], **changes: Any) -> tuple[list[Tracks], list[FrameQueries]]:
     lifecycle = Blink(unseen)
-    tracks, _ = tracked(forecaster(**changes), lifecycle, history=4)
+    tracks, _ = tracked_through(forecaster(**changes), lifecycle, history=4)
     return tracks, lifecycle.frames
 
 
 def test_a_track_that_is_not_seen_drives_on_and_keeps_what_it_knew() -> None:
     tracks, frames = blinking((2, 3))
     seen, _ = blinking(())
-    assert tracks.seen[:, 0].tolist() == [[True, True, False, False]] * len(TRAFFIC)
-    past = tracks.past[:, 0]
-    torch.testing.assert_close(past[:, :2], seen.past[:, 0, :2])
+    past = [now.pose[:, 0] for now in tracks]
+    for frame in (0, 1):
+        torch.testing.assert_close(past[frame], seen[frame].pose[:, 0])
     for frame in (2, 3):
-        step = se2.between(past[:, frame - 2], past[:, frame - 1])
-        expected = se2.compose(past[:, frame - 1], step)
-        torch.testing.assert_close(past[:, frame], expected, atol=1e-4, rtol=0)
+        step = se2.between(past[frame - 2], past[frame - 1])
+        expected = se2.compose(past[frame - 1], step)
+        torch.testing.assert_close(past[frame], expected, atol=1e-4, rtol=0)
     track = frames[1].candidates  # the first slot, behind the candidates
-    torch.testing.assert_close(tracks.score[:, 0], frames[1].score[:, track])
-    torch.testing.assert_close(tracks.size[:, 0], frames[1].size[:, track])
+    torch.testing.assert_close(tracks[-1].score[:, 0], frames[1].score[:, track])
+    torch.testing.assert_close(tracks[-1].size[:, 0], frames[1].size[:, track])
     assert [int(frame.missed[0, track]) for frame in frames] == [0, 0, 0, 1]
+    assert [int(now.missed[0, 0]) for now in tracks] == [0, 0, 1, 2]
 
 
 def test_a_track_that_is_seen_again_has_missed_nothing() -> None:
     tracks, frames = blinking((1,))
-    assert tracks.seen[:, 0].tolist() == [[True, False, True, True]] * len(TRAFFIC)
+    assert [int(now.missed[0, 0]) for now in tracks] == [0, 1, 0, 0]
     assert [int(frame.missed[0, frame.candidates]) for frame in frames] == [0, 0, 1, 0]
+
+
+def test_a_track_moves_on_by_the_time_that_has_passed() -> None:
+    tracks, _ = blinking(())
+    last = tracks[-1]
+    assert last.twist[:, 0].abs().max() > 0.1
+    step = se2.between(tracks[-2].pose, last.pose)[:, :1]
+    for share in (0.0, 0.2, 2.0):
+        expected = se2.compose(last.pose[:, :1], se2.exp(se2.log(step) * share))
+        found = last.predicted(torch.full((len(TRAFFIC),), 0.5 * share))[:, :1]
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_in_another_ego_frame_a_track_is_where_it_was_in_the_world() -> None:
+    tracks, _ = blinking(())
+    moved = torch.tensor([[2.0, -1.0, 0.7]]).expand(len(TRAFFIC), -1)
+    since_s = torch.full((len(TRAFFIC),), 0.5)
+    there = tracks[-1].seen_from(moved).predicted(since_s)
+    back = se2.compose(moved[:, None], there)
+    torch.testing.assert_close(back, tracks[-1].predicted(since_s), atol=1e-4, rtol=0)
 
 
 def test_updated_positions_are_carried_and_only_where_they_are_asked_for() -> None:
     """MOTR's position update has weights of its own, which change what tracks are next."""
     plain, _ = blinking(())
-    assert plain.query_pos is None
+    assert plain[-1].query_pos is None
     tracks, frames = blinking((), update_query_pos=True)
-    assert tracks.query_pos is not None
+    assert tracks[-1].query_pos is not None
     model = forecaster(update_query_pos=True)
     assert model.tracker is not None
     simple = forecaster()

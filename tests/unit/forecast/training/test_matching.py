@@ -28,6 +28,7 @@ def queries(
     live = torch.ones_like(ids, dtype=torch.bool)
     return FrameQueries(
         frame=frame,
+        used=ids.amax(1),
         heat=torch.zeros(1, *GRID.shape),
         candidates=len(candidates),
         ids=ids,

@@ -11,25 +11,23 @@ from torch.nn import functional
 
 from forecast.model.tracking.segment import _largest_beside, segment
 from forecast.model.tracking.tracks import Tracks
-from tests.support.sequences import sequences
+from forecast.types import map_tensors
+from tests.support.sequences import sequences, some_tracks
 from tests.support.stores import GRID, Mover
 
 CARS = ((Mover(0.0, 0.0, 0.4, 4.0), Mover(8.0, 5.0, 2.0, 0.0)),)
 
 
 def perfect(scene: tuple[tuple[Mover, ...], ...], label: int = 1) -> tuple[Tensor, Tensor, Tracks]:
-    """Class and label maps of a scene, and tracks that know it exactly."""
+    """Class and label map of a scene at its last frame, and tracks that know it exactly."""
     past = sequences(scene, history=3).crop(0, 3)
     assert past.track_state is not None
     state = past.track_state
     ids = torch.arange(1, state.shape[1] + 1)[None]
     score = torch.full((*ids.shape, 3), -5.0)
     score[..., label - 1] = 5.0
-    seen = torch.isfinite(state).all(-1)
-    tracks = Tracks(
-        ids, state[..., :3], seen, state[:, :, -1, 3:], score, torch.zeros(*ids.shape, 4)
-    )
-    return past.semantic, past.instance, tracks
+    tracks = replace(some_tracks(ids), pose=state[:, :, -1, :3], size=state[:, :, -1, 3:])
+    return past.semantic[:, -1], past.instance[:, -1], replace(tracks, score=score)
 
 
 def test_exact_boxes_give_back_the_label_map() -> None:
@@ -39,7 +37,7 @@ def test_exact_boxes_give_back_the_label_map() -> None:
 
 def test_boxes_half_a_metre_off_still_collect_their_whole_agent() -> None:
     semantic, instance, tracks = perfect(CARS)
-    off = replace(tracks, past=tracks.past + torch.tensor([0.5, -0.4, 0.2]), size=tracks.size * 0.8)
+    off = replace(tracks, pose=tracks.pose + torch.tensor([0.5, -0.4, 0.2]), size=tracks.size * 0.8)
     assert torch.equal(segment(semantic, off, GRID), instance)
 
 
@@ -87,18 +85,17 @@ def test_a_track_of_another_class_gets_no_cell() -> None:
 
 def test_a_frame_that_the_tracker_missed_is_filled_from_where_the_agent_was_expected() -> None:
     semantic, instance, tracks = perfect(CARS)
-    seen = tracks.seen.clone()
-    seen[:, 0, 2] = False
-    assert torch.equal(segment(semantic, replace(tracks, seen=seen), GRID), instance)
+    missed = torch.ones_like(tracks.missed)
+    assert torch.equal(segment(semantic, replace(tracks, missed=missed), GRID), instance)
 
 
-def test_before_its_birth_a_track_has_no_cell() -> None:
+def test_every_sequence_of_a_batch_is_divided_by_its_own_tracks() -> None:
     semantic, instance, tracks = perfect(CARS)
-    seen = tracks.seen.clone()
-    seen[:, 0, :2] = False
-    found = segment(semantic, replace(tracks, seen=seen), GRID)
-    assert not (found[:, :2] == 1).any()
-    assert torch.equal(found[:, 2], instance[:, 2])
+    swapped = torch.tensor([0, 2, 1])[instance]
+    both = map_tensors(tracks, lambda t: torch.cat((t, t)))
+    both = replace(both, ids=torch.tensor([[1, 2], [2, 1]]))
+    found = segment(torch.cat((semantic, semantic)), both, GRID)
+    assert torch.equal(found, torch.cat((instance, swapped)))
 
 
 def test_nobody_gets_no_cell() -> None:
