@@ -4,7 +4,8 @@
 defaults and every weight random, and what that network forecast from the traffic of
 ``tests/support/sequences.py``. ``networks.json`` has networks with a raster encoder, too large to
 be stored: their settings, the names and shapes of their weights in order, and what they forecast
-with weights drawn in that order.
+with weights drawn in that order. What they forecast from detected input is of a later version, the
+first that says frame by frame who is who; what its tracker finds was the same to the last bit.
 """
 
 from __future__ import annotations
