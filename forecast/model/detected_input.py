@@ -22,7 +22,7 @@ from forecast.types import Observation, SceneContext, StepForecast
 
 @dataclass(frozen=True)
 class DetectingState:
-    """What was found so far; its size does not depend on the number of frames.
+    """What was found so far: no frames, and no more after many than after a few.
 
     Attributes:
         forecast: The state of the forecaster, which knows the agents that were found.
