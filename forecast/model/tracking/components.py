@@ -110,7 +110,7 @@ def link_components(
 
     Parts of one class are linked to those of the frame before by the Hungarian method on the
     distance to where each was expected, its last motion repeated. A track keeps its agent, also
-    while it has no cell; one that had none so far takes that of the part it is linked to, as does
+    while it is not seen; one that had none so far takes that of the part it is linked to, as does
     a component whose track has ended: the second association of Zhang et al., "ByteTrack" (2022).
 
     Args:

@@ -141,10 +141,9 @@ class Tracks:
 
     def take(self, order: Int[Tensor, "b s"]) -> Tracks:
         """The slots in another order (or only some of them)."""
-        used = self.used
 
         def gather(values: Tensor) -> Tensor:
-            return values if values is used else slots_of(values, order)
+            return values if values.dim() == 1 else slots_of(values, order)  # used has no slots
 
         return map_tensors(self, gather)
 
