@@ -3,8 +3,8 @@
 All shapes are drawn by scanlines: an edge crosses the row of cell centres at ``y`` iff its lower
 end is at or below ``y`` and its upper end above; a shape covers the cells of that row from the
 first centre at or right of one crossing to the last centre left of the next. Shapes that share an
-edge therefore neither share a cell nor leave a gap. The decisions are made on the cell centres
-themselves, not on rounded indices, so that corners are exact to the last bit.
+edge therefore neither share a cell nor leave a gap. Forecasts draw boxes by the same rule
+(``forecast.model.scene.rasterizer``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from data_tools.geometry import box_corners, to_frame
 from data_tools.scene import MapElement, MapLayer
 from forecast.errors import DataError
-from forecast.grid import BEVGrid
+from forecast.grid import SUBCELLS, BEVGrid
 from forecast.schema import MAP_LAYERS
 
 Array = NDArray[np.float64]
@@ -53,6 +53,8 @@ def rasterise_boxes(
 ) -> NDArray[np.uint16]:
     """Draws boxes into label rasters, smaller ones on top of larger ones.
 
+    Boxes are taken as stores hold them, in float32, and their corners as :data:`SUBCELLS` says.
+
     Args:
         state: ``(M, 5)`` x, y, yaw, length, width in the grid's frame, finite, metres and radians.
         frame: ``(M,)`` the raster that each box is drawn into.
@@ -65,9 +67,10 @@ def rasterise_boxes(
     """
     largest_first = np.argsort(-state[:, 3] * state[:, 4], kind="stable")
     state, frame, value = state[largest_first], frame[largest_first], value[largest_first]
-    corners = box_corners(state)
+    corners = _in_cells(box_corners(state.astype(np.float32).astype(np.float64)), grid)
     edges = np.stack([corners, np.roll(corners, -1, axis=1)], axis=2)
-    edge, row, column, _ = _crossings(edges.reshape(-1, 2, 2), grid)
+    rows, columns = (np.arange(cells, dtype=np.float64) for cells in grid.shape)
+    edge, row, column, _ = _crossings(edges.reshape(-1, 2, 2), rows, columns)
     # A convex shape has no crossing in a row, or two: its first cell and the one past its last.
     box = edge // 4
     order = np.lexsort((column, row, box))
@@ -137,8 +140,19 @@ def lane_points(elements: Sequence[MapElement], spacing_m: float = 2.0) -> Array
     return np.concatenate([np.empty((0, 3)), *points])
 
 
-def _crossings(edges: Array, grid: BEVGrid) -> tuple[Index, Index, Index, Index]:
+def _in_cells(points: Array, grid: BEVGrid) -> Array:
+    """Points ``(..., 2)`` counted in cells from the centre of the first one, rounded."""
+    parts = (points - (grid.x_min_m, grid.y_min_m)) * (SUBCELLS / grid.resolution_m)
+    return np.rint(parts) / SUBCELLS - 0.5
+
+
+def _crossings(edges: Array, rows: Array, columns: Array) -> tuple[Index, Index, Index, Index]:
     """Where edges cross rows of cell centres.
+
+    Args:
+        edges: ``(E, 2, 2)`` ends of x, y.
+        rows: ``(height,)`` y of the centres, ascending.
+        columns: ``(width,)`` x of the centres, ascending.
 
     Returns:
         Four arrays of one length: the edge, the row, the first column whose centre is at or right
@@ -148,19 +162,19 @@ def _crossings(edges: Array, grid: BEVGrid) -> tuple[Index, Index, Index, Index]
     # The same two ends give the same crossing whichever way the edge runs.
     low = np.where(rising[:, None], edges[:, 0], edges[:, 1])
     high = np.where(rising[:, None], edges[:, 1], edges[:, 0])
-    first = np.searchsorted(grid.y_m, low[:, 1])
-    count = np.searchsorted(grid.y_m, high[:, 1]) - first
+    first = np.searchsorted(rows, low[:, 1])
+    count = np.searchsorted(rows, high[:, 1]) - first
     edge = np.repeat(np.arange(len(edges)), count)
     row = ranges(first, count)
     low, high = low[edge], high[edge]
-    along = (grid.y_m[row] - low[:, 1]) / (high[:, 1] - low[:, 1])
-    x_m = low[:, 0] + along * (high[:, 0] - low[:, 0])
-    return edge, row, np.searchsorted(grid.x_m, x_m), np.where(rising[edge], -1, 1)
+    along = (rows[row] - low[:, 1]) / (high[:, 1] - low[:, 1])
+    x = low[:, 0] + along * (high[:, 0] - low[:, 0])
+    return edge, row, np.searchsorted(columns, x), np.where(rising[edge], -1, 1)
 
 
 def _fill(edges: Array, grid: BEVGrid) -> NDArray[np.bool_]:
     """The union of polygons: cells with a winding number of at least 1."""
-    _, row, column, turn = _crossings(edges, grid)
+    _, row, column, turn = _crossings(edges, grid.y_m, grid.x_m)
     # One more column than the grid collects the crossings to its right.
     flat = np.bincount(
         row * (grid.width + 1) + column, turn, minlength=grid.height * (grid.width + 1)
