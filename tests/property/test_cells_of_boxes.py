@@ -49,9 +49,7 @@ def forecast(box: tuple[float, ...], grid: BEVGrid) -> np.ndarray:
 
 @given(st.one_of(EDGES_ON_CENTRES, ANY), st.sampled_from(sorted(GRIDS)))
 @settings(max_examples=300, deadline=None)
-def test_a_box_has_the_same_cells_in_truth_and_forecast(
-    box: tuple[float, ...], grid: str
-) -> None:
+def test_a_box_has_the_same_cells_in_truth_and_forecast(box: tuple[float, ...], grid: str) -> None:
     np.testing.assert_array_equal(forecast(box, GRIDS[grid]), truth(box, GRIDS[grid]))
 
 
