@@ -14,6 +14,7 @@ from forecast import __version__
 from forecast.checkpoint.packaged import packaged
 from forecast.data.reader import SequenceReader, collate
 from forecast.errors import DataError
+from forecast.evaluation.agreement import DIGEST, history_digest
 from forecast.evaluation.scores import Scores
 from forecast.evaluation.scoring import name_of
 from forecast.inference.comparison import BaselineComparison
@@ -71,13 +72,15 @@ class RolloutJob:
 
     def lay_out(self, url: str) -> None:
         """Makes the forecast store, still without forecasts."""
+        reader = self.reader
+        digest = history_digest(reader.path, reader.store, reader.meta, self.count)
         create_store(
             url,
-            self.reader.store.isel(sequence=slice(self.count)),
-            self.reader.meta,
+            reader.store.isel(sequence=slice(self.count)),
+            reader.meta,
             horizon=self.request.horizon,
             tracks=self._tracks(),
-            attrs={**self.provenance, **self.how},
+            attrs={**self.provenance, **self.how, DIGEST: digest},
         )
 
     def forecast(self, url: str, index: int) -> dict[str, Any]:
