@@ -14,7 +14,7 @@ from forecast.model.kalman import KalmanState, coast, follow, settle
 from forecast.model.kalman_motion import KalmanNoise
 from forecast.model.kalman_noise import noise_of_scene
 from forecast.model.scene import se2
-from forecast.model.scene.agent_motion import last_motion
+from forecast.model.scene.agent_motion import last_motion, least_radius
 from forecast.model.scene.agents import Agents, associate, facing, present, seen_in
 from forecast.model.scene.rasterizer import rasterize
 from forecast.model.spec import BaselineName
@@ -57,7 +57,8 @@ class Baseline:
     With constant acceleration the last twist gains as much forward speed at every step as it did
     in the last one, until the agent stands. Motions are those of the last step's time, whatever the
     rate of the observations: shorter ones are mostly noise. ``kalman`` filters all observations of
-    the last two seconds, with the noise that their scene seems to have, and goes on from there.
+    the last two seconds, with the noise that their scene seems to have, and goes on from there. No
+    turn is narrower than the agent's length allows.
 
     Args:
         name: Which of them.
@@ -186,7 +187,8 @@ def _filtered(state: KinematicState) -> KinematicState:
     agents = state.agents
     measured = torch.where(agents.seen[..., None], agents.past, torch.nan)
     noise = noise_of_scene(measured, agents.time_s)
-    filtered = settle(follow(measured, agents.time_s, noise)[0])
+    filtered = follow(measured, agents.time_s, noise)[0]
+    filtered = settle(filtered, least_radius_m=least_radius(agents.size))
     none = torch.zeros_like(filtered.pose)
     return replace(state, pose=filtered.pose, motion=none, gain=none[..., 0], filtered=filtered)
 
