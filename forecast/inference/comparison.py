@@ -149,6 +149,17 @@ def _seen(history: BEVSequence) -> list[NDArray[np.int64]]:
     return seen
 
 
+def seen_at_present(batch: BEVSequence, meta: SequenceMeta) -> list[NDArray[np.int64]]:
+    """The ids that are on the grid at present and observed there, of each sequence."""
+    now, state = meta.history - 1, batch.track_state
+    if state is None:
+        return [np.unique(one[one > 0]).astype(np.int64) for one in batch.instance[:, now].numpy()]
+    there = meta.grid.contains(state[:, :, now, 0], state[:, :, now, 1])
+    if batch.track_history is not None:
+        there &= torch.isfinite(batch.track_history[:, :, -1]).all(-1)
+    return [np.flatnonzero(one) + 1 for one in there.numpy()]
+
+
 @record_function(SCORING)
 def _small(step: StepForecast) -> dict[str, Any]:
     return {
