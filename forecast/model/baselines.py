@@ -14,7 +14,7 @@ from forecast.model.kalman import KalmanState, coast, follow, settle
 from forecast.model.kalman_motion import KalmanNoise
 from forecast.model.kalman_noise import noise_of_scene
 from forecast.model.scene import se2
-from forecast.model.scene.agent_motion import last_motion, least_radius
+from forecast.model.scene.agent_motion import last_motion, least_radius, same_front
 from forecast.model.scene.agents import Agents, associate, facing, present, seen_in
 from forecast.model.scene.rasterizer import rasterize
 from forecast.model.spec import BaselineName
@@ -93,7 +93,9 @@ class Baseline:
         if seen.long is not None:
             long = link.shown(seen.long)
             turn, measured = facing(agents, pose, measured, link.found, long)
-            agents = agents.turned(turn)
+        else:
+            turn, measured = same_front(agents, pose, measured, link.found)
+        agents = agents.turned(turn)
         pose = torch.where(link.found[..., None], measured, pose)
         return replace(
             state,

@@ -18,6 +18,8 @@ JITTER = 0.1
 # The narrowest circle of an agent's centre, as a share of its length: wheels that turn by 38
 # degrees at 0.6 of the length from each other.
 LEAST_RADIUS = 0.75
+# A way of this much tells front from rear, metres.
+CLEAR_WAY_M = 0.5
 
 
 def least_radius(size: Float[Tensor, "b a 2"]) -> Float[Tensor, "b a"]:
@@ -52,6 +54,36 @@ def motion_between(
 def opposite(first: Float[Tensor, "b a 3"], last: Float[Tensor, "b a 3"]) -> Bool[Tensor, "b a"]:
     """Whether front and rear were confused: two headings more than a quarter turn apart."""
     return se2.wrap(last[..., 2] - first[..., 2]).abs() > math.pi / 2
+
+
+def same_front(
+    agents: Agents,
+    expected: Float[Tensor, "b a 3"],
+    measured: Float[Tensor, "b a 3"],
+    found: Bool[Tensor, "b a"],
+) -> tuple[Float[Tensor, "b a"], Float[Tensor, "b a 3"]]:
+    """Which end of a box is its front, where it is not the one that it was before.
+
+    The way made tells. Who has not clearly moved where it faces now keeps the front that it had.
+
+    Args:
+        agents: As observed so far.
+        expected: The pose that each was expected at.
+        measured: The pose of its box.
+        found: Whether there is one.
+
+    Returns:
+        By how much what was believed before has to turn: half a turn, or 0. And the measured poses.
+    """
+    count = agents.seen.sum(-1)
+    mixed = found & (count > 0) & opposite(expected, measured)
+    before = (agents.past[..., :2] * agents.seen[..., None]).sum(2)
+    way = measured[..., :2] - before / count.clamp(min=1)[..., None]
+    yaw = measured[..., 2]
+    turned = mixed & (way[..., 0] * yaw.cos() + way[..., 1] * yaw.sin() > CLEAR_WAY_M)
+    yaw = torch.where(mixed & ~turned, se2.wrap(yaw + math.pi), yaw)
+    turn = torch.where(turned, math.pi, 0.0).to(yaw.dtype)
+    return turn, torch.cat((measured[..., :2], yaw[..., None]), -1)
 
 
 def last_motion(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from forecast.model.baselines import Baseline
 from forecast.model.scene import se2
-from forecast.model.scene.agent_motion import motion_between, past_pose
+from forecast.model.scene.agent_motion import motion_between, past_pose, same_front
 from forecast.model.scene.agents import Agents
 from forecast.model.spec import BaselineName
 from tests.support.rollouts import run
@@ -61,6 +61,26 @@ def test_a_heading_turned_by_half_costs_nothing(name: BaselineName) -> None:
         poses = forecast(name, Mover(-12, 2, 0.1, speed=8), turned)
         straight = forecast(name, Mover(-12, 2, 0.1, speed=8), [0, 0, 0])
         assert (poses - straight)[:, :2].norm(dim=-1).max() < 0.05
+        assert se2.wrap(poses[1:, 2] - straight[1:, 2]).abs().max() < 0.02  # it faces its way
+
+
+def test_a_front_that_was_mistaken_at_first_is_put_right() -> None:
+    past = pose(-0.8, 0, math.pi)[:, :, None]
+    agents = Agents(
+        ids=torch.ones(1, 1, dtype=torch.long),
+        label=torch.ones(1, 1, dtype=torch.long),
+        past=past,
+        seen=torch.ones(1, 1, 1, dtype=torch.bool),
+        time_s=torch.tensor([[-0.1]]),
+        size=CAR,
+    )
+    found = torch.tensor([[True]])
+    turn, measured = same_front(agents, pose(-0.8, 0, math.pi), pose(0, 0, 0), found)
+    assert float(turn) == pytest.approx(math.pi)
+    assert torch.equal(measured, pose(0, 0, 0))
+    turn, measured = same_front(agents, pose(-0.8, 0, math.pi), pose(-0.7, 0, 0), found)
+    assert float(turn) == 0  # it has hardly moved: the heading stays as it was
+    assert abs(float(measured[..., 2])) == pytest.approx(math.pi)
 
 
 @pytest.mark.parametrize("name", TURNING)
