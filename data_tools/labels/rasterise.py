@@ -49,7 +49,12 @@ class MapEdges:
 
 
 def rasterise_boxes(
-    state: Array, frame: Index, value: NDArray[np.uint16], frames: int, grid: BEVGrid
+    state: Array,
+    frame: Index,
+    value: NDArray[np.uint16],
+    frames: int,
+    grid: BEVGrid,
+    least_cell: bool = False,
 ) -> NDArray[np.uint16]:
     """Draws boxes into label rasters, smaller ones on top of larger ones.
 
@@ -61,13 +66,15 @@ def rasterise_boxes(
         value: ``(M,)`` what is drawn, above 0. Boxes of one area keep their order, last on top.
         frames: Number of rasters.
         grid: Where the cells are.
+        least_cell: Whether a box that no cell centre lies in has the cell that it stands in.
 
     Returns:
         ``(frames, height, width)``, 0 where no box is.
     """
     largest_first = np.argsort(-state[:, 3] * state[:, 4], kind="stable")
     state, frame, value = state[largest_first], frame[largest_first], value[largest_first]
-    corners = _in_cells(box_corners(state.astype(np.float32).astype(np.float64)), grid)
+    state = state.astype(np.float32).astype(np.float64)
+    corners = _in_cells(box_corners(state), grid)
     edges = np.stack([corners, np.roll(corners, -1, axis=1)], axis=2)
     rows, columns = (np.arange(cells, dtype=np.float64) for cells in grid.shape)
     edge, row, column, _ = _crossings(edges.reshape(-1, 2, 2), rows, columns)
@@ -75,12 +82,26 @@ def rasterise_boxes(
     box = edge // 4
     order = np.lexsort((column, row, box))
     box, row, column = box[order][::2], row[order][::2], column[order].reshape(-1, 2)
-    count = column[:, 1] - column[:, 0]
-    start = (frame[box] * grid.height + row) * grid.width + column[:, 0]
+    first, count = column[:, 0], column[:, 1] - column[:, 0]
+    if least_cell:
+        missing, own = _without_cells(state, box, count, grid)
+        box, count = np.r_[box, missing], np.r_[count, np.ones_like(missing)]
+        row, first = np.r_[row, own[:, 1]], np.r_[first, own[:, 0]]
+        order = np.argsort(box, kind="stable")
+        box, row, first, count = box[order], row[order], first[order], count[order]
+    start = (frame[box] * grid.height + row) * grid.width + first
     label = np.zeros(frames * grid.height * grid.width, np.uint16)
     # Of repeated indices the last is kept, which is the smallest box.
     label[ranges(start, count)] = np.repeat(value[box], count)
     return label.reshape(frames, grid.height, grid.width)
+
+
+def _without_cells(state: Array, box: Index, count: Index, grid: BEVGrid) -> tuple[Index, Index]:
+    """Which boxes on the grid have no cell, and the column and row that each stands in."""
+    own = np.floor(_in_cells(state[:, :2], grid) + 0.5).astype(np.int64)
+    on_grid = ((own >= 0) & (own < (grid.width, grid.height))).all(axis=1)
+    missing = np.flatnonzero(on_grid & (np.bincount(box, count, minlength=len(state)) == 0))
+    return missing, own[missing]
 
 
 def map_edges(elements: Sequence[MapElement]) -> MapEdges:

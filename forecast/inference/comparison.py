@@ -38,7 +38,7 @@ class BaselineComparison:
         self.tracked = tracked
         classes = len(meta.classes)
         self.baselines: dict[str, StepModel[Any, StepForecast]] = {
-            name: Baseline(name, classes) for name in BASELINES
+            name: Baseline(name, classes, least_cell=meta.small_drawn) for name in BASELINES
         }
         if not tracked:
             self.baselines[COMPONENTS] = Components(classes)

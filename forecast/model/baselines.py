@@ -64,10 +64,13 @@ class Baseline:
         name: Which of them.
         classes: Number of classes in the data.
         slots: Most agents of one sequence.
+        least_cell: Whether boxes are drawn as one cell at least.
     """
 
-    def __init__(self, name: BaselineName, classes: int, slots: int = 1024) -> None:
-        self.name = name
+    def __init__(
+        self, name: BaselineName, classes: int, slots: int = 1024, least_cell: bool = False
+    ) -> None:
+        self.name, self.least_cell = name, least_cell
         self.classes = classes
         self.slots = slots
 
@@ -169,6 +172,7 @@ class Baseline:
             state.labels,
             state.context.grid,
             self.classes,
+            least_cell=self.least_cell,
         )
         forecast = StepForecast(
             lead=moved.lead,

@@ -24,12 +24,12 @@ ANY = st.tuples(
 )
 
 
-def truth(box: tuple[float, ...], grid: BEVGrid) -> np.ndarray:
-    drawn = rasterise_boxes(np.array([box]), np.zeros(1, np.int64), np.ones(1, np.uint16), 1, grid)
-    return drawn[0] > 0
+def truth(box: tuple[float, ...], grid: BEVGrid, least_cell: bool = False) -> np.ndarray:
+    frame, value = np.zeros(1, np.int64), np.ones(1, np.uint16)
+    return rasterise_boxes(np.array([box]), frame, value, 1, grid, least_cell)[0] > 0
 
 
-def forecast(box: tuple[float, ...], grid: BEVGrid) -> np.ndarray:
+def forecast(box: tuple[float, ...], grid: BEVGrid, least_cell: bool = False) -> np.ndarray:
     """Drawn as a model draws it: after steps that leave the agent where it is."""
     state = torch.tensor(box)[None, None]
     pose = se2.compose(state[..., :3], torch.zeros(1, 1, 3))
@@ -43,7 +43,9 @@ def forecast(box: tuple[float, ...], grid: BEVGrid) -> np.ndarray:
         size=state[..., 3:],
     )
     there = agents.live
-    drawn = rasterize(agents, pose, pose, there.float(), there, None, grid, 1)
+    drawn = rasterize(
+        agents, pose, pose, there.float(), there, None, grid, 1, least_cell=least_cell
+    )
     return drawn.instance[0].numpy() > 0
 
 
@@ -51,6 +53,28 @@ def forecast(box: tuple[float, ...], grid: BEVGrid) -> np.ndarray:
 @settings(max_examples=300, deadline=None)
 def test_a_box_has_the_same_cells_in_truth_and_forecast(box: tuple[float, ...], grid: str) -> None:
     np.testing.assert_array_equal(forecast(box, GRIDS[grid]), truth(box, GRIDS[grid]))
+
+
+SMALL = st.tuples(
+    st.floats(-20, 20), st.floats(-20, 20), st.floats(-4, 4), st.floats(0.1, 1), st.floats(0.1, 1)
+)
+
+
+@given(SMALL, st.sampled_from(sorted(GRIDS)))
+@settings(max_examples=200, deadline=None)
+def test_by_the_rule_for_small_boxes_nobody_on_the_grid_is_without_a_cell(
+    box: tuple[float, ...], grid: str
+) -> None:
+    plain, drawn = (truth(box, GRIDS[grid], least_cell) for least_cell in (False, True))
+    np.testing.assert_array_equal(forecast(box, GRIDS[grid], least_cell=True), drawn)
+    x, y = np.float32(box[:2])
+    if plain.any() or not GRIDS[grid].contains(x, y):
+        np.testing.assert_array_equal(plain, drawn)
+    else:
+        ((row, column),) = np.argwhere(drawn)
+        half = GRIDS[grid].resolution_m / 2 + 1e-4
+        assert abs(GRIDS[grid].x_m[column] - x) < half
+        assert abs(GRIDS[grid].y_m[row] - y) < half
 
 
 def test_a_box_covers_as_many_cells_as_its_area_says_whichever_edges_are_on_centres() -> None:

@@ -83,6 +83,7 @@ def rasterize(
     grid: BEVGrid,
     classes: int,
     refine: Refiner | None = None,
+    least_cell: bool = False,
 ) -> Rasters:
     """Rasters of every drawn agent; where masks overlap the smaller agent is on top.
 
@@ -96,9 +97,12 @@ def rasterize(
         grid: The raster's grid.
         classes: Number of classes K.
         refine: Residual logits of a mask head.
+        least_cell: Whether a box that no cell centre lies in has the cell that it stands in.
     """
     pairs = _windows(agents, pose, grid)
     logits = _shape_logits(agents, pairs, pose, observed, grid)
+    if least_cell and agents.boxed:
+        logits = _with_least_cell(pairs, pose, logits, grid)
     # What is drawn must not depend on the size of the window.
     near = (logits > FARTHEST_LOGIT).nonzero().squeeze(1)
     pairs, logits = pairs.take(near), logits.index_select(0, near)
@@ -218,8 +222,7 @@ def _covered(
     along, across = _turned(ahead, aside, yaw.cos()[:, None], yaw.sin()[:, None])
     corner_x = _in_cells(x[:, None] + along, grid.x_min_m, grid)
     corner_y = _in_cells(y[:, None] + across, grid.y_min_m, grid)
-    row = (pairs.cell // grid.width % grid.height)[:, None]
-    column = (pairs.cell % grid.width)[:, None]
+    row, column = (place[:, None] for place in _places(pairs, grid))
     end_x, end_y = corner_x.roll(-1, 1), corner_y.roll(-1, 1)
     rising = end_y > corner_y
     low_x, high_x = torch.where(rising, corner_x, end_x), torch.where(rising, end_x, corner_x)
@@ -228,6 +231,26 @@ def _covered(
     share = (row - low_y) / torch.where(crosses, high_y - low_y, 1.0)
     before = crosses & (low_x + share * (high_x - low_x) <= column)
     return before.sum(1) % 2 == 1
+
+
+def _with_least_cell(
+    pairs: _Pairs, pose: Float[Tensor, "b a 3"], logits: Float[Tensor, "n"], grid: BEVGrid
+) -> Float[Tensor, "n"]:
+    """The same, and inside is the cell that an agent stands in if no other is."""
+    inside = torch.zeros(pose.shape[:2], device=pose.device).flatten()
+    inside = inside.index_add(0, pairs.agent, (logits > 0).to(inside)).view(pose.shape[:2])
+    x, y = pose.detach().double()[..., :2].unbind(-1)
+    own_column = (_in_cells(x, grid.x_min_m, grid) + 0.5).floor()
+    own_row = (_in_cells(y, grid.y_min_m, grid) + 0.5).floor()
+    row, column = _places(pairs, grid)
+    own = (row == pairs.of(own_row)) & (column == pairs.of(own_column))
+    least = torch.finfo(logits.dtype).tiny
+    return torch.where(own & (pairs.of(inside) == 0), logits.clamp(min=least), logits)
+
+
+def _places(pairs: _Pairs, grid: BEVGrid) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """Row and column of each pair's cell."""
+    return pairs.cell // grid.width % grid.height, pairs.cell % grid.width
 
 
 def _in_cells(metres: Tensor, low_m: float, grid: BEVGrid) -> Tensor:
