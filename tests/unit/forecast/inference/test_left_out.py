@@ -33,7 +33,9 @@ def said(
     output = ("--output", str(tmp_path / "f.zarr"), "--gif", "")
     argv = ["forecast", "rollout", "--data", data, "--model", "constant-velocity", *output]
     monkeypatch.setattr("sys.argv", argv)
-    cli.main()
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert not exit_.value.code
     return capsys.readouterr().err
 
 
