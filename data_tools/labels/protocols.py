@@ -69,7 +69,7 @@ class Exact(Protocol):
 
 @dataclass(frozen=True)
 class ExactSmall(Protocol):
-    """As :class:`Exact`, but nobody on the grid is too small for it: it is at least one cell."""
+    """As :class:`Exact`, but no agent on the grid is too small for it: it has one cell at least."""
 
     name: str = SMALL_DRAWN
     small: str = "the cell that it stands in, if no cell centre lies inside the box"

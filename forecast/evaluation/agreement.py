@@ -60,7 +60,7 @@ def _histories(block: xr.Dataset, name: str, meta: SequenceMeta) -> Iterator[NDA
         return
     on_grid = meta.grid.contains(values[..., 0], values[..., 1]).any(axis=-1)
     for tracks, there in zip(values, on_grid, strict=True):
-        # Samples in which nobody was seen pad those of other sequences.
+        # Samples in which no track was seen pad those of other sequences.
         yield tracks[there][:, np.isfinite(tracks[there]).any(axis=(0, 2))]
 
 

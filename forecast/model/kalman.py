@@ -257,7 +257,7 @@ def settle(
 
     Who is no faster than so many standard deviations of its speed stands. A yaw rate or an
     acceleration of so many standard deviations counts half, a smaller one hardly, a larger one in
-    full. Chosen as the noise of motion was. Nobody turns on a narrower circle than of
+    full. Chosen as the noise of motion was. No agent turns on a narrower circle than of
     ``least_radius_m``.
     """
     spread = state.covariance.diagonal(dim1=-2, dim2=-1)

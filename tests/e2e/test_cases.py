@@ -162,7 +162,7 @@ def reused_id(desk: Desk) -> None:
     place = desk.open()["track_state"].values[..., :2]
     reach = np.nanmax(place, axis=2, initial=-1e9) - np.nanmin(place, axis=2, initial=1e9)
     apart = float(reach[..., 1].max())  # across: the car is parked 15 m from where the walker is
-    desk.check("nobody is 15 m from himself", f"{apart:.1f} m", apart < 10)
+    desk.check("no agent is 15 m from itself", f"{apart:.1f} m", apart < 10)
 
 
 def map_elsewhere(desk: Desk) -> None:
@@ -209,7 +209,7 @@ def cells_of_a_box(desk: Desk) -> None:
     desk.check("85 and 44 cells in both", cells, cells == [[85, 44]] * 2)
 
 
-def ceiling(desk: Desk) -> None:
+def oracle_is_highest(desk: Desk) -> None:
     desk.prepare("tracks", "walkers.csv")
     _, said = desk.rollout("--model", "constant-velocity")
     walkers = said[said.index("pedestrian") :].splitlines()
@@ -224,7 +224,7 @@ def ceiling(desk: Desk) -> None:
     found = iou(desk, "pedestrian")
     desk.check("exact-small: IoU 1.000", f"{found:.3f}", found == 1)
     without = "no cell at present" in said
-    desk.check("exact-small: nobody without a cell", without, not without)
+    desk.check("exact-small: no agent without a cell", without, not without)
 
 
 def another_centre(desk: Desk) -> None:
@@ -356,7 +356,7 @@ RIGHT: dict[str, Callable[[Desk], None]] = {
     "10-implausible-sizes-and-speeds": implausible,
     "11-rasters-mirrored-or-turned": rasters_turned,
     "13-two-rules-for-the-cells-of-a-box": cells_of_a_box,
-    "14-ceiling-below-a-forecast": ceiling,
+    "14-ceiling-below-a-forecast": oracle_is_highest,
     "15-evaluate-against-another-centre": another_centre,
     "16-nuscenes-format-other-rate": keyframe_rate,
     "17-heading-flips-and-jitter": heading_flips,

@@ -62,7 +62,7 @@ SMALL = st.tuples(
 
 @given(SMALL, st.sampled_from(sorted(GRIDS)))
 @settings(max_examples=200, deadline=None)
-def test_by_the_rule_for_small_boxes_nobody_on_the_grid_is_without_a_cell(
+def test_by_the_rule_for_small_boxes_no_agent_on_the_grid_is_without_a_cell(
     box: tuple[float, ...], grid: str
 ) -> None:
     plain, drawn = (truth(box, GRIDS[grid], least_cell) for least_cell in (False, True))

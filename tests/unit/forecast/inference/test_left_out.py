@@ -19,7 +19,7 @@ from tests.support.sequences import sequences
 from tests.support.stores import Mover, sequence_store
 
 NEAR, MIDDLE, FAR = Mover(2, 0), Mover(8, 3), Mover(-14, -9)
-OUTSIDE = Mover(40, 0, speed=-16)  # off the grid at present: nobody would forecast it
+OUTSIDE = Mover(40, 0, speed=-16)  # off the grid at present: no model would forecast it
 
 
 @pytest.fixture
