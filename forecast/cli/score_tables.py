@@ -25,7 +25,7 @@ SCORES = """\
 VPQ moving, ADE moving: of agents that get more than 2 m away"""
 COMPARED = """\
 skill: of VPQ moving, 0 = constant turn rate, 1 = oracle, - if closer than 0.05
-oracle: perfect motion of all agents that the history shows"""
+oracle: perfect motion of all agents that the history shows on the grid"""
 PARTS = (
     "iou",
     *("missed_new", "missed_moving", "missed_still"),

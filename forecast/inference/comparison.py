@@ -139,11 +139,11 @@ class BaselineComparison:
 
 
 def _seen(history: BEVSequence) -> list[NDArray[np.int64]]:
-    """The ids that each history shows, in tracks or in cells."""
+    """The ids that each history shows on the grid, in tracks or in cells."""
     seen = [np.unique(one[one > 0]).astype(np.int64) for one in history.instance.cpu().numpy()]
     for tracks in (history.track_state, history.track_history):
         if tracks is not None:
-            shown = torch.isfinite(tracks).all(-1).any(-1).cpu().numpy()
+            shown = history.grid.contains(tracks[..., 0], tracks[..., 1]).any(-1).cpu().numpy()
             pairs = zip(seen, shown, strict=True)
             seen = [np.union1d(ids, np.flatnonzero(one) + 1) for ids, one in pairs]
     return seen

@@ -222,7 +222,7 @@ def oracle_is_highest(desk: Desk) -> None:
     desk.prepare("tracks", "walkers.csv", "--protocol", "exact-small")
     _, said = desk.rollout("--model", "constant-velocity")
     found = iou(desk, "pedestrian")
-    desk.check("exact-small: IoU 1.000", f"{found:.3f}", found == 1)
+    desk.check("exact-small: IoU above 0.99", f"{found:.3f}", found > 0.99)
     without = "no cell at present" in said
     desk.check("exact-small: no agent without a cell", without, not without)
 
