@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 
 from forecast.errors import ConfigError
 
+SUBCELLS = 2**14
+"""A box's corners are rounded to so many parts of a cell before its cells are found.
+
+Truth and forecast have the same pose but for the last bits of float32, and many an edge lies on
+cell centres (typical sizes are whole numbers of half cells): it has to be on the same side of them
+in both.
+"""
+
 
 @dataclass(frozen=True)
 class BEVGrid:

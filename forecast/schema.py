@@ -24,6 +24,8 @@ MAP_LAYERS = ("drivable", "lane_centre", "road_edge", "crosswalk")
 STATE_NAMES = ("x", "y", "yaw", "length", "width")
 POSE_NAMES = ("x", "y", "yaw")
 MAX_INSTANCE_ID = 65535
+SMALL_DRAWN = "exact-small"
+"""The label protocol by which a box is at least one cell; forecasts of its stores draw alike."""
 
 # name -> (dimensions, dtype); those in OPTIONAL may be absent from a valid sequence store.
 SEQUENCE_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
@@ -109,6 +111,11 @@ class SequenceMeta:
     map_layers: tuple[str, ...]
     protocol: Mapping[str, Any]
     created_by: str
+
+    @property
+    def small_drawn(self) -> bool:
+        """Whether labels, and so forecasts, draw a box as one cell at least."""
+        return self.protocol.get("name") == SMALL_DRAWN
 
     def to_attrs(self) -> dict[str, Any]:
         """Plain JSON values for zarr."""

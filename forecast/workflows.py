@@ -40,6 +40,7 @@ class RolloutSummary:
         seconds: Spent forecasting and writing, without the baselines and scores; summed over the
             processes.
         scores: Of the model and the baselines; empty where the truth is unknown.
+        left_out: How many agents of each sequence the model had no room for.
     """
 
     output: str
@@ -47,6 +48,7 @@ class RolloutSummary:
     sequences: int
     seconds: float
     scores: Mapping[str, Scores] = field(default_factory=dict)
+    left_out: Sequence[int] = ()
 
 
 def train(
@@ -87,12 +89,13 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
                     progress(done, work.count)
         if not resumable.published:
             with record_function("writing"):
+                work.complete(resumable)
                 resumable.publish()
-    seconds, scores = work.sum_up(resumable)
+    seconds, scores, left_out = work.sum_up(resumable)
     resumable.discard()
     if request.gif is not None:
         _draw(request, work.reader, min(work.count, GIF_SEQUENCES))
-    return RolloutSummary(request.output, request.gif, work.count, seconds, scores)
+    return RolloutSummary(request.output, request.gif, work.count, seconds, scores, left_out)
 
 
 def _crew(request: RolloutRequest, batches: int) -> AbstractContextManager[MapParallel]:

@@ -1,8 +1,8 @@
 """Label protocols: named rules by which tracks become the label rasters of one sequence.
 
-``exact`` is ours. ``fiery``, ``uniad`` and ``powerbev`` make the labels that those repositories
-score against, to measure how much of a difference between published numbers is due to labels. They
-differ from the repositories where a recording or a store lacks what these use:
+``exact`` and ``exact-small`` are ours. ``fiery``, ``uniad`` and ``powerbev`` make the labels that
+those repositories score against, to measure how much of a difference between published numbers is
+due to labels. They differ from the repositories where a recording or a store lacks what these use:
 
 - Rasters are in the frame that the source gives the ego; UniAD's are in that of its lidar, which
   is 0.94 m ahead of it.
@@ -31,7 +31,7 @@ from data_tools.geometry import box_corners, poses_to_frame, to_frame
 from data_tools.labels.fill import fill_polygons
 from data_tools.labels.rasterise import rasterise_boxes
 from forecast.grid import BEVGrid
-from forecast.schema import Protocol
+from forecast.schema import SMALL_DRAWN, Protocol
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.uint16]
@@ -64,14 +64,19 @@ class Exact(Protocol):
 
     def draw(self, traffic: Traffic, grid: BEVGrid) -> Labels:
         """Label rasters ``(T, height, width)``: 0 background, else id."""
-        track, frame = np.nonzero(np.isfinite(traffic.state[..., 0]))
-        return rasterise_boxes(
-            traffic.state[track, frame],
-            frame,
-            (track + 1).astype(np.uint16),
-            traffic.state.shape[1],
-            grid,
-        )
+        return _draw_boxes(traffic, grid, least_cell=False)
+
+
+@dataclass(frozen=True)
+class ExactSmall(Protocol):
+    """As :class:`Exact`, but no agent on the grid is too small for it: it has one cell at least."""
+
+    name: str = SMALL_DRAWN
+    small: str = "the cell that it stands in, if no cell centre lies inside the box"
+
+    def draw(self, traffic: Traffic, grid: BEVGrid) -> Labels:
+        """Label rasters ``(T, height, width)``: 0 background, else id."""
+        return _draw_boxes(traffic, grid, least_cell=True)
 
 
 @dataclass(frozen=True)
@@ -190,9 +195,21 @@ class PowerBEV(Protocol):
         return np.stack(frames, axis=1)
 
 
-PROTOCOLS: dict[str, Exact | Fiery | UniAD | PowerBEV] = {
-    known.name: known for known in (Exact(), Fiery(), UniAD(), PowerBEV())
+PROTOCOLS: dict[str, Exact | ExactSmall | Fiery | UniAD | PowerBEV] = {
+    known.name: known for known in (Exact(), ExactSmall(), Fiery(), UniAD(), PowerBEV())
 }
+
+
+def _draw_boxes(traffic: Traffic, grid: BEVGrid, least_cell: bool) -> Labels:
+    track, frame = np.nonzero(np.isfinite(traffic.state[..., 0]))
+    return rasterise_boxes(
+        traffic.state[track, frame],
+        frame,
+        (track + 1).astype(np.uint16),
+        traffic.state.shape[1],
+        grid,
+        least_cell,
+    )
 
 
 def _without(state: Array, left_out: NDArray[np.bool_]) -> Array:

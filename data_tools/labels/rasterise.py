@@ -3,8 +3,8 @@
 All shapes are drawn by scanlines: an edge crosses the row of cell centres at ``y`` iff its lower
 end is at or below ``y`` and its upper end above; a shape covers the cells of that row from the
 first centre at or right of one crossing to the last centre left of the next. Shapes that share an
-edge therefore neither share a cell nor leave a gap. The decisions are made on the cell centres
-themselves, not on rounded indices, so that corners are exact to the last bit.
+edge therefore neither share a cell nor leave a gap. Forecasts draw boxes by the same rule
+(``forecast.model.scene.rasterizer``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from data_tools.geometry import box_corners, to_frame
 from data_tools.scene import MapElement, MapLayer
 from forecast.errors import DataError
-from forecast.grid import BEVGrid
+from forecast.grid import SUBCELLS, BEVGrid
 from forecast.schema import MAP_LAYERS
 
 Array = NDArray[np.float64]
@@ -49,9 +49,16 @@ class MapEdges:
 
 
 def rasterise_boxes(
-    state: Array, frame: Index, value: NDArray[np.uint16], frames: int, grid: BEVGrid
+    state: Array,
+    frame: Index,
+    value: NDArray[np.uint16],
+    frames: int,
+    grid: BEVGrid,
+    least_cell: bool = False,
 ) -> NDArray[np.uint16]:
     """Draws boxes into label rasters, smaller ones on top of larger ones.
+
+    Boxes are taken as stores hold them, in float32, and their corners as :data:`SUBCELLS` says.
 
     Args:
         state: ``(M, 5)`` x, y, yaw, length, width in the grid's frame, finite, metres and radians.
@@ -59,25 +66,42 @@ def rasterise_boxes(
         value: ``(M,)`` what is drawn, above 0. Boxes of one area keep their order, last on top.
         frames: Number of rasters.
         grid: Where the cells are.
+        least_cell: Whether a box that no cell centre lies in has the cell that it stands in.
 
     Returns:
         ``(frames, height, width)``, 0 where no box is.
     """
     largest_first = np.argsort(-state[:, 3] * state[:, 4], kind="stable")
     state, frame, value = state[largest_first], frame[largest_first], value[largest_first]
-    corners = box_corners(state)
+    state = state.astype(np.float32).astype(np.float64)
+    corners = _in_cells(box_corners(state), grid)
     edges = np.stack([corners, np.roll(corners, -1, axis=1)], axis=2)
-    edge, row, column, _ = _crossings(edges.reshape(-1, 2, 2), grid)
+    rows, columns = (np.arange(cells, dtype=np.float64) for cells in grid.shape)
+    edge, row, column, _ = _crossings(edges.reshape(-1, 2, 2), rows, columns)
     # A convex shape has no crossing in a row, or two: its first cell and the one past its last.
     box = edge // 4
     order = np.lexsort((column, row, box))
     box, row, column = box[order][::2], row[order][::2], column[order].reshape(-1, 2)
-    count = column[:, 1] - column[:, 0]
-    start = (frame[box] * grid.height + row) * grid.width + column[:, 0]
+    first, count = column[:, 0], column[:, 1] - column[:, 0]
+    if least_cell:
+        missing, own = _without_cells(state, box, count, grid)
+        box, count = np.r_[box, missing], np.r_[count, np.ones_like(missing)]
+        row, first = np.r_[row, own[:, 1]], np.r_[first, own[:, 0]]
+        order = np.argsort(box, kind="stable")
+        box, row, first, count = box[order], row[order], first[order], count[order]
+    start = (frame[box] * grid.height + row) * grid.width + first
     label = np.zeros(frames * grid.height * grid.width, np.uint16)
     # Of repeated indices the last is kept, which is the smallest box.
     label[ranges(start, count)] = np.repeat(value[box], count)
     return label.reshape(frames, grid.height, grid.width)
+
+
+def _without_cells(state: Array, box: Index, count: Index, grid: BEVGrid) -> tuple[Index, Index]:
+    """Which boxes on the grid have no cell, and the column and row that each stands in."""
+    own = np.floor(_in_cells(state[:, :2], grid) + 0.5).astype(np.int64)
+    on_grid = ((own >= 0) & (own < (grid.width, grid.height))).all(axis=1)
+    missing = np.flatnonzero(on_grid & (np.bincount(box, count, minlength=len(state)) == 0))
+    return missing, own[missing]
 
 
 def map_edges(elements: Sequence[MapElement]) -> MapEdges:
@@ -137,8 +161,19 @@ def lane_points(elements: Sequence[MapElement], spacing_m: float = 2.0) -> Array
     return np.concatenate([np.empty((0, 3)), *points])
 
 
-def _crossings(edges: Array, grid: BEVGrid) -> tuple[Index, Index, Index, Index]:
+def _in_cells(points: Array, grid: BEVGrid) -> Array:
+    """Points ``(..., 2)`` counted in cells from the centre of the first one, rounded."""
+    parts = (points - (grid.x_min_m, grid.y_min_m)) * (SUBCELLS / grid.resolution_m)
+    return np.rint(parts) / SUBCELLS - 0.5
+
+
+def _crossings(edges: Array, rows: Array, columns: Array) -> tuple[Index, Index, Index, Index]:
     """Where edges cross rows of cell centres.
+
+    Args:
+        edges: ``(E, 2, 2)`` ends of x, y.
+        rows: ``(height,)`` y of the centres, ascending.
+        columns: ``(width,)`` x of the centres, ascending.
 
     Returns:
         Four arrays of one length: the edge, the row, the first column whose centre is at or right
@@ -148,19 +183,19 @@ def _crossings(edges: Array, grid: BEVGrid) -> tuple[Index, Index, Index, Index]
     # The same two ends give the same crossing whichever way the edge runs.
     low = np.where(rising[:, None], edges[:, 0], edges[:, 1])
     high = np.where(rising[:, None], edges[:, 1], edges[:, 0])
-    first = np.searchsorted(grid.y_m, low[:, 1])
-    count = np.searchsorted(grid.y_m, high[:, 1]) - first
+    first = np.searchsorted(rows, low[:, 1])
+    count = np.searchsorted(rows, high[:, 1]) - first
     edge = np.repeat(np.arange(len(edges)), count)
     row = ranges(first, count)
     low, high = low[edge], high[edge]
-    along = (grid.y_m[row] - low[:, 1]) / (high[:, 1] - low[:, 1])
-    x_m = low[:, 0] + along * (high[:, 0] - low[:, 0])
-    return edge, row, np.searchsorted(grid.x_m, x_m), np.where(rising[edge], -1, 1)
+    along = (rows[row] - low[:, 1]) / (high[:, 1] - low[:, 1])
+    x = low[:, 0] + along * (high[:, 0] - low[:, 0])
+    return edge, row, np.searchsorted(columns, x), np.where(rising[edge], -1, 1)
 
 
 def _fill(edges: Array, grid: BEVGrid) -> NDArray[np.bool_]:
     """The union of polygons: cells with a winding number of at least 1."""
-    _, row, column, turn = _crossings(edges, grid)
+    _, row, column, turn = _crossings(edges, grid.y_m, grid.x_m)
     # One more column than the grid collects the crossings to its right.
     flat = np.bincount(
         row * (grid.width + 1) + column, turn, minlength=grid.height * (grid.width + 1)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from forecast.cli.options import InputMode, Overwrite, Resume, Scheduler
-from forecast.errors import ConfigError
+from forecast.errors import ConfigError, counted
 
 Horizon = Annotated[int, typer.Option(help="Steps to forecast.")]
 Data = Annotated[
@@ -104,6 +104,11 @@ def rollout(
     with console.progress("sequences") as progress, profiled(progress, profile) as (told, stages):
         summary = workflows.rollout_to_store(request, told)
     console.print_rollout_summary(summary)
+    if crowded := sum(count > 0 for count in summary.left_out):
+        console.print_remark(
+            f"warning: {counted(crowded, 'sequence')} with more agents than the model has room for:"
+            f" {sum(summary.left_out)} in all, the farthest from the ego, are not forecast"
+        )
     if summary.scores:
         score_tables.print_comparison(summary.scores)
     console.print_stage_times(stages)

@@ -25,7 +25,7 @@ SCORES = """\
 VPQ moving, ADE moving: of agents that get more than 2 m away"""
 COMPARED = """\
 skill: of VPQ moving, 0 = constant turn rate, 1 = oracle, - if closer than 0.05
-oracle: perfect motion of all agents visible at present"""
+oracle: perfect motion of all agents that the history shows on the grid"""
 PARTS = (
     "iou",
     *("missed_new", "missed_moving", "missed_still"),
@@ -78,6 +78,7 @@ def print_scores(scores: Scores) -> None:
         table.add_row(f"IoU at {_when(lead, scores)}", *cells)
     print_table(table)
     print(SCORES)
+    _print_agents_without_cell(scores)
     if scores.lack_ids:
         print(WITHOUT_IDS)
 
@@ -207,8 +208,20 @@ def print_comparison(scores: Mapping[str, Scores]) -> None:
         return
     print(SCORES)
     print(COMPARED)
+    _print_agents_without_cell(scores.get("oracle", any_scores))
     if any(forecaster.endswith(MARK) for forecaster in scores):
         print(READS_IDS)
+
+
+def _print_agents_without_cell(scores: Scores) -> None:
+    """Which share of each class is too small for the grid, or hidden, at present."""
+    shares = [
+        f"{one.counts['agents_without_cell'] / one.counts['agents']:.1%} of {name}"
+        for name, one in scores.classes.items()
+        if one.counts["agents_without_cell"]
+    ]
+    if shares:
+        print(f"no cell at present, but forecast and scored: {', '.join(shares)}")
 
 
 def _model_name(scores: Scores | WrongCells) -> str:

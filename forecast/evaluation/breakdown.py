@@ -128,7 +128,7 @@ def break_down(
 def errors_of(
     truth: xr.Dataset, guess: xr.Dataset, meta: SequenceMeta, tracked: bool = True
 ) -> Errors:
-    """The errors of one sequence, on agents in view at the present.
+    """The errors of one sequence, on agents that are there at the present.
 
     Args:
         truth: One sequence of a sequence store.
@@ -143,7 +143,8 @@ def errors_of(
     with np.errstate(invalid="ignore"):  # comparisons with NaN, an absent agent, are False
         moving = (shift > MOVING_DISTANCE_M).any(axis=1)
     instance = truth["instance"].values[meta.history - 1 :]
-    moving &= np.isin(1 + np.arange(len(state)), instance[0])
+    visible = np.isin(1 + np.arange(len(state)), instance[0])
+    moving &= visible | meta.grid.contains(present[:, 0], present[:, 1])
     track, lead = np.nonzero(moving[:, None] & np.isfinite(shift))
     pose = _padded(guess["pose"].values, len(state))[lead, track]
     if not tracked:

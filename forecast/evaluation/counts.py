@@ -41,6 +41,7 @@ class Sum(IntEnum):
     MOVING_AGENTS = 14
     MOVING_PAIRS = 15
     MOVING_DISTANCE = 16
+    AGENTS_WITHOUT_CELL = 17  # of AGENTS, those that no cell shows at present
 
 
 CELLS = slice(Sum.CELL_TP, Sum.CELL_FN + 1)
@@ -131,7 +132,7 @@ def count(truth: Truth, forecast: Forecast, classes: int, grid: BEVGrid) -> NDAr
                 segments, references[k], moving
             )
     if forecast.pose is not None and truth.track_state is not None:
-        _count_displacement(sums, truth, forecast.pose[: truth.horizon], moving)
+        _count_displacement(sums, truth, forecast.pose[: truth.horizon], moving, grid)
     return sums
 
 
@@ -308,9 +309,29 @@ def visible_ids(truth: Truth) -> NDArray[np.int64]:
     return ids[ids > 0]
 
 
-def oracle(truth: Truth) -> Forecast:
-    """The perfect motion of every agent visible at present: the best that a forecaster can do."""
-    known = np.isin(truth.instance[1:], visible_ids(truth))
+def present_ids(truth: Truth, grid: BEVGrid) -> NDArray[np.int64]:
+    """Ids that are there at present: with a cell, or with a track whose centre is on the grid.
+
+    A pedestrian between the centres of cells has none, as has who is hidden under another's box;
+    but forecasters read tracks too.
+    """
+    if truth.track_state is None:
+        return visible_ids(truth)
+    tracked = np.flatnonzero(grid.contains(*truth.track_state[:, 0, :2].T)) + 1  # not where NaN
+    return np.union1d(visible_ids(truth), tracked)
+
+
+def oracle(truth: Truth, grid: BEVGrid, seen: NDArray[np.int64] | None = None) -> Forecast:
+    """The perfect motion of every agent that a forecaster knows: the best that one can do.
+
+    Args:
+        truth: What happened.
+        grid: Of its rasters.
+        seen: Ids that the history shows, beside those that are there at present: who is hidden
+            just then can still be forecast.
+    """
+    ids = present_ids(truth, grid)
+    known = np.isin(truth.instance[1:], ids if seen is None else np.union1d(ids, seen))
     state = truth.track_state
     return Forecast(
         semantic=np.where(known, truth.semantic[1:], 0),
@@ -320,12 +341,12 @@ def oracle(truth: Truth) -> Forecast:
 
 
 def moving_ids(truth: Truth, grid: BEVGrid) -> frozenset[int]:
-    """Ids visible at present whose centre is at some lead over 2 m from its present place.
+    """Ids there at present whose centre is at some lead over 2 m from its present place.
 
     Centres are those of ``track_state``; without it those of the masks, which a mask that is
     cut by the grid's edge or by another agent shifts.
     """
-    ids = visible_ids(truth)
+    ids = present_ids(truth, grid)
     if truth.track_state is None:
         centre = np.stack([mask_centres(frame, ids, grid) for frame in truth.instance], axis=1)
     else:
@@ -352,14 +373,18 @@ def mask_centres(
 
 
 def _count_displacement(
-    sums: NDArray[np.float64], truth: Truth, pose: NDArray[Any], moving: frozenset[int]
+    sums: NDArray[np.float64],
+    truth: Truth,
+    pose: NDArray[Any],
+    moving: frozenset[int],
+    grid: BEVGrid,
 ) -> None:
-    """Adds distances between forecast and true centres of the ids visible at present.
+    """Adds distances between forecast and true centres of the ids there at present.
 
     AGENTS counts the true centres at each lead, PAIRS those of them with a forecast.
     """
     assert truth.track_state is not None
-    ids = visible_ids(truth)
+    ids = present_ids(truth, grid)
     ids = ids[ids <= len(truth.track_state)]
     true_centre = truth.track_state[ids - 1, 1:, :2].astype(np.float64)
     centre = np.full_like(true_centre, np.nan)
@@ -372,9 +397,11 @@ def _count_displacement(
     )
     label = _track_class(truth)[ids - 1]
     moves = np.isin(ids, list(moving))
+    unseen = ~np.isin(ids, visible_ids(truth))
     for k in range(len(sums)):
         sums[k, :, DISPLACEMENT] = table[label == k + 1].sum(axis=0)
         sums[k, :, MOVING_DISPLACEMENT] = table[(label == k + 1) & moves].sum(axis=0)
+        sums[k, :, Sum.AGENTS_WITHOUT_CELL] = table[(label == k + 1) & unseen, :, 0].sum(axis=0)
 
 
 def _track_class(truth: Truth) -> NDArray[np.int64]:

@@ -36,11 +36,12 @@ class ClassScores:
         vpq_moving_by_lead: The same, lead by lead.
         sq: Mean IoU of the true positives of VPQ.
         rq: Share of segments recognised; VPQ = SQ x RQ.
-        ade: Mean distance of forecast from true centres, agents visible at present, metres.
+        ade: Mean distance of forecast from true centres, agents there at present, metres.
         fde: The same at the last lead.
         ade_moving: ADE of the agents that move.
         fde_moving: FDE of the agents that move.
-        counts: How many cells, segments, agents (per lead) and forecasts of them were scored.
+        counts: How many cells, segments, agents (per lead; how many of them have no cell at
+            present) and forecasts of them were scored.
         interval: 95 % bootstrap interval over scenes of each single number; None with one scene.
     """
 
@@ -216,6 +217,7 @@ def _class_scores(sums: NDArray[np.float64], draws: NDArray[np.float64] | None) 
         "segments": total[Sum.TP] + total[Sum.FN],
         "moving_segments": total[Sum.MOVING_TP] + total[Sum.MOVING_FN],
         "agents": total[Sum.AGENTS],
+        "agents_without_cell": total[Sum.AGENTS_WITHOUT_CELL],
         "agents_forecast": total[Sum.PAIRS],
         "moving_agents": total[Sum.MOVING_AGENTS],
         "moving_agents_forecast": total[Sum.MOVING_PAIRS],

@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from forecast.errors import DataError
+from forecast.evaluation.agreement import check_agreement
 from forecast.evaluation.counts import Forecast, Truth
 from forecast.evaluation.scores import Accumulator, Scores
 from forecast.parallel import Once, Progress, in_order, map_parallel
@@ -117,7 +118,7 @@ def open_pair(forecast_path: str, data_path: str) -> tuple[xr.Dataset, xr.Datase
     """
     forecast = open_forecast_store(forecast_path)
     data, meta = open_sequence_store(data_path)
-    _check_agreement(forecast, data, meta, forecast_path, data_path)
+    check_agreement(forecast, data, meta, forecast_path, data_path)
     return forecast, data, meta
 
 
@@ -179,40 +180,3 @@ def read_forecasts(
             arrays = {name: part[name].values for name in names}
         for index in range(len(block)):
             yield Forecast(**{name: array[index] for name, array in arrays.items()})
-
-
-def _check_agreement(
-    forecast: xr.Dataset, data: xr.Dataset, meta: SequenceMeta, forecast_path: str, data_path: str
-) -> None:
-    if meta.horizon < 1:
-        raise DataError(
-            "a sequence store with future frames to score against",
-            f"horizon 0 in {data_path}",
-            "prepare one with `forecast prepare --horizon`",
-        )
-    remedy = "evaluate against the store that was rolled out"
-    for what, theirs, ours in (
-        ("grid", forecast.attrs.get("grid"), meta.grid.to_attrs()),
-        ("classes", forecast.attrs.get("classes"), list(meta.classes)),
-        ("dt_s", forecast.attrs.get("dt_s"), meta.dt_s),
-    ):
-        if theirs != ours:
-            raise DataError(
-                f"{what} {ours} as in {data_path}", f"{theirs} in {forecast_path}", remedy
-            )
-    forecast_of, known = _origin(forecast), _origin(data)
-    if len(forecast_of) > len(known):
-        raise DataError(
-            f"at most the {len(known)} sequences of {data_path}",
-            f"{len(forecast_of)} in {forecast_path}",
-            remedy,
-        )
-    if forecast_of != known[: len(forecast_of)]:
-        raise DataError(f"the scenes of {data_path}", f"others in {forecast_path}", remedy)
-
-
-def _origin(dataset: xr.Dataset) -> list[tuple[str, float]]:
-    """Scene and time of each sequence."""
-    return list(
-        zip(dataset["scene"].values.tolist(), dataset["init_time"].values.tolist(), strict=True)
-    )

@@ -1,6 +1,6 @@
 """The wrong cells of a forecast by agent: new, gone, moving or still.
 
-No forecaster can draw an agent that was not visible at the present, nor know that a recording loses
+No forecaster can draw an agent that was not there at the present, nor know that a recording loses
 one; the rest of the error is motion.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.evaluation.counts import Forecast, Truth, moving_ids, visible_ids
+from forecast.evaluation.counts import Forecast, Truth, moving_ids, present_ids
 from forecast.evaluation.scoring import input_of, name_of, open_pair, read_forecasts, read_truths
 from forecast.grid import BEVGrid
 from forecast.parallel import Progress
@@ -161,14 +161,16 @@ def count_by_agent(
         classes: How many classes there are.
         named: Whether the forecast's ids are those of the truth.
     """
-    visible, moving = visible_ids(truth), np.array(sorted(moving_ids(truth, grid)), np.int64)
+    known = present_ids(truth, grid)
+    moving = np.array(sorted(moving_ids(truth, grid)), np.int64)
     sums = np.zeros((classes, len(guess.semantic), len(Whose)), np.int64)
     for lead, (instance, ids) in enumerate(zip(truth.instance[1:], guess.instance, strict=True)):
-        missed = _fate(instance, visible, moving, Whose.MISSED_MOVING, Whose.MISSED_STILL)
+        missed = _fate(instance, known, moving, Whose.MISSED_MOVING, Whose.MISSED_STILL)
         missed[(missed == 0) & (instance > 0)] = Whose.MISSED_NEW
         missed[missed == 0] = Whose.MISSED_UNNAMED
-        known = visible if named else visible[:0]
-        false = _fate(ids, known, moving, Whose.FALSE_MOVING, Whose.FALSE_STILL)
+        false = _fate(
+            ids, known if named else known[:0], moving, Whose.FALSE_MOVING, Whose.FALSE_STILL
+        )
         false[(false > 0) & ~np.isin(ids, instance)] = Whose.FALSE_GONE
         false[false == 0] = Whose.FALSE_UNNAMED
         for kind in range(classes):
@@ -182,14 +184,14 @@ def count_by_agent(
 
 def _fate(
     ids: NDArray[Any],
-    visible: NDArray[np.int64],
+    known: NDArray[np.int64],
     moving: NDArray[np.int64],
     moves: Whose,
     stays: Whose,
 ) -> NDArray[np.int64]:
-    """For each cell whether its agent moves or stays; 0 if it was not visible at the present."""
+    """For each cell whether its agent moves or stays; 0 if it was not there at the present."""
     does = np.where(np.isin(ids, moving), int(moves), int(stays))
-    return np.where(np.isin(ids, visible), does, 0)
+    return np.where(np.isin(ids, known), does, 0)
 
 
 def _shares(

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch.profiler import record_function
 
 from forecast.evaluation.counts import Forecast, Truth, oracle
@@ -36,7 +38,7 @@ class BaselineComparison:
         self.tracked = tracked
         classes = len(meta.classes)
         self.baselines: dict[str, StepModel[Any, StepForecast]] = {
-            name: Baseline(name, classes) for name in BASELINES
+            name: Baseline(name, classes, least_cell=meta.small_drawn) for name in BASELINES
         }
         if not tracked:
             self.baselines[COMPONENTS] = Components(classes)
@@ -71,6 +73,7 @@ class BaselineComparison:
         for name, baseline in self.baselines.items():
             for _ in self.watch(name, rollout(baseline, history, self.horizon)):
                 pass
+        seen = _seen(history)
         for index, scene in enumerate(scenes):
             truth = self._truth(batch, index, scene)
             for name, steps in self._kept.items():
@@ -78,7 +81,7 @@ class BaselineComparison:
                 with_pose = self.tracked or name in BASELINES
                 forecast = _forecast(steps, index, tracks if with_pose else 0)
                 self.accumulators[name].add(truth, forecast)
-            self.accumulators["oracle"].add(truth, oracle(truth))
+            self.accumulators["oracle"].add(truth, oracle(truth, self.meta.grid, seen[index]))
 
     def counted(self) -> dict[str, Any]:
         """What was counted so far, as plain JSON values."""
@@ -133,6 +136,28 @@ class BaselineComparison:
             scene=scene,
         )
         return truth.from_present(self.meta.history, self.horizon)
+
+
+def _seen(history: BEVSequence) -> list[NDArray[np.int64]]:
+    """The ids that each history shows on the grid, in tracks or in cells."""
+    seen = [np.unique(one[one > 0]).astype(np.int64) for one in history.instance.cpu().numpy()]
+    for tracks in (history.track_state, history.track_history):
+        if tracks is not None:
+            shown = history.grid.contains(tracks[..., 0], tracks[..., 1]).any(-1).cpu().numpy()
+            pairs = zip(seen, shown, strict=True)
+            seen = [np.union1d(ids, np.flatnonzero(one) + 1) for ids, one in pairs]
+    return seen
+
+
+def seen_at_present(batch: BEVSequence, meta: SequenceMeta) -> list[NDArray[np.int64]]:
+    """The ids that are on the grid at present and observed there, of each sequence."""
+    now, state = meta.history - 1, batch.track_state
+    if state is None:
+        return [np.unique(one[one > 0]).astype(np.int64) for one in batch.instance[:, now].numpy()]
+    there = meta.grid.contains(state[:, :, now, 0], state[:, :, now, 1])
+    if batch.track_history is not None:
+        there &= torch.isfinite(batch.track_history[:, :, -1]).all(-1)
+    return [np.flatnonzero(one) + 1 for one in there.numpy()]
 
 
 @record_function(SCORING)

@@ -5,23 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.profiler import record_function
 
 from forecast import __version__
 from forecast.checkpoint.packaged import packaged
 from forecast.data.reader import SequenceReader, collate
 from forecast.errors import DataError
+from forecast.evaluation.agreement import DIGEST, history_digest
 from forecast.evaluation.scores import Scores
 from forecast.evaluation.scoring import name_of
-from forecast.inference.comparison import BaselineComparison
+from forecast.inference.comparison import BaselineComparison, seen_at_present
 from forecast.inference.models import choose_device, load_model_for
 from forecast.inference.request import RolloutRequest
-from forecast.inference.writer import ForecastWriter, create_store
+from forecast.inference.writer import ForecastWriter, create_store, write_left_out
 from forecast.loop import rollout, teacher_forced
 from forecast.model.baselines import COMPONENT_SLOTS
+from forecast.model.scene.agents import MoreAgentsThanSlots
 from forecast.storage.resumable import ResumableOutput
 from forecast.types import BEVSequence, StepForecast
 
@@ -71,13 +76,15 @@ class RolloutJob:
 
     def lay_out(self, url: str) -> None:
         """Makes the forecast store, still without forecasts."""
+        reader = self.reader
+        digest = history_digest(reader.path, reader.store, reader.meta, self.count)
         create_store(
             url,
-            self.reader.store.isel(sequence=slice(self.count)),
-            self.reader.meta,
+            reader.store.isel(sequence=slice(self.count)),
+            reader.meta,
             horizon=self.request.horizon,
             tracks=self._tracks(),
-            attrs={**self.provenance, **self.how},
+            attrs={**self.provenance, **self.how, DIGEST: digest},
         )
 
     def forecast(self, url: str, index: int) -> dict[str, Any]:
@@ -87,11 +94,14 @@ class RolloutJob:
             batch = collate([self.reader[place] for place in places])
         began = time.perf_counter()
         steps = comparison.watch("forecast", self.steps(batch.to(self.device)))
-        with record_function("writing"):
-            ForecastWriter(url).write(slice(places.start, places.stop), steps)
-        seconds = time.perf_counter() - began
-        comparison.score(batch, self.reader.scenes[places.start : places.stop])
-        return {"seconds": seconds, "counted": comparison.counted()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MoreAgentsThanSlots)  # they are counted here
+            with record_function("writing"):
+                known = ForecastWriter(url).write(slice(places.start, places.stop), steps)
+            seconds = time.perf_counter() - began
+            comparison.score(batch, self.reader.scenes[places.start : places.stop])
+        left_out = self._left_out(batch, known)
+        return {"seconds": seconds, "counted": comparison.counted(), "left_out": left_out}
 
     def steps(self, batch: BEVSequence) -> Iterator[StepForecast]:
         """The leads that were asked for; only teacher forcing is handed the future."""
@@ -105,14 +115,37 @@ class RolloutJob:
         tracked = self.request.input_mode == "tracked"
         return BaselineComparison(self.reader.meta, self.request.horizon, tracked)
 
-    def sum_up(self, resumable: ResumableOutput) -> tuple[float, dict[str, Scores]]:
-        """Seconds and scores of all records, always in the same order: sums of floats differ."""
+    def _left_out(self, batch: BEVSequence, known: NDArray[np.bool_]) -> list[int]:
+        """How many agents of each sequence are seen at present and not forecast.
+
+        Detected input is told of no agent: there is nothing to count.
+        """
+        there = np.zeros_like(known)
+        if self.request.input_mode == "tracked":
+            for row, ids in zip(there, seen_at_present(batch, self.reader.meta), strict=True):
+                row[ids - 1] = True
+        return [int(count) for count in (there & ~known).sum(axis=1)]
+
+    def complete(self, resumable: ResumableOutput) -> None:
+        """Adds to the store what only all records together tell."""
+        write_left_out(resumable.store_url, self._all_left_out(resumable))
+
+    def _all_left_out(self, resumable: ResumableOutput) -> list[int]:
+        records = (resumable.record(index) for index in range(len(self.batches)))
+        return [count for record in records for count in record["left_out"]]
+
+    def sum_up(self, resumable: ResumableOutput) -> tuple[float, dict[str, Scores], list[int]]:
+        """Seconds, scores and who was left out, of all records.
+
+        Always in the same order: sums of floats differ.
+        """
         comparison, seconds = self.comparison(), 0.0
         for index in range(len(self.batches)):
             record = resumable.record(index)
             comparison.merge(record["counted"])
             seconds += record["seconds"]
-        return seconds, comparison.results(name_of({**self.provenance, **self.how}))
+        scores = comparison.results(name_of({**self.provenance, **self.how}))
+        return seconds, scores, self._all_left_out(resumable)
 
     def _tracks(self) -> int:
         """How many ids a forecast may use."""

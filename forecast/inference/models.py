@@ -115,6 +115,7 @@ def load_model(
     mirror: bool = False,
     classes: Sequence[str] = DEFAULT_CLASSES,
     map_layers: Sequence[str] | None = None,
+    least_cell: bool = False,
 ) -> LoadedModel:
     """The model that was asked for.
 
@@ -127,6 +128,7 @@ def load_model(
         classes: Of the data that a baseline is given. A checkpoint has its own.
         map_layers: Names of the layers of the map that it is given; None = those that it knows, in
             its own order.
+        least_cell: Whether a baseline draws a box as one cell at least.
 
     Raises:
         CheckpointError: The checkpoint is missing or damaged.
@@ -136,7 +138,7 @@ def load_model(
     device = choose_device(device)
     for baseline in BASELINES:
         if name == baseline:
-            model: Model = Baseline(baseline, len(classes))
+            model: Model = Baseline(baseline, len(classes), least_cell=least_cell)
             return LoadedModel(model, Provenance(baseline), device, tuple(classes))
     if name == COMPONENTS:
         model = Components(len(classes))
@@ -191,6 +193,7 @@ def load_model_for(
         mirror=mirror,
         classes=meta.classes,
         map_layers=meta.map_layers,
+        least_cell=meta.small_drawn,
     )
     for what, wanted, found in (
         ("classes", model.classes, meta.classes),

@@ -20,6 +20,8 @@ from forecast.types import StepForecast, as_numpy
 
 BLOCK_LEADS = 6
 """Leads that are buffered and make one chunk: memory does not grow with the horizon."""
+LEFT_OUT = "agents_left_out"
+"""How many agents of each sequence are there at present and not forecast."""
 
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "instance": {"long_name": "persistent instance id, 0 = background", "units": "1"},
@@ -87,25 +89,32 @@ class ForecastWriter:
         self._arrays: dict[str, Any] = {name: group[name] for name in FORECAST_VARIABLES}
         self.horizon, self.tracks = self._arrays["existence"].shape[1:]
 
-    def write(self, sequences: slice, steps: Iterable[StepForecast]) -> None:
+    def write(self, sequences: slice, steps: Iterable[StepForecast]) -> NDArray[np.bool_]:
         """Consumes the rollout of some sequences, block of leads by block of leads.
 
         Args:
             sequences: Where the batch stands in the source, ``slice(start, start + B)``.
             steps: Leads 1 to the writer's horizon, in order.
 
+        Returns:
+            ``(B, track)`` which tracks are forecast at the first lead.
+
         Raises:
             DataError: Leads are missing or out of order, an id exceeds the number of tracks, or
                 the disk refuses.
         """
         remaining = self._in_order(steps)
+        known = np.zeros((sequences.stop - sequences.start, self.tracks), bool)
         for start in range(0, self.horizon, BLOCK_LEADS):
             arrays = step_arrays(islice(remaining, BLOCK_LEADS), self.tracks)
             stop = min(start + BLOCK_LEADS, self.horizon)
+            if start == 0:
+                known = np.isfinite(arrays["existence"][:, 0])
             with refusing_os_errors(self.url):
                 for name, array in self._arrays.items():
                     array[sequences, start:stop] = arrays[name]
         next(remaining, None)  # refuses a step too many
+        return known
 
     def _in_order(self, steps: Iterable[StepForecast]) -> Iterator[StepForecast]:
         expected = f"leads 1 to {self.horizon} in order"
@@ -118,6 +127,21 @@ class ForecastWriter:
             yield step
         if last != self.horizon:
             raise DataError(expected, f"{last} of them", remedy)
+
+
+def write_left_out(url: str, counts: list[int]) -> None:
+    """Adds to a forecast store how many agents of each sequence are not forecast."""
+    group = zarr.open_group(url, mode="r+", use_consolidated=False)
+    group.create_array(
+        LEFT_OUT,
+        data=np.array(counts, np.uint16),
+        dimension_names=("sequence",),
+        attributes={
+            "long_name": "agents at present that the model had no room for, farthest from the ego",
+            "units": "1",
+        },
+        overwrite=True,
+    )
 
 
 def _create(group: zarr.Group, name: str, sizes: Mapping[str, int]) -> None:

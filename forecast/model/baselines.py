@@ -13,7 +13,7 @@ from forecast.model.kalman import KalmanState, coast, follow, settle
 from forecast.model.kalman_motion import KalmanNoise
 from forecast.model.kalman_noise import noise_of_scene
 from forecast.model.scene import se2
-from forecast.model.scene.agent_motion import last_motion
+from forecast.model.scene.agent_motion import last_motion, least_radius, same_front
 from forecast.model.scene.agents import Agents, associate, facing, present, seen_in, slots_of
 from forecast.model.scene.rasterizer import rasterize
 from forecast.model.spec import BaselineName
@@ -57,16 +57,20 @@ class Baseline:
     With constant acceleration the last twist gains as much forward speed at every step as it did
     in the last one, until the agent stands. Motions are those of the last step's time, whatever the
     rate of the observations: shorter ones are mostly noise. ``kalman`` filters all observations of
-    the last two seconds, with the noise that their scene seems to have, and goes on from there.
+    the last two seconds, with the noise that their scene seems to have, and goes on from there. No
+    turn is narrower than the agent's length allows.
 
     Args:
         name: Which of them.
         classes: Number of classes in the data.
         slots: Most agents of one sequence.
+        least_cell: Whether boxes are drawn as one cell at least.
     """
 
-    def __init__(self, name: BaselineName, classes: int, slots: int = 1024) -> None:
-        self.name = name
+    def __init__(
+        self, name: BaselineName, classes: int, slots: int = 1024, least_cell: bool = False
+    ) -> None:
+        self.name, self.least_cell = name, least_cell
         self.classes = classes
         self.slots = slots
 
@@ -92,7 +96,9 @@ class Baseline:
         if seen.long is not None:
             long = link.shown(seen.long)
             turn, measured = facing(agents, pose, measured, link.found, long)
-            agents = agents.turned(turn)
+        else:
+            turn, measured = same_front(agents, pose, measured, link.found)
+        agents = agents.turned(turn)
         pose = torch.where(link.found[..., None], measured, pose)
         return replace(
             state,
@@ -166,6 +172,7 @@ class Baseline:
             state.labels,
             state.context.grid,
             self.classes,
+            least_cell=self.least_cell,
         )
         forecast = StepForecast(
             lead=moved.lead,
@@ -186,7 +193,8 @@ def _filtered(state: KinematicState) -> KinematicState:
     agents = state.agents
     measured = torch.where(agents.seen[..., None], agents.past, torch.nan)
     noise = noise_of_scene(measured, agents.time_s)
-    filtered = settle(follow(measured, agents.time_s, noise)[0])
+    filtered = follow(measured, agents.time_s, noise)[0]
+    filtered = settle(filtered, least_radius_m=least_radius(agents.size))
     none = torch.zeros_like(filtered.pose)
     return replace(state, pose=filtered.pose, motion=none, gain=none[..., 0], filtered=filtered)
 

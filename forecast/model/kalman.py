@@ -251,12 +251,14 @@ def settle(
     speed_sigma: float = 2.0,
     yaw_rate_sigma: float = 1.5,
     acceleration_sigma: float = 0.5,
+    least_radius_m: Float[Tensor, "b a"] | float = 1e-6,
 ) -> KalmanState:
     """The state at the present, without the motion that may well be mere noise.
 
     Who is no faster than so many standard deviations of its speed stands. A yaw rate or an
     acceleration of so many standard deviations counts half, a smaller one hardly, a larger one in
-    full. Chosen as the noise of motion was.
+    full. Chosen as the noise of motion was. No agent turns on a narrower circle than of
+    ``least_radius_m``.
     """
     spread = state.covariance.diagonal(dim1=-2, dim2=-1)
     ratio = state.mean.abs() / spread.clamp(min=1e-12).sqrt()
@@ -264,7 +266,11 @@ def settle(
     turn = _significance(ratio[..., YAW_RATE], yaw_rate_sigma)
     gain = _significance(ratio[..., ACCELERATION], acceleration_sigma)
     kept = moving[..., None] * torch.stack((torch.ones_like(turn), turn, gain), -1)
-    return replace(state, mean=torch.cat((state.pose, kept * state.mean[..., SPEED:]), -1))
+    speed, yaw_rate, acceleration = (kept * state.mean[..., SPEED:]).unbind(-1)
+    limit = speed.abs() / least_radius_m
+    yaw_rate = torch.maximum(torch.minimum(yaw_rate, limit), -limit)
+    motion = torch.stack((speed, yaw_rate, acceleration), -1)
+    return replace(state, mean=torch.cat((state.pose, motion), -1))
 
 
 def _significance(ratio: Tensor, sigma: float) -> Tensor:

@@ -46,7 +46,8 @@ def cells(frame: Any, ids: list[int], label: int) -> dict[int, set[int]]:
 
 def slow_moving(truth: Any, state: Any) -> set[int]:
     moving = set()
-    for id_ in set(truth[0].ravel().tolist()) - {0}:
+    on_grid = {k + 1 for k, place in enumerate(state[:, 0]) if GRID.contains(*place)}
+    for id_ in (set(truth[0].ravel().tolist()) | on_grid) - {0}:
         here = state[id_ - 1, 0]
         for place in state[id_ - 1, 1:]:
             if float(((place - here).astype(float) ** 2).sum()) ** 0.5 > 2:

@@ -10,7 +10,7 @@ from data_tools.geometry import box_corners, to_frame
 from data_tools.labels.rasterise import lane_points, map_edges, rasterise_boxes, rasterise_map
 from data_tools.scene import MapElement
 from forecast.errors import DataError
-from forecast.grid import BEVGrid
+from forecast.grid import SUBCELLS, BEVGrid
 from forecast.schema import MAP_LAYERS
 
 
@@ -38,13 +38,19 @@ BOXES = st.tuples(
 )
 
 
-def centres_inside(polygon, grid):
+def centres_inside(polygon, grid, doubt_m=1e-9):
     """Cell centres in a polygon, and those too near its border for float arithmetic to tell."""
     x, y = np.meshgrid(grid.x_m, grid.y_m)
     centres = shapely.points(x, y)
     shapely.prepare(polygon)
-    near = shapely.dwithin(polygon.boundary, centres, 1e-9)
+    near = shapely.dwithin(polygon.boundary, centres, doubt_m)
     return shapely.contains(polygon, centres), near
+
+
+def box_inside(box, grid):
+    """The same of a box, whose corners are rounded before it is drawn."""
+    rounding_m = grid.resolution_m / SUBCELLS
+    return centres_inside(shapely.Polygon(box_corners(np.array(box))), grid, rounding_m)
 
 
 def draw(boxes, grid):
@@ -57,7 +63,7 @@ def draw(boxes, grid):
 @given(BOXES, GRIDS)
 @settings(max_examples=100, deadline=None)
 def test_a_cell_belongs_to_a_box_iff_its_centre_lies_inside(box, grid):
-    inside, near = centres_inside(shapely.Polygon(box_corners(np.array(box))), grid)
+    inside, near = box_inside(box, grid)
     drawn = draw([box], grid) == 1
     assert (drawn == inside)[~near].all()
 
@@ -69,7 +75,7 @@ def test_of_overlapping_boxes_the_smallest_is_on_top(boxes, grid):
     expected = np.zeros(grid.shape, np.uint16)
     doubtful = np.zeros(grid.shape, bool)
     for index in np.argsort(-area, kind="stable"):
-        inside, near = centres_inside(shapely.Polygon(box_corners(np.array(boxes[index]))), grid)
+        inside, near = box_inside(boxes[index], grid)
         expected[inside] = index + 1
         doubtful |= near
     assert (draw(boxes, grid) == expected)[~doubtful].all()

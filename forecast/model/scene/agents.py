@@ -22,6 +22,10 @@ from forecast.types import Observation
 MEMORY = 24
 
 
+class MoreAgentsThanSlots(UserWarning):
+    """Some agents are not forecast for want of room; commands count them instead."""
+
+
 @dataclass(frozen=True)
 class Agents:
     """B x A slots with what was observed of each agent; empty slots come last.
@@ -251,12 +255,15 @@ def _live_first(
     live: Bool[Tensor, "b o"], place: Float[Tensor, "b o 2"], slots: int
 ) -> Int[Tensor, "b a"]:
     """Live slots first, as many as the fullest sequence needs, at least one."""
-    most = max(int(live.sum(1).max()), 1)
+    count = live.sum(1, keepdim=True)
+    most = max(int(count.max()), 1)
     rank = torch.where(live, 0.0, torch.inf)
     if most > slots:
         found = f"{most} agents in a scene and room for {slots} (model.slots)"
-        warnings.warn(f"{found}: the nearest to the ego are forecast", stacklevel=2)
-        rank = rank + torch.linalg.vector_norm(place, dim=-1)
+        text = f"{found}: the nearest to the ego are forecast"
+        warnings.warn(text, MoreAgentsThanSlots, stacklevel=2)
+        # Other sequences keep the order that they have without this one.
+        rank = rank + torch.linalg.vector_norm(place, dim=-1) * (count > slots)
     return torch.argsort(rank, dim=1, stable=True)[:, : min(most, slots)]
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from forecast.grid import BEVGrid
+from forecast.grid import SUBCELLS, BEVGrid
 from forecast.model.scene.agents import Agents
 
 # Adds to the logit of points (b, a, p, 2), given in each agent's own frame, metres.
@@ -23,6 +23,9 @@ Refiner = Callable[[Float[Tensor, "b a p 2"]], Float[Tensor, "b a p"]]
 # Cells further than two cells from an agent are not its own.
 FARTHEST_CELLS = 2
 FARTHEST_LOGIT = -2.0 * FARTHEST_CELLS
+# Logits closer to 0 than this (far more than float32 is off) do not tell on which side of a box's
+# edge a cell's centre lies.
+EDGE_LOGIT = 1e-3
 # What a mask may reach beyond the size that was fitted to it.
 MASK_MARGIN_CELLS = 3
 
@@ -80,6 +83,7 @@ def rasterize(
     grid: BEVGrid,
     classes: int,
     refine: Refiner | None = None,
+    least_cell: bool = False,
 ) -> Rasters:
     """Rasters of every drawn agent; where masks overlap the smaller agent is on top.
 
@@ -93,9 +97,12 @@ def rasterize(
         grid: The raster's grid.
         classes: Number of classes K.
         refine: Residual logits of a mask head.
+        least_cell: Whether a box that no cell centre lies in has the cell that it stands in.
     """
     pairs = _windows(agents, pose, grid)
-    logits = _shape_logits(agents, pairs, observed, grid)
+    logits = _shape_logits(agents, pairs, pose, observed, grid)
+    if least_cell and agents.boxed:
+        logits = _with_least_cell(pairs, pose, logits, grid)
     # What is drawn must not depend on the size of the window.
     near = (logits > FARTHEST_LOGIT).nonzero().squeeze(1)
     pairs, logits = pairs.take(near), logits.index_select(0, near)
@@ -175,22 +182,80 @@ def _sequence(agents: Agents) -> Int[Tensor, "s"]:
 
 
 def _shape_logits(
-    agents: Agents, pairs: _Pairs, observed: Int[Tensor, "b h w"] | None, grid: BEVGrid
+    agents: Agents,
+    pairs: _Pairs,
+    pose: Float[Tensor, "b a 3"],
+    observed: Int[Tensor, "b h w"] | None,
+    grid: BEVGrid,
 ) -> Float[Tensor, "n"]:
     """How deep each cell lies inside its agent: > 0 inside, in half cells.
 
-    A boxed agent is its rectangle (exact, so it never blurs); another is its observed mask,
-    sampled bilinearly at the point where it was at the present.
+    A boxed agent is its rectangle (exact, so it never blurs), by the rule of the labels where a
+    cell's centre lies on its edge; another is its observed mask, sampled bilinearly at the point
+    where it was at the present.
     """
     if agents.boxed:
         length, width = (agents.size / 2).unbind(-1)
         ahead = pairs.of(length) - pairs.ahead.abs()
         depth = torch.minimum(ahead, pairs.of(width) - pairs.aside.abs())
-        return depth * (2 / grid.resolution_m)
+        logits = depth * (2 / grid.resolution_m)
+        on_edge = (logits.abs() < EDGE_LOGIT).nonzero().squeeze(1)
+        unclear = logits.index_select(0, on_edge)
+        least = torch.finfo(unclear.dtype).tiny
+        covered = _covered(agents, pairs.take(on_edge), pose, grid)
+        decided = torch.where(covered, unclear.clamp(min=least), unclear.clamp(max=0))
+        return logits.index_copy(0, on_edge, decided)
     assert observed is not None
     share = _sample_mask(agents, pairs, observed, grid)
     # The lowest logit where the mask is empty, however large the window.
     return torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
+
+
+def _covered(
+    agents: Agents, pairs: _Pairs, pose: Float[Tensor, "b a 3"], grid: BEVGrid
+) -> Bool[Tensor, "n"]:
+    """Whether each cell's centre lies in its agent's box, as ``data_tools.labels`` decides it."""
+    box = torch.cat((pose, agents.size), -1).flatten(0, 1).index_select(0, pairs.agent)
+    x, y, yaw, length, width = box.detach().double().unbind(-1)
+    sides = box.new_tensor([[1, 1], [-1, 1], [-1, -1], [1, -1]]).double()
+    ahead, aside = 0.5 * length[:, None] * sides[:, 0], 0.5 * width[:, None] * sides[:, 1]
+    along, across = _turned(ahead, aside, yaw.cos()[:, None], yaw.sin()[:, None])
+    corner_x = _in_cells(x[:, None] + along, grid.x_min_m, grid)
+    corner_y = _in_cells(y[:, None] + across, grid.y_min_m, grid)
+    row, column = (place[:, None] for place in _places(pairs, grid))
+    end_x, end_y = corner_x.roll(-1, 1), corner_y.roll(-1, 1)
+    rising = end_y > corner_y
+    low_x, high_x = torch.where(rising, corner_x, end_x), torch.where(rising, end_x, corner_x)
+    low_y, high_y = torch.where(rising, corner_y, end_y), torch.where(rising, end_y, corner_y)
+    crosses = (low_y <= row) & (row < high_y)
+    share = (row - low_y) / torch.where(crosses, high_y - low_y, 1.0)
+    before = crosses & (low_x + share * (high_x - low_x) <= column)
+    return before.sum(1) % 2 == 1
+
+
+def _with_least_cell(
+    pairs: _Pairs, pose: Float[Tensor, "b a 3"], logits: Float[Tensor, "n"], grid: BEVGrid
+) -> Float[Tensor, "n"]:
+    """The same, and inside is the cell that an agent stands in if no other is."""
+    inside = torch.zeros(pose.shape[:2], device=pose.device).flatten()
+    inside = inside.index_add(0, pairs.agent, (logits > 0).to(inside)).view(pose.shape[:2])
+    x, y = pose.detach().double()[..., :2].unbind(-1)
+    own_column = (_in_cells(x, grid.x_min_m, grid) + 0.5).floor()
+    own_row = (_in_cells(y, grid.y_min_m, grid) + 0.5).floor()
+    row, column = _places(pairs, grid)
+    own = (row == pairs.of(own_row)) & (column == pairs.of(own_column))
+    least = torch.finfo(logits.dtype).tiny
+    return torch.where(own & (pairs.of(inside) == 0), logits.clamp(min=least), logits)
+
+
+def _places(pairs: _Pairs, grid: BEVGrid) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """Row and column of each pair's cell."""
+    return pairs.cell // grid.width % grid.height, pairs.cell % grid.width
+
+
+def _in_cells(metres: Tensor, low_m: float, grid: BEVGrid) -> Tensor:
+    """Cells from the centre of the first one, rounded as the labels' are."""
+    return ((metres - low_m) * (SUBCELLS / grid.resolution_m)).round() / SUBCELLS - 0.5
 
 
 def _sample_mask(

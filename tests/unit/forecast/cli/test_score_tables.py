@@ -24,7 +24,7 @@ def compared() -> dict[str, Scores]:
     meta = SequenceMeta.from_attrs(data.attrs, "memory")
     blind, perfect = (Accumulator(meta.classes, 6, GRID) for _ in range(2))
     for truth in read_truths("memory", data, meta, range(2), 6):
-        best = oracle(truth)
+        best = oracle(truth, GRID)
         blind.add(truth, Forecast(0 * best.semantic, 0 * best.instance, best.pose))
         perfect.add(truth, best)
     scores = [accumulator.scores(dt_s=0.5) for accumulator in (perfect, blind, perfect)]

@@ -134,10 +134,13 @@ def test_with_one_frame_of_history_no_speed_is_known() -> None:
     assert set(errors.group["seen"]) == {1}
 
 
-def test_who_is_out_of_view_at_the_present_counts_nowhere() -> None:
+def test_who_is_not_there_at_the_present_counts_nowhere() -> None:
     data, guess, meta = shifted(0.0, 0.0)
+    everyone = len(errors_of(data, guess, meta).along)
     now = data["instance"].values[meta.history - 1]
-    now[now == 1] = 0
+    now[now == 1] = 0  # no cell shows it, but its track does
+    assert len(errors_of(data, guess, meta).along) == everyone
+    data["track_state"].values[0, meta.history - 1, 0] = meta.grid.x_max_m
     assert len(errors_of(data, guess, meta).along) == 6
 
 

@@ -112,9 +112,33 @@ def test_moving_is_more_than_two_metres_from_the_present_place_at_some_lead() ->
     assert moving_ids(truth, LINE) == {2, 3}
 
 
-def test_an_agent_that_is_not_seen_at_present_is_not_moving() -> None:
-    truth = scene(".2", "12", "12", track_state=np.stack([track(0, 5, 9), track(0, 5, 9)]))
+def test_an_agent_that_is_not_there_at_present_is_not_moving() -> None:
+    states = [track(np.nan, 5, 9), track(0.5, 5, 9), track(-3, 5, 9)]  # the third is off the grid
+    truth = scene(".2", "123", "123", track_state=np.stack(states))
     assert moving_ids(truth, LINE) == {2}
+
+
+BETWEEN = scene(
+    ".2",
+    "12",
+    "12",
+    track_state=np.stack([track(0.5, 5.5, 9.5), track(1.5, 6, 9)]),
+    track_class=np.ones(2, np.uint8),
+)
+
+
+def test_an_agent_between_cells_counts_as_any_other() -> None:
+    assert moving_ids(BETWEEN, LINE) == {1, 2}
+    perfect = oracle(BETWEEN, LINE)
+    assert (perfect.instance == BETWEEN.instance[1:]).all()
+    sums = total(BETWEEN, perfect)
+    assert sums[[Sum.AGENTS, Sum.MOVING_AGENTS, Sum.AGENTS_WITHOUT_CELL]].tolist() == [4, 4, 2]
+
+
+def test_the_oracle_knows_whoever_the_history_shows() -> None:
+    truth = scene("1", "12", "12")
+    assert 2 not in oracle(truth, LINE).instance
+    assert 2 in oracle(truth, LINE, seen=np.array([2])).instance
 
 
 def test_without_states_the_masks_tell_who_moves() -> None:
@@ -173,7 +197,7 @@ def whole(movers: list[Mover] = MOVERS, history: int = 3) -> Truth:
 
 def test_displacement_is_between_true_and_forecast_centres() -> None:
     truth = whole()
-    perfect = oracle(truth)
+    perfect = oracle(truth, GRID)
     assert perfect.pose is not None
     shifted = Forecast(perfect.semantic, perfect.instance, perfect.pose + np.array([3, 4, 0, 0, 0]))
     sums = count(truth, shifted, 3, GRID)
@@ -185,7 +209,7 @@ def test_displacement_is_between_true_and_forecast_centres() -> None:
 
 def test_an_agent_without_forecast_is_counted_but_has_no_distance() -> None:
     truth = whole()
-    perfect = oracle(truth)
+    perfect = oracle(truth, GRID)
     assert perfect.pose is not None
     pose = perfect.pose[:, :2].copy()  # fewer tracks than the truth: the pedestrian has none
     pose[2:, 0] = np.nan
@@ -197,14 +221,14 @@ def test_an_agent_without_forecast_is_counted_but_has_no_distance() -> None:
 def test_without_track_classes_the_masks_tell_them() -> None:
     truth = whole()
     bare = Truth(truth.semantic, truth.instance, truth.track_state)
-    perfect = oracle(truth)
+    perfect = oracle(truth, GRID)
     np.testing.assert_array_equal(count(truth, perfect, 3, GRID), count(bare, perfect, 3, GRID))
 
 
 def test_the_oracle_is_perfect_for_what_is_seen_at_present() -> None:
     late = Mover(-40, 0, speed=16)  # enters the grid after the present
     truth = whole([*MOVERS, late])
-    sums = count(truth, oracle(truth), 3, GRID)[0].sum(axis=0)
+    sums = count(truth, oracle(truth, GRID), 3, GRID)[0].sum(axis=0)
     assert vpq(sums, Sum.MOVING_TP) == 1.0
     assert sums[Sum.FP] == 0
     assert sums[Sum.FN] > 0

@@ -32,6 +32,10 @@ def truths() -> list[Truth]:
     return list(read_truths("memory", data, meta, range(len(SCENES)), 6))
 
 
+def perfect(truth: Truth) -> Forecast:
+    return oracle(truth, GRID)
+
+
 def persistence(truth: Truth) -> Forecast:
     return Forecast(
         np.repeat(truth.semantic[:1], truth.horizon, axis=0),
@@ -47,7 +51,7 @@ def accumulated(forecaster: Any) -> Accumulator:
 
 
 def test_a_perfect_forecast_scores_one_and_a_class_without_agents_null() -> None:
-    scores = accumulated(oracle).scores(protocol={"hash": "h"}, model="m", data="d")
+    scores = accumulated(perfect).scores(protocol={"hash": "h"}, model="m", data="d")
     found = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert set(found) >= {"classes", "sequences", "scenes", "horizon", "protocol", "model", "data"}
     vehicle = found["classes"]["vehicle"]
@@ -66,7 +70,7 @@ def test_vpq_without_true_ids_is_unknown_not_zero() -> None:
     accumulator = Accumulator(CLASSES, 6, GRID)
     for truth in truths():
         nameless = np.where(truth.semantic == 1, 0, truth.instance)  # pedestrians keep theirs
-        accumulator.add(replace(truth, instance=nameless), oracle(truth))
+        accumulator.add(replace(truth, instance=nameless), oracle(truth, GRID))
     vehicle, pedestrian, _ = accumulator.scores().classes.values()
     assert vehicle.iou == 1.0
     assert vehicle.vpq is vehicle.vpq_moving is vehicle.sq is vehicle.rq is None
@@ -80,7 +84,7 @@ def test_vpq_without_true_ids_is_unknown_not_zero() -> None:
 def test_false_alarms_where_there_is_no_truth_score_zero() -> None:
     accumulator = Accumulator(CLASSES, 6, GRID)
     for truth in truths():
-        accumulator.add(replace(truth, semantic=0 * truth.semantic), oracle(truth))
+        accumulator.add(replace(truth, semantic=0 * truth.semantic), oracle(truth, GRID))
     assert accumulator.scores().classes["vehicle"].vpq == 0.0
 
 
@@ -150,7 +154,7 @@ def test_where_constant_turn_leaves_next_to_nothing_to_gain_there_is_no_skill() 
 
 
 def test_gain_pairs_the_draws_of_both_forecasters() -> None:
-    better, worse = accumulated(oracle), accumulated(persistence)
+    better, worse = accumulated(perfect), accumulated(persistence)
     found = gain(better, worse, "iou")["vehicle"]
     assert found.interval is not None
     assert 0 < found.interval[0] <= found.difference <= found.interval[1] < 1
