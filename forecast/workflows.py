@@ -41,6 +41,7 @@ class RolloutSummary:
             processes.
         scores: Of the model and the baselines; empty where the truth is unknown.
         left_out: How many agents of each sequence the model had no room for.
+        one_moment: Whether the history is a single moment, which tells no motion.
     """
 
     output: str
@@ -49,6 +50,7 @@ class RolloutSummary:
     seconds: float
     scores: Mapping[str, Scores] = field(default_factory=dict)
     left_out: Sequence[int] = ()
+    one_moment: bool = False
 
 
 def train(
@@ -95,7 +97,10 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
     resumable.discard()
     if request.gif is not None:
         _draw(request, work.reader, min(work.count, GIF_SEQUENCES))
-    return RolloutSummary(request.output, request.gif, work.count, seconds, scores, left_out)
+    moment = work.reader.one_moment
+    return RolloutSummary(
+        request.output, request.gif, work.count, seconds, scores, left_out, moment
+    )
 
 
 def _crew(request: RolloutRequest, batches: int) -> AbstractContextManager[MapParallel]:

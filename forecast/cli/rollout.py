@@ -36,6 +36,14 @@ Input = Annotated[
 Mirror = Annotated[
     bool, typer.Option("--mirror", help="Ask the mirrored scene too: nearer, twice the time.")
 ]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast",
+        help="Boxes only: rasters are not read, masks not refined. About three times as fast; what"
+        " it costs is in docs/benchmarks.md.",
+    ),
+]
 TeacherForced = Annotated[
     bool,
     typer.Option(
@@ -61,6 +69,7 @@ def rollout(
     gif: Gif = "forecast.gif",
     input_mode: Input = InputMode.tracked,
     mirror: Mirror = False,
+    fast: Fast = False,
     teacher_forced: TeacherForced = False,
     limit: Limit = None,
     batch_size: BatchSize = 8,
@@ -84,6 +93,7 @@ def rollout(
         horizon=horizon,
         input_mode=input_mode.value,
         mirror=mirror,
+        fast=fast,
         teacher_forced=teacher_forced,
         limit=limit,
         batch_size=batch_size,
@@ -108,6 +118,10 @@ def rollout(
         console.print_remark(
             f"warning: {counted(crowded, 'sequence')} with more agents than the model has room for:"
             f" {sum(summary.left_out)} in all, the farthest from the ego, are not forecast"
+        )
+    if summary.one_moment:
+        console.print_remark(
+            "warning: the history is a single moment: agents are forecast as if they stood"
         )
     if summary.scores:
         score_tables.print_comparison(summary.scores)

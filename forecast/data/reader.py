@@ -62,6 +62,11 @@ class SequenceReader(Dataset[BEVSequence]):
     def __len__(self) -> int:
         return len(self.scenes)
 
+    @property
+    def one_moment(self) -> bool:
+        """Whether histories are a single moment, which tells of no motion."""
+        return self.meta.history == 1 and self.store.sizes.get("sample", 1) == 1
+
     def __getitem__(self, index: int) -> BEVSequence:
         """The sequence at ``index``.
 

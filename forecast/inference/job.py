@@ -44,7 +44,12 @@ class RolloutJob:
         self.device = choose_device(request.device)
         with record_function("loading the model"):
             self.model = load_model_for(
-                self.reader, request.model, self.device, request.input_mode, request.mirror
+                self.reader,
+                request.model,
+                self.device,
+                request.input_mode,
+                request.mirror,
+                request.fast,
             )
         self.provenance = self.model.provenance.to_attrs()
         self.how = {

@@ -33,6 +33,7 @@ class Provenance:
         model: A baseline's name, "packaged", or the path of a checkpoint.
         mirrored: Whether the forecast is averaged with that of the mirrored scene; None, here and
             below, for a baseline.
+        fast: Whether rasters were left out.
         checkpoint_sha256: Of the weights.
         queries: Detect queries of detected input.
         config: The settings of its training, as far as they are known.
@@ -40,6 +41,7 @@ class Provenance:
 
     model: str
     mirrored: bool | None = None
+    fast: bool | None = None
     checkpoint_sha256: str | None = None
     queries: int | None = None
     config: Mapping[str, Any] | None = None
@@ -113,6 +115,7 @@ def load_model(
     input_mode: InputMode = "tracked",
     device: str | torch.device = "auto",
     mirror: bool = False,
+    fast: bool = False,
     classes: Sequence[str] = DEFAULT_CLASSES,
     map_layers: Sequence[str] | None = None,
     least_cell: bool = False,
@@ -125,6 +128,7 @@ def load_model(
             classes alone (detected).
         device: Where it computes; "auto" is CUDA where there is one.
         mirror: Whether the forecast is averaged with that of the mirrored scene.
+        fast: Whether rasters are left out: queries read tracks, lanes and map crops alone.
         classes: Of the data that a baseline is given. A checkpoint has its own.
         map_layers: Names of the layers of the map that it is given; None = those that it knows, in
             its own order.
@@ -134,7 +138,7 @@ def load_model(
         CheckpointError: The checkpoint is missing or damaged.
         ConfigError: The model cannot read this kind of input, or there is no such device.
     """
-    check_model(name, input_mode, mirror)
+    check_model(name, input_mode, mirror, fast)
     device = choose_device(device)
     for baseline in BASELINES:
         if name == baseline:
@@ -146,12 +150,15 @@ def load_model(
     name = name or PACKAGED
     checkpoint = named_checkpoint(name)
     forecaster = checkpoint.model.to(device)
+    if fast and forecaster.spec.raster == "always":
+        forecaster.use(replace(forecaster.spec, raster="detection"))
     known = forecaster.inputs.map_layers
     return LoadedModel(
         model=_reading(forecaster, input_mode, mirror),
         provenance=Provenance(
             name,
             mirror,
+            fast,
             checkpoint.hash,
             forecaster.spec.queries,
             checkpoint.training.get("config", {}),
@@ -170,6 +177,7 @@ def load_model_for(
     device: str | torch.device,
     input_mode: InputMode = "tracked",
     mirror: bool = False,
+    fast: bool = False,
 ) -> LoadedModel:
     """The model that was asked for, made to fit a store.
 
@@ -179,6 +187,7 @@ def load_model_for(
         device: Where it computes.
         input_mode: Whether the history's ids are read.
         mirror: Whether the forecast is averaged with that of the mirrored scene.
+        fast: Whether rasters are left out.
 
     Raises:
         CheckpointError: The checkpoint is missing or damaged.
@@ -191,6 +200,7 @@ def load_model_for(
         input_mode=input_mode,
         device=device,
         mirror=mirror,
+        fast=fast,
         classes=meta.classes,
         map_layers=meta.map_layers,
         least_cell=meta.small_drawn,

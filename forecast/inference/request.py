@@ -31,6 +31,7 @@ class RolloutRequest:
         horizon: Leads.
         input_mode: Whether the history's ids are read.
         mirror: Whether the forecast is averaged with that of the mirrored scene.
+        fast: Whether a model that reads rasters is to leave them out.
         teacher_forced: Whether every lead starts from the true frames before it.
         limit: Only the first so many sequences.
         batch_size: Sequences at a time.
@@ -54,6 +55,7 @@ class RolloutRequest:
     horizon: int = 6
     input_mode: InputMode = "tracked"
     mirror: bool = False
+    fast: bool = False
     teacher_forced: bool = False
     limit: int | None = None
     batch_size: int = 8
@@ -80,7 +82,7 @@ class RolloutRequest:
                 "detected input",
                 "leave one of them out",
             )
-        check_model(self.model, self.input_mode, self.mirror)
+        check_model(self.model, self.input_mode, self.mirror, self.fast)
         if not self.resume:
             stage = ResumableOutput(self.output, self.overwrite)
             stage.refuse_existing()
@@ -103,21 +105,28 @@ class RolloutRequest:
             raise DataError("ids in the history for tracked input", got, "add --input detected")
 
 
-def check_model(name: str | None, input_mode: InputMode = "tracked", mirror: bool = False) -> None:
+def check_model(
+    name: str | None,
+    input_mode: InputMode = "tracked",
+    mirror: bool = False,
+    fast: bool = False,
+) -> None:
     """Refuses a model that is not there, or cannot read this kind of input.
 
     Args:
         name: Baseline's name or checkpoint; None = the packaged checkpoint.
         input_mode: Whether the history's ids are read.
         mirror: Whether the forecast is averaged with that of the mirrored scene.
+        fast: Whether rasters are left out.
 
     Raises:
         CheckpointError: It is neither a baseline nor a path that is there.
         ConfigError: It cannot be asked for this.
     """
-    if mirror and (input_mode == "detected" or name in NOT_LEARNED):
-        got = f"{name or PACKAGED} and {input_mode} input"
-        raise ConfigError("--mirror with a learned model and tracked input", got, "drop it")
+    for option, asked in (("--mirror", mirror), ("--fast", fast)):
+        if asked and (input_mode == "detected" or name in NOT_LEARNED):
+            got = f"{name or PACKAGED} and {input_mode} input"
+            raise ConfigError(f"{option} with a learned model and tracked input", got, "drop it")
     if name == COMPONENTS and input_mode == "tracked":
         raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
     if name in BASELINES and input_mode == "detected":

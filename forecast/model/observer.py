@@ -16,13 +16,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from forecast.errors import DataError
 from forecast.model.correction import Correction, Innovation
 from forecast.model.feature_fusion import FeatureFusion
 from forecast.model.layers.mlp import silent_linear
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
-from forecast.model.scene.agent_motion import last_motion
+from forecast.model.scene.agent_motion import last_motion, motion_between, same_front
 from forecast.model.scene.agents import Association, associate, attributes_of, facing, seen_in
 from forecast.model.scene.context import EgoMotion
 from forecast.model.scene.rasterizer import rasterize
@@ -91,6 +92,9 @@ class Observer(nn.Module):
             frame: What was seen.
             encode: The raster encoder; None where the raster is not read.
             read_scene: The decoder.
+
+        Raises:
+            DataError: It was seen before what was observed last.
         """
         gap = self._gap(state, frame)
         state = replace(_predicted(state, gap), ego=_ego_motion(state.ego, frame, gap))
@@ -100,7 +104,9 @@ class Observer(nn.Module):
         if seen.long is not None:
             long = link.shown(seen.long)
             turn, measured = facing(state.agents, state.pose, measured, link.found, long)
-            state = state.turned(turn)
+        else:
+            turn, measured = same_front(state.agents, state.pose, measured, link.found)
+        state = state.turned(turn)
         features = None
         if (
             encode is not None
@@ -115,7 +121,14 @@ class Observer(nn.Module):
         time_s = state.agents.time_s
         if not time_s.shape[1]:
             return torch.zeros_like(frame.time_s)
-        return (frame.time_s - time_s[:, -1]) / self.spec.time_unit_s
+        gap = frame.time_s - time_s[:, -1]
+        if bool((gap < 0).any()):
+            raise DataError(
+                "observations in the order of time",
+                f"one {-float(gap.min()):.3g} s before the last",
+                "sort them by time_s, or leave the late one out",
+            )
+        return gap / self.spec.time_unit_s
 
     def _semantic(
         self, state: ForecastState, link: Association, measured: Tensor, frame: Observation
@@ -172,7 +185,9 @@ class Observer(nn.Module):
         gain = self.correction.gains(query, innovation, self.spec.learned_gain)
         pose = se2.compose(state.pose, gain.pose * off)
         pose = torch.where((found & (count == 0))[..., None], measured, pose)
-        motion = se2.log(se2.between(anchor, pose)) / since.clamp(min=SHORTEST_GAP)[..., None]
+        motion = (
+            motion_between(anchor, pose, agents.size) / since.clamp(min=SHORTEST_GAP)[..., None]
+        )
         tells_motion = known & (since > SHORTEST_GAP)
         twist = state.twist + gain.twist * (motion - state.twist) * tells_motion[..., None]
         change = (twist - state.twist) / since.clamp(min=SHORTEST_GAP)[..., None]
@@ -251,11 +266,10 @@ def in_raster(raster: LastRaster, body: Float[Tensor, "b a p 2"]) -> Float[Tenso
 def _predicted(state: ForecastState, gap: Float[Tensor, "b"]) -> ForecastState:
     """Where agents are expected after some time units; a change of motion fades within one."""
     units = gap[:, None, None]
-    # Clocks that run backwards predict nothing.
-    change = state.acceleration * (1 - (-units.clamp(min=0)).exp())
+    change = state.acceleration * (1 - (-units).exp())
     return replace(
         state,
-        pose=se2.compose(state.pose, se2.exp((state.twist + change / 2) * units.clamp(min=0))),
+        pose=se2.compose(state.pose, se2.exp((state.twist + change / 2) * units)),
         twist=state.twist + change,
     )
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from forecast.errors import DataError
 from forecast.loop import observed, rollout
 from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting
@@ -46,6 +47,16 @@ def sampled(batch: BEVSequence, count: int = 21, history: int = 3) -> BEVSequenc
 
 def poses(steps: list[StepForecast]) -> list[Tensor]:
     return [step.pose[step.ids > 0] for step in steps]
+
+
+def test_what_was_seen_before_what_was_seen_last_is_refused() -> None:
+    model, batch = forecaster(), sequences(TRAFFIC).crop(0, 3)
+    first, second, third = observations(batch)
+    state = model.observe(model.start(scene_context(batch)), second)
+    with pytest.raises(DataError, match=r"in the order of time; got one 0\.5 s before the last"):
+        model.observe(state, first)
+    again = model.observe(model.observe(state, second), third)  # at the same time is in order
+    assert bool(torch.isfinite(again.pose).all())
 
 
 @pytest.mark.parametrize("rate", ["frames", "10 Hz"])
