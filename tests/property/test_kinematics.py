@@ -83,7 +83,7 @@ def test_an_acceleration_that_persists_is_carried_to_every_step() -> None:
     assert batch.track_state is not None
     state = batch.track_state.clone()
     state[0, 0, 0, 0] += 0.5  # 1.5 m, then 2 m: half a metre more in each step
-    model = forecaster(trained=False).eval()
+    model = forecaster(trained=False, learned_gain=False).eval()  # the last motion as it was seen
     torch.nn.init.ones_(model.motion_head.persistence[-1].bias)
     steps = run(model, replace(batch, track_state=state), 3)
     ahead = [float(forecast.pose[0, 0, 0]) for forecast in steps]
