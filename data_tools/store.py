@@ -22,6 +22,7 @@ from zarr.codecs import ZstdCodec
 
 from data_tools import windows
 from forecast.schema import POSE_NAMES, SEQUENCE_VARIABLES, STATE_NAMES, SequenceMeta
+from forecast.storage.consolidation import consolidate
 from forecast.storage.files import write_whole
 
 SHARD = 32  # sequences in a shard, and the most in a part
@@ -129,6 +130,7 @@ def create_store(url: str, meta: SequenceMeta, layout: Layout, further: Mapping[
         wanted = layout.scores if name == "track_score" else True
         if wanted and all(sizes[dim] for dim in dims[1:]):
             _create_variable(group, name, [sizes[dim] for dim in dims], dims, dtype, meta)
+    consolidate(url)
 
 
 def write_shard(url: str, system: Any, pieces: Iterable[Piece]) -> None:

@@ -16,6 +16,7 @@ from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.schema import FORECAST_SCHEMA, FORECAST_VARIABLES, POSE_NAMES, SequenceMeta
 from forecast.storage.atomic import refusing_os_errors
+from forecast.storage.consolidation import consolidate
 from forecast.types import StepForecast, as_numpy
 
 BLOCK_LEADS = 6
@@ -71,6 +72,7 @@ def create_store(
     group = zarr.open_group(url, mode="r+", use_consolidated=False)
     for name in FORECAST_VARIABLES:
         _create(group, name, sizes)
+    consolidate(url)
 
 
 class ForecastWriter:

@@ -124,7 +124,7 @@ def test_an_interrupted_run_goes_on_in_the_bucket_to_the_same_store(
             path.read_bytes()
         )
     assert not bucket.exists(f"{url}.partial")
-    xr.open_zarr(url, consolidated=False, chunks=None).load().close()
+    xr.open_zarr(url, chunks=None).load().close()
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,7 @@ def test_urls_are_read_and_written(tmp_path, files, protocol):
         system.makedirs(f"{root}/urls", exist_ok=True)
         system.pipe_file(f"{root}/urls/{index}.json", Path(files[0], f"{index}.json").read_bytes())
     prepare("waymo-json", [f"{root}/urls"], f"{root}/out.zarr", OPTIONS)
-    dataset = xr.open_zarr(f"{root}/out.zarr", consolidated=False, chunks=None)
+    dataset = xr.open_zarr(f"{root}/out.zarr", chunks=None)
     local = tmp_path / "local.zarr"
     prepare("waymo-json", [f"{files[0]}/{index}.json" for index in (0, 1)], str(local), OPTIONS)
     expected, _ = open_sequence_store(str(local))
