@@ -20,7 +20,7 @@ from forecast.model.spec import Inputs
 from forecast.storage.stores import open_sequence_store
 from forecast.training.checks import RESUME_FILE, check_run
 from forecast.training.module import ForecastTraining
-from forecast.training.state import Recount
+from forecast.training.state import Recount, refusing_another_state
 from forecast.training.trainer import (
     exits_as_interrupts,
     make_trainer,
@@ -92,8 +92,8 @@ def run_training(
         if config.initial is not None and state is None and val is not None:
             _validate_initial(trainer, training, batches, config.initial)
         try:
-            # Lightning's own file holds optimizer and loop state as a pickle: this run's own.
-            trainer.fit(training, batches, ckpt_path=state, weights_only=False)
+            with refusing_another_state(state, recount):
+                trainer.fit(training, batches, ckpt_path=state, weights_only=True)
         except TrainingError as error:
             stopped = error
     weights = folder / "model.safetensors"

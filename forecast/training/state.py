@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from torch import Tensor
 
 from forecast.config.config import Config
 from forecast.data.module import SequenceData
@@ -53,20 +56,76 @@ class StateFile(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **options: Any) -> dict[str, Any]:
-        """Reads the state.
+        """Reads the state. It is a pickle, of which only tensors and plain values are admitted.
 
         Raises:
-            CheckpointError: It is damaged.
+            CheckpointError: It is damaged, or would run code.
         """
         try:
+            options["weights_only"] = True
             state: dict[str, Any] = super().load_checkpoint(path, *args, **options)
-        except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError) as error:
+            _State.model_validate(state)
+        except Exception as error:  # a damaged pickle makes torch raise any exception
             raise CheckpointError(
-                "a whole state to resume from",
-                f"a damaged {path} ({reason_of(error)})",
+                "a whole state to resume from, of tensors and plain values",
+                f"a damaged {path} ({_fault(error)})",
                 "restore it, or remove it to train from the start",
             ) from error
         return state
+
+
+class _Place(BaseModel):
+    """The place in the data, see :class:`forecast.data.module.SequenceData`."""
+
+    epoch: NonNegativeInt
+    skip: NonNegativeInt
+    order: dict[str, Any]
+
+
+class _State(BaseModel):
+    """What a state must hold for us; the rest is Lightning's, which says where it does not fit."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, strict=True)
+
+    global_step: NonNegativeInt
+    place: _Place = Field(alias="SequenceData")
+    state_dict: dict[str, Tensor]
+    # Without them Lightning would go on with others.
+    optimizer_states: list[dict[str, Any]] = Field(min_length=1)
+    lr_schedulers: list[dict[str, Any]] = Field(min_length=1)
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong with a state, in one line; torch's own tells how to run its code."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    if named := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it would run {named[1]}"
+    return "no pickle" if "weights_only" in str(error) else reason_of(error)
+
+
+@contextmanager
+def refusing_another_state(path: Path | None, recount: Recount) -> Iterator[None]:
+    """Turns what Lightning raises of a state that does not fit into a one-line error.
+
+    Args:
+        path: Of the state, or None where nothing is resumed.
+        recount: Knows when the state has been taken up.
+
+    Raises:
+        CheckpointError: The state is not one of this network and optimizer.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if path is None or recount.resumed or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise CheckpointError(
+            "the state of a run of this network and version",
+            f"another in {path} ({reason_of(error)})",
+            "restore it, or remove it to train from the start",
+        ) from error
 
 
 class KeepState(pl.Callback):
@@ -145,9 +204,11 @@ class Recount(pl.Callback):
 
     Attributes:
         begun: Steps that had been taken when the run was resumed.
+        resumed: Whether the whole state has been taken up.
     """
 
     begun = 0
+    resumed = False
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -164,3 +225,16 @@ class Recount(pl.Callback):
             batches[kind] = dict.fromkeys(batches[kind], done)
         batches["is_last_batch"] = False
         loop["epoch_loop.state_dict"]["_batches_that_stepped"] = step
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Notes that the state is taken up.
+
+        Raises:
+            ValueError: What the optimizer remembers is of other weights; torch does not compare.
+        """
+        for optimizer in trainer.optimizers:
+            for weights, kept in optimizer.state.items():
+                shapes = {tuple(one.shape) for one in kept.values() if isinstance(one, Tensor)}
+                if not shapes <= {(), tuple(weights.shape)}:
+                    raise ValueError(f"moments of {shapes} for weights of {tuple(weights.shape)}")
+        self.resumed = True

@@ -33,6 +33,7 @@ LIGHTNING_ADVICE = (
     ".*`weights_only`",
     ".*find_unused_parameters=True was specified",
     ".*lr_scheduler.step",
+    ".*The dirpath has changed",  # of a folder that was moved
 )
 
 

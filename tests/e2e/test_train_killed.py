@@ -97,7 +97,7 @@ class Run:
         path = self.output / "last.ckpt"
         state: dict[str, Any] = {"global_step": 0}
         if path.exists():
-            state = torch.load(path, weights_only=False)
+            state = torch.load(path, weights_only=True)
         return int(state["global_step"])
 
 

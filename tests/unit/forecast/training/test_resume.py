@@ -83,7 +83,7 @@ def test_a_run_that_another_version_began_is_not_resumed(
 ) -> None:
     interrupted(store, tmp_path / "run", monkeypatch)
     path = tmp_path / "run" / "last.ckpt"
-    state = torch.load(path, weights_only=False)
+    state = torch.load(path, weights_only=True)
     del state["state_dict"]["model.visibility_head.judge.0.weight"]
     torch.save(state, path)
     with pytest.raises(CheckpointError, match=r"began.*1 weights, such as model\.visibility_head"):
