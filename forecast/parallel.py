@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
+from queue import Empty, Queue
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 from weakref import finalize
 
-from forecast.errors import DataError, ForecastError
+from forecast import __version__
+from forecast.errors import DataError, ForecastError, reason_of
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -39,6 +42,10 @@ _LOGGERS = (
     *("distributed", "distributed.client", "distributed.gc"),
     *("tornado", "tornado.application", "asyncio"),
 )
+PATIENCE_S = 60.0
+"""How long a cluster may be without workers, or its scheduler not answer."""
+_LOOK_S = 1.0  # between looks at a cluster from which nothing comes
+_VERSION = "__import__('forecast').__version__"  # sent as text: workers may lack the package
 _THREADS = tuple(f"{_ENVIRONMENT}.{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS"))
 
 
@@ -63,17 +70,59 @@ def map_parallel(workers: int, scheduler: str | None, threads: int = 1) -> Itera
         def on_client(
             function: Callable[[_Task], _Result], tasks: Iterable[_Task]
         ) -> Iterator[_Result]:
-            import distributed
-
-            as_completed: Any = distributed.as_completed
             futures = client.map(partial(_caught, function), list(tasks), pure=False)
-            for _, result in as_completed(futures, with_results=True):
+            for future in _as_completed(client, futures):
+                result = future.result()
                 if isinstance(result, ForecastError):
                     raise result
                 yield result
 
-        with refusing_worker_deaths():
+        with refusing_deaths():
             yield on_client
+
+
+def _as_completed(client: Any, futures: Sequence[Any]) -> Iterator[Any]:
+    """Futures in the order in which they are done; Dask's own waits forever for lost workers.
+
+    Raises:
+        DataError: The cluster has no workers for :data:`PATIENCE_S`.
+    """
+    done: Queue[Any] = Queue()
+    for future in futures:
+        future.add_done_callback(done.put)
+    for _ in futures:
+        lost = None
+        while lost is None or time.monotonic() < lost + PATIENCE_S:
+            try:
+                yield done.get(timeout=_LOOK_S)
+                break
+            except Empty:
+                lost = None if _has_workers(client) else lost or time.monotonic()
+        else:
+            raise _no_workers("they have died or were stopped")
+
+
+def _has_workers(client: Any) -> bool:
+    try:
+        return bool(client.nthreads(callback_timeout=PATIENCE_S))
+    except (OSError, RuntimeError, AttributeError) as error:  # whatever a client says that is lost
+        raise _no_scheduler(error) from error
+
+
+def _no_scheduler(error: BaseException) -> DataError:
+    return DataError(
+        "a Dask scheduler that lives as long as the work",
+        f"one that is gone ({reason_of(error)})",
+        "start it again, then add --resume if something was done",
+    )
+
+
+def _no_workers(why: str) -> DataError:
+    return DataError(
+        "a Dask cluster with workers",
+        f"none for {PATIENCE_S:g} s ({why})",
+        "start workers, then add --resume if something was done",
+    )
 
 
 def _caught(function: Callable[[_Task], _Result], task: _Task) -> _Result | ForecastError:
@@ -166,17 +215,46 @@ def _client(workers: int, scheduler: str | None, threads: int) -> Iterator[Any]:
             "a Dask scheduler", f"no answer from {scheduler} ({error})", "correct --scheduler"
         ) from error
     with client:
+        _check_cluster(client)
         yield client
 
 
-@contextmanager
-def refusing_worker_deaths() -> Iterator[None]:
-    """Turns the error of a task that killed several workers into a one-line DataError.
+def _check_cluster(client: Any) -> None:
+    """Waits for a first worker, and refuses a cluster that could not read what is sent to it.
 
     Raises:
-        DataError: That is what happened.
+        DataError: There is no worker, or someone has not this version of the package.
     """
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE_S)
+    except TimeoutError as error:
+        raise _no_workers("none has come") from error
+    try:
+        found = {"its scheduler": client.run_on_scheduler(eval, _VERSION)}
+        found |= client.run(eval, _VERSION)
+    except ImportError as error:
+        raise _other_version(f"none on its scheduler or a worker ({error})") from error
+    for where, version in found.items():
+        if version != __version__:
+            raise _other_version(f"{version} on {where}")
+
+
+def _other_version(found: str) -> DataError:
+    wanted = f"forecast {__version__} on the scheduler and all workers of the Dask cluster"
+    return DataError(wanted, found, "install this version there")
+
+
+@contextmanager
+def refusing_deaths() -> Iterator[None]:
+    """Turns errors about a cluster that dies in the midst of the work into one line.
+
+    Raises:
+        DataError: A task killed several workers, or the scheduler is gone.
+    """
+    from concurrent.futures import CancelledError
+
     from distributed import KilledWorker
+    from distributed.comm import CommClosedError
 
     try:
         yield
@@ -186,6 +264,8 @@ def refusing_worker_deaths() -> Iterator[None]:
             "several that died at the same task",
             "give them more memory or use fewer --workers; prepare and rollout can --resume",
         ) from error
+    except (CancelledError, CommClosedError) as error:
+        raise _no_scheduler(error) from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from data_tools.store import Piece, part_counts, shards
 from forecast.cli.console import print_prepare_report
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from forecast.parallel import refusing_worker_deaths
+from forecast.parallel import refusing_deaths
 from forecast.schema import MAP_LAYERS, SEQUENCE_VARIABLES, Protocol
 from forecast.storage.stores import open_sequence_store
 from tests.support.scenarios import agent, crossing, road, scenario, write
@@ -145,7 +145,7 @@ def test_a_cluster_that_is_already_there_is_used_and_left_running(tmp_path, file
 def test_workers_that_die_again_and_again_are_one_error():
     import distributed
 
-    with pytest.raises(DataError, match="fewer --workers"), refusing_worker_deaths():
+    with pytest.raises(DataError, match="fewer --workers"), refusing_deaths():
         raise distributed.KilledWorker("read", None, 3)
 
 
