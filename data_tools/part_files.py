@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from data_tools.store import Piece, part_counts
+from forecast.errors import DataError
 from forecast.storage.resumable import ResumableOutput
 
 
@@ -93,7 +96,17 @@ class PartFiles(ResumableOutput):
 
     def records(self, units: Sequence[str]) -> list[Record]:
         """The records of all units, in their order."""
-        return [Record(**self.record(index)) for index in range(len(units))]
+        return [self._checked(index) for index in range(len(units))]
+
+    def _checked(self, index: int) -> Record:
+        try:
+            return TypeAdapter(Record).validate_python(self.record(index))
+        except ValidationError as error:
+            raise DataError(
+                "what an interrupted run has left",
+                f"a damaged record {index} in {self.root}",
+                "take --overwrite in place of --resume to begin anew",
+            ) from error
 
     def pieces(self, records: Sequence[Record]) -> list[Piece]:
         """All parts with their places in the store."""

@@ -18,6 +18,7 @@ Truth and forecast have the same pose but for the last bits of float32, and many
 cell centres (typical sizes are whole numbers of half cells): it has to be on the same side of them
 in both.
 """
+MOST_CELLS = 8192  # along an axis
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class BEVGrid:
             ("y", self.y_min_m, self.y_max_m),
         ):
             cells = (high - low) / self.resolution_m
-            if cells < 0.5 or abs(cells - round(cells)) > 1e-6:
+            if not 0.5 <= cells <= MOST_CELLS or abs(cells - round(cells)) > 1e-6:
                 raise ConfigError(
-                    f"a whole positive number of cells along {axis}",
+                    f"a whole positive number of cells along {axis}, {MOST_CELLS} at most",
                     f"{low}..{high} m at {self.resolution_m} m = {cells:g} cells",
                     "change the edges or the resolution",
                 )

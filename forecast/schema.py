@@ -10,9 +10,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from forecast.errors import DataError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from forecast.errors import ConfigError, DataError
 from forecast.grid import BEVGrid
 
 SEQUENCE_SCHEMA = "bev-sequence/2"
@@ -26,6 +28,7 @@ POSE_NAMES = ("x", "y", "yaw")
 MAX_INSTANCE_ID = 65535
 SMALL_DRAWN = "exact-small"
 """The label protocol by which a box is at least one cell; forecasts of its stores draw alike."""
+MOST_FRAMES = 10_000  # of a history or a horizon
 
 # name -> (dimensions, dtype); those in OPTIONAL may be absent from a valid sequence store.
 SEQUENCE_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
@@ -139,27 +142,84 @@ class SequenceMeta:
         Raises:
             DataError: The schema is another one, or an attribute is missing or malformed.
         """
-        check_schema(
-            attrs, READ_SEQUENCE_SCHEMAS, where, "make the store anew with `forecast prepare`"
-        )
-        try:
-            return cls(
-                source=str(attrs["source"]),
-                grid=BEVGrid.from_attrs(attrs["grid"]),
-                dt_s=float(attrs["dt_s"]),
-                history=int(attrs["history"]),
-                horizon=int(attrs["horizon"]),
-                classes=tuple(attrs["classes"]),
-                map_layers=tuple(attrs["map_layers"]),
-                protocol=dict(attrs["protocol"]),
-                created_by=str(attrs["created_by"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"the attributes of {SEQUENCE_SCHEMA}",
-                f"{where} with {error!r}",
-                "make the store anew with `forecast prepare`",
-            ) from error
+        remedy = "make the store anew with `forecast prepare`"
+        found = read_attributes(
+            SequenceAttributes, attrs, READ_SEQUENCE_SCHEMAS, where, remedy
+        ).model_dump()
+        return cls(**found | {"grid": BEVGrid.from_attrs(found["grid"])})
+
+
+class Attributes(BaseModel):
+    """What both stores say of themselves; further attributes are their makers' own."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    source: str
+    grid: dict[str, float]
+    dt_s: float = Field(gt=0)
+    history: int = Field(ge=1, le=MOST_FRAMES)
+    classes: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=255)]
+    protocol: dict[str, Any]
+
+
+class SequenceAttributes(Attributes):
+    """The attributes of a sequence store."""
+
+    horizon: int = Field(ge=0, le=MOST_FRAMES)
+    map_layers: Annotated[tuple[str, ...], Field(strict=False)]
+    created_by: str
+
+
+class ForecastAttributes(Attributes):
+    """The attributes of a forecast store."""
+
+    horizon: int = Field(ge=1, le=MOST_FRAMES)
+    model: str = ""
+    input: str = "tracked"
+    rollout: str = "free-running"
+    data: str | None = None
+
+
+_Attributes = TypeVar("_Attributes", bound=Attributes)
+
+
+def read_attributes(
+    kind: type[_Attributes],
+    attrs: Mapping[str, Any],
+    schemas: tuple[str, ...],
+    where: str,
+    remedy: str,
+) -> _Attributes:
+    """The attributes of a store, each of its type and in its bounds.
+
+    Args:
+        kind: What they are checked against.
+        attrs: As they lie on disk.
+        schemas: Those of which the store may be.
+        where: Path of the store, for the error.
+        remedy: What can be done where they are not.
+
+    Raises:
+        DataError: The schema is another one, or an attribute is missing or malformed.
+    """
+    check_schema(attrs, schemas, where, remedy)
+    try:
+        found = kind.model_validate(dict(attrs))
+        BEVGrid.from_attrs(found.grid)
+    except (ValidationError, ConfigError) as error:
+        raise DataError(
+            f"the attributes of {schemas[0]}", f"{where} with {_fault(error)}", remedy
+        ) from error
+    if len(set(found.classes)) < len(found.classes):
+        raise DataError("classes of different names", f"{found.classes} in {where}", remedy)
+    return found
+
+
+def _fault(error: ValidationError | ConfigError) -> str:
+    if isinstance(error, ConfigError):
+        return f"grid: {error.got}"
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def check_schema(

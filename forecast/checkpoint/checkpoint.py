@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from forecast import __version__
 from forecast.checkpoint.conversion import converted_metadata, converted_weights
 from forecast.checkpoint.metadata import (
     SCHEMA,
+    Description,
     is_checkpoint,
     read_metadata,
     weights_of,
@@ -32,6 +35,10 @@ from forecast.errors import CheckpointError, ConfigError, reason_of
 from forecast.model.forecaster import Forecaster
 from forecast.model.learned_horizon import LearnedHorizon
 from forecast.model.spec import ForecasterSpec, Inputs
+
+USUAL = 512  # a network is made without a look at its size if no setting is larger
+MOST = 2**16  # of any whole number among a network's settings
+LEAST_BYTES = 2**28  # a network of this size is made whatever the size of its file
 
 # Parts that older versions did not have; untrained they change no forecast.
 SILENT = (
@@ -107,30 +114,22 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     weights = _weights(Path(path))
     about = read_metadata(weights.with_suffix(".json"))
-    try:
-        schema = about["schema"]
+    schema = about["schema"]
+    with _refusing_unknown(weights, about):
         about = about if schema == SCHEMA else converted_metadata(about)
-        spec = _spec(about["model"])
-        inputs = about["inputs"]
-        model = Forecaster(
-            spec,
-            Inputs(tuple(inputs["classes"]), tuple(inputs["map_layers"]), inputs["bev_channels"]),
-        )
-        model.learned_horizon = LearnedHorizon(float(about["learned_horizon_s"]))
-        expected, dt_s = str(about["sha256"]), float(about["dt_s"])
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise CheckpointError(
-            "a model that this version knows",
-            f"{weights.with_suffix('.json')}, written by {about.get('version')} ({error})",
-            "use the version that wrote it, or another checkpoint",
-        ) from error
+        described = Description.model_validate(about)
     found = _sha256(weights)
-    if found != expected:
+    if found != described.sha256:
         raise CheckpointError(
-            f"weights with SHA-256 {expected[:12]}...",
+            f"weights with SHA-256 {described.sha256[:12]}...",
             f"{found[:12]}... in {weights}",
             "fetch both files of the checkpoint anew",
         )
+    with _refusing_unknown(weights, about):
+        spec, inputs = _spec(described.model), Inputs(**described.inputs.model_dump())
+        _refuse_larger(spec, inputs, weights)
+        model = Forecaster(spec, inputs)
+        model.learned_horizon = LearnedHorizon(described.learned_horizon_s)
     try:
         saved = load_file(weights)
         saved = saved if schema == SCHEMA else converted_weights(saved, schema)
@@ -141,7 +140,44 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{weights} ({reason_of(error)})",
             "fetch both files of the checkpoint anew",
         ) from error
-    return Checkpoint(model.eval(), dt_s, found, dict(about.get("training", {})))
+    return Checkpoint(model.eval(), described.dt_s, found, described.training)
+
+
+@contextmanager
+def _refusing_unknown(weights: Path, about: Mapping[str, Any]) -> Iterator[None]:
+    """Turns what is wrong with a description into one line."""
+    try:
+        yield
+    except (
+        *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+        *(RuntimeError, SafetensorError, ConfigError),
+    ) as error:
+        raise CheckpointError(
+            "a model that this version knows",
+            f"{weights.with_suffix('.json')}, written by {about.get('version')}"
+            f" ({' '.join(str(error).split())})",
+            "use the version that wrote it, or another checkpoint",
+        ) from error
+
+
+def _refuse_larger(spec: ForecasterSpec, inputs: Inputs, weights: Path) -> None:
+    """Refuses a network much larger than its weights, before memory is taken for it.
+
+    Raises:
+        ValueError: The JSON describes a network that the weights cannot be of.
+    """
+    numbers = {name: value for name, value in asdict(spec).items() if isinstance(value, int)}
+    with safe_open(weights, "pt") as file:
+        tensors = len(file.keys())
+    for name, value in numbers.items():
+        if value > (tensors if name.endswith("_layers") else MOST):
+            raise ValueError(f"{name} {value}")
+    if max(numbers.values()) <= USUAL:
+        return
+    with torch.device("meta"):
+        wanted = sum(tensor.nbytes for tensor in Forecaster(spec, inputs).state_dict().values())
+    if wanted > 2 * weights.stat().st_size + LEAST_BYTES:
+        raise ValueError(f"a network of {wanted} bytes")
 
 
 def _silent(model: Forecaster, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:

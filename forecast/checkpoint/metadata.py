@@ -11,10 +11,13 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from forecast import __version__
 from forecast.errors import CheckpointError
+from forecast.storage.files import refuse_pipe
 
 SCHEMA = "bev-forecaster/6"
 OLDER = (
@@ -25,6 +28,33 @@ OLDER = (
 )  # in other words: see conversion.py
 WITHOUT_CHECKSUM = "bev-forecaster/2"
 CHECKSUM = "json_sha256"
+
+
+Names = Annotated[tuple[str, ...], Field(strict=False, max_length=255)]
+
+
+class InputsDescription(BaseModel):
+    """What the network's input channels are."""
+
+    model_config = ConfigDict(strict=True)
+
+    classes: Annotated[Names, Field(min_length=1)]
+    map_layers: Names
+    bev_channels: int = Field(ge=0, le=4096)
+
+
+class Description(BaseModel):
+    """What the JSON of a checkpoint says, in the words of this version."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    version: str
+    model: dict[str, Any]
+    inputs: InputsDescription
+    learned_horizon_s: float = Field(gt=0)
+    dt_s: float = Field(gt=0)
+    sha256: str
+    training: dict[str, Any] = {}
 
 
 def weights_of(path: Path) -> Path:
@@ -53,9 +83,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
         CheckpointError: It is missing, was changed after it was written, or is of a newer version
             or of another schema.
     """
+    refuse_pipe(str(path))
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             "a JSON file beside the weights", f"{path} ({type(error).__name__})", "fetch it anew"
         ) from error

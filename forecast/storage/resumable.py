@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from forecast.errors import DataError
+from forecast.errors import DataError, reason_of
 from forecast.storage.atomic import is_there, publish, remove
 from forecast.storage.files import filesystem, is_local, make_folder, write_whole
 
@@ -131,7 +131,7 @@ class ResumableOutput:
 
     def record(self, index: int) -> dict[str, Any]:
         """What was kept of a unit."""
-        return dict(json.loads(self.system.cat_file(self._record_path(index))))
+        return self._read(self._record_path(index))
 
     @property
     def interrupted(self) -> bool:
@@ -176,7 +176,7 @@ class ResumableOutput:
                 remove(self.system, path)
 
     def _check(self, plan: Mapping[str, Any], plan_path: str) -> None:
-        known = json.loads(self.system.cat_file(plan_path))
+        known = self._read(plan_path)
         changed = sorted(name for name in {*known, *plan} if known.get(name) != plan.get(name))
         if changed:
             raise DataError(
@@ -184,6 +184,18 @@ class ResumableOutput:
                 f"others ({', '.join(changed)}) than in {plan_path}",
                 "repeat them, or take --overwrite in place of --resume to begin anew",
             )
+
+    def _read(self, path: str) -> dict[str, Any]:
+        """A file of ours, unless others have spoiled it."""
+        try:
+            found = json.loads(self.system.cat_file(path))
+            return {**found}
+        except (ValueError, TypeError, RecursionError) as error:
+            raise DataError(
+                "what an interrupted run has left",
+                f"a damaged {path} ({reason_of(error)})",
+                "take --overwrite in place of --resume to begin anew",
+            ) from error
 
     def _records(self) -> set[str]:
         """Paths of the records that are complete."""

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import xarray as xr
 
 from forecast.errors import DataError, reason_of
+from forecast.grid import BEVGrid
 from forecast.schema import (
     FORECAST_SCHEMA,
     FORECAST_VARIABLES,
     OPTIONAL_VARIABLES,
+    POSE_NAMES,
     SEQUENCE_VARIABLES,
+    STATE_NAMES,
+    ForecastAttributes,
     SequenceMeta,
-    check_schema,
+    read_attributes,
 )
 from forecast.storage.chunks import DAMAGE, quickly
+from forecast.storage.files import filesystem
+
+MOST_SEQUENCES = 2**24
+MOST_BYTES = 2**32  # of one, unpacked
 
 
 def open_sequence_store(path: str) -> tuple[xr.Dataset, SequenceMeta]:
@@ -35,14 +45,8 @@ def open_sequence_store(path: str) -> tuple[xr.Dataset, SequenceMeta]:
     dataset = open_store(path)
     meta = SequenceMeta.from_attrs(dataset.attrs, path)
     _check_variables(dataset, SEQUENCE_VARIABLES, OPTIONAL_VARIABLES, path)
-    frames, shape = meta.history + meta.horizon, meta.grid.shape
-    found = dataset.sizes["time"], (dataset.sizes["y"], dataset.sizes["x"])
-    if found != (frames, shape):
-        raise DataError(
-            f"{frames} frames of {shape} cells, as the attributes of {path} say",
-            f"{found[0]} frames of {found[1]}",
-            "make the store anew with `forecast prepare`",
-        )
+    sizes = {"time": meta.history + meta.horizon, "map_layer": len(meta.map_layers)}
+    _check_sizes(dataset, meta.grid, sizes | {"state": len(STATE_NAMES)}, path)
     _load_provenance(dataset, path)
     return dataset, meta if "map" in dataset else replace(meta, map_layers=())
 
@@ -54,8 +58,11 @@ def open_forecast_store(path: str) -> xr.Dataset:
         DataError: It is missing, not zarr, of another schema or lacks a variable.
     """
     dataset = open_store(path)
-    check_schema(dataset.attrs, (FORECAST_SCHEMA,), path, "make it anew with `forecast rollout`")
+    remedy = "make it anew with `forecast rollout`"
+    meta = read_attributes(ForecastAttributes, dataset.attrs, (FORECAST_SCHEMA,), path, remedy)
     _check_variables(dataset, FORECAST_VARIABLES, frozenset(), path)
+    sizes = {"lead": meta.horizon, "class": len(meta.classes)}
+    _check_sizes(dataset, BEVGrid.from_attrs(meta.grid), sizes, path)
     _load_provenance(dataset, path)
     return dataset
 
@@ -68,7 +75,17 @@ def open_store(path: str) -> xr.Dataset:
     """
     try:
         with quickly(path):
-            dataset: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+            filesystem(f"{path.rstrip('/')}/zarr.json")  # which refuses pipes
+            # Indexes read their coordinates, whatever size these claim to be.
+            dataset: xr.Dataset = xr.open_zarr(
+                path, consolidated=False, chunks=None, create_default_indexes=False
+            )
+            for name in dataset.dims:
+                if name not in dataset.coords or dataset[name].dims != (name,):
+                    continue
+                if dataset.sizes[name] > MOST_SEQUENCES:
+                    raise ValueError(f"{name} of size {dataset.sizes[name]}")
+                dataset = dataset.set_xindex(str(name))
     except Exception as error:  # damaged metadata make zarr raise any exception
         table = path.endswith((".csv", ".parquet", ".pq"))
         remedy = "make one of it with `forecast prepare tracks`" if table else "check the path"
@@ -106,15 +123,49 @@ def _check_variables(
     optional: frozenset[str],
     path: str,
 ) -> None:
-    for name, (dims, _) in variables.items():
+    for name, (dims, dtype) in variables.items():
         if name not in dataset:
             if name in optional:
                 continue
             raise DataError(f"a variable {name!r}", f"none in {path}", "make the store anew")
-        if dataset[name].dims != dims:
-            raise DataError(
-                f"{name}{dims}", f"{name}{dataset[name].dims} in {path}", "make the store anew"
-            )
+        variable = dataset[name]
+        if variable.dims != dims:
+            raise DataError(f"{name}{dims}", f"{name}{variable.dims} in {path}", "make it anew")
+        if _KINDS.get(variable.dtype.kind, "str") != _KINDS.get(np.dtype(dtype).kind, "str"):
+            got = f"{variable.dtype} in {path}"
+            raise DataError(f"{name} of {dtype}", got, "make the store anew")
+        for kind in ("chunks", "shards"):  # the parts that are unpacked at once
+            sides = variable.encoding.get(kind) or (1,)
+            if min(sides) < 1 or math.prod(sides) * variable.dtype.itemsize > MOST_BYTES:
+                got = f"{name} with {kind} of {sides} in {path}"
+                raise DataError(f"{kind} of {MOST_BYTES} bytes at most", got, "make it anew")
+
+
+_KINDS = {"b": "whole", "i": "whole", "u": "whole", "f": "real", "c": "complex", "M": "date"}
+
+
+def _check_sizes(dataset: xr.Dataset, grid: BEVGrid, sizes: Mapping[str, int], path: str) -> None:
+    """Arrays are as large as the attributes say, and not larger than a machine's memory.
+
+    A few bytes of metadata may claim terabytes; nothing of an array has been read here yet.
+    """
+    sizes = {
+        **{"y": grid.height, "x": grid.width},
+        **{"pose": len(POSE_NAMES), "point_state": len(POSE_NAMES), "axis": 2},
+        **sizes,
+    }
+    for dim, size in sizes.items():
+        if dataset.sizes.get(dim, size) != size:
+            got = f"{dataset.sizes[dim]} in {path}"
+            raise DataError(f"{dim} of size {size}, as the attributes say", got, "make it anew")
+    count = dataset.sizes["sequence"]
+    each = sum(array.nbytes for array in dataset.variables.values()) // max(count, 1)
+    if count > MOST_SEQUENCES or each > MOST_BYTES:
+        raise DataError(
+            f"{MOST_SEQUENCES} sequences at most, of {MOST_BYTES} bytes at most",
+            f"{count} of {each} in {path}",
+            "make several stores, or one with fewer frames or cells",
+        )
 
 
 BLOCK = 32  # sequences read at a time, a shard
