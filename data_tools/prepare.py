@@ -39,6 +39,7 @@ from forecast.parallel import MapParallel, Progress, map_parallel
 from forecast.schema import MAP_LAYERS, SEQUENCE_SCHEMA, SequenceMeta
 from forecast.storage.atomic import refuse_replacing
 from forecast.storage.files import filesystem
+from forecast.storage.sole_writer import refuse_working_folder, sole_writer
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
 
@@ -66,29 +67,41 @@ def prepare(
             is there and not to be resumed, the one to be resumed was another, or no scene gave a
             sequence.
     """
-    began = time.perf_counter()
+    refuse_working_folder(output)
     origin = source(source_name, dict(options.settings))
-    parts = PartFiles(output, options.overwrite)
-    if not options.resume:
-        parts.refuse_existing()  # before the inputs are searched
-        parts.refuse_unfinished()
-    units = origin.find(inputs)
-    _refuse_replacing_inputs(output, inputs, units, options.overwrite)
     try:
-        parts.begin(_plan(origin, units, options), options.resume)
-        with map_parallel(min(options.workers, len(units)), options.scheduler) as run:
-            _read_units(run, parts, origin, units, options, progress)
-            records = _usable(parts, origin, units, options)
-            if not parts.published:
-                _assemble(run, parts, origin, records, options, progress)
-                parts.publish()
-        parts.discard()
+        with sole_writer(output):
+            return _prepare_alone(origin, inputs, output, options, progress)
     except OSError as error:
         raise DataError(
             "room and permission to write",
             f"{error} for {output}",
             "free space or choose another place; --resume goes on from what is done",
         ) from error
+
+
+def _prepare_alone(
+    origin: Source,
+    inputs: Sequence[str],
+    output: str,
+    options: PrepareOptions,
+    progress: Progress | None,
+) -> PrepareReport:
+    began = time.perf_counter()
+    parts = PartFiles(output, options.overwrite)
+    if not options.resume:
+        parts.refuse_existing()  # before the inputs are searched
+        parts.refuse_unfinished()
+    units = origin.find(inputs)
+    _refuse_replacing_inputs(output, inputs, units, options.overwrite)
+    parts.begin(_plan(origin, units, options), options.resume)
+    with map_parallel(min(options.workers, len(units)), options.scheduler) as run:
+        _read_units(run, parts, origin, units, options, progress)
+        records = _usable(parts, origin, units, options)
+        if not parts.published:
+            _assemble(run, parts, origin, records, options, progress)
+            parts.publish()
+    parts.discard()
     return summarise(origin.name, records, options, time.perf_counter() - began)
 
 

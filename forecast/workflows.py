@@ -19,6 +19,7 @@ from forecast.inference.request import RolloutRequest
 from forecast.parallel import MapParallel, Once, Progress, map_parallel
 from forecast.storage.atomic import refusing_os_errors
 from forecast.storage.resumable import ResumableOutput
+from forecast.storage.sole_writer import sole_writer
 from forecast.storage.stores import open_forecast_store
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
             would replace what is read, an unfinished run is there and not to be resumed, or the
             one to be resumed was another.
     """
+    with refusing_os_errors(request.output), sole_writer(request.output):
+        return _rollout_alone(request, progress)
+
+
+def _rollout_alone(request: RolloutRequest, progress: Progress | None) -> RolloutSummary:
     opened = Once(partial(RolloutJob, request))
     work, resumable = opened.get(), ResumableOutput(request.output, request.overwrite)
     with refusing_os_errors(request.output), resumable.begun(work.plan(), request.resume):

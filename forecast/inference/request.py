@@ -13,6 +13,7 @@ from forecast.model.spec import BASELINES, COMPONENTS
 from forecast.storage.atomic import refuse_existing, refuse_replacing, refuse_unwritable
 from forecast.storage.files import is_within
 from forecast.storage.resumable import ResumableOutput
+from forecast.storage.sole_writer import refuse_working_folder
 from forecast.storage.stores import lacks_ids, open_sequence_store, refusing_damage
 
 InputMode = Literal["tracked", "detected"]
@@ -73,6 +74,7 @@ class RolloutRequest:
             workers=self.workers,
         )
         _refuse_replacing_inputs(self)
+        refuse_working_folder(self.output)
         self._check_data()
         if self.gif is not None and not self.gif.lower().endswith(".gif"):
             raise ConfigError("a --gif that ends in .gif", self.gif, "rename it, or '' for none")

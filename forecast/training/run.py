@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
 
 from forecast.checkpoint.checkpoint import named_checkpoint, save_checkpoint
 from forecast.checkpoint.published_weights import load_backbone
@@ -17,6 +19,7 @@ from forecast.data.module import SequenceData
 from forecast.errors import CheckpointError, TrainingError
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
+from forecast.storage.sole_writer import sole_writer
 from forecast.storage.stores import open_sequence_store
 from forecast.training.checks import RESUME_FILE, check_run
 from forecast.training.module import ForecastTraining
@@ -79,17 +82,27 @@ def run_training(
             written as if training had ended there.
     """
     check_run(config, data, val, output, resume)
-    folder = Path(output)
-    state = folder / RESUME_FILE if resume and (folder / RESUME_FILE).is_file() else None
     pl.seed_everything(config.seed, verbose=False)
     batches = _batches(config, data, val)
     training = _training(config, batches)
+    folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        if rank_zero_only.rank == 0:  # processes that train together are one program
+            stack.enter_context(sole_writer(str(folder / RESUME_FILE)))
+        return _fit(config, training, batches, folder, resume)
+
+
+def _fit(
+    config: Config, training: ForecastTraining, batches: SequenceData, folder: Path, resume: bool
+) -> Trained:
+    """Trains what is made, and writes what came of it."""
+    state = folder / RESUME_FILE if resume and (folder / RESUME_FILE).is_file() else None
     recount = Recount()
     stopped: TrainingError | None = None
     with without_advice(), exits_as_interrupts():
         trainer = make_trainer(config, folder, batches, recount)
-        if config.initial is not None and state is None and val is not None:
+        if config.initial is not None and state is None and batches.val is not None:
             _validate_initial(trainer, training, batches, config.initial)
         try:
             with refusing_another_state(state, recount):
