@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from data_tools import centre
 from data_tools.labels.protocols import PROTOCOLS
-from forecast.errors import ConfigError
+from forecast.errors import ConfigError, check_counts
 from forecast.grid import GRIDS, BEVGrid
 from forecast.schema import DEFAULT_CLASSES
 
+MOST_BYTES = 2**32  # of the rasters of one sequence
+RASTER_BYTES = 3  # of a cell in a frame: its class and id
 LEFT_OUT = "none"  # in place of a class
 
 
@@ -62,16 +64,25 @@ class PrepareOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("history", "horizon", "stride", "phases", "workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"{name} of 1 or more", str(getattr(self, name)), f"correct --{name}"
-                )
+        check_counts(
+            history=self.history,
+            horizon=self.horizon,
+            stride=self.stride,
+            phases=self.phases,
+            workers=self.workers,
+        )
+        size = self.frames * self.grid.height * self.grid.width * RASTER_BYTES
+        if size > MOST_BYTES:
+            raise ConfigError(
+                f"sequences of {MOST_BYTES} bytes at most",
+                f"{size} for {self.frames} frames of {self.grid.shape} cells",
+                "choose fewer frames or larger cells",
+            )
         if self.protocol not in PROTOCOLS:
             known = ", ".join(PROTOCOLS)
             raise ConfigError(f"a protocol: {known}", repr(self.protocol), "correct --protocol")
-        if not 0 < self.dt_s < float("inf"):
-            raise ConfigError("dt above 0 s", f"{self.dt_s:g}", "correct --dt")
+        if not 1e-3 <= self.dt_s <= 3600:
+            raise ConfigError("dt above 0 s, 0.001 to 3600", f"{self.dt_s:g}", "correct --dt")
         centre.parse(self.centre)
         names = {name.lower() for name in self.classes}
         if not 0 < len(names) == len(self.classes) <= 255:

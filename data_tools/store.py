@@ -143,7 +143,7 @@ def write_shard(url: str, system: Any, pieces: Iterable[Piece]) -> None:
     """
     group = zarr.open_group(url, mode="r+", zarr_format=3)
     pieces = list(pieces)
-    names = list(itertools.chain.from_iterable([p.scene] * (p.stop - p.start) for p in pieces))
+    names = [_text(piece.scene) for piece in pieces for _ in range(piece.start, piece.stop)]
     rows: dict[str, list[NDArray[Any]]] = {}
     for piece in pieces:
         for name, values in read_part(system, piece.path).items():
@@ -173,6 +173,11 @@ def shards(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
             place = border
     for _, group in itertools.groupby(cut, key=lambda piece: piece.place // SHARD):
         yield list(group)
+
+
+def _text(name: str) -> str:
+    """A name that can be stored: files may be named by bytes that are no text."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 _FIELDS = fields(windows.Sequence)

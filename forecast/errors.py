@@ -48,9 +48,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+MOST = {"horizon": 10_000, "history": 10_000, "batch_size": 65_536, "workers": 1_024}
+"""The largest values of counts that take memory or processes."""
+
+
 def check_counts(**options: int | None) -> None:
-    """Refuses counts below one, before anything slow is loaded."""
+    """Refuses counts below one, or beyond what any machine has, before anything slow is loaded."""
     for name, value in options.items():
-        option = "--" + name.replace("_", "-")
-        if value is not None and value < 1:
-            raise ConfigError(f"{option} of at least 1", str(value), f"change {option}")
+        option, most = "--" + name.replace("_", "-"), MOST.get(name, 2**31 - 1)
+        if value is not None and not 1 <= value <= most:
+            wanted = "of at least 1" if value < 1 else f"of at most {most}"
+            raise ConfigError(f"{option} {wanted}", str(value), f"change {option}")

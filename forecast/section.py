@@ -13,6 +13,9 @@ from forecast.errors import ConfigError
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+MOST = 2**20  # of any whole number among the settings; those that need less say so themselves
+
+
 class Section:
     """One section of the settings; subclasses are frozen dataclasses of pydantic with `STRICT`.
 
@@ -37,7 +40,11 @@ class Section:
     def _in_one_line(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """What code passes is refused here; what a file says, where the whole file is read."""
         try:
-            return handler(given)
+            made = handler(given)
+            for name in cls.__pydantic_fields__:  # type: ignore[attr-defined]
+                value = getattr(made, name)
+                made.require(name, not isinstance(value, int) or value <= MOST, f"{MOST} at most")
+            return made
         except ValidationError as error:
             if not isinstance(given, ArgsKwargs):
                 raise

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from forecast.errors import DataError, reason_of
-from forecast.storage.files import filesystem
+from forecast.storage.files import filesystem, refuse_pointer
 
 
 def read_json(path: str, keep: Callable[[dict[str, Any]], Any] | None = None) -> Any:
@@ -23,6 +23,8 @@ def read_json(path: str, keep: Callable[[dict[str, Any]], Any] | None = None) ->
     """
     system, inner = filesystem(path)
     try:
-        return json.loads(system.cat_file(inner), object_hook=keep)
+        content = system.cat_file(inner)
+        refuse_pointer(content, path)
+        return json.loads(content, object_hook=keep)
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise DataError("a JSON file", f"{path} ({reason_of(error)})", "restore it") from error

@@ -44,7 +44,10 @@ def _elements(feature: Any, where: str) -> Iterator[MapElement]:
         layer = feature["properties"]["layer"]
         with np.errstate(invalid="ignore"):  # shapely warns of NaN; it is refused below
             geometry = shape(feature["geometry"])
-    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+    except (
+        *(AttributeError, LookupError, OverflowError),
+        *(RecursionError, TypeError, ValueError),
+    ) as error:
         raise DataError(
             "a geometry and a property layer", f"{where} with {error!r}", "correct the map"
         ) from error

@@ -10,11 +10,10 @@ import struct
 from functools import lru_cache
 from typing import IO
 
-import fsspec
 import google_crc32c
 
 from forecast.errors import DataError
-from forecast.storage.files import filesystem
+from forecast.storage.files import filesystem, opened, refuse_pointer
 
 # A scenario is one to a few MB; a length far beyond that is damage, not a scenario.
 MAX_RECORD_BYTES = 1 << 28
@@ -49,7 +48,7 @@ def read_record(path: str, index: int) -> bytes:
     if not 0 <= index < len(offsets):
         raise DataError(f"{len(offsets)} records", where, "name one that is there")
     try:
-        with fsspec.open(path, "rb") as file:
+        with opened(path) as file:
             file.seek(offsets[index])
             length = _read_length(file, where)
             content, tail = file.read(length), file.read(_TAIL.size)
@@ -79,7 +78,7 @@ def _offsets_of(path: str) -> tuple[int, ...]:
 def _offsets(path: str, _version: str) -> tuple[int, ...]:
     """Where the records begin; ``_version`` makes a changed file a new one."""
     offsets = [0]
-    with fsspec.open(path, "rb") as file:
+    with opened(path) as file:
         end = file.seek(0, 2)
         file.seek(0)
         while True:
@@ -96,6 +95,7 @@ def _offsets(path: str, _version: str) -> tuple[int, ...]:
 
 def _read_length(file: IO[bytes], where: str) -> int:
     head = file.read(_HEAD.size)
+    refuse_pointer(head, where)
     if len(head) < _HEAD.size:
         raise DataError("a whole record", f"{where}, cut short", "fetch the file again")
     length, crc = _HEAD.unpack(head)

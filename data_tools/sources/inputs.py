@@ -9,12 +9,11 @@ from fnmatch import fnmatchcase
 from glob import has_magic
 from typing import Any
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import DataError, counted
-from forecast.storage.files import filesystem
+from forecast.storage.files import filesystem, opened
 
 LATE = 0.4  # of a step
 MOST_ENDINGS = 4  # of files in a folder, in an error
@@ -125,7 +124,7 @@ def _expand_lists(inputs: Sequence[str]) -> list[str]:
             expanded.append(text)
             continue
         try:
-            with fsspec.open(text[1:], "rt", encoding="utf-8") as file:
+            with opened(text[1:], "rt", encoding="utf-8-sig") as file:
                 lines = [line.strip() for line in file]
         except (OSError, UnicodeDecodeError) as error:
             raise DataError("a text file of inputs", f"{text} ({error})", "check it") from error

@@ -5,6 +5,7 @@ A fault in one scene's rows costs that scene only. Rows are counted from 1 after
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
 
@@ -95,6 +96,7 @@ def _load(path: str, _version: str) -> pd.DataFrame:
     else:
         found = list(pd.read_csv(path, nrows=0).columns)
         _refuse_other_separators(found, path)
+        _refuse_longer_rows(found, path)
         # As text first: what is no number is then quoted as it stands in the file.
         table = pd.read_csv(
             path, dtype=str, keep_default_na=False, na_values=[""], usecols=COLUMNS.__contains__
@@ -109,6 +111,18 @@ def _load(path: str, _version: str) -> pd.DataFrame:
     if table.empty:
         raise DataError("rows", f"none in {path}", "leave it out")
     return table.reset_index(drop=True)
+
+
+def _refuse_longer_rows(header: list[str], path: str) -> None:
+    """Refuses rows that end in a comma: pandas would read all columns one place off."""
+    with suppress(pd.errors.EmptyDataError):  # a table without rows
+        fields = pd.read_csv(path, header=None, skiprows=1, nrows=1, dtype=str).shape[1]
+        if fields > len(header):
+            raise DataError(
+                f"rows of {len(header)} fields, as many as the header of {path} has",
+                f"{fields} in the first row",
+                "remove the comma at the end of rows, or name the column",
+            )
 
 
 def _refuse_other_separators(header: list[str], path: str) -> None:

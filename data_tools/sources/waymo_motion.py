@@ -54,7 +54,12 @@ class WaymoMotion:
         try:
             scenario = Scenario.FromString(content)
         except DecodeError as error:
-            raise DataError("a Scenario message", f"{unit} ({error})", "leave it out") from error
+            example = b"roadgraph_samples/" in content
+            raise DataError(
+                "a Scenario message",
+                f"{unit}, a tf.Example" if example else f"{unit} ({error})",
+                "take the Motion dataset's folder scenario/, not tf_example/ or Perception's files",
+            ) from error
         return _scene(scenario, unit, dt_s)
 
 

@@ -222,7 +222,8 @@ def print_stage_times(stages: Sequence[StageTime]) -> None:
 def print_table(table: Table) -> None:
     """A table as wide as the terminal."""
     # A pipe has no width of its own: tables must not be folded into it.
-    console = Console()
+    # What is shown comes from files too: [red] is a name there, and no colour.
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, 120)
     console.print(table)

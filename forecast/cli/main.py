@@ -7,7 +7,9 @@ that ``--help`` answers at once.
 from __future__ import annotations
 
 import errno
+import io
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -22,6 +24,7 @@ from forecast.cli.rollout import rollout
 from forecast.cli.train import train
 from forecast.errors import ForecastError
 
+MOST_SHOWN = 1200  # characters of an error
 BAD_INPUT = 2  # the exit code of every error that a user can mend
 
 app = typer.Typer(
@@ -38,6 +41,9 @@ app.add_typer(inspect_app, name="inspect")
 
 def main() -> None:
     """Runs the program: what a user can mend is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be of no encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except ForecastError as error:
@@ -74,7 +80,10 @@ _FILE_REMEDIES: dict[int | None, str] = {
 def _fail(line: str, error: BaseException) -> None:
     if os.environ.get("FORECAST_DEBUG"):
         raise error
-    typer.echo("error: " + " ".join(line.split()), err=True)
+    line = " ".join(line.split())
+    if len(line) > MOST_SHOWN:  # what is quoted of the input may have any length
+        line = f"{line[: MOST_SHOWN // 2]} ... {line[-MOST_SHOWN // 2 :]}"
+    typer.echo(f"error: {line}", err=True)
     raise SystemExit(BAD_INPUT)
 
 
@@ -82,7 +91,7 @@ def _fail_unexpectedly(error: Exception) -> None:
     if os.environ.get("FORECAST_DEBUG"):
         raise error
     lines = str(error).splitlines() or [""]
-    typer.echo(f"unexpected {type(error).__name__}: {lines[0]}", err=True)
+    typer.echo(f"unexpected {type(error).__name__}: {lines[0][:MOST_SHOWN]}", err=True)
     typer.echo("This is a fault of the program: run again with --debug to see where.", err=True)
     raise SystemExit(1)
 

@@ -15,6 +15,7 @@ from forecast.detector.spec import DetectorSpec
 from forecast.errors import ConfigError, reason_of
 from forecast.model.spec import ForecasterSpec
 from forecast.section import STRICT
+from forecast.storage.files import refuse_pipe
 
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words for unknown keys
 
@@ -44,7 +45,7 @@ class Config(BaseModel):
     """Optimizer and schedule."""
     loading: Loading = Loading()
     """Batches."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Where the random numbers of weights, order and augmentation begin."""
     ema_decay: float = Field(default=0.998, ge=0.0, lt=1.0)
     """Decay of the averaged weights that are validated and shared; 0 = none."""
@@ -52,11 +53,11 @@ class Config(BaseModel):
     """Of the arithmetic; bf16-mixed halves the memory of activations on GPUs that have bfloat16."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """What to train on; auto takes the fastest that is there."""
-    devices: int = Field(default=1, ge=1)
+    devices: int = Field(default=1, ge=1, le=1024)
     """How many of these; more than one trains with a process each (DDP)."""
-    steps_per_epoch: int | None = Field(default=None, ge=1)
+    steps_per_epoch: int | None = Field(default=None, ge=1, le=10**9)
     """Ends an epoch early, for stores too large to be seen whole; null = never."""
-    save_every_steps: int = Field(default=200, ge=1)
+    save_every_steps: int = Field(default=200, ge=1, le=10**9)
     """Steps between checkpoints to resume from."""
     initial: str | None = None
     """A checkpoint to start from (fine-tuning): a path, "packaged", or null."""
@@ -112,10 +113,12 @@ def refuse_detector(config: Config) -> None:
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
+    refuse_pipe(path)
     try:
         with open(path, encoding="utf-8") as file:
             settings = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # ValueError: of text that is no UTF-8, of dates and of integers that are none.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = reason_of(error)
         raise ConfigError(
             "a YAML file", f"{path} ({reason})", "check the path and what is there"
@@ -136,7 +139,10 @@ def _set(settings: dict[str, Any], override: str) -> None:
             level = level[int(part)] if isinstance(level, list) else level.setdefault(part, {})
         last: Any = int(parts[-1]) if isinstance(level, list) else parts[-1]
         level[last] = yaml.safe_load(text)
-    except (TypeError, AttributeError, IndexError, ValueError, yaml.YAMLError) as error:
+    except (
+        *(TypeError, AttributeError, IndexError, ValueError),
+        *(RecursionError, yaml.YAMLError),
+    ) as error:
         raise ConfigError(
             "--set with a key of the configuration", repr(override), "correct the key"
         ) from error

@@ -17,9 +17,9 @@ class Loading(Section):
 
     SECTION = "loading"
 
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=8, ge=1, le=65_536)
     """Sequences per step and process."""
-    workers: int = Field(default=1, ge=0)
+    workers: int = Field(default=1, ge=0, le=1024)
     """Processes that read ahead; 0 reads in the training process."""
 
 

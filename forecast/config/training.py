@@ -16,11 +16,11 @@ class Stage(Section):
 
     epochs: int = Field(ge=1)
     """Epochs it lasts."""
-    horizon: int = Field(ge=1)
+    horizon: int = Field(ge=1, le=10_000)
     """Leads rolled out."""
     detected: float = Field(default=0.0, ge=0, le=1)
     """Share of batches whose ids are hidden, so that agents must be found and tracked."""
-    frame_stride: int = Field(default=1, ge=1)
+    frame_stride: int = Field(default=1, ge=1, le=10_000)
     """Every how many-th frame of a sequence is used, from its first one on: history and leads
     alike. Motion per step grows with it, and the present moves later in the store's frames, so
     a store must hold (history - 1 + horizon) x frame_stride + 1 frames.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -23,21 +24,29 @@ def quickly(path: str) -> Iterator[None]:
     """Arrays that are opened in the block are read by ``zarrs`` if they are local.
 
     zarr's own pipeline plans every chunk anew in Python, which is two thirds of the time of reading
-    a sequence. ``zarrs`` does that in Rust, but not for what fsspec opens nor for every data type:
-    such arrays are read by zarr.
+    a sequence. ``zarrs`` does that in Rust, but not for what fsspec opens, nor for every data type,
+    nor where a name is bytes that are no text: such arrays are read by zarr.
 
     Source: https://github.com/zarrs/zarrs-python.
 
     Args:
         path: Local path or fsspec URL of the store.
     """
-    if "://" in path or "::" in path:
+    if "://" in path or "::" in path or not _is_text(os.path.abspath(path)):
         yield
         return
     _start_zarr()
     with _LOCK, zarr.config.set(_ZARRS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Array is unsupported by ZarrsCodecPipeline")
         yield
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @cache

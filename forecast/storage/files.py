@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +19,8 @@ def filesystem(url: str) -> tuple[Any, str]:
     """The filesystem that a path or URL is on, and its path there.
 
     Raises:
-        DataError: fsspec knows no such protocol, or what it needs is not installed.
+        DataError: fsspec knows no such protocol, what it needs is not installed, or a local path is
+            neither file nor folder: a pipe would be waited for.
     """
     try:
         # Other processes write too, so that cached listings may be out of date.
@@ -27,7 +29,43 @@ def filesystem(url: str) -> tuple[Any, str]:
         raise DataError(
             "a path or URL that fsspec opens", f"{url} ({error})", "check it"
         ) from error
+    if is_local(system):
+        refuse_pipe(path)
     return system, path
+
+
+def refuse_pipe(path: str) -> None:
+    """Refuses a local path that is there and is neither file nor folder.
+
+    Raises:
+        DataError: It is a pipe, a socket or a device.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # nothing is there, or nothing can be
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError("a file or folder", f"{path}, a pipe or device", "copy it into a file")
+
+
+def refuse_pointer(head: bytes, where: str) -> None:
+    """Refuses what Git leaves in the place of a large file that was not fetched.
+
+    Args:
+        head: What the file begins with, 12 bytes or more.
+        where: Its path.
+
+    Raises:
+        DataError: It is such a pointer.
+    """
+    if head.startswith(b"version http"):
+        raise DataError("the file itself", f"a Git LFS pointer to it, {where}", "git lfs pull")
+
+
+def opened(url: str, mode: str = "rb", **options: Any) -> Any:
+    """A file to read, as :func:`fsspec.open` opens it; pipes are refused."""
+    filesystem(url)
+    return fsspec.open(url, mode, **options)
 
 
 def is_local(system: Any) -> bool:
@@ -87,7 +125,7 @@ def read_whole(url: str, at_most: int) -> bytes:
         DataError: It is missing, cannot be read, or is larger.
     """
     try:
-        with fsspec.open(url, "rb") as file:
+        with opened(url) as file:
             content = bytes(file.read(at_most + 1))
     except OSError as error:
         raise DataError("a file that can be read", f"{url} ({error})", "restore it") from error
