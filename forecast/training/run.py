@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_only
 
 from forecast.checkpoint.checkpoint import named_checkpoint, save_checkpoint
 from forecast.checkpoint.published_weights import load_backbone
@@ -88,7 +88,8 @@ def run_training(
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        if rank_zero_only.rank == 0:  # processes that train together are one program
+        # Processes that train together are one program; Lightning tells the others theirs.
+        if os.environ.get("LOCAL_RANK", "0") == "0":
             stack.enter_context(sole_writer(str(folder / RESUME_FILE)))
         return _fit(config, training, batches, folder, resume)
 
