@@ -29,7 +29,7 @@ from forecast.model.scene.rasterizer import Refiner, rasterize
 from forecast.model.scene.warp import sample_at
 from forecast.model.scene_attention import MapCrop
 from forecast.model.spec import ForecasterSpec, Inputs
-from forecast.model.state import ForecastState, SlotStep
+from forecast.model.state import ForecastState, LastRaster, SlotStep
 from forecast.model.tracker import Tracker
 from forecast.model.visibility import VisibilityHead
 from forecast.types import Observation, SceneContext, StepForecast
@@ -311,11 +311,23 @@ class Forecaster(nn.Module):
         )
 
     def refiner(self, state: ForecastState, slots: SlotStep) -> Refiner | None:
-        """The mask head at points of each agent's own frame; None where the raster is not read."""
+        """The mask head at points of each agent's own frame; None where the raster is not read.
+
+        A box that is forecast to stand is drawn as it is: nothing about it is uncertain.
+        """
         raster = state.raster
         if raster is None or raster.features is None or not self.spec.refine_masks:
             return None
-        features, grid, head = raster.features, state.context.grid, self.mask_head
+        refine = self._refiner(raster, raster.features, slots, state.context.grid)
+        if not slots.agents.boxed:
+            return refine
+        moves = (slots.moving > 0)[..., None]
+        return lambda body: refine(body) * moves
+
+    def _refiner(
+        self, raster: LastRaster, features: EncodedFeatures, slots: SlotStep, grid: BEVGrid
+    ) -> Refiner:
+        head = self.mask_head
         if isinstance(head, DotMaskHead):
 
             def refine(body: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p"]:
