@@ -144,6 +144,7 @@ def write_left_out(url: str, counts: list[int]) -> None:
         },
         overwrite=True,
     )
+    consolidate(url)
 
 
 def _create(group: zarr.Group, name: str, sizes: Mapping[str, int]) -> None:

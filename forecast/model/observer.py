@@ -74,8 +74,8 @@ class Observer(nn.Module):
             return last
         twist, acceleration = self.correction.shares(state.query)
         return (
-            torch.lerp(last[0], state.twist, twist),
-            torch.lerp(last[1], state.acceleration, acceleration),
+            last[0] + twist * (state.twist - last[0]),
+            last[1] + acceleration * (state.acceleration - last[1]),
         )
 
     def forward(

@@ -201,7 +201,7 @@ def test_provenance_of_a_baseline_is_its_name() -> None:
 
 def test_provenance_of_a_checkpoint_names_its_weights() -> None:
     attrs = forecast.load_model(None, mirror=True).provenance.to_attrs()
-    assert list(attrs) == ["model", "mirrored", "checkpoint_sha256", "queries", "config"]
+    assert list(attrs) == ["model", "mirrored", "fast", "checkpoint_sha256", "queries", "config"]
     assert attrs["model"] == "packaged"
     assert attrs["mirrored"] is True
 

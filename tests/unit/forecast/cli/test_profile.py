@@ -74,10 +74,12 @@ def test_a_rollout_is_profiled_from_loading_to_scoring(tmp_path: Path) -> None:
     assert calls["loading the model"] == 1
     assert calls["reading the store"] == 2
     assert calls["observing agents"] == 2 * 3  # every frame of a history
-    assert calls["decoder: neighbours"] == calls["drawing"] == calls["motion head"] == 12
-    # Every lead but the last: beyond the learned horizon queries stay as they are. The packaged
-    # checkpoint carries none through the past.
-    assert calls["query interaction"] == 2 * 5
+    assert calls["drawing"] == calls["motion head"] == 2 * 6
+    assert calls["encoding rasters"] == 2 * 3
+    # Every observation and every lead.
+    assert calls["decoder: neighbours"] == calls["decoder: encoded features"] == 2 * (3 + 6)
+    # But for the last lead: beyond the learned horizon queries stay as they are.
+    assert calls["query interaction"] == 2 * (3 + 5)
     assert calls["writing"] == 2 + 2 + 1  # forecasts, records, the store's name
     assert {"map crops", "moving agents", SCORING, REST} <= set(calls)
     assert all(one.seconds > 0 for one in table)
