@@ -23,7 +23,7 @@ from forecast.model.layers.mlp import silent_linear
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
-from forecast.model.scene.agent_motion import last_motion, motion_between, same_front
+from forecast.model.scene.agent_motion import SAME_MOMENT_S, last_motion, motion_between, same_front
 from forecast.model.scene.agents import Association, associate, attributes_of, facing, seen_in
 from forecast.model.scene.context import EgoMotion
 from forecast.model.scene.rasterizer import rasterize
@@ -122,13 +122,14 @@ class Observer(nn.Module):
         if not time_s.shape[1]:
             return torch.zeros_like(frame.time_s)
         gap = frame.time_s - time_s[:, -1]
-        if bool((gap < 0).any()):
+        if bool((gap < -SAME_MOMENT_S).all()):
             raise DataError(
                 "observations in the order of time",
                 f"one {-float(gap.min()):.3g} s before the last",
                 "sort them by time_s, or leave the late one out",
             )
-        return gap / self.spec.time_unit_s
+        # In a batch of several clocks a frame may be a little late for some of them.
+        return gap.clamp(min=0) / self.spec.time_unit_s
 
     def _semantic(
         self, state: ForecastState, link: Association, measured: Tensor, frame: Observation
