@@ -311,7 +311,7 @@ def yaw_conventions(desk: Desk) -> None:
 
 def messages(desk: Desk) -> None:
     _, said = desk.prepare("tracks", "trailing_commas.csv")
-    desk.says("11 fields, the header 10", said, "11 fields")
+    desk.says("rows of 11 fields, the header of 10", said, "rows of 10 fields")
     code, said = desk.prepare("tracks", "@list_bom.txt")
     desk.check("the byte order mark is dropped", said.splitlines()[0], code == 0)
     _, said = desk.prepare("waymo-motion", "lfs_pointer.tfrecord")
@@ -339,12 +339,6 @@ def resumed_pickle(desk: Desk) -> None:
     desk.check("refused", f"exit {code}", code == 2)
 
 
-OPEN = {
-    "17-heading-flips-and-jitter/packaged": "what observes does not tell front from rear",
-    "25-messages-that-mislead": "rows with a comma too many, and lists with a byte order mark",
-    "resume_pickle": "last.ckpt is loaded with weights_only=False",
-}
-"""What is not right yet."""
 RIGHT: dict[str, Callable[[Desk], None]] = {
     "01-scenarionet-defaultdict": defaultdict_pickle,
     "02-scenarionet-size-array": size_array,
@@ -386,13 +380,7 @@ def table(request: pytest.FixtureRequest) -> Iterator[Table]:
         Console(width=160).print("\n", rows)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason=OPEN[name])) if name in OPEN else name
-        for name in RIGHT
-    ],
-)
+@pytest.mark.parametrize("name", RIGHT)
 def test_case(name: str, tmp_path: Path, table: Table) -> None:
     folder = CASES / name.removesuffix("/packaged")
     if not folder.is_dir():
