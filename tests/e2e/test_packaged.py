@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from forecast.checkpoint.packaged import packaged
+from forecast.data.reader import SequenceReader, collate
+from forecast.inference.models import LoadedModel, load_model_for
+from forecast.loop import rollout
+from forecast.model.scene import se2
+from forecast.model.scene.warp import resampled
 from forecast.storage.stores import open_forecast_store, open_sequence_store
+from forecast.types import BEVSequence
 from forecast.workflows import RolloutRequest, RolloutSummary, rollout_to_store
 
 MIB = 2**20
@@ -47,6 +56,45 @@ def test_without_ids_it_beats_linked_components(tmp_path: Path) -> None:
     assert ours.vpq_moving is not None
     assert theirs.vpq_moving is not None
     assert ours.vpq_moving > theirs.vpq_moving + 0.03
+
+
+def mean_error(model: LoadedModel, batch: BEVSequence, seen: BEVSequence, history: int) -> float:
+    """Mean displacement of moving vehicles over six leads, metres."""
+    assert batch.track_state is not None
+    place = batch.track_state[..., :2]
+    moving = (place[:, :, history:] - place[:, :, history - 1, None]).norm(dim=-1).nan_to_num(0)
+    far = (moving.amax(-1) > 2) & (batch.track_class == 1)
+    off = []
+    for step in rollout(model, seen.crop(0, history), 6):
+        slot = (step.ids - 1).clamp(min=0)
+        truth = place[:, :, history - 1 + step.lead].gather(1, slot[..., None].expand(-1, -1, 2))
+        wrong = (step.pose[..., :2] - truth).norm(dim=-1)
+        off.append(wrong[far.gather(1, slot) & (step.ids > 0) & torch.isfinite(wrong)])
+    return float(torch.cat(off).mean())
+
+
+def test_a_wrong_map_costs_less_than_having_none() -> None:
+    reader = SequenceReader(packaged("sample.zarr"))
+    batch, history = collate([reader[index] for index in range(len(reader))]), reader.meta.history
+    layers, points = batch.map, batch.map_point
+    assert layers is not None
+    assert points is not None
+    model = load_model_for(reader, None, "cpu")
+
+    def error(off: tuple[float, float, float]) -> float:
+        moved = torch.tensor(off).expand(batch.batch, 3)
+        shown = resampled(layers.float(), moved, batch.grid).to(layers.dtype)
+        lanes = se2.between(moved[:, None], points)
+        wrong = replace(batch, map=shown, map_point=lanes)
+        return mean_error(model, batch, wrong, history)
+
+    bare = replace(batch, map=torch.zeros_like(layers), map_point=None)
+    none = mean_error(model, batch, bare, history)
+    right = error((0.0, 0.0, 0.0))
+    assert right < 0.9 * none, "a map is worth something"
+    assert error((0.0, 0.0, math.radians(5))) < none
+    assert error((0.0, 2.0, 0.0)) < none
+    assert error((2.0, 0.0, 0.0)) < none
 
 
 def test_the_forecast_store_holds_six_leads_of_every_sequence(summary: RolloutSummary) -> None:
