@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from forecast.angles import wrap_angle
 from forecast.errors import DataError
-from forecast.evaluation.counts import FOUND_IOU, MOVING_DISTANCE_M, best_iou, iou_by_id
+from forecast.evaluation.counts import FOUND_IOU, MOVING_DISTANCE_M
+from forecast.evaluation.overlap import best_iou, iou_by_id
 from forecast.evaluation.scoring import input_of, open_pair
 from forecast.parallel import Progress
 from forecast.schema import SequenceMeta, protocol_text

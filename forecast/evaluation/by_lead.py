@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.evaluation.counts import FOUND_IOU, Forecast, Overlap, Truth, iou_by_id
+from forecast.evaluation.counts import FOUND_IOU, Forecast, Truth
+from forecast.evaluation.overlap import Overlap, iou_by_id
 from forecast.evaluation.scores import Accumulator, Gain, Scores, gain
 from forecast.evaluation.scoring import (
     input_of,

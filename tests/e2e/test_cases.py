@@ -1,7 +1,6 @@
-"""Inputs that once failed without a word, each with what is right and what is got now.
+"""Inputs that once failed without a word: a table of what is right and what is got now.
 
-`pytest tests/e2e/test_cases.py` runs every case of ``../shared/cases`` and prints a table of them.
-They stay outside the repository; where they are absent, all are skipped.
+They stay outside the repository, in ``../shared/cases``; where they are absent, all are skipped.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import distributed
 import pytest
 
 from data_tools.prepare import PrepareOptions, prepare
@@ -16,6 +15,7 @@ from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.parallel import Progress
 from forecast.workflows import RolloutRequest, rollout_to_store
+from tests.support.clusters import local_cluster
 from tests.support.scenarios import crossing, write
 from tests.support.stores import Mover, content, sequence_store
 
@@ -26,14 +26,7 @@ OPTIONS = PrepareOptions(grid=BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5), stride=8)
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """One worker in this process, and little patience."""
     monkeypatch.setattr(parallel, "PATIENCE_S", 2.0)
-    made: Any = distributed.LocalCluster
-    with made(
-        n_workers=1,
-        threads_per_worker=1,
-        processes=False,
-        protocol="tcp://",
-        dashboard_address=":0",
-    ) as started:
+    with local_cluster(1) as started:
         yield started
 
 

@@ -7,16 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
-import distributed
 import pytest
 
 from forecast import __version__, parallel
 from forecast.errors import DataError
 from forecast.parallel import map_parallel
+from tests.support.clusters import local_cluster
 
 # What a busy machine may hear from a worker, and at the end from its nanny.
 PROGRAM = """
@@ -63,20 +61,6 @@ def test_all_is_as_before_when_the_work_is_done(
     assert os.environ.get("DASK_LOGGING") == own
 
 
-@contextmanager
-def cluster(workers: int) -> Iterator[Any]:
-    """A Dask cluster in this process."""
-    made: Any = distributed.LocalCluster
-    with made(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=False,
-        protocol="tcp://",
-        dashboard_address=":0",
-    ) as started:
-        yield started
-
-
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "PATIENCE_S", 2.0)
@@ -99,23 +83,23 @@ def refusal(address: str, meanwhile: Callable[[], object] = lambda: None) -> str
 
 
 def test_a_cluster_that_gets_no_worker_is_refused(impatient: None) -> None:
-    with cluster(0) as started:
+    with local_cluster(0) as started:
         assert "a Dask cluster with workers; got none for 2 s" in refusal(started.scheduler_address)
 
 
 def test_a_cluster_that_loses_all_workers_is_not_waited_for_forever(impatient: None) -> None:
-    with cluster(2) as started:
+    with local_cluster(2) as started:
         lost = refusal(started.scheduler_address, lambda: started.scale(0))
         assert "got none for 2 s (they have died" in lost
 
 
 def test_a_cluster_that_loses_its_scheduler_is_refused() -> None:
-    with cluster(1) as started:
+    with local_cluster(1) as started:
         assert "scheduler that lives" in refusal(started.scheduler_address, started.close)
 
 
 def test_workers_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with cluster(1) as started:
+    with local_cluster(1) as started:
         monkeypatch.setattr(parallel, "__version__", "9.9")
         line = refusal(started.scheduler_address)
     assert "forecast 9.9 on the scheduler and all workers" in line
@@ -127,7 +111,7 @@ def test_workers_without_the_package_are_refused() -> None:
         "import sys; sys.modules['forecast'] = None\n"
         "from distributed.cli.dask_worker import main; main()"
     )
-    with cluster(0) as started:
+    with local_cluster(0) as started:
         address = started.scheduler_address
         arguments = [address, "--no-nanny", "--no-dashboard"]
         with subprocess.Popen(

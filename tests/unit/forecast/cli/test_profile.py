@@ -74,7 +74,7 @@ def test_a_rollout_is_profiled_from_loading_to_scoring(tmp_path: Path) -> None:
     assert calls["loading the model"] == 1
     assert calls["reading the store"] == 2
     assert calls["observing agents"] == 2 * 3  # every frame of a history
-    assert calls["drawing"] == calls["motion head"] == 2 * 6
+    assert calls["drawing"] == calls["motion head"] == calls["mask head"] == 2 * 6
     assert calls["encoding rasters"] == 2 * 3
     # Every observation and every lead.
     assert calls["decoder: neighbours"] == calls["decoder: encoded features"] == 2 * (3 + 6)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forecast.evaluation.counts import Forecast, Sum, Truth, best_iou, count, moving_ids, oracle
+from forecast.evaluation.counts import Forecast, Sum, Truth, count, moving_ids, oracle
+from forecast.evaluation.overlap import best_iou
 from forecast.evaluation.scores import iou, vpq
 from forecast.grid import BEVGrid
 from tests.support.stores import GRID, Mover, sequence_dataset
