@@ -18,7 +18,7 @@ from forecast.model.scene.agents import Agents, associate, facing, present, seen
 from forecast.model.scene.rasterizer import rasterize
 from forecast.model.spec import BaselineName
 from forecast.model.tracking.components import Parts, link_components
-from forecast.model.tracking.frames import has_raster, labelled, remembered, since_last
+from forecast.model.tracking.frames import has_raster, labelled, remembered
 from forecast.types import Observation, SceneContext, StepForecast
 
 COMPONENT_SLOTS = 1024
@@ -239,7 +239,7 @@ class Components:
         if frame.moved is not None:
             moved = zip(parts, frame.moved, strict=True)
             parts = tuple(part.seen_from(by) for part, by in moved)
-        since_s = since_last(motion.agents, frame)
+        since_s = motion.agents.since_last(frame.time_s)
         found = link_components(parts, frame.semantic, since_s, motion.context.grid, self.slots)
         agents, order = remembered(motion.agents, found.known)
         motion = replace(motion, agents=agents, pose=slots_of(motion.pose, order))

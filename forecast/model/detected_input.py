@@ -13,7 +13,7 @@ from forecast.model.forecaster import Forecaster
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.state import ForecastState
 from forecast.model.tracking.components import LinkedFrame, Parts, link_components
-from forecast.model.tracking.frames import has_raster, labelled, remembered, since_last
+from forecast.model.tracking.frames import has_raster, labelled, remembered
 from forecast.model.tracking.lifecycle import TrackManager
 from forecast.model.tracking.segment import segment
 from forecast.model.tracking.tracks import Lifecycle, Tracks
@@ -106,7 +106,7 @@ class Detecting:
         """The tracks after a frame, and who is who in it."""
         spec, grid, semantic = self.model.spec, context.grid, frame.semantic
         assert semantic is not None
-        since_s = since_last(state.forecast.agents, frame)
+        since_s = state.forecast.agents.since_last(frame.time_s)
         lifecycle = self.teacher or TrackManager(
             spec.birth_threshold, spec.track_threshold, spec.miss_tolerance
         )

@@ -221,7 +221,6 @@ class Forecaster(nn.Module):
             before=state.pose,
             moving=pad(motion.moving),
             existence=pad(motion.existence) + visibility - self.fading * agents.hidden_s,
-            size=agents.size,
             output=padded,
         )
         moved = replace(
@@ -288,7 +287,7 @@ class Forecaster(nn.Module):
         existence = torch.sigmoid(slots.existence) * live
         drawn = live & (existence > self.spec.keep)
         rasters = rasterize(
-            replace(slots.agents, size=slots.size),
+            slots.agents,
             slots.pose,
             slots.before,
             existence,

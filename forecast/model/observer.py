@@ -118,10 +118,7 @@ class Observer(nn.Module):
 
     def _gap(self, state: ForecastState, frame: Observation) -> Float[Tensor, "b"]:
         """Time since the observation before, in time units."""
-        time_s = state.agents.time_s
-        if not time_s.shape[1]:
-            return torch.zeros_like(frame.time_s)
-        gap = frame.time_s - time_s[:, -1]
+        gap = state.agents.since_last(frame.time_s)
         if bool((gap < -SAME_MOMENT_S).all()):
             raise DataError(
                 "observations in the order of time",

@@ -160,7 +160,6 @@ class SlotStep:
         before: Pose before it.
         moving: Logit of moving in this step.
         existence: Logit of being there.
-        size: Length and width that it is drawn with.
         output: Decoded queries, for the mask head.
     """
 
@@ -171,5 +170,4 @@ class SlotStep:
     before: Float[Tensor, "b a 3"]
     moving: Float[Tensor, "b a"]
     existence: Float[Tensor, "b a"]
-    size: Float[Tensor, "b a 2"]
     output: Float[Tensor, "b a d"]

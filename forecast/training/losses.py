@@ -193,7 +193,7 @@ def _mask_loss(
     uncertain forecast is drawn larger: less overlap at best, but a match more often.
     """
     # Each rectangle and a margin of a metre; half the points fall into either.
-    drawn, true = step.size.detach() + MARGIN_M, truth.size + MARGIN_M
+    drawn, true = step.agents.size + MARGIN_M, truth.size + MARGIN_M
     unit = (
         torch.rand(*step.pose.shape[:2], points, 2, generator=generator).to(step.pose.device) - 0.5
     )
@@ -205,7 +205,7 @@ def _mask_loss(
     # Each point is weighted by the area it stands for: 1 / density of points there.
     density = _density(body.detach(), drawn, owner[:, 0])
     weight = 1 / (density + _density(true_body, true, ~owner[:, 0]))
-    logits = _depth(body, step.size) * (2 / grid.resolution_m)
+    logits = _depth(body, step.agents.size) * (2 / grid.resolution_m)
     if refine is not None:
         logits = logits + refine(body)
     forecast = torch.sigmoid(logits)

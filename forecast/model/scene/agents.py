@@ -90,6 +90,12 @@ class Agents:
         """Seconds for which each agent has not been seen."""
         return self.time_s[:, -1:] - self.time_s.gather(1, self.last_seen)
 
+    def since_last(self, time_s: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """Seconds from the last observation to a time; 0 where there was none."""
+        if not self.time_s.shape[1]:
+            return torch.zeros_like(time_s)
+        return time_s - self.time_s[:, -1]
+
     def pose_at(self, index: Int[Tensor, "b a"]) -> Float[Tensor, "b a 3"]:
         """Pose of each agent at an observation of its own."""
         return self.past.gather(2, index[..., None, None].expand(-1, -1, 1, 3)).squeeze(2)

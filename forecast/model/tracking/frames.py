@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from forecast.errors import DataError
@@ -31,12 +31,6 @@ def has_raster(frame: Observation) -> bool:
 def labelled(frame: Observation, instance: Int[Tensor, "b h w"]) -> Observation:
     """The frame with ids that were found, instead of whatever tracks and ids it had."""
     return replace(frame, instance=instance, track_id=None, track_state=None, track_class=None)
-
-
-def since_last(agents: Agents, frame: Observation) -> Float[Tensor, "b"]:
-    """Seconds from the last observation to a frame; 0 where it is the first."""
-    times = agents.time_s
-    return frame.time_s - times[:, -1] if times.shape[1] else torch.zeros_like(frame.time_s)
 
 
 def remembered(agents: Agents, known: Int[Tensor, "b n"]) -> tuple[Agents, Int[Tensor, "b a"]]:

@@ -22,9 +22,9 @@ def mask_loss(longer: float, sigma_m: float, far_m: float = 0.0) -> float:
     ids = torch.arange(1, CARS + 1)[None]
     seen = torch.ones(1, CARS, 3, dtype=torch.bool)
     past, time_s = torch.zeros(1, CARS, 3, 3), torch.tensor([[-1.0, -0.5, 0.0]])
-    agents = Agents(ids, torch.ones_like(ids), past, seen, time_s, size)
     drawn = size * torch.tensor([longer, 1.0])
-    step = SlotStep(1, 1.0, agents, pose, pose, nothing, nothing, drawn, nothing[..., None])
+    agents = Agents(ids, torch.ones_like(ids), past, seen, time_s, drawn)
+    step = SlotStep(1, 1.0, agents, pose, pose, nothing, nothing, nothing[..., None])
     truth = Target(torch.zeros(1, CARS, 3), size, there, there, there, nothing + 1)
     generator = Generator().manual_seed(1)
     parts = step_loss(step, truth, GRID, LossWeights(points=256), generator, None)
