@@ -71,8 +71,7 @@ def map_parallel(workers: int, scheduler: str | None, threads: int = 1) -> Itera
             function: Callable[[_Task], _Result], tasks: Iterable[_Task]
         ) -> Iterator[_Result]:
             futures = client.map(partial(_caught, function), list(tasks), pure=False)
-            for future in _as_completed(client, futures):
-                result = future.result()
+            for result in _as_completed(client, futures):
                 if isinstance(result, ForecastError):
                     raise result
                 yield result
@@ -82,7 +81,7 @@ def map_parallel(workers: int, scheduler: str | None, threads: int = 1) -> Itera
 
 
 def _as_completed(client: Any, futures: Sequence[Any]) -> Iterator[Any]:
-    """Futures in the order in which they are done; Dask's own waits forever for lost workers.
+    """Results in the order in which they are ready; Dask's own waits forever for lost workers.
 
     Raises:
         DataError: The cluster has no workers for :data:`PATIENCE_S`.
@@ -91,15 +90,33 @@ def _as_completed(client: Any, futures: Sequence[Any]) -> Iterator[Any]:
     for future in futures:
         future.add_done_callback(done.put)
     for _ in futures:
-        lost = None
-        while lost is None or time.monotonic() < lost + PATIENCE_S:
-            try:
-                yield done.get(timeout=_LOOK_S)
-                break
-            except Empty:
-                lost = None if _has_workers(client) else lost or time.monotonic()
-        else:
-            raise _no_workers("they have died or were stopped")
+        future = _patiently(client, lambda: done.get(timeout=_LOOK_S))
+        yield _patiently(client, partial(_returned, future))
+
+
+def _returned(future: Any) -> Any:
+    """What a done task returned; it may be lost with its worker, and has to be made again."""
+    try:
+        return future.result(timeout=_LOOK_S)
+    except TimeoutError as error:
+        if future.status == "error":  # its own
+            raise
+        raise Empty from error
+
+
+def _patiently(client: Any, look: Callable[[], _Result]) -> _Result:
+    """What a look brings that is repeated while it raises :class:`Empty`.
+
+    Raises:
+        DataError: The cluster has no workers for :data:`PATIENCE_S`.
+    """
+    lost = None
+    while lost is None or time.monotonic() < lost + PATIENCE_S:
+        try:
+            return look()
+        except Empty:
+            lost = None if _has_workers(client) else lost or time.monotonic()
+    raise _no_workers("they have died or were stopped")
 
 
 def _has_workers(client: Any) -> bool:

@@ -93,6 +93,29 @@ def test_a_cluster_that_loses_all_workers_is_not_waited_for_forever(impatient: N
         assert "got none for 2 s (they have died" in lost
 
 
+def test_a_result_that_is_lost_with_its_worker_is_not_waited_for_forever(impatient: None) -> None:
+    with local_cluster(1) as started:
+
+        def lose() -> None:
+            time.sleep(8)  # all is done meanwhile, and lies on the worker
+            started.scale(0)
+
+        assert "got none for 2 s (they have died" in refusal(started.scheduler_address, lose)
+
+
+def test_a_task_that_ran_out_of_time_says_so_itself() -> None:
+    with (
+        local_cluster(1) as started,
+        map_parallel(1, started.scheduler_address) as run,
+        pytest.raises(TimeoutError, match="of the task"),
+    ):
+        list(run(late, [0]))
+
+
+def late(number: int) -> None:
+    raise TimeoutError(f"of the task {number}")
+
+
 def test_a_cluster_that_loses_its_scheduler_is_refused() -> None:
     with local_cluster(1) as started:
         assert "scheduler that lives" in refusal(started.scheduler_address, started.close)
