@@ -132,7 +132,7 @@ def load_model(
         classes: Of the data that a baseline is given. A checkpoint has its own.
         map_layers: Names of the layers of the map that it is given; None = those that it knows, in
             its own order.
-        least_cell: Whether a baseline draws a box as one cell at least.
+        least_cell: Whether a box is drawn as one cell at least.
 
     Raises:
         CheckpointError: The checkpoint is missing or damaged.
@@ -150,6 +150,7 @@ def load_model(
     name = name or PACKAGED
     checkpoint = named_checkpoint(name)
     forecaster = checkpoint.model.to(device)
+    forecaster.least_cell = least_cell
     if fast and forecaster.spec.raster == "always":
         forecaster.use(replace(forecaster.spec, raster="detection"))
     known = forecaster.inputs.map_layers

@@ -51,6 +51,8 @@ class Forecaster(nn.Module):
     def __init__(self, spec: ForecasterSpec, inputs: Inputs) -> None:
         super().__init__()
         self.spec, self.inputs = spec, inputs
+        # Whether a box is drawn as one cell at least: a rule of the data's labels, not learned.
+        self.least_cell = False
         self.learned_horizon = LearnedHorizon()
         dim, layers = spec.hidden_dim, len(inputs.map_layers) + inputs.bev_channels
         self.attributes = len(inputs.classes) + 2
@@ -296,6 +298,7 @@ class Forecaster(nn.Module):
             state.context.grid,
             len(self.inputs.classes),
             self.refiner(state, slots),
+            self.least_cell,
         )
         return StepForecast(
             lead=slots.lead,

@@ -101,13 +101,13 @@ def rasterize(
     """
     pairs = _windows(agents, pose, grid)
     logits = _shape_logits(agents, pairs, pose, observed, grid)
-    if least_cell and agents.boxed:
-        logits = _with_least_cell(pairs, pose, logits, grid)
     # What is drawn must not depend on the size of the window.
     near = (logits > FARTHEST_LOGIT).nonzero().squeeze(1)
     pairs, logits = pairs.take(near), logits.index_select(0, near)
     if refine is not None:
         logits = logits + _refined(agents, pairs, refine)
+    if least_cell and agents.boxed:
+        logits = _with_least_cell(pairs, pose, logits, grid)
     shown = ((logits > 0) & pairs.of(drawn)).nonzero().squeeze(1)
     on_top = _smaller_on_top(agents, pairs.take(shown), grid)
     probability = torch.sigmoid(logits) * pairs.of(existence)
