@@ -49,8 +49,8 @@ class Augmentation(Section):
     every second to fifth sample, and any number of them.
     """
     other_step: float = Field(default=0.0, ge=0, le=1)
-    """Probability that a batch is rolled out in steps twice or half as long as from frame to frame:
-    so that one checkpoint serves several steps.
+    """Probability that a batch is rolled out in steps twice, half or a fifth as long as from frame
+    to frame: so that one checkpoint serves several steps.
     """
     wrong_map: float = Field(default=0.0, ge=0, le=1)
     """Probability that the map of a batch, lanes too, lies up to 3 m and 0.1 radians off: the

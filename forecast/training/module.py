@@ -249,7 +249,7 @@ class ForecastTraining(pl.LightningModule):
         share = self.augmentation.other_step
         if not share or float(torch.rand((), generator=generator)) >= share:
             return 1, 1
-        choices = [(2, 1), (1, 2)] if horizon > 1 else [(2, 1)]
+        choices = [(5, 1), (2, 1)] + ([(1, 2)] if horizon > 1 else [])
         return choices[int(torch.randint(len(choices), (), generator=generator))]
 
     def validation_step(self, batch: BEVSequence, index: int) -> None:
