@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from data_tools.labels.map_index import MapIndex
 from data_tools.scene import FARTHEST_M, MapElement, Scene
 from forecast.angles import wrap_angle
 
@@ -145,12 +146,13 @@ def of_map(elements: Iterable[MapElement], xy: Array) -> dict[str, str]:
         elements: The map, in the frame of the traffic; there may be none.
         xy: ``(n, 2)`` places of the traffic, metres.
     """
-    shapes = [shape for element in elements if (shape := _shape(element)) is not None]
+    tree = MapIndex.of(elements).tree
     xy = xy[_placed(xy)]
-    if not shapes or not len(xy):
+    if not len(tree) or not len(xy):
         return {}
-    tree = shapely.STRtree(shapes)
     xy = xy[:: -(-len(xy) // MOST_PLACES)]
+    if _nearest(tree, xy[:1]) <= BESIDE_MAP_M:  # as of nearly every map: no need to ask the others
+        return {}
     away_m = _nearest(tree, xy)
     if away_m <= BESIDE_MAP_M:
         return {}
@@ -158,16 +160,9 @@ def of_map(elements: Iterable[MapElement], xy: Array) -> dict[str, str]:
     found = f"its nearest point is {far} from the traffic"
     if _nearest(tree, xy[:, ::-1]) <= BESIDE_MAP_M:
         found += "; with x and y swapped it is there"
-    elif (np.abs(shapely.total_bounds(shapes)) <= [180, 90, 180, 90]).all():
+    elif (np.abs(shapely.total_bounds(tree.geometries)) <= [180, 90, 180, 90]).all():
         found += "; its coordinates look like degrees"
     return {"the map is elsewhere; bring it into the frame of the traffic": found}
-
-
-def _shape(element: MapElement) -> shapely.Geometry | None:
-    points = element.points[np.isfinite(element.points).all(axis=1)]
-    if element.closed and len(points) > 2:
-        return shapely.Polygon(points)
-    return shapely.LineString(points) if len(points) > 1 else None
 
 
 def _nearest(tree: shapely.STRtree, xy: Array) -> float:

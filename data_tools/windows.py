@@ -14,8 +14,9 @@ from data_tools.geometry import poses_to_frame
 from data_tools.history import recent
 from data_tools.jumps import jumps
 from data_tools.labels.directions import SPACING_M, lane_directions
+from data_tools.labels.map_index import MapIndex, area_of
 from data_tools.labels.protocols import PROTOCOLS, Traffic
-from data_tools.labels.rasterise import MapEdges, lane_points, map_edges, rasterise_map
+from data_tools.labels.rasterise import MapEdges, rasterise_map
 from data_tools.options import PrepareOptions
 from data_tools.scene import FARTHEST_M, Observed, Scene
 from forecast.errors import DataError
@@ -161,10 +162,11 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
     Raises:
         DataError: There is no such centre, or more agents in one window than instance ids exist.
     """
-    edges, points = map_edges(scene.map), lane_points(scene.map)
-    lanes = lane_points(scene.map, SPACING_M) if options.directions else None
+    roads = MapIndex.of(scene.map)
     for path, window, present in _centred(scene, tracks, options):
         pose = path[present]
+        area = area_of(options.grid, pose)
+        lanes = roads.lane_points(area, SPACING_M) if options.directions else None
         seen = recent(tracks.observed, float(scene.time_s[present]))
         yield _sequence(
             Traffic(
@@ -177,8 +179,8 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
             replace(seen, state=poses_to_frame(seen.state, pose)),
             tracks.score[:, window],
             tracks.label,
-            edges.to_frame(pose),
-            poses_to_frame(points, pose),
+            roads.edges(area).to_frame(pose),
+            poses_to_frame(roads.lane_points(area), pose),
             None if lanes is None else poses_to_frame(lanes, pose),
             float(scene.time_s[present]),
             options,

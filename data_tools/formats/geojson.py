@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, get_args
 
 import numpy as np
@@ -11,14 +12,16 @@ from shapely.geometry import shape
 
 from data_tools.formats.documents import read_json
 from data_tools.formats.polygons import rings
+from data_tools.labels.map_index import MapIndex
 from data_tools.scene import MapElement, MapLayer
-from forecast.errors import DataError
+from forecast.errors import DataError, reason_of
+from forecast.storage.files import filesystem
 
 AREAS = ("drivable", "crosswalk")
 LAYERS = get_args(MapLayer)
 
 
-def read_map(path: str) -> tuple[MapElement, ...]:
+def read_map(path: str) -> MapIndex:
     """Reads a FeatureCollection whose features name their map layer in the property ``layer``.
 
     Layers ``drivable`` and ``crosswalk`` take (Multi)Polygons, ``lane_centre`` (in the direction of
@@ -27,6 +30,17 @@ def read_map(path: str) -> tuple[MapElement, ...]:
     Raises:
         DataError: It is not such a file.
     """
+    system, inner = filesystem(path)
+    try:
+        version = system.ukey(inner)
+    except OSError as error:
+        raise DataError("a map", f"{path} ({reason_of(error)})", "restore it") from error
+    return _read(path, version)
+
+
+@lru_cache(maxsize=1)
+def _read(path: str, _version: str) -> MapIndex:
+    """Reads a map; ``_version`` makes a changed file a new one."""
     content = read_json(path)
     features = content.get("features") if isinstance(content, dict) else None
     if not isinstance(features, list):
@@ -36,7 +50,7 @@ def read_map(path: str) -> tuple[MapElement, ...]:
     elements: list[MapElement] = []
     for place, feature in enumerate(features, start=1):
         elements.extend(_elements(feature, f"feature {place} of {path}"))
-    return tuple(elements)
+    return MapIndex(elements)
 
 
 def _elements(feature: Any, where: str) -> Iterator[MapElement]:

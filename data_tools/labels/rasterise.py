@@ -9,7 +9,7 @@ edge therefore neither share a cell nor leave a gap. Forecasts draw boxes by the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,18 +110,27 @@ def map_edges(elements: Sequence[MapElement]) -> MapEdges:
     Points that are not finite are left out, and so are elements of fewer than two points (three
     for a polygon).
     """
-    lines: dict[str, list[Array]] = {layer: [] for layer in MAP_LAYERS}
-    polygons: dict[str, list[Array]] = {layer: [] for layer in MAP_LAYERS}
-    for element in elements:
-        points = _finite(element.points)
-        if not element.closed:
-            lines[element.layer].append(_segments(points))
-        elif len(points) >= 3:
-            polygons[element.layer] += [_segments(ring) for ring in _rings(points)]
+    return joined((element, element_segments(element)) for element in elements)
+
+
+def element_segments(element: MapElement) -> list[Array]:
+    """The segments of an element, ``(E, 2, 2)`` for each of its lines or rings."""
+    points = _finite(element.points)
+    if not element.closed:
+        return [_segments(points)]
+    return [_segments(ring) for ring in _rings(points)] if len(points) >= 3 else []
+
+
+def joined(parts: Iterable[tuple[MapElement, list[Array]]]) -> MapEdges:
+    """The segments of elements, sorted by layer."""
     nothing = np.empty((0, 2, 2))
+    lines: dict[str, list[Array]] = {layer: [nothing] for layer in MAP_LAYERS}
+    polygons: dict[str, list[Array]] = {layer: [nothing] for layer in MAP_LAYERS}
+    for element, segments in parts:
+        (polygons if element.closed else lines)[element.layer] += segments
     return MapEdges(
-        {layer: np.concatenate([nothing, *parts]) for layer, parts in lines.items()},
-        {layer: np.concatenate([nothing, *parts]) for layer, parts in polygons.items()},
+        {layer: np.concatenate(found) for layer, found in lines.items()},
+        {layer: np.concatenate(found) for layer, found in polygons.items()},
     )
 
 
@@ -155,10 +164,29 @@ def lane_points(elements: Sequence[MapElement], spacing_m: float = 2.0) -> Array
     Raises:
         DataError: A lane is longer than :data:`MAX_LANE_M`.
     """
-    layer: MapLayer = "lane_centre"
-    lanes = [_finite(e.points) for e in elements if e.layer == layer and not e.closed]
+    lanes = [_finite(element.points) for element in elements if is_lane(element)]
     points = [_resample(lane, spacing_m) for lane in lanes if len(lane) >= 2]
     return np.concatenate([np.empty((0, 3)), *points])
+
+
+def is_lane(element: MapElement) -> bool:
+    """Whether an element is the centre line of a lane."""
+    layer: MapLayer = "lane_centre"
+    return element.layer == layer and not element.closed
+
+
+def refuse_longer(lane_m: float) -> None:
+    """Refuses a lane of a length that none has.
+
+    Raises:
+        DataError: It is longer than :data:`MAX_LANE_M`.
+    """
+    if lane_m > MAX_LANE_M:
+        raise DataError(
+            f"lanes of {MAX_LANE_M / 1000:g} km at most",
+            f"one of {lane_m / 1000:g} km",
+            "correct the map: a point of it lies elsewhere",
+        )
 
 
 def _in_cells(points: Array, grid: BEVGrid) -> Array:
@@ -265,18 +293,15 @@ def _rings(points: Array) -> list[Array]:
 
 def _resample(line: Array, spacing_m: float) -> Array:
     """Points at the middle of equal pieces of a line, with the direction of the line there."""
-    step = np.diff(line, axis=0)
+    step = line[1:] - line[:-1]
     length = np.hypot(step[:, 0], step[:, 1])
-    line, step, length = line[np.r_[True, length > 0]], step[length > 0], length[length > 0]
+    if not length.all():
+        line, step, length = line[np.append(True, length > 0)], step[length > 0], length[length > 0]
     if len(step) == 0:
         return np.empty((0, 3))
-    travelled = np.r_[0.0, length.cumsum()]
-    if travelled[-1] > MAX_LANE_M:
-        raise DataError(
-            f"lanes of {MAX_LANE_M / 1000:g} km at most",
-            f"one of {travelled[-1] / 1000:g} km",
-            "correct the map: a point of it lies elsewhere",
-        )
+    travelled = np.zeros(len(line))
+    np.cumsum(length, out=travelled[1:])
+    refuse_longer(travelled[-1])
     count = max(1, round(travelled[-1] / spacing_m))
     at = (np.arange(count) + 0.5) * travelled[-1] / count
     segment = np.searchsorted(travelled, at, side="right") - 1

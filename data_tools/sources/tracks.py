@@ -11,6 +11,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -20,9 +21,15 @@ from numpy.typing import NDArray
 from data_tools.classes import class_of
 from data_tools.formats.geojson import read_map
 from data_tools.scene import FARTHEST_M, MapElement, Scene
+from data_tools.sources.grouped import grouped
 from data_tools.sources.inputs import find_files
 from data_tools.sources.reused_ids import beginnings
-from data_tools.sources.tracks_heading import refuse_other_units, table_headings
+from data_tools.sources.tracks_heading import (
+    columns_of,
+    most_frequent,
+    refuse_other_units,
+    table_headings,
+)
 from data_tools.sources.tracks_resample import (
     MAX_GAP_S,
     TIME_TOLERANCE_S,
@@ -80,8 +87,10 @@ class Tracks:
         warnings = _suspicions(table)
         elements = _map(path)
         table["yaw_rad"], table["yaw_then"] = table_headings(table, elements, notes)
+        columns = columns_of(table)
         tracks = [
-            _track(str(name), rows, notes) for name, rows in table.groupby("track_id", sort=False)
+            _track(name, {column: values[rows] for column, values in columns.items()}, notes)
+            for name, rows in grouped(columns["track_id"]).items()
         ]
         egos = _egos(tracks, notes)
         state = np.stack([resample(track, time_s) for track in tracks])
@@ -120,7 +129,7 @@ def _agents(table: pd.DataFrame, notes: Counter[str]) -> NDArray[np.object_]:
     time_s, kind = table["time_s"].to_numpy(float), table["class"].map(classes).to_numpy()
     position = table[["x_m", "y_m"]].to_numpy(float)
     names = table["track_id"].to_numpy(object, copy=True)
-    for name, rows in table.groupby("track_id", sort=False).indices.items():
+    for name, rows in grouped(names).items():
         longest_s = MAX_GAP_S + TIME_TOLERANCE_S
         starts = beginnings(time_s[rows], position[rows], kind[rows], longest_s)
         notes["ids that another agent has later, a track of its own"] += len(starts) - 1
@@ -129,24 +138,30 @@ def _agents(table: pd.DataFrame, notes: Counter[str]) -> NDArray[np.object_]:
     return names
 
 
-def _track(name: str, rows: pd.DataFrame, notes: Counter[str]) -> Track:
+def _track(name: str, rows: dict[str, NDArray[Any]], notes: Counter[str]) -> Track:
     """One agent's rows as a track; counts what had to be filled in."""
-    kinds = rows["class"].value_counts()
-    notes["tracks of more than one class, the most frequent taken"] += len(kinds) > 1
-    kind = str(kinds.index[0])
-    size = rows[["length_m", "width_m"]].median().to_numpy(float)
-    # A stack knows the sizes measured so far.
-    so_far = rows[["length_m", "width_m"]].expanding().median().to_numpy(float)
+    kind, kinds = most_frequent(rows["class"])
+    notes["tracks of more than one class, the most frequent taken"] += kinds > 1
+    size, so_far = _sizes(np.column_stack([rows["length_m"], rows["width_m"]]))
+    pose = np.column_stack([rows["x_m"], rows["y_m"], rows["yaw_rad"]])
     return Track(
         name=name,
         kind=kind,
-        time_s=rows["time_s"].to_numpy(float),
-        pose=rows[["x_m", "y_m", "yaw_rad"]].to_numpy(float),
+        time_s=rows["time_s"],
+        pose=pose,
         size_m=size,
-        observed=np.column_stack([rows[["x_m", "y_m", "yaw_then"]].to_numpy(float), so_far]),
-        score=rows["score"].to_numpy(float),
+        observed=np.column_stack([pose[:, :2], rows["yaw_then"], so_far]),
+        score=rows["score"],
         is_ego=bool(rows["is_ego"].any()),
     )
+
+
+def _sizes(size_m: Array) -> tuple[Array, Array]:
+    """The median length and width of a track, and ``(n, 2)`` those of what was measured so far."""
+    if np.isnan(size_m).all() or (size_m == size_m[0]).all():
+        return size_m[0], size_m
+    sides = pd.DataFrame(size_m)
+    return sides.median().to_numpy(float), sides.expanding().median().to_numpy(float)
 
 
 def _scores(
@@ -164,10 +179,8 @@ def _scores(
 def _suspicions(table: pd.DataFrame) -> dict[str, str]:
     """What looks wrong with the numbers as they are in the table, before they are resampled."""
     given = table[table["yaw_rad"].notna()]
-    paths = [
-        (rows["time_s"].to_numpy(float), rows[["x_m", "y_m", "yaw_rad"]].to_numpy(float))
-        for _, rows in given.groupby("track_id", sort=False)
-    ]
+    time_s, pose = given["time_s"].to_numpy(float), given[["x_m", "y_m", "yaw_rad"]].to_numpy(float)
+    paths = [(time_s[rows], pose[rows]) for rows in grouped(given["track_id"]).values()]
     return of_headings(paths) | of_coordinates(table[["x_m", "y_m"]].to_numpy(float))
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
+from data_tools.sources.grouped import KeptGroups, Rows
 from forecast.errors import DataError, reason_of
 from forecast.storage.files import filesystem
 
@@ -33,6 +34,7 @@ MAX_YAW_RAD = 8 * np.pi
 MAX_SPEED = 1000.0  # m/s, no agent's
 # No tracker has longer steps; times in milliseconds do.
 MAX_STEP_S = 10.0
+_scenes = KeptGroups()
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
@@ -42,7 +44,7 @@ def scene_names(path: str) -> list[str]:
     Raises:
         DataError: The table cannot be read, lacks a column, has no rows or a row without scene.
     """
-    return list(dict.fromkeys(_texts(load(path), "scene", path)))
+    return list(_rows_of_scenes(load(path), path))
 
 
 def scene_table(path: str, scene: str) -> pd.DataFrame:
@@ -55,7 +57,7 @@ def scene_table(path: str, scene: str) -> pd.DataFrame:
         DataError: A value is missing, of another kind, out of range or given twice.
     """
     whole = load(path)
-    rows = whole[_texts(whole, "scene", path) == scene]
+    rows = whole.iloc[_rows_of_scenes(whole, path).get(scene, [])]
     if rows.empty:
         raise DataError(f"rows of scene {scene!r}", f"none in {path}", "check the scene's name")
     content: dict[str, Any] = {name: _texts(rows, name, path) for name in TEXT}
@@ -67,6 +69,10 @@ def scene_table(path: str, scene: str) -> pd.DataFrame:
     _check_velocity(whole, path)
     _check_times(table, path)
     return table
+
+
+def _rows_of_scenes(whole: pd.DataFrame, path: str) -> dict[str, Rows]:
+    return _scenes.of(whole, lambda table: _texts(table, "scene", path))
 
 
 def load(path: str) -> pd.DataFrame:
