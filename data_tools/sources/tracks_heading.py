@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from data_tools.classes import class_of
-from data_tools.heading import FEET, WHEELS, Gait, Sightings, headings, noise_levels
+from data_tools.heading import FEET, WHEELS, Gait, Sightings, headings_of, noise_levels
 from data_tools.labels.map_index import MapIndex
 from data_tools.scene import FARTHEST_M, MapElement
 from data_tools.sources.grouped import grouped
@@ -52,15 +53,16 @@ def table_headings(
         whole[near], causal[near] = table_headings(table[near], elements, notes)
         return whole, causal
     roads = MapIndex.of(elements)
-    noise = _noise(table)
-    columns = columns_of(table)
+    noise, columns = _noise(table), columns_of(table)
+    tracks = [
+        (rows, {name: values[rows] for name, values in columns.items()})
+        for rows in grouped(columns["track_id"]).values()
+        if np.isnan(given[rows]).any()
+    ]
+    gaits = [_gait(track["class"]) for _, track in tracks]
+    seen = [_sightings(track, noise[rows]) for rows, track in tracks]
     whole, causal = given.copy(), given.copy()
-    for rows in grouped(columns["track_id"]).values():
-        if not np.isnan(given[rows]).any():
-            continue
-        track = {name: values[rows] for name, values in columns.items()}
-        gait = _gait(track["class"])
-        then, after = headings(_sightings(track, noise[rows]), gait)
+    for (rows, track), gait, (then, after) in zip(tracks, gaits, _found(seen, gaits), strict=True):
         standing = _lane_heading(track, roads) if gait is WHEELS else np.nan
         notes["tracks with yaw from their motion"] += 1
         if np.isnan(after).all():
@@ -70,6 +72,15 @@ def table_headings(
             found = np.where(np.isnan(found), np.nan_to_num(standing), found)
             target[rows] = np.where(np.isnan(given[rows]), found, given[rows])
     return whole, causal
+
+
+def _found(seen: Sequence[Sightings], gaits: Sequence[Gait]) -> list[tuple[Array, Array]]:
+    """The headings of agents, those that move alike together, which is faster."""
+    found: dict[int, tuple[Array, Array]] = {}
+    for gait in (WHEELS, FEET):
+        alike = [place for place, one in enumerate(gaits) if one is gait]
+        found |= zip(alike, headings_of([seen[place] for place in alike], gait), strict=True)
+    return [found[place] for place in range(len(seen))]
 
 
 def columns_of(table: pd.DataFrame) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,347 @@
+"""An extended Kalman filter of positions, and the smoother after it, for many agents at a time.
+
+Agents of one batch are filtered side by side, sighting by sighting, those seen most often first: at
+each place the ones that are still seen are the first columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.angles import wrap_angle
+
+Array = NDArray[np.float64]
+
+NOISE_FORGET_S = 0.3  # time constant of a tracker's error
+WHITE = 0.3  # part of the error that does not vary slowly
+MAX_GAP_S = 1.0  # a longer one ends what is known of the motion, but for the heading
+# Squared distances of a position from what was expected, in standard deviations: from the first on
+# it counts for less, from the second on, if it is also far, another agent has taken the id.
+OUTLIER, SWITCH, SWITCH_M = 9.0, 30.0, 2.0
+MAX_SPEED_M_S = 100.0
+SIDEWAYS = 1.0  # m/s2, standard deviation of the acceleration in bends
+YAW_NOISE, VELOCITY_NOISE = 0.05, 0.3  # of yaws (rad) and velocities (m/s) that a tracker gives
+X, Y, YAW, SPEED, CURVATURE, ERROR_X, ERROR_Y = range(7)
+
+
+@dataclass(frozen=True)
+class Gait:
+    """How a kind of agent moves; standard deviations.
+
+    Args:
+        acceleration: Of speed, m/s in the root of a second.
+        curvature: Of the path, 1/m.
+        curvature_s: Seconds over which it changes.
+        turn: Of the heading on the spot, rad in the root of a second.
+        backward: Fastest speed backward, m/s; faster means that it faces the other way.
+        moved_m: Metres away from where it was 2 s before: it really moved.
+    """
+
+    acceleration: float
+    curvature: float
+    curvature_s: float
+    turn: float
+    backward: float
+    moved_m: float
+
+
+WHEELS = Gait(
+    acceleration=2.0, curvature=0.05, curvature_s=1.0, turn=0.01, backward=3.0, moved_m=1.0
+)
+FEET = Gait(acceleration=1.0, curvature=0.3, curvature_s=1.0, turn=0.3, backward=0.3, moved_m=0.5)
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """What a tracker says of one agent, NaN where it does not.
+
+    Args:
+        time_s: ``(n,)`` ascending, seconds.
+        position: ``(n, 2)`` x, y, metres.
+        noise_m: ``(n,)`` standard deviation of the positions' error, as known at each time.
+        yaw: ``(n,)`` radians.
+        velocity: ``(n, 2)`` x, y, m/s.
+        speed: ``(n,)`` m/s.
+    """
+
+    time_s: Array
+    position: Array
+    noise_m: Array
+    yaw: Array
+    velocity: Array
+    speed: Array
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sightings of agents side by side: place in the agent's own order first, then the agent.
+
+    Args:
+        count: ``(N,)`` sightings of each agent, descending.
+        yaw_0: ``(N,)`` heading at the first, radians.
+        time_s, noise_m, yaw, speed: ``(M, N)``, see :class:`Sightings`; NaN past an agent's last.
+        position, velocity: ``(M, N, 2)``, the same.
+    """
+
+    count: NDArray[np.int64]
+    yaw_0: Array
+    time_s: Array
+    position: Array
+    noise_m: Array
+    yaw: Array
+    velocity: Array
+    speed: Array
+
+    @classmethod
+    def of(cls, agents: Sequence[tuple[Sightings, int, float]]) -> Batch:
+        """Agents from a sighting on, at which their heading is given; most sightings first."""
+        count = np.array([len(seen.time_s) - first for seen, first, _ in agents])
+        names = ("time_s", "position", "noise_m", "yaw", "velocity", "speed")
+        content = {
+            name: [getattr(seen, name)[first:] for seen, first, _ in agents] for name in names
+        }
+        yaw_0 = np.array([yaw for _, _, yaw in agents])
+        return cls(count, yaw_0, **{name: _side_by_side(rows) for name, rows in content.items()})
+
+    def seen_at(self, place: int) -> int:
+        """How many agents, the first ones, have a sighting at a place."""
+        return int(np.searchsorted(-self.count, -place))
+
+
+def _side_by_side(rows: Sequence[Array]) -> Array:
+    stacked = np.full((len(rows[0]), len(rows), *rows[0].shape[1:]), np.nan)
+    for column, values in enumerate(rows):
+        stacked[: len(values), column] = values
+    return stacked
+
+
+@dataclass(frozen=True)
+class Path:
+    """States ``(M, N, 7)`` and covariances after each sighting, and how each came from the last.
+
+    ``predicted`` and its covariance are those before the sighting; ``move`` the derivative of it by
+    the state before; ``joined`` whether the state before is of the same motion; ``turned`` whether
+    the agent was turned round.
+    """
+
+    state: Array
+    covariance: Array
+    predicted: Array
+    predicted_covariance: Array
+    move: Array
+    joined: NDArray[np.bool_]
+    turned: NDArray[np.bool_]
+
+
+def filtered(batch: Batch, gait: Gait) -> Path:
+    """The states of agents from what was seen until each sighting."""
+    shape = batch.time_s.shape
+    states, squares = np.zeros((2, *shape, 7)), np.zeros((3, *shape, 7, 7))
+    path = Path(
+        state=states[0],
+        covariance=squares[0],
+        predicted=states[1],
+        predicted_covariance=squares[1],
+        move=squares[2],
+        joined=np.ones(shape, bool),
+        turned=np.zeros(shape, bool),
+    )
+    state, covariance = _start(
+        batch, gait, 0, np.arange(shape[1]), batch.yaw_0, _first_speed(batch)
+    )
+    for place in range(shape[0]):
+        now = slice(batch.seen_at(place))
+        state, covariance = state[now], covariance[now]
+        dt = np.zeros(len(state))
+        if place:
+            dt = batch.time_s[place, now] - batch.time_s[place - 1, now]
+            surely = state[:, SPEED] + np.sqrt(np.maximum(covariance[:, SPEED, SPEED], 0.0))
+            turned = path.turned[place, now] = surely < -gait.backward
+            if turned.any():
+                state, covariance = _turn_round(state, covariance, turned)
+            state, covariance, path.move[place, now] = _predict(
+                state, covariance, gait, dt, batch.noise_m[place, now]
+            )
+        away, surprise, _ = _surprise(state, covariance, batch, place)
+        switched = (surprise > SWITCH) & (np.hypot(away[:, 0], away[:, 1]) > SWITCH_M)
+        joined = path.joined[place, now] = (dt <= MAX_GAP_S) & ~switched
+        if not joined.all():
+            new = np.flatnonzero(~joined)
+            state[new], covariance[new] = _start(
+                batch, gait, place, new, state[new, YAW], state[new, SPEED]
+            )
+        path.predicted[place, now], path.predicted_covariance[place, now] = state, covariance
+        state, covariance = _update(state, covariance, batch, place)
+        path.state[place, now], path.covariance[place, now] = state, covariance
+    return path
+
+
+_POSITION = np.zeros((2, 7))
+_POSITION[0, [X, ERROR_X]] = _POSITION[1, [Y, ERROR_Y]] = 1.0
+
+
+def _first_speed(batch: Batch) -> Array:
+    ahead = np.minimum(1, batch.count - 1), np.arange(len(batch.count))
+    span_s = np.maximum(batch.time_s[ahead] - batch.time_s[0], 1e-3)
+    way = batch.position[ahead] - batch.position[0]
+    return np.asarray(np.hypot(way[:, 0], way[:, 1]) / span_s)
+
+
+def _start(
+    batch: Batch, gait: Gait, place: int, agents: NDArray[np.int64], yaw: Array, speed: Array
+) -> tuple[Array, Array]:
+    noise = batch.noise_m[place, agents]
+    # The speed to an error would swallow all other digits.
+    speed = speed.clip(-MAX_SPEED_M_S, MAX_SPEED_M_S)
+    state = np.zeros((len(agents), 7))
+    state[:, :2], state[:, YAW], state[:, SPEED] = batch.position[place, agents], yaw, speed
+    deviation = np.empty((len(agents), 7))
+    deviation[:, [X, Y, ERROR_X, ERROR_Y]] = noise[:, None]
+    deviation[:, YAW], deviation[:, CURVATURE] = 0.3, gait.curvature
+    deviation[:, SPEED] = np.maximum(3.0, np.abs(speed) / 2)
+    covariance = np.square(deviation)[:, :, None] * np.eye(7)
+    # The position seen is that of the agent plus the error, whatever each of them is.
+    for axis, error in ((X, ERROR_X), (Y, ERROR_Y)):
+        covariance[:, axis, error] = covariance[:, error, axis] = -(noise**2)
+    return state, covariance + 1e-6 * np.eye(7)
+
+
+def _turn_round(state: Array, covariance: Array, turned: NDArray[np.bool_]) -> tuple[Array, Array]:
+    ways = np.where(turned[:, None], _ROUND, 1.0)
+    state = ways * state
+    state[turned, YAW] += np.pi
+    return state, ways[:, :, None] * covariance * ways[:, None]
+
+
+_ROUND = np.array([1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0])
+
+
+def _predict(
+    state: Array, covariance: Array, gait: Gait, dt: Array, noise_m: Array
+) -> tuple[Array, Array, Array]:
+    """State and covariance after ``dt`` seconds, and the derivative of the new state by the old."""
+    yaw, speed, curvature = state[:, YAW], state[:, SPEED], state[:, CURVATURE]
+    keep, forget = np.exp(-dt / gait.curvature_s), np.exp(-dt / NOISE_FORGET_S)
+    turn = curvature * speed * dt
+    along = np.stack([np.cos(yaw + turn / 2), np.sin(yaw + turn / 2)], axis=1)
+    way = speed * dt
+    left = way[:, None] * np.stack([-along[:, 1], along[:, 0]], axis=1)
+    kept = np.ones_like(state)
+    kept[:, CURVATURE], kept[:, ERROR_X], kept[:, ERROR_Y] = keep, forget, forget
+    move = kept[:, :, None] * np.eye(7)
+    move[:, :2, YAW] = left
+    move[:, :2, SPEED] = along * dt[:, None] + left * curvature[:, None] * dt[:, None] / 2
+    move[:, :2, CURVATURE] = left * speed[:, None] * dt[:, None] / 2
+    move[:, YAW, SPEED], move[:, YAW, CURVATURE] = curvature * dt, way
+    new = state * kept
+    new[:, :2] += way[:, None] * along
+    new[:, YAW] += turn
+    bend = np.minimum(gait.curvature, SIDEWAYS / np.maximum(speed**2, 1e-3))
+    added = np.full_like(state, 1e-6)
+    added[:, YAW], added[:, SPEED] = gait.turn**2 * dt, gait.acceleration**2 * dt
+    added[:, CURVATURE] = bend**2 * (1 - keep**2)
+    added[:, ERROR_X] = added[:, ERROR_Y] = noise_m**2 * (1 - forget**2)
+    covariance = move @ covariance @ move.mT
+    covariance[:, _PLACES, _PLACES] += added
+    return new, covariance, move
+
+
+_PLACES = np.arange(7)
+
+
+def _surprise(
+    state: Array, covariance: Array, batch: Batch, place: int
+) -> tuple[Array, Array, Array]:
+    """How far a position is from where it was expected; that squared in deviations; a variance."""
+    now = slice(len(state))
+    away = batch.position[place, now] - _times(_POSITION, state)
+    white = (WHITE * batch.noise_m[place, now]) ** 2
+    spread = _POSITION @ covariance @ _POSITION.T + white[:, None, None] * np.eye(2)
+    surprise = away[:, None] @ np.linalg.solve(spread, away[:, :, None])
+    return away, surprise[:, 0, 0], (spread[:, 0, 0] + spread[:, 1, 1]) / 2
+
+
+def _update(state: Array, covariance: Array, batch: Batch, place: int) -> tuple[Array, Array]:
+    """State and covariance with what was seen."""
+    now = slice(len(state))
+    away, surprise, variance = _surprise(state, covariance, batch, place)
+    white = (WHITE * batch.noise_m[place, now]) ** 2
+    white += variance * np.fmax(0.0, surprise / OUTLIER - 1)
+    state, covariance = _corrected(state, covariance, away, _POSITION, white)
+    yaw, velocity, speed = (a[place, now] for a in (batch.yaw, batch.velocity, batch.speed))
+    some = np.flatnonzero(np.isfinite(yaw))
+    if len(some):
+        away = wrap_angle(yaw[some] - state[some, YAW])[:, None]
+        _correct(state, covariance, some, away, np.eye(7)[[YAW]], YAW_NOISE)
+    with_velocity = np.isfinite(velocity).all(axis=1)
+    some = np.flatnonzero(with_velocity)
+    if len(some):
+        along = np.stack([np.cos(state[some, YAW]), np.sin(state[some, YAW])], axis=1)
+        forward = state[some, SPEED, None]
+        by = np.zeros((len(some), 2, 7))
+        by[:, :, SPEED] = along
+        by[:, 0, YAW], by[:, 1, YAW] = (-forward[:, 0] * along[:, 1], forward[:, 0] * along[:, 0])
+        _correct(state, covariance, some, velocity[some] - forward * along, by, VELOCITY_NOISE)
+    some = np.flatnonzero(np.isfinite(speed) & ~with_velocity)
+    if len(some):
+        by = np.copysign(1.0, state[some, SPEED])[:, None, None] * np.eye(7)[[SPEED]]
+        away = (speed[some] - np.abs(state[some, SPEED]))[:, None]
+        _correct(state, covariance, some, away, by, VELOCITY_NOISE)
+    return state, covariance
+
+
+def _correct(
+    state: Array,
+    covariance: Array,
+    some: NDArray[np.int64],
+    away: Array,
+    by: Array,
+    deviation: float,
+) -> None:
+    """Corrects some agents in place."""
+    variance = np.full(len(some), deviation**2)
+    state[some], covariance[some] = _corrected(state[some], covariance[some], away, by, variance)
+
+
+def _corrected(
+    state: Array, covariance: Array, away: Array, by: Array, variance: Array
+) -> tuple[Array, Array]:
+    """States ``(n, 7)`` that see ``by`` (``(m, 7)`` or ``(n, m, 7)``) of themselves off so far."""
+    spread = by @ covariance @ by.mT + variance[:, None, None] * np.eye(by.shape[-2])
+    gain = np.linalg.solve(spread, by @ covariance).mT
+    covariance = covariance - gain @ by @ covariance
+    return state + _times(gain, away), (covariance + covariance.mT) / 2
+
+
+def _times(matrix: Array, vector: Array) -> Array:
+    """Matrices ``(n, m, k)`` or ``(m, k)`` by vectors ``(n, k)``: ``(n, m)``."""
+    return np.asarray((matrix @ vector[:, :, None])[:, :, 0])
+
+
+def smoothed(batch: Batch, path: Path, gait: Gait) -> Array:
+    """Headings ``(M, N)`` from the whole of each path."""
+    state = path.state.copy()
+    for place in range(len(state) - 2, -1, -1):
+        after = place + 1
+        some = np.flatnonzero(path.joined[after, : batch.seen_at(after)])
+        back = path.covariance[place, some] @ path.move[after, some].mT
+        turned = path.turned[after, some]
+        if turned.any():
+            back = back * np.where(turned[:, None], _ROUND, 1.0)[:, :, None]
+        gain = np.linalg.solve(path.predicted_covariance[after, some], back.mT).mT
+        state[place, some] += _times(gain, state[after, some] - path.predicted[after, some])
+    yaw = state[..., YAW]
+    if gait is FEET:
+        return yaw
+    # Wheels do not turn round, so it faced one way all the time: that of the longer way.
+    later = path.turned[::-1].cumsum(axis=0)[::-1] - path.turned
+    way = state[..., SPEED] * (-1.0) ** later
+    for column, count in enumerate(batch.count):
+        made, turned = way[:count, column], path.turned[:, column].any()
+        backward = -made[made < 0].sum() > 2 * made[made > 0].sum() and turned
+        yaw[:, column] += np.pi * (later[:, column] + backward)
+    return yaw
