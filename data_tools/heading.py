@@ -42,11 +42,11 @@ MOST_SIDE_BY_SIDE = 2**13  # sightings of agents that are filtered together, a k
 
 def headings(seen: Sightings, gait: Gait) -> tuple[Array, Array]:
     """Headings of one agent at the times of its sightings, see :func:`headings_of`."""
-    return headings_of([seen], gait)[0]
+    return headings_of([seen], [gait])[0]
 
 
-def headings_of(agents: Sequence[Sightings], gait: Gait) -> list[tuple[Array, Array]]:
-    """Headings of agents of one kind at the times of their sightings.
+def headings_of(agents: Sequence[Sightings], gaits: Sequence[Gait]) -> list[tuple[Array, Array]]:
+    """Headings of agents at the times of their sightings, together, which is faster.
 
     Returns:
         For each agent ``(n,)`` radians, each from what was seen until then, NaN before the first
@@ -54,13 +54,13 @@ def headings_of(agents: Sequence[Sightings], gait: Gait) -> list[tuple[Array, Ar
         really moves.
     """
     found = [(np.full(len(a.time_s), np.nan), np.full(len(a.time_s), np.nan)) for a in agents]
-    begins = enumerate(_first_motion(seen, gait) for seen in agents)
+    begins = enumerate(map(_first_motion, agents, gaits))
     moving = {agent: begin for agent, begin in begins if begin is not None}
     count = {agent: len(agents[agent].time_s) - first for agent, (first, _, _) in moving.items()}
     for together in _batches(count):
-        batch = Batch.of([(agents[a], moving[a][0], moving[a][2]) for a in together])
-        path = filtered(batch, gait)
-        smooth = smoothed(batch, path, gait)
+        batch = Batch.of([(agents[a], gaits[a], moving[a][0], moving[a][2]) for a in together])
+        path = filtered(batch)
+        smooth = smoothed(batch, path)
         for column, agent in enumerate(together):
             first, known, _ = moving[agent]
             causal, whole = found[agent]

@@ -83,12 +83,20 @@ class Batch:
     Args:
         count: ``(N,)`` sightings of each agent, descending.
         yaw_0: ``(N,)`` heading at the first, radians.
+        on_wheels: ``(N,)`` whether each moves on wheels.
+        acceleration, curvature, curvature_s, turn, backward: ``(N,)``, see :class:`Gait`.
         time_s, noise_m, yaw, speed: ``(M, N)``, see :class:`Sightings`; NaN past an agent's last.
         position, velocity: ``(M, N, 2)``, the same.
     """
 
     count: NDArray[np.int64]
     yaw_0: Array
+    on_wheels: NDArray[np.bool_]
+    acceleration: Array
+    curvature: Array
+    curvature_s: Array
+    turn: Array
+    backward: Array
     time_s: Array
     position: Array
     noise_m: Array
@@ -97,15 +105,19 @@ class Batch:
     speed: Array
 
     @classmethod
-    def of(cls, agents: Sequence[tuple[Sightings, int, float]]) -> Batch:
+    def of(cls, agents: Sequence[tuple[Sightings, Gait, int, float]]) -> Batch:
         """Agents from a sighting on, at which their heading is given; most sightings first."""
-        count = np.array([len(seen.time_s) - first for seen, first, _ in agents])
-        names = ("time_s", "position", "noise_m", "yaw", "velocity", "speed")
-        content = {
-            name: [getattr(seen, name)[first:] for seen, first, _ in agents] for name in names
-        }
-        yaw_0 = np.array([yaw for _, _, yaw in agents])
-        return cls(count, yaw_0, **{name: _side_by_side(rows) for name, rows in content.items()})
+        seen = [(one, first) for one, _, first, _ in agents]
+        gaits = [gait for _, gait, _, _ in agents]
+        rows = ("time_s", "position", "noise_m", "yaw", "velocity", "speed")
+        ways = ("acceleration", "curvature", "curvature_s", "turn", "backward")
+        return cls(
+            count=np.array([len(one.time_s) - first for one, first in seen]),
+            yaw_0=np.array([yaw for *_, yaw in agents]),
+            on_wheels=np.array([gait is WHEELS for gait in gaits]),
+            **{name: np.array([getattr(gait, name) for gait in gaits]) for name in ways},
+            **{n: _side_by_side([getattr(one, n)[first:] for one, first in seen]) for n in rows},
+        )
 
     def seen_at(self, place: int) -> int:
         """How many agents, the first ones, have a sighting at a place."""
@@ -137,7 +149,7 @@ class Path:
     turned: NDArray[np.bool_]
 
 
-def filtered(batch: Batch, gait: Gait) -> Path:
+def filtered(batch: Batch) -> Path:
     """The states of agents from what was seen until each sighting."""
     shape = batch.time_s.shape
     states, squares = np.zeros((2, *shape, 7)), np.zeros((3, *shape, 7, 7))
@@ -150,9 +162,7 @@ def filtered(batch: Batch, gait: Gait) -> Path:
         joined=np.ones(shape, bool),
         turned=np.zeros(shape, bool),
     )
-    state, covariance = _start(
-        batch, gait, 0, np.arange(shape[1]), batch.yaw_0, _first_speed(batch)
-    )
+    state, covariance = _start(batch, 0, np.arange(shape[1]), batch.yaw_0, _first_speed(batch))
     for place in range(shape[0]):
         now = slice(batch.seen_at(place))
         state, covariance = state[now], covariance[now]
@@ -160,22 +170,21 @@ def filtered(batch: Batch, gait: Gait) -> Path:
         if place:
             dt = batch.time_s[place, now] - batch.time_s[place - 1, now]
             surely = state[:, SPEED] + np.sqrt(np.maximum(covariance[:, SPEED, SPEED], 0.0))
-            turned = path.turned[place, now] = surely < -gait.backward
+            turned = path.turned[place, now] = surely < -batch.backward[now]
             if turned.any():
                 state, covariance = _turn_round(state, covariance, turned)
-            state, covariance, path.move[place, now] = _predict(
-                state, covariance, gait, dt, batch.noise_m[place, now]
-            )
-        away, surprise, _ = _surprise(state, covariance, batch, place)
+            state, covariance, path.move[place, now] = _predict(state, covariance, batch, place, dt)
+        surprised = away, surprise, _ = _surprise(state, covariance, batch, place)
         switched = (surprise > SWITCH) & (np.hypot(away[:, 0], away[:, 1]) > SWITCH_M)
         joined = path.joined[place, now] = (dt <= MAX_GAP_S) & ~switched
         if not joined.all():
             new = np.flatnonzero(~joined)
             state[new], covariance[new] = _start(
-                batch, gait, place, new, state[new, YAW], state[new, SPEED]
+                batch, place, new, state[new, YAW], state[new, SPEED]
             )
+            surprised = _surprise(state, covariance, batch, place)
         path.predicted[place, now], path.predicted_covariance[place, now] = state, covariance
-        state, covariance = _update(state, covariance, batch, place)
+        state, covariance = _update(state, covariance, batch, place, surprised)
         path.state[place, now], path.covariance[place, now] = state, covariance
     return path
 
@@ -192,7 +201,7 @@ def _first_speed(batch: Batch) -> Array:
 
 
 def _start(
-    batch: Batch, gait: Gait, place: int, agents: NDArray[np.int64], yaw: Array, speed: Array
+    batch: Batch, place: int, agents: NDArray[np.int64], yaw: Array, speed: Array
 ) -> tuple[Array, Array]:
     noise = batch.noise_m[place, agents]
     # The speed to an error would swallow all other digits.
@@ -201,7 +210,7 @@ def _start(
     state[:, :2], state[:, YAW], state[:, SPEED] = batch.position[place, agents], yaw, speed
     deviation = np.empty((len(agents), 7))
     deviation[:, [X, Y, ERROR_X, ERROR_Y]] = noise[:, None]
-    deviation[:, YAW], deviation[:, CURVATURE] = 0.3, gait.curvature
+    deviation[:, YAW], deviation[:, CURVATURE] = 0.3, batch.curvature[agents]
     deviation[:, SPEED] = np.maximum(3.0, np.abs(speed) / 2)
     covariance = np.square(deviation)[:, :, None] * np.eye(7)
     # The position seen is that of the agent plus the error, whatever each of them is.
@@ -221,11 +230,12 @@ _ROUND = np.array([1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0])
 
 
 def _predict(
-    state: Array, covariance: Array, gait: Gait, dt: Array, noise_m: Array
+    state: Array, covariance: Array, batch: Batch, place: int, dt: Array
 ) -> tuple[Array, Array, Array]:
     """State and covariance after ``dt`` seconds, and the derivative of the new state by the old."""
+    now = slice(len(state))
     yaw, speed, curvature = state[:, YAW], state[:, SPEED], state[:, CURVATURE]
-    keep, forget = np.exp(-dt / gait.curvature_s), np.exp(-dt / NOISE_FORGET_S)
+    keep, forget = np.exp(-dt / batch.curvature_s[now]), np.exp(-dt / NOISE_FORGET_S)
     turn = curvature * speed * dt
     along = np.stack([np.cos(yaw + turn / 2), np.sin(yaw + turn / 2)], axis=1)
     way = speed * dt
@@ -240,11 +250,12 @@ def _predict(
     new = state * kept
     new[:, :2] += way[:, None] * along
     new[:, YAW] += turn
-    bend = np.minimum(gait.curvature, SIDEWAYS / np.maximum(speed**2, 1e-3))
+    bend = np.minimum(batch.curvature[now], SIDEWAYS / np.maximum(speed**2, 1e-3))
     added = np.full_like(state, 1e-6)
-    added[:, YAW], added[:, SPEED] = gait.turn**2 * dt, gait.acceleration**2 * dt
+    added[:, YAW] = batch.turn[now] ** 2 * dt
+    added[:, SPEED] = batch.acceleration[now] ** 2 * dt
     added[:, CURVATURE] = bend**2 * (1 - keep**2)
-    added[:, ERROR_X] = added[:, ERROR_Y] = noise_m**2 * (1 - forget**2)
+    added[:, ERROR_X] = added[:, ERROR_Y] = batch.noise_m[place, now] ** 2 * (1 - forget**2)
     covariance = move @ covariance @ move.mT
     covariance[:, _PLACES, _PLACES] += added
     return new, covariance, move
@@ -265,10 +276,16 @@ def _surprise(
     return away, surprise[:, 0, 0], (spread[:, 0, 0] + spread[:, 1, 1]) / 2
 
 
-def _update(state: Array, covariance: Array, batch: Batch, place: int) -> tuple[Array, Array]:
-    """State and covariance with what was seen."""
+def _update(
+    state: Array,
+    covariance: Array,
+    batch: Batch,
+    place: int,
+    surprised: tuple[Array, Array, Array],
+) -> tuple[Array, Array]:
+    """State and covariance with what was seen, and what :func:`_surprise` says of it."""
     now = slice(len(state))
-    away, surprise, variance = _surprise(state, covariance, batch, place)
+    away, surprise, variance = surprised
     white = (WHITE * batch.noise_m[place, now]) ** 2
     white += variance * np.fmax(0.0, surprise / OUTLIER - 1)
     state, covariance = _corrected(state, covariance, away, _POSITION, white)
@@ -322,7 +339,7 @@ def _times(matrix: Array, vector: Array) -> Array:
     return np.asarray((matrix @ vector[:, :, None])[:, :, 0])
 
 
-def smoothed(batch: Batch, path: Path, gait: Gait) -> Array:
+def smoothed(batch: Batch, path: Path) -> Array:
     """Headings ``(M, N)`` from the whole of each path."""
     state = path.state.copy()
     for place in range(len(state) - 2, -1, -1):
@@ -335,12 +352,11 @@ def smoothed(batch: Batch, path: Path, gait: Gait) -> Array:
         gain = np.linalg.solve(path.predicted_covariance[after, some], back.mT).mT
         state[place, some] += _times(gain, state[after, some] - path.predicted[after, some])
     yaw = state[..., YAW]
-    if gait is FEET:
-        return yaw
     # Wheels do not turn round, so it faced one way all the time: that of the longer way.
     later = path.turned[::-1].cumsum(axis=0)[::-1] - path.turned
     way = state[..., SPEED] * (-1.0) ** later
-    for column, count in enumerate(batch.count):
+    for column in np.flatnonzero(batch.on_wheels):
+        count = batch.count[column]
         made, turned = way[:count, column], path.turned[:, column].any()
         backward = -made[made < 0].sum() > 2 * made[made > 0].sum() and turned
         yaw[:, column] += np.pi * (later[:, column] + backward)

@@ -178,10 +178,13 @@ def _scores(
 
 def _suspicions(table: pd.DataFrame) -> dict[str, str]:
     """What looks wrong with the numbers as they are in the table, before they are resampled."""
-    given = table[table["yaw_rad"].notna()]
-    time_s, pose = given["time_s"].to_numpy(float), given[["x_m", "y_m", "yaw_rad"]].to_numpy(float)
-    paths = [(time_s[rows], pose[rows]) for rows in grouped(given["track_id"]).values()]
-    return of_headings(paths) | of_coordinates(table[["x_m", "y_m"]].to_numpy(float))
+    rows = columns_of(table)
+    pose = np.column_stack([rows["x_m"], rows["y_m"], rows["yaw_rad"]])
+    given = ~np.isnan(rows["yaw_rad"])
+    time_s, turned = rows["time_s"][given], pose[given]
+    agents = grouped(rows["track_id"][given]).values()
+    paths = [(time_s[places], turned[places]) for places in agents]
+    return of_headings(paths) | of_coordinates(pose[:, :2])
 
 
 def _egos(tracks: Sequence[Track], notes: Counter[str]) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +61,8 @@ def table_headings(
     gaits = [_gait(track["class"]) for _, track in tracks]
     seen = [_sightings(track, noise[rows]) for rows, track in tracks]
     whole, causal = given.copy(), given.copy()
-    for (rows, track), gait, (then, after) in zip(tracks, gaits, _found(seen, gaits), strict=True):
+    found_of = headings_of(seen, gaits)
+    for (rows, track), gait, (then, after) in zip(tracks, gaits, found_of, strict=True):
         standing = _lane_heading(track, roads) if gait is WHEELS else np.nan
         notes["tracks with yaw from their motion"] += 1
         if np.isnan(after).all():
@@ -72,15 +72,6 @@ def table_headings(
             found = np.where(np.isnan(found), np.nan_to_num(standing), found)
             target[rows] = np.where(np.isnan(given[rows]), found, given[rows])
     return whole, causal
-
-
-def _found(seen: Sequence[Sightings], gaits: Sequence[Gait]) -> list[tuple[Array, Array]]:
-    """The headings of agents, those that move alike together, which is faster."""
-    found: dict[int, tuple[Array, Array]] = {}
-    for gait in (WHEELS, FEET):
-        alike = [place for place, one in enumerate(gaits) if one is gait]
-        found |= zip(alike, headings_of([seen[place] for place in alike], gait), strict=True)
-    return [found[place] for place in range(len(seen))]
 
 
 def columns_of(table: pd.DataFrame) -> dict[str, NDArray[Any]]:
