@@ -329,7 +329,7 @@ def _corrected(
 ) -> tuple[Array, Array]:
     """States ``(n, 7)`` that see ``by`` (``(m, 7)`` or ``(n, m, 7)``) of themselves off so far."""
     spread = by @ covariance @ by.mT + variance[:, None, None] * np.eye(by.shape[-2])
-    gain = np.linalg.solve(spread, by @ covariance).mT
+    gain: Array = np.linalg.solve(spread, by @ covariance).mT
     covariance = covariance - gain @ by @ covariance
     return state + _times(gain, away), (covariance + covariance.mT) / 2
 
@@ -345,11 +345,11 @@ def smoothed(batch: Batch, path: Path) -> Array:
     for place in range(len(state) - 2, -1, -1):
         after = place + 1
         some = np.flatnonzero(path.joined[after, : batch.seen_at(after)])
-        back = path.covariance[place, some] @ path.move[after, some].mT
+        back: Array = path.covariance[place, some] @ path.move[after, some].mT
         turned = path.turned[after, some]
         if turned.any():
             back = back * np.where(turned[:, None], _ROUND, 1.0)[:, :, None]
-        gain = np.linalg.solve(path.predicted_covariance[after, some], back.mT).mT
+        gain: Array = np.linalg.solve(path.predicted_covariance[after, some], back.mT).mT
         state[place, some] += _times(gain, state[after, some] - path.predicted[after, some])
     yaw = state[..., YAW]
     # Wheels do not turn round, so it faced one way all the time: that of the longer way.
