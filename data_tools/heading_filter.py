@@ -329,7 +329,8 @@ def _corrected(
 ) -> tuple[Array, Array]:
     """States ``(n, 7)`` that see ``by`` (``(m, 7)`` or ``(n, m, 7)``) of themselves off so far."""
     spread = by @ covariance @ by.mT + variance[:, None, None] * np.eye(by.shape[-2])
-    gain: Array = np.linalg.solve(spread, by @ covariance).mT
+    seen = by @ covariance
+    gain = np.asarray(np.linalg.solve(spread, seen), np.float64).mT
     covariance = covariance - gain @ by @ covariance
     return state + _times(gain, away), (covariance + covariance.mT) / 2
 

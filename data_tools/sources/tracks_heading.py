@@ -77,7 +77,7 @@ def table_headings(
 def columns_of(table: pd.DataFrame) -> dict[str, NDArray[Any]]:
     """The columns as arrays, which are many times faster than a table to take a few rows of."""
     return {
-        name: column.to_numpy(object if types.is_string_dtype(column) else None)
+        str(name): column.to_numpy(object if types.is_string_dtype(column) else None)
         for name, column in table.items()
     }
 
