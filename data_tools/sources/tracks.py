@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from urllib.parse import quote, unquote
 
@@ -21,6 +22,7 @@ from data_tools.classes import class_of
 from data_tools.formats.geojson import read_map
 from data_tools.scene import FARTHEST_M, MapElement, Scene
 from data_tools.sources.inputs import find_files
+from data_tools.sources.presets import OWN, Preset
 from data_tools.sources.reused_ids import beginnings
 from data_tools.sources.tracks_heading import refuse_other_units, table_headings
 from data_tools.sources.tracks_resample import (
@@ -31,7 +33,7 @@ from data_tools.sources.tracks_resample import (
     resample,
     samples,
 )
-from data_tools.sources.tracks_table import SUFFIXES, scene_names, scene_table
+from data_tools.sources.tracks_table import scene_names, scene_table
 from data_tools.suspicions import of_coordinates, of_headings
 from forecast.errors import DataError
 from forecast.storage.files import filesystem
@@ -41,10 +43,18 @@ Array = NDArray[np.float64]
 MAX_SCENE_S = 24 * 3600.0
 
 
+@dataclass(frozen=True)
 class Tracks:
-    """Tables of tracks; a unit of work is one scene of one table, ``path#scene``."""
+    """Tables of tracks; a unit of work is one scene of one table, ``path#scene``.
 
-    name = "tracks"
+    Args:
+        name: What the source is called.
+        preset: What the columns are called and mean. Where it has none of scenes, each table is one
+            and a unit by its path.
+    """
+
+    name: str = "tracks"
+    preset: Preset = OWN
 
     def find(self, inputs: Sequence[str]) -> list[str]:
         """The scenes of some tables.
@@ -54,10 +64,13 @@ class Tracks:
         Raises:
             DataError: An input does not exist or holds no table.
         """
+        found = find_files(inputs, self.preset.files)
+        if self.preset.columns.scene is None:
+            return found
         units: list[str] = []
-        for path in find_files(inputs, SUFFIXES):
+        for path in found:
             try:
-                units += [f"{path}#{quote(name)}" for name in scene_names(path)]
+                units += [f"{path}#{quote(name)}" for name in scene_names(path, self.preset)]
             except DataError:
                 units.append(path)
         return units
@@ -68,11 +81,8 @@ class Tracks:
         Raises:
             DataError: The table or the map beside it is not as documented.
         """
-        path, mark, scene = unit.rpartition("#")
-        if not mark:
-            scene_names(unit)  # raises what kept it from being listed scene by scene
-            raise DataError("path#scene", repr(unit), "name a scene of the table")
-        table = scene_table(path, unquote(scene))
+        path, scene = self._place(unit)
+        table = scene_table(path, scene, self.preset)
         time_s = _frame_times(table["time_s"].to_numpy(float), dt_s, unit)
         notes = Counter[str]()
         table["track_id"] = _agents(table, notes)
@@ -86,7 +96,7 @@ class Tracks:
         egos = _egos(tracks, notes)
         state = np.stack([resample(track, time_s) for track in tracks])
         return Scene(
-            name=f"{posixpath.basename(path)}#{unquote(scene)}",
+            name=posixpath.basename(path) + (f"#{scene}" if scene else ""),
             time_s=time_s,
             dt_s=dt_s,
             track_id=tuple(track.name for track in tracks),
@@ -100,6 +110,16 @@ class Tracks:
             notes=dict(notes),
             warnings=warnings,
         )
+
+    def _place(self, unit: str) -> tuple[str, str | None]:
+        """The table and the scene in it that a unit is; None where the whole table is one."""
+        if self.preset.columns.scene is None:
+            return unit, None
+        path, mark, scene = unit.rpartition("#")
+        if not mark:
+            scene_names(unit, self.preset)  # raises what kept it from being listed by scenes
+            raise DataError("path#scene", repr(unit), "name a scene of the table")
+        return path, unquote(scene)
 
 
 def _frame_times(time_s: Array, dt_s: float, unit: str) -> Array:
@@ -186,7 +206,8 @@ def _egos(tracks: Sequence[Track], notes: Counter[str]) -> tuple[int, ...]:
 
 def _map(path: str) -> tuple[MapElement, ...]:
     """The map beside a table: ``<table>.geojson``, or ``<table's stem>.map.geojson``."""
-    stem = next((path.removesuffix(end) for end in SUFFIXES if path.endswith(end)), path)
+    ends = (".csv", ".csv.gz", ".parquet")
+    stem = next((path.removesuffix(end) for end in ends if path.endswith(end)), path)
     for name in (f"{path}.geojson", f"{stem}.map.geojson"):
         system, inner = filesystem(name)
         if system.exists(inner):
