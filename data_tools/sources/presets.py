@@ -128,8 +128,8 @@ class Truth(Optional):
 class Columns(_Strict):
     """Where each of our columns is found; those that no table has are left out."""
 
-    scene: Text | None = None
-    """Left out where a file is one scene, named after it."""
+    scene: Optional | None = None
+    """Left out where a file is one scene, named after it, as one without the column is."""
     track_id: Column
     class_: Text = Field(alias="class")
     time_s: Time
@@ -177,6 +177,10 @@ class Preset(_Strict):
     """Between the fields of a row of CSV; `space` stands for any white space."""
     header: Names | None = None
     """The columns in order, where CSV has no row that names them."""
+    any_case: bool = False
+    """Whether the columns' names count in capital and small letters alike."""
+    any_order: bool = False
+    """Whether the rows of a track may be in any order; then the same row twice counts once."""
     columns: Columns
     classes: dict[Name, Name] = Field(default={}, max_length=MAX_NAMES)
     """Their names of classes, in any case, and ours; others stay what they are."""

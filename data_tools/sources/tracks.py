@@ -25,6 +25,7 @@ from data_tools.sources.inputs import find_files
 from data_tools.sources.presets import OWN, Preset
 from data_tools.sources.reused_ids import beginnings
 from data_tools.sources.tracks_heading import refuse_other_units, table_headings
+from data_tools.sources.tracks_position import to_centres
 from data_tools.sources.tracks_resample import (
     MAX_GAP_S,
     TIME_TOLERANCE_S,
@@ -82,6 +83,7 @@ class Tracks:
             DataError: The table or the map beside it is not as documented.
         """
         path, scene = self._place(unit)
+        file = posixpath.basename(path)
         table = scene_table(path, scene, self.preset)
         time_s = _frame_times(table["time_s"].to_numpy(float), dt_s, unit)
         notes = Counter[str]()
@@ -90,13 +92,14 @@ class Tracks:
         warnings = _suspicions(table)
         elements = _map(path)
         table["yaw_rad"], table["yaw_then"] = table_headings(table, elements, notes)
+        to_centres(table, self.preset, notes)
         tracks = [
             _track(str(name), rows, notes) for name, rows in table.groupby("track_id", sort=False)
         ]
         egos = _egos(tracks, notes)
         state = np.stack([resample(track, time_s) for track in tracks])
         return Scene(
-            name=posixpath.basename(path) + (f"#{scene}" if scene else ""),
+            name=file if scene in (None, file) else f"{file}#{scene}",
             time_s=time_s,
             dt_s=dt_s,
             track_id=tuple(track.name for track in tracks),
@@ -163,7 +166,7 @@ def _track(name: str, rows: pd.DataFrame, notes: Counter[str]) -> Track:
         time_s=rows["time_s"].to_numpy(float),
         pose=rows[["x_m", "y_m", "yaw_rad"]].to_numpy(float),
         size_m=size,
-        observed=np.column_stack([rows[["x_m", "y_m", "yaw_then"]].to_numpy(float), so_far]),
+        observed=np.column_stack([rows[["x_then", "y_then", "yaw_then"]].to_numpy(float), so_far]),
         score=rows["score"].to_numpy(float),
         is_ego=bool(rows["is_ego"].any()),
     )

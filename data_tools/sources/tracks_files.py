@@ -96,15 +96,25 @@ def _checked(path: str, preset: Preset) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
+def _spelled(name: str, preset: Preset) -> str:
+    """A column's name as the preset spells it."""
+    if not preset.any_case:
+        return name
+    return next((own for own in preset.columns.named() if own.lower() == name.lower()), name)
+
+
 def _read(path: str, preset: Preset) -> tuple[pd.DataFrame, list[str]]:
     """The named columns of a file, and the names of all that it has."""
     wanted = preset.columns.named()
     if path.endswith((".parquet", ".pq")):
         table = pd.read_parquet(path)
-        return table[[name for name in table.columns if name in wanted]], list(table.columns)
+        found = [_spelled(name, preset) for name in table.columns]
+        table.columns = pd.Index(found)
+        return table[[name for name in found if name in wanted]], found
     separator = SEPARATORS[preset.delimiter]
     if preset.header is None:
-        found = list(pd.read_csv(path, sep=separator, nrows=0).columns)
+        head = pd.read_csv(path, sep=separator, nrows=0)
+        found = [_spelled(name, preset) for name in head.columns]
         _refuse_other_separators(found, separator, path)
     else:
         found = list(preset.header)
@@ -112,7 +122,8 @@ def _read(path: str, preset: Preset) -> tuple[pd.DataFrame, list[str]]:
     table = pd.read_csv(
         path,
         sep=separator,
-        names=None if preset.header is None else found,
+        header=0 if preset.header is None else None,
+        names=found,
         dtype=str,
         keep_default_na=False,
         na_values=[""],

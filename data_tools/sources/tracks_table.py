@@ -77,6 +77,8 @@ def scene_table(path: str, scene: str | None, preset: Preset = OWN) -> pd.DataFr
         content[name] = _numbers(rows, name, columns.of(name), path)
     content["is_ego"] = _truths(rows, columns.is_ego, path)
     table = _in_our_units(pd.DataFrame(content, index=rows.index), preset)
+    if preset.any_order:
+        table = table.drop_duplicates().sort_values("time_s", kind="stable")
     table.attrs = rows.attrs
     _check_ranges(table, path)
     _check_velocity(whole, path, preset)
@@ -86,7 +88,9 @@ def scene_table(path: str, scene: str | None, preset: Preset = OWN) -> pd.DataFr
 
 def _scenes(rows: pd.DataFrame, path: str, preset: Preset) -> pd.Series[str]:
     said = preset.columns.scene
-    return _texts(rows, said or Text(value=posixpath.basename(path)), path)
+    if said is None or said.column not in rows.columns:
+        return pd.Series(posixpath.basename(path), index=rows.index)
+    return _texts(rows, said, path)
 
 
 def _in_our_units(table: pd.DataFrame, preset: Preset) -> pd.DataFrame:
@@ -126,7 +130,7 @@ def _counterclockwise(yaw: pd.Series[float], said: Heading) -> pd.Series[float]:
 def _texts(rows: pd.DataFrame, said: Text | Column, path: str) -> pd.Series[str]:
     name = said.column
     if name is None:
-        return pd.Series(said.value, index=rows.index)
+        return pd.Series(getattr(said, "value", None), index=rows.index, dtype=str)
     column = rows[name]
     _refuse(column.isna(), f"a {name}", rows, name, path)
     text = column.astype(str).str.strip()
