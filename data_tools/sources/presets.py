@@ -34,10 +34,8 @@ class _Strict(BaseModel):
     )
 
 
-class Column(_Strict):
-    """A column of the table; in YAML its name alone will do."""
-
-    column: Name
+class _Part(_Strict):
+    """What is said of one of our columns."""
 
     @model_validator(mode="before")
     @classmethod
@@ -45,13 +43,18 @@ class Column(_Strict):
         return {"column": given} if isinstance(given, str | int | float) else given
 
 
-def _one(said: Any, *names: str) -> Any:
-    if sum(getattr(said, name) is not None for name in names) != 1:
-        raise ValueError(f"give {' or '.join(names)}")
-    return said
+class Column(_Part):
+    """A column of the table; in YAML its name alone will do."""
+
+    column: Name
 
 
-class Text(Column):
+def _refuse_both_or_none(column: str | None, value: str | float | None) -> None:
+    if (column is None) == (value is None):
+        raise ValueError("give column or value")
+
+
+class Text(_Part):
     """A column of names, or one name for all rows."""
 
     column: Name | None = None
@@ -59,7 +62,8 @@ class Text(Column):
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
-        return _one(self, "column", "value")
+        _refuse_both_or_none(self.column, self.value)
+        return self
 
 
 class Place(Column):
@@ -74,16 +78,18 @@ class Optional(Column):
     optional: bool = False
 
 
-class Length(Optional):
+class Length(_Part):
     """A column of lengths, or one length for all rows."""
 
     column: Name | None = None
     value: float | None = Field(default=None, gt=0, le=1000)
     unit: Literal["m", "cm", "ft"] = "m"
+    optional: bool = False
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
-        return _one(self, "column", "value")
+        _refuse_both_or_none(self.column, self.value)
+        return self
 
 
 class Time(Column):

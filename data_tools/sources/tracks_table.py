@@ -121,7 +121,7 @@ def _seconds(time: pd.Series[float], said: Time) -> pd.Series[float]:
 
 def _counterclockwise(yaw: pd.Series[float], said: Heading) -> pd.Series[float]:
     """Headings in radians, counter-clockwise from +x."""
-    angle = np.radians(yaw) if said.unit == "deg" else yaw
+    angle = yaw * (np.pi / 180) if said.unit == "deg" else yaw
     if said.turn == "clockwise":
         angle = -angle
     return angle + np.pi / 2 if said.zero == "y" else angle
@@ -147,7 +147,7 @@ def _numbers(rows: pd.DataFrame, name: str, said: Any, path: str) -> pd.Series[f
         raise DataError(
             f"numbers in column {said.column}", f"{column.dtype} in {path}", "convert the column"
         )
-    number = pd.to_numeric(column, errors="coerce").astype(float)
+    number: pd.Series[float] = pd.to_numeric(column, errors="coerce").astype(float)
     wrong = ~pd.Series(np.isfinite(number), index=rows.index)
     if name == "score":  # trackers write NaN for tracks that they did not see
         wrong &= ~column.astype(str).str.strip().str.lower().isin(["nan", ""])
