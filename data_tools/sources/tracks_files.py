@@ -127,9 +127,8 @@ def _read(path: str, preset: Preset) -> tuple[pd.DataFrame, list[str]]:
         dtype=str,
         keep_default_na=False,
         na_values=[""],
-        usecols=wanted.__contains__,
-    )
-    return table, found
+    )  # every column: of rows that are longer than others pandas tells only then
+    return table[[name for name in found if name in wanted]], found
 
 
 def _refuse_other_lengths(header: list[str], separator: str, in_file: bool, path: str) -> None:

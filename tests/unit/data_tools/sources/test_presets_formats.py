@@ -25,6 +25,7 @@ from forecast.errors import DataError
 from tests.support.recordings import needs, recording
 
 FOOT_M = 0.3048
+ARGOVERSE = "TIMESTAMP,TRACK_ID,OBJECT_TYPE,X,Y,CITY_NAME"
 NGSIM = (
     "Vehicle_ID,Frame_ID,Total_Frames,Global_Time,Local_X,Local_Y,Global_X,Global_Y,v_Length,"
     "v_Width,v_Class,v_Vel,v_Acc,Lane_ID,Preceding,Following,Space_Headway,Time_Headway"
@@ -122,7 +123,7 @@ def test_interaction_with_pedestrians_in_a_table_of_their_own(tmp_path):
 def test_argoverse1(tmp_path):
     kinds = ["AV", "AGENT", "OTHERS"]
     start = 315968663.4598101
-    lines = ["TIMESTAMP,TRACK_ID,OBJECT_TYPE,X,Y,CITY_NAME"]
+    lines = [ARGOVERSE]
     for frame in range(50):
         for agent, kind in enumerate(kinds):
             x, y, _ = drives(3, 50)[agent, frame]
@@ -311,6 +312,7 @@ def test_sind(tmp_path):
         ("trajnet", "a.txt", "1 2 3 4\n1 2 3\n", "a finite number; got nothing in column y, row 2"),
         ("trajnet", "a.txt", "1 2 3 4\n1 2 3 4 5\n", "a.txt"),
         ("trajnet", "a.txt", "", "a.txt"),
+        ("argoverse1", "a.csv", f"{ARGOVERSE}\n0,1,AV,2,3,P\n1,1,AV,2,5,3,P\n", "in line 3, saw 7"),
         ("ngsim", "a.csv", "Vehicle_ID\n1\n", "no v_Class, Global_Time, Local_X, "),
         ("sind", "a.csv", "track_id,vx\n", "columns track_id, agent_type, timestamp_ms, x, y"),
         ("ngsim", "a.parquet", "no parquet", "a CSV or Parquet table; got .*a.parquet"),
