@@ -22,7 +22,8 @@ from data_tools.sources.tracks import Tracks
 from data_tools.sources.tracks_table import scene_table
 from forecast.angles import wrap_angle
 from forecast.errors import DataError
-from tests.support.recordings import needs, recording
+from tests.support.fuzz import damaged, fuzzed
+from tests.support.recordings import assert_read_or_refused, needs, recording
 
 FOOT_M = 0.3048
 ARGOVERSE = "TIMESTAMP,TRACK_ID,OBJECT_TYPE,X,Y,CITY_NAME"
@@ -387,3 +388,20 @@ def test_headings_lead_the_way_that_their_table_says(
     assert abs(wrap_angle(np.arctan2(moved[1], moved[0]) - table["yaw_rad"].iloc[0])) < 1e-6
     assert table["time_s"].tolist() == [0.25, 0.5, 0.75]
     assert table["length_m"].tolist() == [4.0] * 3
+
+
+@given(data=st.data(), preset=st.sampled_from(["trajnet", "ngsim", "ngsim-txt"]))
+@fuzzed
+def test_a_damaged_table_is_read_or_refused_with_its_name(tmp_path_factory, data, preset):
+    folder = tmp_path_factory.mktemp("damaged")
+    rows = ngsim_rows(12)
+    if preset == "ngsim":
+        content = "\n".join([NGSIM, *(",".join(map(str, row)) for row in rows)])
+    else:
+        places = (1, 0, 4, 5) if preset == "trajnet" else range(len(rows[0]))
+        content = "\n".join(" ".join(str(row[place]) for place in places) for row in rows)
+    path = folder / "table.csv"
+    path.write_bytes(data.draw(damaged(content.encode())))
+    origin = source("tracks", {}, preset)
+    for unit in origin.find([str(path)])[:2]:
+        assert_read_or_refused(origin, unit, "table.csv", 0.4)
