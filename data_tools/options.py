@@ -35,6 +35,8 @@ class PrepareOptions:
         protocol: Name of the rules by which tracks become labels
             (:mod:`data_tools.labels.protocols`).
         settings: Pairs of name and value that the source understands.
+        preset: What the columns of ``tracks`` are called and mean: the name of a preset of
+            ``data_tools/presets``, or the path of a YAML file; None for the documented ones.
         workers: Processes; 1 works in this one.
         scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; it and
             the output must be within reach of all its workers.
@@ -58,6 +60,7 @@ class PrepareOptions:
     directions: bool = False
     protocol: str = "exact"
     settings: tuple[tuple[str, str], ...] = ()
+    preset: str | None = None
     workers: int = 1
     scheduler: str | None = None
     resume: bool = False

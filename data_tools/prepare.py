@@ -68,7 +68,7 @@ def prepare(
             sequence.
     """
     refuse_working_folder(output)
-    origin = source(source_name, dict(options.settings))
+    origin = source(source_name, dict(options.settings), options.preset)
     try:
         with sole_writer(output):
             return _prepare_alone(origin, inputs, output, options, progress)
@@ -134,8 +134,15 @@ def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict
     chosen = asdict(options)
     for name in ("workers", "scheduler", "resume", "overwrite"):
         del chosen[name]
+    chosen |= _preset(origin, options)
     versions = {"version": forecast.__version__, "schema": SEQUENCE_SCHEMA}
     return {"source": origin.name, "units": units, **versions, **chosen}
+
+
+def _preset(origin: Source, options: PrepareOptions) -> dict[str, Any]:
+    """What the preset of a source says, if one was chosen: its file may change later."""
+    found: Any = getattr(origin, "preset", None)
+    return {} if options.preset is None else {"preset": found.to_json()}
 
 
 def _read_units(
@@ -305,6 +312,7 @@ def _assemble(
     )
     meta = _meta(origin, records, layout, options)
     further = {"notes": notes(records, options), "centre": options.centre}
+    further |= _preset(origin, options)
     create_store(parts.store_url, meta, layout, further)
     tasks = list(shards(parts.pieces(records)))
     filled = run(partial(write_shard, parts.store_url, parts.system), tasks)

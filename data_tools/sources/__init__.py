@@ -60,19 +60,32 @@ class Source(Protocol):
         ...
 
 
-def source(name: str, settings: Mapping[str, str] | None = None) -> Source:
+def source(
+    name: str, settings: Mapping[str, str] | None = None, preset: str | None = None
+) -> Source:
     """The source of that name, set up as the user wants it.
 
     Args:
         name: One of :data:`SourceName`.
         settings: Values, as text, of fields that the source's class has.
+        preset: What the columns of ``tracks`` are called and mean: the name of a preset, or the
+            path of a YAML file.
 
     Raises:
-        ConfigError: There is no such source, it has no such setting, or the value does not fit.
+        ConfigError: There is no such source, it has no such setting, the value does not fit, or
+            the preset is none, or is not as documented.
     """
     made: Any = _source(name)
+    if preset is not None:
+        if name != "tracks":
+            raise ConfigError("--preset with tracks", f"it with {name}", "leave it out")
+        from data_tools.sources.presets import load_preset
+
+        made = dataclasses.replace(made, preset=load_preset(preset))
     fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
-    known: dict[str, type[Any]] = {f.name: type(f.default) for f in fields if f.name != "name"}
+    known: dict[str, type[Any]] = {
+        f.name: type(f.default) for f in fields if f.name not in ("name", "preset")
+    }
     values: dict[str, Any] = {}
     for key, text in (settings or {}).items():
         if key not in known:

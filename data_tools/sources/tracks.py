@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote, unquote
@@ -23,6 +24,7 @@ from data_tools.formats.geojson import read_map
 from data_tools.scene import FARTHEST_M, MapElement, Scene
 from data_tools.sources.grouped import grouped
 from data_tools.sources.inputs import find_files
+from data_tools.sources.presets import OWN, Preset
 from data_tools.sources.reused_ids import beginnings
 from data_tools.sources.tracks_heading import (
     columns_of,
@@ -30,6 +32,7 @@ from data_tools.sources.tracks_heading import (
     refuse_other_units,
     table_headings,
 )
+from data_tools.sources.tracks_position import to_centres
 from data_tools.sources.tracks_resample import (
     MAX_GAP_S,
     TIME_TOLERANCE_S,
@@ -38,7 +41,7 @@ from data_tools.sources.tracks_resample import (
     resample,
     samples,
 )
-from data_tools.sources.tracks_table import SUFFIXES, scene_names, scene_table
+from data_tools.sources.tracks_table import scene_names, scene_table
 from data_tools.suspicions import of_coordinates, of_headings
 from forecast.errors import DataError
 from forecast.storage.files import filesystem
@@ -48,10 +51,18 @@ Array = NDArray[np.float64]
 MAX_SCENE_S = 24 * 3600.0
 
 
+@dataclass(frozen=True)
 class Tracks:
-    """Tables of tracks; a unit of work is one scene of one table, ``path#scene``."""
+    """Tables of tracks; a unit of work is one scene of one table, ``path#scene``.
 
-    name = "tracks"
+    Args:
+        name: What the source is called.
+        preset: What the columns are called and mean. Where it has none of scenes, each table is one
+            and a unit by its path.
+    """
+
+    name: str = "tracks"
+    preset: Preset = OWN
 
     def find(self, inputs: Sequence[str]) -> list[str]:
         """The scenes of some tables.
@@ -61,10 +72,13 @@ class Tracks:
         Raises:
             DataError: An input does not exist or holds no table.
         """
+        found = find_files(inputs, self.preset.files)
+        if self.preset.columns.scene is None:
+            return found
         units: list[str] = []
-        for path in find_files(inputs, SUFFIXES):
+        for path in found:
             try:
-                units += [f"{path}#{quote(name)}" for name in scene_names(path)]
+                units += [f"{path}#{quote(name)}" for name in scene_names(path, self.preset)]
             except DataError:
                 units.append(path)
         return units
@@ -75,11 +89,9 @@ class Tracks:
         Raises:
             DataError: The table or the map beside it is not as documented.
         """
-        path, mark, scene = unit.rpartition("#")
-        if not mark:
-            scene_names(unit)  # raises what kept it from being listed scene by scene
-            raise DataError("path#scene", repr(unit), "name a scene of the table")
-        table = scene_table(path, unquote(scene))
+        path, scene = self._place(unit)
+        file = posixpath.basename(path)
+        table = scene_table(path, scene, self.preset)
         time_s = _frame_times(table["time_s"].to_numpy(float), dt_s, unit)
         notes = Counter[str]()
         table["track_id"] = _agents(table, notes)
@@ -87,6 +99,7 @@ class Tracks:
         warnings = _suspicions(table)
         elements = _map(path)
         table["yaw_rad"], table["yaw_then"] = table_headings(table, elements, notes)
+        to_centres(table, self.preset, notes)
         columns = columns_of(table)
         tracks = [
             _track(name, {column: values[rows] for column, values in columns.items()}, notes)
@@ -95,7 +108,7 @@ class Tracks:
         egos = _egos(tracks, notes)
         state = np.stack([resample(track, time_s) for track in tracks])
         return Scene(
-            name=f"{posixpath.basename(path)}#{unquote(scene)}",
+            name=file if scene in (None, file) else f"{file}#{scene}",
             time_s=time_s,
             dt_s=dt_s,
             track_id=tuple(track.name for track in tracks),
@@ -109,6 +122,16 @@ class Tracks:
             notes=dict(notes),
             warnings=warnings,
         )
+
+    def _place(self, unit: str) -> tuple[str, str | None]:
+        """The table and the scene in it that a unit is; None where the whole table is one."""
+        if self.preset.columns.scene is None:
+            return unit, None
+        path, mark, scene = unit.rpartition("#")
+        if not mark:
+            scene_names(unit, self.preset)  # raises what kept it from being listed by scenes
+            raise DataError("path#scene", repr(unit), "name a scene of the table")
+        return path, unquote(scene)
 
 
 def _frame_times(time_s: Array, dt_s: float, unit: str) -> Array:
@@ -150,7 +173,7 @@ def _track(name: str, rows: dict[str, NDArray[Any]], notes: Counter[str]) -> Tra
         time_s=rows["time_s"],
         pose=pose,
         size_m=size,
-        observed=np.column_stack([pose[:, :2], rows["yaw_then"], so_far]),
+        observed=np.column_stack([rows["x_then"], rows["y_then"], rows["yaw_then"], so_far]),
         score=rows["score"],
         is_ego=bool(rows["is_ego"].any()),
     )
@@ -202,7 +225,8 @@ def _egos(tracks: Sequence[Track], notes: Counter[str]) -> tuple[int, ...]:
 
 def _map(path: str) -> tuple[MapElement, ...]:
     """The map beside a table: ``<table>.geojson``, or ``<table's stem>.map.geojson``."""
-    stem = next((path.removesuffix(end) for end in SUFFIXES if path.endswith(end)), path)
+    ends = (".csv", ".csv.gz", ".parquet")
+    stem = next((path.removesuffix(end) for end in ends if path.endswith(end)), path)
     for name in (f"{path}.geojson", f"{stem}.map.geojson"):
         system, inner = filesystem(name)
         if system.exists(inner):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from data_tools.presets import preset_names
 from forecast.cli.options import Overwrite, Resume, Scheduler
 
 Source = Annotated[str, typer.Argument(help="Kind of recording, e.g. waymo-motion.")]
@@ -37,6 +38,14 @@ Directions = Annotated[
     bool, typer.Option("--directions", help="Draw the way that lanes lead, for other models.")
 ]
 Protocol = Annotated[str, typer.Option(help="Label rules: exact, fiery, uniad or powerbev.")]
+PresetName = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help=f"Columns of tracks: {', '.join(preset_names())}, or the path of a YAML file.",
+    ),
+]
 SourceSettings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Change one setting of the source."),
@@ -62,6 +71,7 @@ def prepare(
     directions: Directions = False,
     protocol: Protocol = "exact",
     set_: SourceSettings = None,
+    preset: PresetName = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     resume: Resume = False,
@@ -90,6 +100,7 @@ def prepare(
         directions=directions,
         protocol=protocol,
         settings=tuple(parse_pair(text, "--set") for text in set_ or []),
+        preset=preset,
         workers=os.cpu_count() or 1 if workers is None else workers,
         scheduler=scheduler,
         resume=resume,

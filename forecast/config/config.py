@@ -12,10 +12,10 @@ from forecast.config.data import Augmentation, Corruption, Loading
 from forecast.config.renamed import renamed
 from forecast.config.training import LossWeights, Optimisation, Stage, TrackRules
 from forecast.detector.spec import DetectorSpec
-from forecast.errors import ConfigError, reason_of
+from forecast.errors import ConfigError
 from forecast.model.spec import ForecasterSpec
 from forecast.section import STRICT
-from forecast.storage.files import refuse_pipe
+from forecast.storage.yaml_files import read_yaml
 
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words for unknown keys
 
@@ -82,7 +82,7 @@ def load_config(path: str | None, overrides: list[str]) -> Config:
     Raises:
         ConfigError: The file is missing or malformed, or a key or value is not admitted.
     """
-    settings = _read_yaml(path) if path is not None else {}
+    settings = read_yaml(path) if path is not None else {}
     for override in overrides:
         _set(settings, override)
     keys = [override.partition("=")[0] for override in overrides]
@@ -110,22 +110,6 @@ def refuse_detector(config: Config) -> None:
             "one with `detector`",
             "look into it with `forecast inspect model`, or train configs/small.yaml",
         )
-
-
-def _read_yaml(path: str) -> dict[str, Any]:
-    refuse_pipe(path)
-    try:
-        with open(path, encoding="utf-8") as file:
-            settings = yaml.safe_load(file)
-    # ValueError: of text that is no UTF-8, of dates and of integers that are none.
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = reason_of(error)
-        raise ConfigError(
-            "a YAML file", f"{path} ({reason})", "check the path and what is there"
-        ) from error
-    if not isinstance(settings, dict):
-        raise ConfigError("a YAML mapping", f"{path} with {type(settings).__name__}", "correct it")
-    return settings
 
 
 def _set(settings: dict[str, Any], override: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from data_tools.formats.documents import read_json
 from data_tools.formats.tfrecord import masked_crc, read_record
 from data_tools.sources.inputs import find_files
-from data_tools.sources.tracks_table import load
+from data_tools.sources.tracks_files import load
 from data_tools.sources.waymo_motion import WaymoMotion
 from forecast.errors import DataError
 

@@ -1,0 +1,179 @@
+"""The files of a table of tracks: the columns that a preset names, as they stand there."""
+
+from __future__ import annotations
+
+import posixpath
+from contextlib import suppress
+from functools import lru_cache
+
+import pandas as pd
+
+from data_tools.sources.presets import OWN, Preset
+from forecast.errors import DataError, reason_of
+from forecast.storage.files import filesystem
+
+MOST_NAMED = 12  # of the columns that were found, in an error
+SEPARATORS = {",": ",", ";": ";", "tab": "\t", "space": r"\s+"}
+NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "white space"}
+FILES = "files"  # attribute of a table: the path and the number of rows of each of its files
+
+
+def load(path: str, preset: Preset = OWN) -> pd.DataFrame:
+    """A whole table in its own columns and units, those that its preset names; the last is kept.
+
+    CSV is text throughout, so that what is no number can be quoted as it stands in the file. Rows
+    of further files of the recording follow those of the first; :func:`row_of` says which is where.
+
+    Raises:
+        DataError: A file cannot be read, lacks a column or has no rows, or two share an id.
+    """
+    try:
+        paths = [path, *_beside(path, preset)]
+        return _load(tuple(paths), tuple(map(_version, paths)), preset)
+    except DataError:
+        raise
+    except Exception as error:  # damage makes pandas and what it reads with raise whatever there is
+        raise DataError(
+            "a CSV or Parquet table", f"{path} ({reason_of(error)})", "check the file"
+        ) from error
+
+
+def row_of(table: pd.DataFrame, index: int, path: str) -> str:
+    """Where a row of a table is, its rows counted from 1 after the header."""
+    for place, rows in table.attrs.get(FILES, ()):
+        if index < rows:
+            return f"row {index + 1} of {place}"
+        index -= rows
+    return f"row {index + 1} of {path}"
+
+
+def _version(path: str) -> str:
+    system, inner = filesystem(path)
+    return str(system.ukey(inner))
+
+
+def _beside(path: str, preset: Preset) -> list[str]:
+    """The further files of a recording that are there."""
+    folder, name = posixpath.split(path)
+    found = []
+    for part, other in preset.beside.items():
+        if part in name:
+            further = posixpath.join(folder, name.replace(part, other, 1))
+            system, inner = filesystem(further)
+            found += [further] if further != path and system.isfile(inner) else []
+    return found
+
+
+@lru_cache(maxsize=1)
+def _load(paths: tuple[str, ...], _versions: tuple[str, ...], preset: Preset) -> pd.DataFrame:
+    """Reads a recording's files; ``_versions`` makes a changed one another."""
+    tables = [_checked(path, preset) for path in paths]
+    if len(tables) == 1:
+        whole = tables[0]
+    else:
+        _refuse_shared_ids(paths, tables, preset.columns.track_id.column)
+        whole = pd.concat(tables, ignore_index=True)
+    whole.attrs[FILES] = tuple(
+        (path, len(table)) for path, table in zip(paths, tables, strict=True)
+    )
+    return whole
+
+
+def _checked(path: str, preset: Preset) -> pd.DataFrame:
+    """One file's columns, of those that are named, all that must be there among them."""
+    wanted = preset.columns.named()
+    table, found = _read(path, preset)
+    required = [name for name, must in wanted.items() if must]
+    missing = [name for name in required if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"the columns {', '.join(required)}",
+            f"no {', '.join(missing)} in {path}, but {', '.join(map(repr, found[:MOST_NAMED]))}",
+            "add them or rename yours" if preset == OWN else "take another --preset",
+        )
+    if table.empty:
+        raise DataError("rows", f"none in {path}", "leave it out")
+    return table.reset_index(drop=True)
+
+
+def _spelled(name: str, preset: Preset) -> str:
+    """A column's name as the preset spells it."""
+    if not preset.any_case:
+        return name
+    return next((own for own in preset.columns.named() if own.lower() == name.lower()), name)
+
+
+def _read(path: str, preset: Preset) -> tuple[pd.DataFrame, list[str]]:
+    """The named columns of a file, and the names of all that it has."""
+    wanted = preset.columns.named()
+    if path.endswith((".parquet", ".pq")):
+        table = pd.read_parquet(path)
+        found = [_spelled(name, preset) for name in table.columns]
+        table.columns = pd.Index(found)
+        return table[[name for name in found if name in wanted]], found
+    separator = SEPARATORS[preset.delimiter]
+    if preset.header is None:
+        head = pd.read_csv(path, sep=separator, nrows=0)
+        found = [_spelled(name, preset) for name in head.columns]
+        _refuse_other_separators(found, separator, path)
+    else:
+        found = list(preset.header)
+    _refuse_other_lengths(found, separator, preset.header is None, path)
+    table = pd.read_csv(
+        path,
+        sep=separator,
+        header=0 if preset.header is None else None,
+        names=found,
+        dtype=str,
+        keep_default_na=False,
+        na_values=[""],
+    )  # every column: of rows that are longer than others pandas tells only then
+    return table[[name for name in found if name in wanted]], found
+
+
+def _refuse_other_lengths(header: list[str], separator: str, in_file: bool, path: str) -> None:
+    """Refuses rows that pandas would read some places off: those longer than the header."""
+    with suppress(pd.errors.EmptyDataError):  # a table without rows
+        row = pd.read_csv(
+            path, sep=separator, header=None, skiprows=int(in_file), nrows=1, dtype=str
+        )
+        fields = row.shape[1]
+        if in_file and fields > len(header):
+            raise DataError(
+                f"rows of {len(header)} fields, as many as the header of {path} has",
+                f"{fields} in the first row",
+                "remove the comma at the end of rows, or name the column",
+            )
+        if not in_file and fields != len(header):
+            raise DataError(
+                f"rows of {len(header)} fields between {NAMES[separator]}, {', '.join(header)}",
+                f"{fields} in the first row of {path}",
+                "take another --preset, or correct its header",
+            )
+
+
+def _refuse_other_separators(header: list[str], wanted: str, path: str) -> None:
+    """Refuses tables whose whole header is one column, as spreadsheets of many countries write."""
+    for separator in (",", ";", "\t", "|"):
+        if len(header) == 1 and separator in header[0] and separator != wanted:
+            raise DataError(
+                f"a table separated by {NAMES[wanted]}",
+                f"one separated by {NAMES[separator]} at {path}",
+                "write it with commas, and points in decimal numbers"
+                if wanted == ","
+                else "write it so, or correct the preset's delimiter",
+            )
+
+
+def _refuse_shared_ids(paths: tuple[str, ...], tables: list[pd.DataFrame], column: str) -> None:
+    """Refuses an id that two files of a recording have: its agents would become one."""
+    owner: dict[str, str] = {}
+    for path, table in zip(paths, tables, strict=True):
+        for name in table[column].dropna().astype(str).unique():
+            if name in owner:
+                raise DataError(
+                    f"ids of their own in {path}",
+                    f"{column} {name!r}, which {owner[name]} has too",
+                    "rename those of one file",
+                )
+            owner[name] = path
