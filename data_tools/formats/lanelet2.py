@@ -106,7 +106,7 @@ def _read(
         raise DataError(
             f"a map within {FARTHEST_M / 1000:g} km of the recording's origin",
             f"{path}, {away:g} km away",
-            "name latitude and longitude of the origin",
+            "name latitude and longitude of the origin (map.origin in a preset)",
         )
     notes = Counter[str]()
     elements = tuple(_elements(content, places, notes))
