@@ -25,7 +25,7 @@ MAX_DEPTH = 64
 GZIP = b"\x1f\x8b"
 
 
-def read_xml(path: str, root: str) -> Iterator[ET.Element]:
+def read_xml(path: str, root: str, most_bytes: int | None = None) -> Iterator[ET.Element]:
     """The root of an XML file, as yet without children, and then each of them, whole.
 
     A child is gone from the root when the next one is asked for.
@@ -33,6 +33,7 @@ def read_xml(path: str, root: str) -> Iterator[ET.Element]:
     Args:
         path: Local path or fsspec URL; plain or gzipped, whatever its name.
         root: The name that the root must have.
+        most_bytes: That such a file may have, unpacked; None = :data:`MAX_BYTES`.
 
     Raises:
         DataError: The file is missing, cut off, no such XML, not in UTF-8 or another encoding that
@@ -43,7 +44,7 @@ def read_xml(path: str, root: str) -> Iterator[ET.Element]:
             packed = file.read(len(GZIP)) == GZIP
             file.seek(0)
             content: Any = gzip.GzipFile(fileobj=file) if packed else file
-            yield from _children(content, path, root)
+            yield from _children(content, path, root, most_bytes or MAX_BYTES)
     except (OSError, EOFError, ValueError, LookupError, SyntaxError, zlib.error) as error:
         # ParseError is a SyntaxError; encodings that nobody has are a LookupError.
         raise DataError(
@@ -51,10 +52,10 @@ def read_xml(path: str, root: str) -> Iterator[ET.Element]:
         ) from error
 
 
-def _children(file: IO[bytes], path: str, root: str) -> Iterator[ET.Element]:
+def _children(file: IO[bytes], path: str, root: str, most_bytes: int) -> Iterator[ET.Element]:
     open_elements: list[ET.Element] = []
     elements = 0
-    for event, element in _events(file, path):
+    for event, element in _events(file, path, most_bytes):
         if event == "end":
             open_elements.pop()
             if len(open_elements) == 1:
@@ -72,7 +73,7 @@ def _children(file: IO[bytes], path: str, root: str) -> Iterator[ET.Element]:
             yield element
 
 
-def _events(file: IO[bytes], path: str) -> Iterator[tuple[str, ET.Element]]:
+def _events(file: IO[bytes], path: str, most_bytes: int) -> Iterator[tuple[str, ET.Element]]:
     """The start and end of every element."""
     parser: Any = ET.XMLPullParser(("start", "end"))  # typed for events of other kinds
     length = 0
@@ -80,8 +81,8 @@ def _events(file: IO[bytes], path: str) -> Iterator[tuple[str, ET.Element]]:
         if not length:
             _refuse_entities(piece, path)
         length += len(piece)
-        if length > MAX_BYTES:
-            raise DataError(f"XML of {MAX_BYTES} bytes at most", path, "leave it out")
+        if length > most_bytes:
+            raise DataError(f"XML of {most_bytes} bytes at most", path, "leave it out")
         parser.feed(piece)
         events = list(parser.read_events())
         if not events and len(piece) == PIECE_BYTES:

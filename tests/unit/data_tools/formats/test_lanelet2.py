@@ -217,9 +217,7 @@ def test_a_map_far_from_the_recording_is_refused(tmp_path):
     drawn = Map(KARLSRUHE)
     drawn.lanelet(LEFT, RIGHT)
     path = drawn.write(tmp_path / "a.osm")
-    with pytest.raises(
-        DataError, match=r"within 100 km .*a\.osm, 5428.7\d km away; name latitude"
-    ):
+    with pytest.raises(DataError, match=r"within 100 km .*a\.osm, 5428.7\d km away; name latitude"):
         read_map(path, Projection(32632, (0.0, 0.0)), Counter())
     with pytest.raises(DataError, match="a map near the recording"):
         read_map(path, centred(0.0, 0.0 - 100), Counter())

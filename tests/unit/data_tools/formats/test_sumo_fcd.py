@@ -110,9 +110,24 @@ def test_people_are_apart_from_vehicles_of_the_same_id(simulated):
     found = scene(simulated / "drive.fcd.xml")
     assert found.track_class[found.track_id.index("person:0")] == "pedestrian"
     assert found.track_class[found.track_id.index("0")] == "car"
+
+
+def test_people_have_a_square_around_the_middle_of_their_body(simulated):
+    found = scene(simulated / "drive.fcd.xml")
     walker = found.state[found.track_id.index("person:0")]
-    assert np.isfinite(walker[:, :3]).all(axis=1).sum() > 100
-    assert np.isnan(walker[:, 3:]).all()
+    said = {
+        round(float(step.get("time")), 6): who
+        for step in ET.parse(simulated / "drive.fcd.xml").getroot()
+        for who in step.iter("person")
+    }
+    assert len(said) > 100
+    for time, who in said.items():
+        state = walker[round((time - found.time_s[0]) / 0.1)]
+        angle = np.radians(float(who.get("angle")))
+        middle = np.array([float(who.get("x")), float(who.get("y"))])
+        middle -= 0.215 / 2 * np.array([np.sin(angle), np.cos(angle)])
+        np.testing.assert_allclose(state[:2], middle, atol=1e-5)
+        assert state[3:].tolist() == [0.8, 0.8]
 
 
 def test_rows_are_those_of_the_file_packed_or_not(simulated):
@@ -123,7 +138,11 @@ def test_rows_are_those_of_the_file_packed_or_not(simulated):
         for who in step
     ]
     assert len(table) == len(rows) > 1000
-    np.testing.assert_allclose(table[["time", "x", "angle"]], [(t, x, a) for t, _, x, a in rows])
+    driven = ~table["id"].str.startswith("person:")
+    read = table[["time", "x", "angle"]]
+    expected = np.array([(time, x, angle) for time, _, x, angle in rows])
+    np.testing.assert_allclose(read[driven], expected[driven])
+    np.testing.assert_allclose(read[~driven], expected[~driven], atol=0.3)
     names = table["id"].str.removeprefix("person:")
     assert names.tolist() == [name for _, name, _, _ in rows]
     packed = read_table(str(simulated / "drive.fcd.xml.gz"))
@@ -142,7 +161,10 @@ def test_sizes_are_sumos_own(simulated):
     command = [sys.executable, "-c", ask, simulated / "net.xml", simulated / "kinds.rou.xml"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     theirs = json.loads(done.stdout[done.stdout.index("{") :])
-    assert {kind: tuple(theirs[kind]) for kind in SIZES_M} == dict(SIZES_M)
+    person = theirs.pop("pedestrian")
+    assert person[0] == sumo_fcd.PERSON_LENGTH_M
+    sizes = {kind: size for kind, size in SIZES_M.items() if kind != "pedestrian"}
+    assert {kind: tuple(theirs[kind]) for kind in sizes} == sizes
 
 
 def written(folder, body, name="drive.fcd.xml"):
@@ -226,10 +248,10 @@ def test_a_file_that_lacks_what_is_needed_is_refused_in_one_line(tmp_path, body,
     assert "\n" not in str(refused.value)
 
 
-def test_too_many_rows_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(sumo_fcd, "MAX_ROWS", 2)
-    with pytest.raises(DataError, match="2 rows at most"):
-        read_table(written(tmp_path, steps(*[CAR] * 3)))
+def test_a_file_too_large_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sumo_fcd, "MAX_BYTES", 300)
+    with pytest.raises(DataError, match="XML of 300 bytes at most"):
+        read_table(written(tmp_path, steps(*[CAR] * 9)))
 
 
 @pytest.mark.parametrize("length", ["long", "nan"])
