@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from data_tools.formats.xml import read_xml
+from data_tools.scene import FARTHEST_M
 from forecast.errors import DataError
 from forecast.storage.files import filesystem
 
@@ -184,9 +185,9 @@ def _number(element: ET.Element, name: str, where: str) -> float:
         number = float("" if text is None else text)
     except ValueError:
         number = np.nan
-    if not np.isfinite(number):
+    if not abs(number) <= FARTHEST_M:
         raise DataError(
-            f"a finite number as {name} of every {element.tag}",
+            f"a number up to {FARTHEST_M:g} as {name} of every {element.tag}",
             f"{'nothing' if text is None else repr(text[:50])} in {where}",
             "write it, see --fcd-output.attributes, or leave the file out",
         )
