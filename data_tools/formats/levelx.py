@@ -11,7 +11,8 @@ lanes. Both become the first.
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -187,7 +188,7 @@ def _numbers(path: str, columns: Sequence[str]) -> pd.DataFrame:
     """
     _refuse_missing(path, columns)
     try:
-        table = _read(path, usecols=list(columns), dtype=float)
+        table = _read(path, dtype=defaultdict(lambda: str, dict.fromkeys(columns, float)))
     except DataError:  # as text, what is no number is known by its row
         table = _text(path, columns).apply(pd.to_numeric, errors="coerce").astype(float)
     wrong = ~np.isfinite(table[list(columns)].to_numpy())
@@ -207,8 +208,7 @@ def _numbers(path: str, columns: Sequence[str]) -> pd.DataFrame:
 def _text(path: str, columns: Sequence[str]) -> pd.DataFrame:
     """Columns of a table as they stand there; what is empty is missing."""
     _refuse_missing(path, columns)
-    table = _read(path, usecols=list(columns), dtype=str, keep_default_na=False, na_values=[""])
-    return table[list(columns)]
+    return _read(path, dtype=str, keep_default_na=False, na_values=[""])[list(columns)]
 
 
 def _refuse_missing(path: str, columns: Sequence[str]) -> None:
@@ -223,8 +223,10 @@ def _refuse_missing(path: str, columns: Sequence[str]) -> None:
 
 
 def _read(path: str, **options: Any) -> pd.DataFrame:
+    """A table with all its columns: only so does pandas tell of rows that are too long."""
     try:
-        with opened(path) as file:
+        with opened(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
             table: pd.DataFrame = pd.read_csv(file, index_col=False, **options)
             return table
     except DataError:

@@ -204,6 +204,16 @@ def test_a_table_that_is_missing_empty_or_lacks_a_column_is_named(tmp_path, writ
         source("tracks", preset="levelx").read(path, 0.1)
 
 
+@pytest.mark.parametrize("row", [1, 2, 9])
+def test_a_row_that_is_too_long_is_refused(tmp_path, row):
+    path = Path(write_ind(tmp_path))
+    lines = path.read_text().splitlines()
+    lines[row] = lines[row].replace(".", ",", 1)  # a decimal comma
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"07_tracks\.csv as published"):
+        read_table(str(path))
+
+
 @pytest.mark.parametrize("text", ["", "a;b", "1.0", "1;inf"])
 def test_markings_that_are_none_are_refused(tmp_path, text):
     path = write_highd(tmp_path)
