@@ -15,13 +15,13 @@ import shapely
 from numpy.typing import NDArray
 
 from data_tools.formats.documents import read_json
+from data_tools.formats.lanes import midline
 from data_tools.formats.polygons import outline, rings
 from data_tools.scene import MapElement
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]
 
-SPACING_M = 2.0  # of the points of centre lines made here
 MAX_COORDINATE_M = 100_000.0  # from the city's own origin
 
 
@@ -59,21 +59,6 @@ def read_map(path: str) -> tuple[MapElement, ...]:
         ) from error
 
 
-def midline(left: Array, right: Array) -> Array:
-    """The line midway between two, ``(n, 2)``, from equal shares of the way along each."""
-    longest = max(map(_length, (left, right)))
-    count = max(len(left), len(right), int(np.ceil(longest / SPACING_M)) + 1)
-    sides = [
-        shapely.get_coordinates(
-            shapely.line_interpolate_point(
-                shapely.LineString(side), np.linspace(0, 1, count), normalized=True
-            )
-        )
-        for side in (left, right)
-    ]
-    return np.asarray((sides[0] + sides[1]) / 2)
-
-
 def _lanes(segments: Any) -> Iterator[Array]:
     for segment in _records(segments):
         if segment.get("centerline"):
@@ -81,10 +66,6 @@ def _lanes(segments: Any) -> Iterator[Array]:
         else:
             left, right = (_points(segment[f"{side}_lane_boundary"]) for side in ("left", "right"))
             yield midline(left, right)
-
-
-def _length(line: Array) -> float:
-    return float(np.linalg.norm(np.diff(line, axis=0), axis=1).sum())
 
 
 def _records(content: Any) -> list[Any]:

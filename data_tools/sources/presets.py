@@ -166,6 +166,17 @@ class Columns(_Strict):
         return wanted
 
 
+class Lanelet2(_Strict):
+    """Where the Lanelet2 map of a table is."""
+
+    files: Names
+    """Paths from the table's folder, the first that is there; `{folder}` stands for the name of
+    that folder. Of the files that a path with `*` fits, that whose name the table's begins with.
+    """
+    origin: tuple[float, float]
+    """Latitude and longitude, in degrees, of the place where x = y = 0."""
+
+
 class Preset(_Strict):
     """How tables of one kind are laid out, and what their columns mean."""
 
@@ -177,8 +188,11 @@ class Preset(_Strict):
     """Further tables of the same recording, where they are there: a part of the first one's name,
     and what theirs has in its place.
     """
-    layout: Literal["table"] = "table"
-    """Who reads the files: `table` takes CSV and Parquet."""
+    layout: Literal["table", "levelx", "sumo-fcd"] = "table"
+    """Who reads the files: `table` takes CSV and Parquet; `levelx` three tables that belong
+    together, as data_tools/formats/levelx.py says, and their map; `sumo-fcd` XML, as
+    data_tools/formats/sumo_fcd.py does.
+    """
     delimiter: Literal[",", ";", "tab", "space"] = ","
     """Between the fields of a row of CSV; `space` stands for any white space."""
     header: Names | None = None
@@ -194,6 +208,8 @@ class Preset(_Strict):
     """Whether y points down and headings turn with it, as in images."""
     position: Literal["centre", "front"] = "centre"
     """What of a box the positions are: its centre, or the middle of its front."""
+    map: Lanelet2 | None = None
+    """Where the map is, if it is not GeoJSON beside the table."""
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())

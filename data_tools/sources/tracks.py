@@ -32,6 +32,7 @@ from data_tools.sources.tracks_heading import (
     refuse_other_units,
     table_headings,
 )
+from data_tools.sources.tracks_map import preset_map
 from data_tools.sources.tracks_position import to_centres
 from data_tools.sources.tracks_resample import (
     MAX_GAP_S,
@@ -97,7 +98,7 @@ class Tracks:
         table["track_id"] = _agents(table, notes)
         refuse_other_units(table, path)
         warnings = _suspicions(table)
-        elements = _map(path)
+        elements = _map(path) or preset_map(path, self.preset, notes)
         table["yaw_rad"], table["yaw_then"] = table_headings(table, elements, notes)
         to_centres(table, self.preset, notes)
         columns = columns_of(table)

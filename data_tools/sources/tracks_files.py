@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import pandas as pd
 
+from data_tools.formats import levelx, sumo_fcd
 from data_tools.sources.presets import OWN, Preset
 from forecast.errors import DataError, reason_of
 from forecast.storage.files import filesystem
@@ -106,6 +107,9 @@ def _spelled(name: str, preset: Preset) -> str:
 def _read(path: str, preset: Preset) -> tuple[pd.DataFrame, list[str]]:
     """The named columns of a file, and the names of all that it has."""
     wanted = preset.columns.named()
+    if preset.layout != "table":
+        table = levelx.read_table(path) if preset.layout == "levelx" else sumo_fcd.read_table(path)
+        return table, list(table.columns)
     if path.endswith((".parquet", ".pq")):
         table = pd.read_parquet(path)
         found = [_spelled(name, preset) for name in table.columns]
