@@ -116,7 +116,7 @@ def _scene(root: ET.Element, parts: Iterator[ET.Element], unit: str, dt_s: float
         state=state[:, every],
         ego_pose=state[egos[0], every, :3].copy(),
         ego_tracks=egos,
-        map=map_of(lanelets),
+        map=map_of(lanelets, unit),
         observed=Observed(time_s, state),
         notes=dict(notes),
     )

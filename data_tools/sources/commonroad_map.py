@@ -65,15 +65,19 @@ def lanelet_of(element: ET.Element, unit: str) -> Lanelet:
     return Lanelet(kinds, left, right)
 
 
-def map_of(lanelets: Sequence[Lanelet]) -> tuple[MapElement, ...]:
+def map_of(lanelets: Sequence[Lanelet], unit: str) -> tuple[MapElement, ...]:
     """Lanelets as map elements: lanes, drivable areas, crosswalks and edges.
+
+    Args:
+        lanelets: All of a file.
+        unit: The file, for the error.
 
     Raises:
         DataError: There are more than any map has.
     """
     if len(lanelets) > MAX_LANELETS:
         wanted = f"{MAX_LANELETS} lanelets at most"
-        raise DataError(wanted, f"{len(lanelets)}", "cut the map")
+        raise DataError(wanted, f"{len(lanelets)} in {unit}", "leave it out")
     areas = [shapely.Polygon(x.ring) for x in lanelets if not x.kinds & NOT_DRIVABLE]
     return (
         *(MapElement("lane_centre", x.centre) for x in lanelets if not x.kinds & NO_LANE),
