@@ -88,6 +88,18 @@ CLASSES: dict[str, dict[str, str]] = {
         "Truck": "vehicle",
         "Van": "vehicle",
     },
+    # Static obstacles are parkedVehicle, constructionZone, roadBoundary or unknown.
+    "commonroad": {
+        "bicycle": "cyclist",
+        "bus": "vehicle",
+        "car": "vehicle",
+        "motorcycle": "cyclist",
+        "parkedVehicle": "vehicle",
+        "priorityVehicle": "vehicle",
+        "taxi": "vehicle",
+        "train": "vehicle",
+        "truck": "vehicle",
+    },
     "scenarionet": {"TRAFFIC_BARRIER": "barrier", "TRAFFIC_CONE": "cone"},
     # The usual names, for a table of one's own.
     "tracks": {

@@ -21,6 +21,7 @@ SourceName = Literal[
     "waymo-json",
     "waymo-motion",
     "scenarionet",
+    "commonroad",
     "lyft-l5",
     "kitti-tracking",
     "tracks",
@@ -119,6 +120,10 @@ def _source(name: str) -> Source:  # noqa: C901 - one case a source, and no othe
             from data_tools.sources.scenarionet import ScenarioNet
 
             return ScenarioNet()
+        case "commonroad":
+            from data_tools.sources.commonroad import CommonRoad
+
+            return CommonRoad()
         case "lyft-l5":
             from data_tools.sources.lyft_l5 import LyftL5
 

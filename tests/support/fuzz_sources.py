@@ -53,6 +53,7 @@ def _samples() -> dict[str, Callable[[Path], object]]:
     """What writes a tiny recording of each source into a new folder."""
     from tests.support import argoverse2, nuscenes, rasters, scenarios
     from tests.unit.data_tools.sources import (
+        test_commonroad,
         test_kitti_tracking,
         test_lyft_l5,
         test_scenarionet,
@@ -67,6 +68,10 @@ def _samples() -> dict[str, Callable[[Path], object]]:
     def nuscenes_root(folder: Path) -> None:
         nuscenes.write_version(folder)
         nuscenes.write_map(folder)
+
+    def commonroad(folder: Path) -> None:
+        test_commonroad.write(folder / "a.xml", test_commonroad.LITTLE)
+        test_commonroad.write(folder / "b.xml", test_commonroad.VARIED)
 
     def tables(folder: Path) -> None:
         drive = test_tracks.drive
@@ -97,6 +102,7 @@ def _samples() -> dict[str, Callable[[Path], object]]:
         "scenarionet": lambda folder: test_scenarionet.write(
             folder / "sd_a.pkl", test_scenarionet.scenario(map_features=feature)
         ),
+        "commonroad": commonroad,
         "rasters": dense,
         "waymo-json": lambda folder: scenarios.write(folder / "a.json", scenarios.crossing(1)),
         "tracks": tables,

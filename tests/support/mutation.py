@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import random
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def mutated(path: Path, chance: random.Random) -> bytes:
         return changed_bytes(content, chance)
 
 
-def _by_format(name: str, content: bytes, chance: random.Random) -> bytes:
+def _by_format(  # noqa: C901 - one case a format, and no other decision
+    name: str, content: bytes, chance: random.Random
+) -> bytes:
     match name.rpartition(".")[2]:
         case "gz":
             inner = _by_format(name.removesuffix(".gz"), gzip.decompress(content), chance)
@@ -66,6 +69,8 @@ def _by_format(name: str, content: bytes, chance: random.Random) -> bytes:
         case "json" | "geojson" | "zarray" | "zattrs" | "zgroup":
             text = json.dumps(changed_tree(json.loads(content), chance), ensure_ascii=True)
             return text.encode("utf-8", "surrogatepass")
+        case "xml":
+            return changed_xml(content, chance)
         case "feather":
             table = changed_table(feather.read_table(pa.BufferReader(content)), chance)
             return _written(feather.write_feather, table, compression=_codec(chance, "lz4"))
@@ -168,6 +173,42 @@ def _change_place(  # noqa: C901 - one case a way of changing, and no other deci
             holder[key] = changed_array(value, chance)
         case _:
             holder[key] = copy.deepcopy(chance.choice(WEIRD))
+
+
+def changed_xml(content: bytes, chance: random.Random) -> bytes:
+    """Elements with other text, names or attributes, twice, gone, elsewhere or deep inside."""
+    root = ET.fromstring(content)
+    for _ in range(chance.choice((1, 1, 2, 5))):
+        every = list(root.iter())
+        holder = chance.choice([element for element in every if len(element)] or [root])
+        place = chance.randrange(len(holder) + 1)
+        child = holder[place] if place < len(holder) else holder
+        other = copy.deepcopy(chance.choice(every[1:] or every))
+        match chance.randrange(9):
+            case 0 if child is not holder:
+                holder.remove(child)
+            case 1:
+                holder.insert(place, other)
+            case 2 if child is not holder:
+                holder[place] = other
+            case 3:
+                child.tag = chance.choice(every).tag
+            case 4:
+                child.attrib |= {chance.choice((*child.attrib, "id")): _xml_text(chance)}
+            case 5:
+                holder[:] = chance.sample(list(holder), len(holder))
+            case 6:
+                inner = child
+                for _ in range(chance.choice((5, 100))):
+                    inner = ET.SubElement(inner, "point")
+            case _:
+                leaf = chance.choice([element for element in every if not len(element)] or [root])
+                leaf.text = _xml_text(chance)
+    return ET.tostring(root)
+
+
+def _xml_text(chance: random.Random) -> str:
+    return chance.choice([token for token in (*TOKENS, "2018b", "-1e400") if token != "\0"])
 
 
 def changed_array(array: Any, chance: random.Random) -> Any:
