@@ -51,8 +51,7 @@ class Forecaster(nn.Module):
     def __init__(self, spec: ForecasterSpec, inputs: Inputs) -> None:
         super().__init__()
         self.spec, self.inputs = spec, inputs
-        # Whether a box is drawn as one cell at least: a rule of the data's labels, not learned.
-        self.least_cell = False
+        self.least_cell = False  # Whether a box is drawn as one cell at least: a rule of labels.
         self.learned_horizon = LearnedHorizon()
         dim, layers = spec.hidden_dim, len(inputs.map_layers) + inputs.bev_channels
         self.attributes = len(inputs.classes) + 2
@@ -223,6 +222,7 @@ class Forecaster(nn.Module):
             before=state.pose,
             moving=pad(motion.moving),
             existence=pad(motion.existence) + visibility - self.fading * agents.hidden_s,
+            uncertainty=pad(motion.error(arrived_s / self.spec.time_unit_s)),
             output=padded,
         )
         moved = replace(
@@ -299,6 +299,7 @@ class Forecaster(nn.Module):
             len(self.inputs.classes),
             self.refiner(state, slots),
             self.least_cell,
+            slots.uncertainty,
         )
         return StepForecast(
             lead=slots.lead,
@@ -310,6 +311,7 @@ class Forecaster(nn.Module):
             semantic=rasters.semantic,
             occupancy=rasters.occupancy,
             flow=rasters.flow,
+            uncertainty=torch.where(live[..., None], slots.uncertainty, torch.nan),
         )
 
     def refiner(self, state: ForecastState, slots: SlotStep) -> Refiner | None:

@@ -1,4 +1,4 @@
-"""Stops the run at a loss or gradient that is not finite, before it reaches the weights."""
+"""Keeps losses and gradients that are not finite from the weights."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from forecast.data.module import SequenceData
 from forecast.errors import TrainingError
 
 
+MOST_LEFT_OUT = 3  # steps in a row
+
+
 class Watch(pl.Callback):
-    """Refuses a loss or a gradient that is not finite, and logs the gradient's norm.
+    """Leaves out steps whose loss or gradient is not finite, and logs the gradient's norm.
+
+    Among many thousands of spoiled tracks there are some that make a gradient overflow. A few such
+    steps in a row mean that the weights are broken: that ends the run.
 
     Args:
         batches: The data of the run, to name the sequences at fault.
@@ -22,6 +28,7 @@ class Watch(pl.Callback):
     def __init__(self, batches: SequenceData) -> None:
         self.batches = batches
         self._loss = torch.zeros(())
+        self._left_out = 0
 
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
@@ -35,12 +42,17 @@ class Watch(pl.Callback):
         """Checks the loss and its gradient before clipping.
 
         Raises:
-            TrainingError: One of them is not finite.
+            TrainingError: One of them is not finite, for more than :data:`MOST_LEFT_OUT` steps.
         """
         found = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
         norm = get_total_norm(found)
-        if not torch.isfinite(self._loss + norm):
+        # The gradient is the same in all processes, which must agree; a loss that is not finite
+        # gives none that is.
+        self._left_out = 0 if torch.isfinite(norm) else self._left_out + 1
+        if self._left_out > MOST_LEFT_OUT:
             raise self._error(trainer, norm)
+        if self._left_out:
+            optimizer.zero_grad()  # the optimizer passes over weights without a gradient
         pl_module.log("grad_norm", norm)
 
     def _error(self, trainer: pl.Trainer, norm: Tensor) -> TrainingError:
