@@ -1,4 +1,4 @@
-"""Keeps losses and gradients that are not finite from the weights."""
+"""Keeps a loss or a gradient that is not finite from the weights."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from torch.optim import Optimizer
 from forecast.data.module import SequenceData
 from forecast.errors import TrainingError
 
-
 MOST_LEFT_OUT = 3  # steps in a row
 
 
 class Watch(pl.Callback):
-    """Leaves out steps whose loss or gradient is not finite, and logs the gradient's norm.
+    """Refuses a loss that is not finite, and logs the gradient's norm.
 
-    Among many thousands of spoiled tracks there are some that make a gradient overflow. A few such
-    steps in a row mean that the weights are broken: that ends the run.
+    A step whose gradient alone is not finite is left out: among many thousands of spoiled tracks
+    there are some that make it overflow. Some such steps in a row mean more: they end the run.
 
     Args:
         batches: The data of the run, to name the sequences at fault.
@@ -42,18 +41,22 @@ class Watch(pl.Callback):
         """Checks the loss and its gradient before clipping.
 
         Raises:
-            TrainingError: One of them is not finite, for more than :data:`MOST_LEFT_OUT` steps.
+            TrainingError: The loss is not finite, or the gradient of more than
+                :data:`MOST_LEFT_OUT` steps in a row.
         """
         found = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
         norm = get_total_norm(found)
-        # The gradient is the same in all processes, which must agree; a loss that is not finite
-        # gives none that is.
-        self._left_out = 0 if torch.isfinite(norm) else self._left_out + 1
-        if self._left_out > MOST_LEFT_OUT:
-            raise self._error(trainer, norm)
-        if self._left_out:
-            optimizer.zero_grad()  # the optimizer passes over weights without a gradient
         pl_module.log("grad_norm", norm)
+        if torch.isfinite(norm):
+            self._left_out = 0
+            return
+        # The gradient is the same in all processes; the loss is not, and they must agree.
+        broken = not bool(self._loss.isfinite())
+        broken = trainer.strategy.reduce_boolean_decision(broken, all=False)
+        self._left_out += 1
+        if broken or self._left_out > MOST_LEFT_OUT:
+            raise self._error(trainer, norm)
+        optimizer.zero_grad()  # the optimizer passes over weights without a gradient
 
     def _error(self, trainer: pl.Trainer, norm: Tensor) -> TrainingError:
         what, value = ("gradient", norm) if self._loss.isfinite() else ("loss", self._loss)

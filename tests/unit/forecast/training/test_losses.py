@@ -35,7 +35,7 @@ def losses(
     seen = torch.ones(1, CARS, 3, dtype=torch.bool)
     past, time_s = torch.zeros(1, CARS, 3, 3), torch.tensor([[-1.0, -0.5, 0.0]])
     drawn = size * torch.tensor([longer, 1.0])
-    expected = torch.full_like(size, expected_m)
+    expected = size * 0 + torch.tensor([expected_m, 1.0])
     agents = Agents(ids, torch.ones_like(ids), past, seen, time_s, drawn)
     step = SlotStep(1, 1.0, agents, pose, pose, nothing, nothing, expected, nothing[..., None])
     truth = Target(torch.zeros(1, CARS, 3), size, there, there, there, nothing + 1)
