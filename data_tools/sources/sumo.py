@@ -66,8 +66,11 @@ class Sumo:
         if not 1.0 <= self.window_s <= MAX_WINDOW_S:
             wanted = f"window_s from 1 to {MAX_WINDOW_S:g} s"
             raise ConfigError(wanted, f"{self.window_s:g}", "correct --set")
-        errors = (self.position_noise_m, self.yaw_noise_rad, self.wander_m_s, self.look_rad)
-        errors += (self.pace,)
+        noise, wander = (
+            (self.position_noise_m, self.yaw_noise_rad),
+            (self.wander_m_s, self.look_rad),
+        )
+        errors = (*noise, *wander, self.pace)
         if not all(0.0 <= error < np.inf for error in errors):
             wanted = "position_noise_m, yaw_noise_rad, wander_m_s, look_rad and pace of at least 0"
             raise ConfigError(wanted, f"{errors}", "correct --set")
