@@ -19,7 +19,8 @@ from forecast.grid import BEVGrid
 
 SEQUENCE_SCHEMA = "bev-sequence/2"
 READ_SEQUENCE_SCHEMAS = (SEQUENCE_SCHEMA, "bev-sequence/1")
-FORECAST_SCHEMA = "bev-forecast/1"
+FORECAST_SCHEMA = "bev-forecast/2"
+READ_FORECAST_SCHEMAS = (FORECAST_SCHEMA, "bev-forecast/1")
 
 DEFAULT_CLASSES = ("vehicle", "pedestrian", "cyclist")
 MAP_LAYERS = ("drivable", "lane_centre", "road_edge", "crosswalk")
@@ -68,7 +69,11 @@ FORECAST_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "flow": (("sequence", "lead", "axis", "y", "x"), "float16"),
     "existence": (("sequence", "lead", "track"), "float32"),
     "pose": (("sequence", "lead", "track", "pose"), "float32"),
+    "uncertainty": (("sequence", "lead", "track", "side"), "float32"),
 }
+OPTIONAL_FORECAST_VARIABLES = frozenset({"uncertainty"})
+"""Those that stores of ``bev-forecast/1`` lack."""
+SIDES = ("ahead", "aside")
 
 
 @dataclass(frozen=True)

@@ -303,6 +303,8 @@ class StepForecast:
         semantic: Most likely class, 0 = background.
         occupancy: Probability of each class.
         flow: Backward flow (x, y), metres per step, at the destination cell.
+        uncertainty: Expected error of the pose, metres ahead and aside of the agent: the scales of
+            Laplace distributions; None = the model does not say.
     """
 
     lead: int
@@ -314,8 +316,10 @@ class StepForecast:
     semantic: Int[Tensor, "b h w"]
     occupancy: Float[Tensor, "b k h w"]
     flow: Float[Tensor, "b 2 h w"]
+    uncertainty: Float[Tensor, "b a 2"] | None = None
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
-        """All but the lead as arrays by name, in the shapes above."""
-        tensors = {name: value for name, value in vars(self).items() if name != "lead"}
+        """All but the lead as arrays by name, in the shapes above; without what is None."""
+        said = {name: value for name, value in vars(self).items() if value is not None}
+        tensors = {name: value for name, value in said.items() if name != "lead"}
         return {name: as_numpy(tensor) for name, tensor in tensors.items()}

@@ -50,6 +50,7 @@ class Sumo:
         wander_m_s: How fast the median walker strays from SUMO's straight lines; standard deviation
             along each axis, m/s.
         look_rad: How far its yaw deviates from where it will go; standard deviation, radians.
+        pace: How much the pace of the median vehicle varies, a share; standard deviation.
         window_s: Length of a scene, seconds. A longer one is cheaper than two, but less varied.
     """
 
@@ -58,15 +59,20 @@ class Sumo:
     yaw_noise_rad: float = 0.003
     wander_m_s: float = 0.2
     look_rad: float = 0.05
+    pace: float = 0.015
     window_s: float = 15.0
 
     def __post_init__(self) -> None:
         if not 1.0 <= self.window_s <= MAX_WINDOW_S:
             wanted = f"window_s from 1 to {MAX_WINDOW_S:g} s"
             raise ConfigError(wanted, f"{self.window_s:g}", "correct --set")
-        errors = (self.position_noise_m, self.yaw_noise_rad, self.wander_m_s, self.look_rad)
+        noise, wander = (
+            (self.position_noise_m, self.yaw_noise_rad),
+            (self.wander_m_s, self.look_rad),
+        )
+        errors = (*noise, *wander, self.pace)
         if not all(0.0 <= error < np.inf for error in errors):
-            wanted = "position_noise_m, yaw_noise_rad, wander_m_s and look_rad of at least 0"
+            wanted = "position_noise_m, yaw_noise_rad, wander_m_s, look_rad and pace of at least 0"
             raise ConfigError(wanted, f"{errors}", "correct --set")
 
     def find(self, inputs: Sequence[str]) -> list[str]:
@@ -112,7 +118,8 @@ class Sumo:
             end_s = begin_s + LEAD_IN_S + time_s[-1]
             bodies = write_demand(network, folder / "demand.rou.xml", end_s, rng)
             front = _simulate(folder, unit, begin_s, end_s)
-        users = _road_users(_wandering(front, bodies, self.wander_m_s, rng), bodies)
+        front = _wandering(front, bodies, self.wander_m_s, rng)
+        users = _road_users(_paced(front, bodies, self.pace, rng), bodies)
         smooth = _moves_smoothly(users.pose)
         driving = users.only(smooth)
         ego = driving.pose[_choose_ego(driving, unit, rng)]
@@ -207,6 +214,32 @@ def _wandering(
             path[:, axis] += np.cumsum(far_m * _noise(len(path), forget_s, rng, smooth=2))
         strayed[name] = path
     return strayed
+
+
+def _paced(
+    front: dict[str, Array], bodies: dict[str, Body], share: float, rng: np.random.Generator
+) -> dict[str, Array]:
+    """The same ways, driven at a pace that varies: no driver keeps an acceleration as SUMO's do.
+
+    Each driver is early or late by a slowly varying time; who stands goes on standing.
+    """
+    paced = dict(front)
+    for name in [name for name in front if bodies[name].kind != "pedestrian"]:
+        path = front[name]
+        there = np.flatnonzero(np.isfinite(path[:, 0]))
+        forget_s = rng.uniform(1.0, 3.0)
+        early_s = share * forget_s * _own_factor(rng) * _noise(len(path), forget_s, rng, smooth=2)
+        if not len(there):
+            continue
+        clock = np.maximum.accumulate(np.arange(len(path)) + early_s / STEP_S)[there]
+        known = path[there]
+        known[:, 2] = np.unwrap(known[:, 2])
+        paced[name] = np.full_like(path, np.nan)
+        for axis in range(3):
+            paced[name][there, axis] = np.interp(
+                clock, there, known[:, axis], left=np.nan, right=np.nan
+            )
+    return paced
 
 
 def _look_ahead(path: Array) -> Array:

@@ -45,6 +45,9 @@ MAKES = (
     Make("bicycle", "cyclist", 0.05, (1.85, 0.1), (0.8, 0.05), 6.0, 0.9, 2.0),
 )
 
+# Log of how much likelier a trip straight on is than one to the side.
+ONWARD = 2.0
+
 
 def write_demand(
     network: Network, path: Path, until_s: float, rng: np.random.Generator
@@ -119,8 +122,8 @@ def _add_vehicle_type(root: ET.Element, name: str, rng: np.random.Generator) -> 
     driver = {
         "carFollowModel": str(rng.choice(["EIDM", "IDM", "Krauss"])),
         "speedFactor": f"{np.clip(rng.normal(1.0, 0.12), 0.65, 1.35):.3f}",
-        "accel": f"{make.accel * rng.uniform(0.7, 1.3):.2f}",
-        "decel": f"{make.decel * rng.uniform(0.8, 1.2):.2f}",
+        "accel": f"{make.accel * rng.uniform(0.5, 1.1):.2f}",
+        "decel": f"{make.decel * rng.uniform(0.5, 1.0):.2f}",
         "tau": f"{rng.uniform(0.9, 1.8):.2f}",
         "minGap": f"{rng.uniform(1.2, 3.0):.2f}",
         "sigma": f"{rng.uniform(0.0, 0.5):.2f}",
@@ -159,13 +162,27 @@ def _trip(
         "type": name,
         "depart": f"{depart:.1f}",
         "from": edges[start],
-        "to": edges[rng.choice(leaving)],
+        "to": edges[rng.choice(leaving, p=_likely(ends[start], ends[leaving, 1]))],
         "departLane": "best",
         "departPos": "random" if filling else "base",
         "departSpeed": "avg",
         "arrivalPos": "max",
     }
     return depart, ET.Element("trip", trip)
+
+
+def _likely(start: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How likely a trip is to each end: most traffic goes straight on.
+
+    Args:
+        start: ``(2, 2)`` first and last point of the edge that it begins on.
+        ends: ``(n, 2)`` where it may go.
+    """
+    course, way = start[1] - start[0], ends - start[1]
+    far = np.linalg.norm(way, axis=-1) * np.linalg.norm(course)
+    likely = np.exp(ONWARD * (way @ course) / np.maximum(far, 1e-6))
+    share: NDArray[np.float64] = likely / likely.sum()
+    return share
 
 
 def _walk(

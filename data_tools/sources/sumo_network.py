@@ -48,12 +48,12 @@ ROAD_CLASSES = (
     RoadClass(lanes=3, speed_kmh=80.0, priority=6, parking=0.0),
     RoadClass(lanes=3, speed_kmh=100.0, priority=7, parking=0.0),
 )
-CLASS_SHARE = (0.2, 0.25, 0.2, 0.15, 0.12, 0.08, 0.0)
+CLASS_SHARE = (0.12, 0.2, 0.2, 0.2, 0.17, 0.11, 0.0)
 # Where junctions lie further apart than this, traffic is mostly fast.
 LONG_ROAD_M = 250.0
-LONG_ROAD_SHARE = (0.0, 0.05, 0.1, 0.15, 0.25, 0.25, 0.2)
+LONG_ROAD_SHARE = (0.0, 0.03, 0.07, 0.12, 0.24, 0.27, 0.27)
 # Share of networks made without signals, whose larger roads have the right of way.
-FLOWING = 0.4
+FLOWING = 0.7
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def run_tool(name: str, arguments: list[str]) -> None:
 
 
 def build_network(folder: Path, seed: int, rng: np.random.Generator) -> Network:
-    """Makes a random network of about 400 m x 400 m, or up to 2.4 km along its fast roads.
+    """Makes a random network of about 400 m x 400 m, or up to 3.9 km along its fast roads.
 
     Args:
         folder: Where the files go.
@@ -130,7 +130,7 @@ def build_network(folder: Path, seed: int, rng: np.random.Generator) -> Network:
     plan = _Plan(nodes, edges, walkable, rng)
     plan.add_roundabouts(share=float(rng.choice([0.0, 0.0, 0.15, 0.4])))
     flowing = bool(rng.random() < FLOWING)
-    plan.control_junctions(0.0 if flowing else float(rng.choice([0.0, 0.5, 0.8, 1.0])), flowing)
+    plan.control_junctions(0.0 if flowing else float(rng.choice([0.0, 0.3, 0.6, 1.0])), flowing)
     plan.dress_roads(curved=float(rng.choice([0.0, 0.3, 0.8])))
     ET.ElementTree(nodes).write(folder / "city.nod.xml")
     ET.ElementTree(edges).write(folder / "city.edg.xml")
@@ -154,10 +154,10 @@ def build_network(folder: Path, seed: int, rng: np.random.Generator) -> Network:
 
 
 def _layout(rng: np.random.Generator) -> list[str]:
-    kind = rng.choice(["grid", "spider", "rand", "avenue"], p=[0.35, 0.12, 0.23, 0.3])
+    kind = rng.choice(["grid", "spider", "rand", "avenue"], p=[0.25, 0.1, 0.2, 0.45])
     spacing = float(rng.uniform(90.0, 210.0))
     if kind == "avenue":
-        along = f"{rng.uniform(300.0, 800.0):.1f}"
+        along = f"{rng.uniform(300.0, 1300.0):.1f}"
         columns, rows = (str(count) for count in rng.integers(1, 3, 2))
         return [
             *("--grid", "--grid.x-number", columns, "--grid.y-number", rows),
@@ -238,7 +238,7 @@ class _Plan:
         Where traffic is flowing, the larger road has the right of way.
         """
         rules = ["priority", "allway_stop", "right_before_left"]
-        rule = "priority" if flowing else str(self.rng.choice(rules, p=[0.6, 0.2, 0.2]))
+        rule = "priority" if flowing else str(self.rng.choice(rules, p=[0.8, 0.1, 0.1]))
         for node in self.nodes.iter("node"):
             if len(self.neighbours(node.attrib["id"])) < 3 or "." in node.attrib["id"]:
                 node.set("type", "priority")

@@ -43,6 +43,7 @@ LEAST_BYTES = 2**28  # a network of this size is made whatever the size of its f
 # Parts that older versions did not have; untrained they change no forecast.
 SILENT = (
     "visibility_head.",
+    "motion_head.uncertainty.",
     "observer.correction.share_head.",
     "observer.",
     "fading",

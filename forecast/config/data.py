@@ -40,6 +40,11 @@ class Augmentation(Section):
     come into view; a tenth of it for agents that move, as most who come into view are parked.
     In simulated traffic no agent is hidden behind anything.
     """
+    lost: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a track is lost for good at some moment, within 2 s before the present or
+    later. In simulated traffic no agent gets out of sight, so that one that was seen a moment
+    ago, and is not now, would always be taken to be there.
+    """
     scale: float = Field(default=0.0, ge=0)
     """Largest change of the scene's size, as a share: a larger scene has longer cars that drive
     faster on wider streets.

@@ -1,4 +1,4 @@
-"""Variations of a sequence that traffic allows: its mirror image, another size, newcomers."""
+"""Variations of a sequence that traffic allows: its mirror image, newcomers, another size."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ HOLES = 4
 HOLE_M = 30.0
 # How far wrong maps may lie off: metres, metres, radians.
 MAP_OFF = (3.0, 3.0, 0.1)
+# Tracks are lost up to so many seconds before the present, or after it.
+LOST_S = 2.0
 # Moving agents newly appear that much less often: of 20 vehicles new to Waymo scenes, 18 stood.
 MOVING_SHARE = 0.1
 
@@ -39,7 +41,7 @@ def augment(
     generator: Generator,
     rasters: bool = True,
 ) -> BEVSequence:
-    """A varied batch; only frames that a model may see lose agents.
+    """A varied batch; but for those that are lost, agents vanish only in what a model may see.
 
     Args:
         sequence: The batch.
@@ -54,6 +56,19 @@ def augment(
         sequence = scale(
             sequence, 1 + how.scale * (2 * float(torch.rand((), generator=generator)) - 1)
         )
+    sequence = _vary_map(sequence, how, generator)
+    if sequence.track_history is not None and _toss(how.other_rate, generator):
+        sequence = thin(sequence, generator)
+    if sequence.track_state is not None:
+        state = sequence.track_state
+        if history > 1 and how.newcomers > 0:  # nothing is drawn for what is off
+            sequence = hide(sequence, _first_seen(state, how, history, generator), history, rasters)
+        if how.lost > 0 and not rasters:
+            sequence = lose(sequence, how.lost, history, generator)
+    return sequence
+
+
+def _vary_map(sequence: BEVSequence, how: Augmentation, generator: Generator) -> BEVSequence:
     if sequence.map_point is not None and _toss(how.drop_lanes, generator):
         sequence = replace(sequence, map_point=None)
     if sequence.map is not None and _toss(how.drop_map, generator):
@@ -64,12 +79,6 @@ def augment(
         )
     if how.wrong_map and _toss(how.wrong_map, generator):  # nothing is drawn for what is off
         sequence = misplace_map(sequence, generator)
-    if sequence.track_history is not None and _toss(how.other_rate, generator):
-        sequence = thin(sequence, generator)
-    if sequence.track_state is not None:
-        state = sequence.track_state
-        if history > 1 and how.newcomers > 0:  # nothing is drawn for what is off
-            sequence = hide(sequence, _first_seen(state, how, history, generator), history, rasters)
     return sequence
 
 
@@ -177,6 +186,30 @@ def _without(raster: Tensor, cells: Bool[Tensor, "b f *k h w"]) -> Tensor:
     """A raster whose first frames are empty in some cells."""
     frames = cells.shape[1]
     return torch.cat((torch.where(cells, 0, raster[:, :frames]), raster[:, frames:]), 1)
+
+
+def lose(sequence: BEVSequence, share: float, history: int, generator: Generator) -> BEVSequence:
+    """The sequence without a share of its tracks from some moment on, seen and true ones alike.
+
+    Args:
+        sequence: The batch; its rasters stay as they are.
+        share: Probability that a track is lost.
+        history: Frames up to the present.
+        generator: Of the CPU.
+    """
+    state, samples, time_s = sequence.track_state, sequence.track_history, sequence.sample_time
+    assert state is not None
+    frame_s = (torch.arange(state.shape[2]) - (history - 1)) * sequence.dt_s
+    until_s = float(frame_s[-1])
+    draws = torch.rand(2, *state.shape[:2], 1, generator=generator)
+    lost_s = torch.where(draws[0] < share, draws[1] * (LOST_S + until_s) - LOST_S, torch.inf)
+    lost_s = lost_s.to(state.device)
+    gone = frame_s.to(state.device) > lost_s
+    sequence = replace(sequence, track_state=state.masked_fill(gone[..., None], torch.nan))
+    if samples is None or time_s is None:
+        return sequence
+    gone = time_s[:, None] > lost_s
+    return replace(sequence, track_history=samples.masked_fill(gone[..., None], torch.nan))
 
 
 def _first_seen(state: Tensor, how: Augmentation, history: int, generator: Generator) -> Tensor:

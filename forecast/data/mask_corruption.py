@@ -28,9 +28,9 @@ def corrupt_rasters(
 
     Only ``semantic`` and ``instance`` of the history frames change; those of the future are equal
     to the last bit. The present frame is where the truth starts from as well: give the result to a
-    model, and score it by the masks as they were. A false mask has an id above all others, cells
-    that are added to a mask have its id and class, and a mask that is split keeps its id in both
-    halves.
+    model, and score it by the masks as they were. A false mask has an id above all others, another
+    in every frame, or it would be an agent that jumps; cells that are added to a mask have its id
+    and class, and a mask that is split keeps its id in both halves.
 
     Args:
         sequence: The batch.
@@ -143,7 +143,8 @@ class _Masks:
             new = (inside < 1).view_as(self.instance) & (self.instance == 0)
             new = new & there[:, index, None, None]
             label = 1 + (kind[:, index] * self.classes).long().clamp(max=self.classes - 1)
-            self.instance = torch.where(new, self.ids + index, self.instance)
+            own = self.ids + index + most * (torch.arange(frames) % self.history)
+            self.instance = torch.where(new, own[:, None, None], self.instance)
             self.semantic = torch.where(new, label[:, None, None], self.semantic)
 
     def _level(self, name: str) -> Float[Tensor, "f"]:

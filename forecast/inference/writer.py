@@ -1,4 +1,4 @@
-"""Writes forecasts to disk as they are made: the forecast store (schema ``bev-forecast/1``)."""
+"""Writes forecasts to disk as they are made: the forecast store (schema ``bev-forecast/2``)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from zarr.codecs import BloscCodec, BloscShuffle
 
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from forecast.schema import FORECAST_SCHEMA, FORECAST_VARIABLES, POSE_NAMES, SequenceMeta
+from forecast.schema import FORECAST_SCHEMA, FORECAST_VARIABLES, POSE_NAMES, SIDES, SequenceMeta
 from forecast.storage.atomic import refusing_os_errors
 from forecast.storage.consolidation import consolidate
 from forecast.types import StepForecast, as_numpy
 
 BLOCK_LEADS = 6
 """Leads that are buffered and make one chunk: memory does not grow with the horizon."""
+BY_TRACK = ("existence", "pose", "uncertainty")
 LEFT_OUT = "agents_left_out"
 """How many agents of each sequence are there at present and not forecast."""
 
@@ -34,6 +35,11 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         "units": "1",
     },
     "pose": {"long_name": "x, y (m) and yaw (rad) in the present ego frame, NaN = none"},
+    "uncertainty": {
+        "long_name": "expected error of the pose in the agent's frame, scale of a Laplace"
+        " distribution, NaN = none or not known",
+        "units": "m",
+    },
 }
 
 
@@ -67,6 +73,7 @@ def create_store(
         "axis": 2,
         "track": tracks,
         "pose": len(POSE_NAMES),
+        "side": len(SIDES),
     }
     frame.to_zarr(url, mode="w", zarr_format=3, consolidated=False)
     group = zarr.open_group(url, mode="r+", use_consolidated=False)
@@ -156,7 +163,7 @@ def _create(group: zarr.Group, name: str, sizes: Mapping[str, int]) -> None:
         shape=shape,
         chunks=tuple(max(size, 1) for size in chunks),
         dtype=dtype,
-        fill_value=np.nan if name in ("existence", "pose") else 0,
+        fill_value=np.nan if name in BY_TRACK else 0,
         # Shuffled bytes at the lowest level: nearly as small as higher ones, several times
         # quicker, and a rollout should not wait for its compressor.
         compressors=BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.shuffle),
@@ -182,18 +189,17 @@ def step_arrays(steps: Iterable[StepForecast], tracks: int) -> dict[str, NDArray
 
 
 def _lead_arrays(step: StepForecast, tracks: int) -> dict[str, NDArray[Any]]:
-    existence, pose = _by_track(step, tracks)
     rasters = {name: as_numpy(getattr(step, name)) for name in ("instance", "semantic")}
     # Halved by torch, which is quicker than numpy and leaves less to bring from the device.
     rasters |= {name: as_numpy(getattr(step, name).half()) for name in ("occupancy", "flow")}
     return {
         name: array.astype(FORECAST_VARIABLES[name][1])
-        for name, array in {**rasters, "existence": existence, "pose": pose}.items()
+        for name, array in {**rasters, **_by_track(step, tracks)}.items()
     }
 
 
-def _by_track(step: StepForecast, tracks: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Existence ``(B, tracks)`` and pose ``(B, tracks, 3)`` of the slots in use, NaN elsewhere."""
+def _by_track(step: StepForecast, tracks: int) -> dict[str, NDArray[np.float32]]:
+    """What :data:`BY_TRACK` names of the slots in use, ``(B, tracks, ...)``, NaN elsewhere."""
     ids = as_numpy(step.ids)
     if ids.max(initial=0) > tracks:
         raise DataError(
@@ -202,11 +208,13 @@ def _by_track(step: StepForecast, tracks: int) -> tuple[NDArray[np.float32], NDA
             "give the forecast store more tracks",
         )
     batch, slot = np.nonzero(ids)
-    existence = np.full((len(ids), tracks), np.nan, np.float32)
-    pose = np.full((len(ids), tracks, len(POSE_NAMES)), np.nan, np.float32)
-    existence[batch, ids[batch, slot] - 1] = as_numpy(step.existence)[batch, slot]
-    pose[batch, ids[batch, slot] - 1] = as_numpy(step.pose)[batch, slot]
-    return existence, pose
+    of_track = {}
+    for name, shape in zip(BY_TRACK, ((), (len(POSE_NAMES),), (len(SIDES),)), strict=True):
+        of_track[name] = np.full((len(ids), tracks, *shape), np.nan, np.float32)
+        said = getattr(step, name)
+        if said is not None:
+            of_track[name][batch, ids[batch, slot] - 1] = as_numpy(said)[batch, slot]
+    return of_track
 
 
 def _attrs(meta: SequenceMeta) -> dict[str, Any]:
@@ -242,6 +250,7 @@ def _coordinates(source: xr.Dataset, meta: SequenceMeta, horizon: int) -> xr.Dat
             "class": ("class", np.array(meta.classes, dtype=object)),
             "axis": ("axis", np.array(["x", "y"], dtype=object)),
             "pose_component": ("pose", np.array(POSE_NAMES, dtype=object)),
+            "side": ("side", np.array(SIDES, dtype=object)),
         },
     )
 

@@ -12,8 +12,8 @@ from forecast.errors import counted
 from forecast.evaluation.counts import MOVING_DISTANCE_M
 from forecast.grid import BEVGrid
 from forecast.schema import (
-    FORECAST_SCHEMA,
     FORECAST_VARIABLES,
+    READ_FORECAST_SCHEMAS,
     SEQUENCE_VARIABLES,
     SequenceMeta,
     protocol_text,
@@ -40,7 +40,7 @@ def describe_store(path: str) -> dict[str, str]:
     Raises:
         DataError: It is missing, damaged or of neither schema.
     """
-    if open_store(path).attrs.get("schema") == FORECAST_SCHEMA:
+    if open_store(path).attrs.get("schema") in READ_FORECAST_SCHEMAS:
         dataset = open_forecast_store(path)
         facts = _forecast_facts(dataset)
     else:

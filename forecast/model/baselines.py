@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.profiler import record_function
 
+from forecast.model.heads import LEAST_ERROR_M
 from forecast.model.kalman import KalmanState, coast, follow, settle
 from forecast.model.kalman_motion import KalmanNoise
 from forecast.model.kalman_noise import noise_of_scene
@@ -163,6 +164,9 @@ class Baseline:
         moved = self.move(state, dt_s)
         live = state.agents.live
         pose = moved.pose
+        uncertainty = None
+        if moved.filtered is not None:
+            uncertainty = moved.filtered.uncertainty.clamp(min=LEAST_ERROR_M)
         rasters = rasterize(
             state.agents,
             pose,
@@ -173,6 +177,7 @@ class Baseline:
             state.context.grid,
             self.classes,
             least_cell=self.least_cell,
+            uncertainty=uncertainty,
         )
         forecast = StepForecast(
             lead=moved.lead,
@@ -184,6 +189,7 @@ class Baseline:
             semantic=rasters.semantic,
             occupancy=rasters.occupancy,
             flow=rasters.flow,
+            uncertainty=uncertainty,
         )
         return moved, forecast
 

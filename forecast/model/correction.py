@@ -91,8 +91,13 @@ class Correction(nn.Module):
     def read(
         self, innovation: Innovation, attributes: Float[Tensor, "b a k"]
     ) -> Float[Tensor, "b a d"]:
-        """What each query is told."""
-        out: Tensor = self.innovation_encoder(torch.cat((innovation.features, attributes), -1))
+        """What each query is told, as it is: learning goes through the corrections it leads to.
+
+        Gradients through what is told as well grow from observation to observation (as in Teed and
+        Deng, "RAFT", 2020, whose updates do not learn through their inputs either).
+        """
+        told = innovation.features.detach()
+        out: Tensor = self.innovation_encoder(torch.cat((told, attributes), -1))
         return out
 
     def gains(

@@ -26,7 +26,7 @@ from forecast.model.scene.agents import Agents, attributes_of, one_hot, present
 from forecast.model.scene.context import PackedQueries, bounded, relative
 from forecast.model.scene.lanes import thinned
 from forecast.model.scene.rasterizer import Refiner, rasterize
-from forecast.model.scene.warp import sample_at
+from forecast.model.scene.warp import sample_at, sample_own
 from forecast.model.scene_attention import MapCrop
 from forecast.model.spec import ForecasterSpec, Inputs
 from forecast.model.state import ForecastState, LastRaster, SlotStep
@@ -51,8 +51,7 @@ class Forecaster(nn.Module):
     def __init__(self, spec: ForecasterSpec, inputs: Inputs) -> None:
         super().__init__()
         self.spec, self.inputs = spec, inputs
-        # Whether a box is drawn as one cell at least: a rule of the data's labels, not learned.
-        self.least_cell = False
+        self.least_cell = False  # Whether a box is drawn as one cell at least: a rule of labels.
         self.learned_horizon = LearnedHorizon()
         dim, layers = spec.hidden_dim, len(inputs.map_layers) + inputs.bev_channels
         self.attributes = len(inputs.classes) + 2
@@ -223,6 +222,7 @@ class Forecaster(nn.Module):
             before=state.pose,
             moving=pad(motion.moving),
             existence=pad(motion.existence) + visibility - self.fading * agents.hidden_s,
+            uncertainty=pad(motion.error(arrived_s / self.spec.time_unit_s)),
             output=padded,
         )
         moved = replace(
@@ -299,6 +299,7 @@ class Forecaster(nn.Module):
             len(self.inputs.classes),
             self.refiner(state, slots),
             self.least_cell,
+            slots.uncertainty,
         )
         return StepForecast(
             lead=slots.lead,
@@ -310,6 +311,7 @@ class Forecaster(nn.Module):
             semantic=rasters.semantic,
             occupancy=rasters.occupancy,
             flow=rasters.flow,
+            uncertainty=torch.where(live[..., None], slots.uncertainty, torch.nan),
         )
 
     def refiner(self, state: ForecastState, slots: SlotStep) -> Refiner | None:
@@ -342,7 +344,7 @@ class Forecaster(nn.Module):
         nothing_padded = torch.zeros_like(coarse[:, 0], dtype=torch.bool)
         live = slots.agents.live
         maps = head(slots.output, coarse, nothing_padded, features.guides, live)
-        return lambda body: _sample_own(maps, in_raster(raster, body), grid)
+        return lambda body: sample_own(maps, in_raster(raster, body), grid)
 
     @record_function("encoding rasters")
     def encode_raster(
@@ -390,11 +392,3 @@ class Forecaster(nn.Module):
 
     def _attributes(self, agents: Agents) -> Float[Tensor, "b a k"]:
         return attributes_of(agents, len(self.inputs.classes))
-
-
-def _sample_own(
-    maps: Float[Tensor, "b a hm wm"], points: Float[Tensor, "b a p 2"], grid: BEVGrid
-) -> Float[Tensor, "b a p"]:
-    """Each agent's own map at its own points, in metres."""
-    flat = sample_at(maps.flatten(0, 1)[:, None], points.flatten(0, 1)[:, :, None], grid)
-    return flat.view(points.shape[:-1])

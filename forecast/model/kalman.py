@@ -76,6 +76,14 @@ class KalmanState:
         """x, y and yaw."""
         return self.mean[..., :3]
 
+    @property
+    def uncertainty(self) -> Float[Tensor, "b a 2"]:
+        """Expected error of x and y, metres ahead and aside of the agent."""
+        cos, sin = self.mean[..., 2].cos(), self.mean[..., 2].sin()
+        sides = torch.stack((torch.stack((cos, sin), -1), torch.stack((-sin, cos), -1)), -2)
+        variance = ((sides @ self.covariance[..., :2, :2]) * sides).sum(-1)
+        return (variance.clamp(min=0) * (2 / math.pi)).sqrt()
+
 
 def begin(measurement: Float[Tensor, "b a 3"], noise: KalmanNoise) -> KalmanState:
     """The state at the first sample.

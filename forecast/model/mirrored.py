@@ -62,6 +62,7 @@ class Mirrored:
             pose=_mean(seen.pose, mirrored.pose * mirrored.pose.new_tensor([1.0, -1.0, -1.0])),
             before=before,
             existence=_middle(seen, mirrored),
+            uncertainty=(seen.uncertainty + mirrored.uncertainty) / 2,
         )
         return MirroredState(scene, image, mean.pose), self.model.draw(scene, mean)
 

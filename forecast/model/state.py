@@ -160,6 +160,8 @@ class SlotStep:
         before: Pose before it.
         moving: Logit of moving in this step.
         existence: Logit of being there.
+        uncertainty: Expected error of the pose, metres ahead and aside: scales of Laplace
+            distributions.
         output: Decoded queries, for the mask head.
     """
 
@@ -170,4 +172,5 @@ class SlotStep:
     before: Float[Tensor, "b a 3"]
     moving: Float[Tensor, "b a"]
     existence: Float[Tensor, "b a"]
+    uncertainty: Float[Tensor, "b a 2"]
     output: Float[Tensor, "b a d"]

@@ -13,10 +13,11 @@ import xarray as xr
 from forecast.errors import DataError, reason_of
 from forecast.grid import BEVGrid
 from forecast.schema import (
-    FORECAST_SCHEMA,
     FORECAST_VARIABLES,
+    OPTIONAL_FORECAST_VARIABLES,
     OPTIONAL_VARIABLES,
     POSE_NAMES,
+    READ_FORECAST_SCHEMAS,
     SEQUENCE_VARIABLES,
     STATE_NAMES,
     ForecastAttributes,
@@ -59,8 +60,8 @@ def open_forecast_store(path: str) -> xr.Dataset:
     """
     dataset = open_store(path)
     remedy = "make it anew with `forecast rollout`"
-    meta = read_attributes(ForecastAttributes, dataset.attrs, (FORECAST_SCHEMA,), path, remedy)
-    _check_variables(dataset, FORECAST_VARIABLES, frozenset(), path)
+    meta = read_attributes(ForecastAttributes, dataset.attrs, READ_FORECAST_SCHEMAS, path, remedy)
+    _check_variables(dataset, FORECAST_VARIABLES, OPTIONAL_FORECAST_VARIABLES, path)
     sizes = {"lead": meta.horizon, "class": len(meta.classes)}
     _check_sizes(dataset, BEVGrid.from_attrs(meta.grid), sizes, path)
     _load_provenance(dataset, path)

@@ -175,8 +175,16 @@ def step_loss(
         "mask": weights.mask * (mask * share).sum(),
         "moving": weights.moving * (moving * truth.there).sum(),
         "existence": weights.existence * (existence * step.agents.live).sum(),
+        "uncertainty": weights.uncertainty * (_surprise(step, truth) * share).sum(),
         "agents": share.sum(),
     }
+
+
+def _surprise(step: SlotStep, truth: Target) -> Float[Tensor, "b a"]:
+    """- log likelihood of the true place; the pose itself does not learn from it."""
+    off = se2.unapply(step.pose.detach(), truth.pose[..., :2]).abs()
+    scale = torch.where(truth.there[..., None], step.uncertainty, 1.0)
+    return (off / scale + (2 * scale).log()).sum(-1)
 
 
 def _mask_loss(

@@ -1,4 +1,4 @@
-"""Stops the run at a loss or gradient that is not finite, before it reaches the weights."""
+"""Keeps a loss or a gradient that is not finite from the weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from torch.optim import Optimizer
 from forecast.data.module import SequenceData
 from forecast.errors import TrainingError
 
+MOST_LEFT_OUT = 3  # steps in a row
+
 
 class Watch(pl.Callback):
-    """Refuses a loss or a gradient that is not finite, and logs the gradient's norm.
+    """Refuses a loss that is not finite, and logs the gradient's norm.
+
+    A step whose gradient alone is not finite is left out: among many thousands of spoiled tracks
+    there are some that make it overflow. Some such steps in a row mean more: they end the run.
 
     Args:
         batches: The data of the run, to name the sequences at fault.
@@ -22,6 +27,7 @@ class Watch(pl.Callback):
     def __init__(self, batches: SequenceData) -> None:
         self.batches = batches
         self._loss = torch.zeros(())
+        self._left_out = 0
 
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
@@ -35,13 +41,22 @@ class Watch(pl.Callback):
         """Checks the loss and its gradient before clipping.
 
         Raises:
-            TrainingError: One of them is not finite.
+            TrainingError: The loss is not finite, or the gradient of more than
+                :data:`MOST_LEFT_OUT` steps in a row.
         """
         found = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
         norm = get_total_norm(found)
-        if not torch.isfinite(self._loss + norm):
-            raise self._error(trainer, norm)
         pl_module.log("grad_norm", norm)
+        if torch.isfinite(norm):
+            self._left_out = 0
+            return
+        # The gradient is the same in all processes; the loss is not, and they must agree.
+        broken = not bool(self._loss.isfinite())
+        broken = trainer.strategy.reduce_boolean_decision(broken, all=False)
+        self._left_out += 1
+        if broken or self._left_out > MOST_LEFT_OUT:
+            raise self._error(trainer, norm)
+        optimizer.zero_grad()  # the optimizer passes over weights without a gradient
 
     def _error(self, trainer: pl.Trainer, norm: Tensor) -> TrainingError:
         what, value = ("gradient", norm) if self._loss.isfinite() else ("loss", self._loss)

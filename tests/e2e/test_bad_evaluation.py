@@ -11,7 +11,7 @@ from tests.support.stores import Mover, forecast_store, sequence_store
 
 
 def test_evaluate_refuses_a_sequence_store_as_a_forecast(refused: Refused, store: Path) -> None:
-    assert "bev-forecast/1" in refused("evaluate", str(store), "--data", str(store))
+    assert "bev-forecast/2" in refused("evaluate", str(store), "--data", str(store))
 
 
 def test_evaluate_refuses_a_missing_forecast(refused: Refused, store: Path) -> None:

@@ -22,8 +22,11 @@ def naive_rasterize(
     grid: BEVGrid,
     classes: int,
     refine: Refiner | None = None,
+    least_cell: bool = False,
+    uncertainty: Tensor | None = None,
 ) -> Rasters:
-    """What ``rasterize`` returns; arguments as there."""
+    """What ``rasterize`` returns; arguments as there. Boxes of one cell at least it cannot draw."""
+    assert not least_cell
     batch, slots = agents.ids.shape
     centres = metric_cell_centres(grid.shape, grid, pose).flatten(0, 1).expand(batch, slots, -1, 2)
     body = se2.unapply(pose[:, :, None], centres)
@@ -36,6 +39,8 @@ def naive_rasterize(
     if refine is not None:
         logits = logits + refine(body)
     probability = torch.where(near, torch.sigmoid(logits) * existence[..., None], 0.0)
+    if uncertainty is not None:
+        probability = _likely(agents, body, uncertainty) * (existence * agents.live)[..., None]
     flow = se2.apply(before[:, :, None], body) - centres
     shown = near & (logits > 0) & drawn[..., None]
     flat = torch.zeros(batch, grid.height * grid.width, dtype=torch.long)
@@ -49,13 +54,26 @@ def naive_rasterize(
             field[sequence, cells] = flow[sequence, slot, cells]
     kind = torch.arange(1, classes + 1)[:, None]
     own = (agents.label[:, None] == kind)[..., None]
-    occupancy = torch.where(own, probability[:, None], 0.0).amax(2)
+    occupancy = 1 - torch.where(own, 1 - probability[:, None], 1.0).prod(2)
     return Rasters(
         instance.view(batch, *grid.shape),
         semantic.view(batch, *grid.shape),
         occupancy.view(batch, classes, *grid.shape),
         field.view(batch, *grid.shape, 2).permute(0, 3, 1, 2),
     )
+
+
+def _likely(agents: Agents, body: Tensor, uncertainty: Tensor) -> Tensor:
+    """How likely each point lies in a box whose place has Laplace errors, by numbers drawn."""
+    levels = (torch.arange(20_001) + 0.5) / 20_001
+    error = torch.distributions.Laplace(0.0, 1.0).icdf(levels)
+    share = torch.ones_like(body[..., 0])
+    for axis in (0, 1):
+        half, scale = agents.size[..., axis, None] / 2, uncertainty[..., axis, None]
+        low, high = ((body[..., axis] + side * half) / scale for side in (-1, 1))
+        below = [torch.searchsorted(error, edge.contiguous()) for edge in (low, high)]
+        share = share * (below[1] - below[0]) / len(error)
+    return share
 
 
 def _share(agents: Agents, points: Tensor, observed: Tensor, grid: BEVGrid) -> Tensor:

@@ -26,6 +26,9 @@ FARTHEST_LOGIT = -2.0 * FARTHEST_CELLS
 # Logits closer to 0 than this (far more than float32 is off) do not tell on which side of a box's
 # edge a cell's centre lies.
 EDGE_LOGIT = 1e-3
+# How many expected errors from an agent its occupancy ends: about 1 % is left there.
+FARTHEST_ERRORS = 4.0
+SUREST = 1 - 1e-6  # that an agent is in a cell
 # What a mask may reach beyond the size that was fitted to it.
 MASK_MARGIN_CELLS = 3
 
@@ -84,6 +87,7 @@ def rasterize(
     classes: int,
     refine: Refiner | None = None,
     least_cell: bool = False,
+    uncertainty: Float[Tensor, "b a 2"] | None = None,
 ) -> Rasters:
     """Rasters of every drawn agent; where masks overlap the smaller agent is on top.
 
@@ -98,6 +102,8 @@ def rasterize(
         classes: Number of classes K.
         refine: Residual logits of a mask head.
         least_cell: Whether a box that no cell centre lies in has the cell that it stands in.
+        uncertainty: Expected errors of the poses, metres ahead and aside, which occupancy takes
+            into account; None = masks alone say what is occupied.
     """
     pairs = _windows(agents, pose, grid)
     logits = _shape_logits(agents, pairs, pose, observed, grid)
@@ -110,7 +116,12 @@ def rasterize(
         logits = _with_least_cell(pairs, pose, logits, grid)
     shown = ((logits > 0) & pairs.of(drawn)).nonzero().squeeze(1)
     on_top = _smaller_on_top(agents, pairs.take(shown), grid)
-    probability = torch.sigmoid(logits) * pairs.of(existence)
+    if uncertainty is None:
+        likely = torch.sigmoid(logits)
+    else:
+        pairs = _windows(agents, pose, grid, FARTHEST_ERRORS * uncertainty)
+        likely = _covers(agents, pairs, uncertainty)
+    probability = likely * pairs.of(existence)
     return Rasters(
         _label_map(agents.ids, on_top, grid),
         _label_map(agents.label, on_top, grid),
@@ -119,12 +130,25 @@ def rasterize(
     )
 
 
-def _windows(agents: Agents, pose: Float[Tensor, "b a 3"], grid: BEVGrid) -> _Pairs:
-    """The cells of a rectangle around each agent, as far as they are on the grid."""
+def _windows(
+    agents: Agents,
+    pose: Float[Tensor, "b a 3"],
+    grid: BEVGrid,
+    beyond: Float[Tensor, "b a 2"] | None = None,
+) -> _Pairs:
+    """The cells of a rectangle around each agent, as far as they are on the grid.
+
+    Args:
+        agents: Their shapes.
+        pose: Where they are.
+        grid: The grid.
+        beyond: How far the rectangle reaches beyond them, ahead and aside, metres; None = as far as
+            their own cells may.
+    """
     whole = (agents.live & torch.isfinite(pose).all(-1)).flatten()
     x, y, yaw = torch.nan_to_num(pose).flatten(0, 1).unbind(-1)
     cos, sin = yaw.cos(), yaw.sin()
-    reach_x, reach_y = _reach(agents, cos, sin, grid)
+    reach_x, reach_y = _reach(agents, cos, sin, grid, beyond)
     first_row, rows = _touched(y - grid.y_min_m, reach_y, grid.height, grid.resolution_m)
     first_column, columns = _touched(x - grid.x_min_m, reach_x, grid.width, grid.resolution_m)
     # First the rows of each agent, then the cells of each row.
@@ -140,12 +164,15 @@ def _windows(agents: Agents, pose: Float[Tensor, "b a 3"], grid: BEVGrid) -> _Pa
     return _Pairs(agent, begin.index_select(0, line) + column, centre_x, centre_y, *body)
 
 
-def _reach(agents: Agents, cos: Tensor, sin: Tensor, grid: BEVGrid) -> tuple[Tensor, Tensor]:
+def _reach(
+    agents: Agents, cos: Tensor, sin: Tensor, grid: BEVGrid, beyond: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """How far each agent and its margin reach along x and y, metres."""
     length, width = agents.size.flatten(0, 1).unbind(-1)
-    if agents.boxed:
+    if agents.boxed or beyond is not None:
         margin = FARTHEST_CELLS * grid.resolution_m
-        ahead, aside = length / 2 + margin, width / 2 + margin
+        far = (margin, margin) if beyond is None else beyond.flatten(0, 1).unbind(-1)
+        ahead, aside = length / 2 + far[0], width / 2 + far[1]
         cos, sin = cos.abs(), sin.abs()
         return cos * ahead + sin * aside, sin * ahead + cos * aside
     # The parts of a mask may lie further apart than its size tells: room for the largest.
@@ -316,17 +343,37 @@ def _label_map(value: Int[Tensor, "b a"], on_top: _Pairs, grid: BEVGrid) -> Int[
     return flat.view(-1, *grid.shape)
 
 
+def _covers(
+    agents: Agents, pairs: _Pairs, uncertainty: Float[Tensor, "b a 2"]
+) -> Float[Tensor, "n"]:
+    """How likely each agent covers each of its cells, if its pose errs as is expected of it."""
+    share = torch.ones_like(pairs.ahead)
+    for off, size, error in zip(
+        (pairs.ahead, pairs.aside), agents.size.unbind(-1), uncertainty.unbind(-1), strict=True
+    ):
+        share = share * _interval(off.abs(), pairs.of(size) / 2, pairs.of(error))
+    return share
+
+
+def _interval(off: Tensor, half: Tensor, scale: Tensor) -> Tensor:
+    """How likely a Laplace distribution around 0 is within ``half`` of a point ``off`` >= 0."""
+    near = (off - half) / scale
+    below = torch.where(near < 0, near.clamp(max=0).exp() / 2, 1 - (-near.clamp(min=0)).exp() / 2)
+    return 1 - (-(off + half) / scale).exp() / 2 - below
+
+
 def _occupancy(
     agents: Agents, pairs: _Pairs, probability: Float[Tensor, "n"], grid: BEVGrid, classes: int
 ) -> Float[Tensor, "b k h w"]:
-    """The likeliest agent of each class in each cell."""
+    """How likely some agent of each class is in each cell, as if agents erred independently."""
     area = grid.height * grid.width
     plane = (agents.label.flatten() - 1).clamp(min=0)
     # From (sequence, cell) to (sequence, class, cell).
     shift = (_sequence(agents) * (classes - 1) + plane) * area
     flat = probability.new_zeros(len(agents.ids) * classes * area)
-    flat.scatter_reduce_(0, pairs.cell + pairs.of(shift), probability, "amax")
-    return flat.view(-1, classes, *grid.shape)
+    none = torch.log1p(-probability.clamp(max=SUREST))
+    flat.index_add_(0, pairs.cell + pairs.of(shift), none)
+    return -torch.expm1(flat).view(-1, classes, *grid.shape)
 
 
 def _flow(

@@ -106,3 +106,11 @@ def _take_body(
     body: Float[Tensor, "b a s 2"], owner: Float[Tensor, "b s"]
 ) -> Float[Tensor, "b s 2"]:
     return body.gather(1, owner[:, None, :, None].expand(-1, -1, -1, 2)).squeeze(1)
+
+
+def sample_own(
+    maps: Float[Tensor, "b a hm wm"], points: Float[Tensor, "b a p 2"], grid: BEVGrid
+) -> Float[Tensor, "b a p"]:
+    """Each agent's own map at its own points, in metres."""
+    flat = sample_at(maps.flatten(0, 1)[:, None], points.flatten(0, 1)[:, :, None], grid)
+    return flat.view(points.shape[:-1])

@@ -11,7 +11,7 @@ import shapely
 
 from data_tools.scene import Scene
 from data_tools.sources import source
-from data_tools.sources.sumo import Sumo, _look_ahead, _noise, _wandering, centre_poses
+from data_tools.sources.sumo import Sumo, _look_ahead, _noise, _paced, _wandering, centre_poses
 from data_tools.sources.sumo_demand import Body
 from data_tools.sources.sumo_network import _layout, build_network, run_tool
 from forecast.angles import wrap_angle
@@ -216,7 +216,30 @@ def test_walkers_begin_on_their_line_and_do_not_stray_while_they_wait():
     np.testing.assert_allclose(np.diff(away[:, 160:], axis=1), 0.0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["position_noise_m", "yaw_noise_rad", "wander_m_s", "look_rad"])
+def test_drivers_keep_to_their_way_and_stand_where_they_stood_but_at_a_pace_that_varies():
+    x = np.concatenate([np.full(20, np.nan), np.zeros(60), np.cumsum(np.full(160, 1.0))])
+    path = np.column_stack([x, 0.02 * x**2, 0 * x])
+    bodies = {str(i): Body("vehicle", 4.5, 1.9) for i in range(50)}
+    driven = dict.fromkeys(bodies, path)
+    paced = np.stack(list(_paced(driven, bodies, 0.03, np.random.default_rng(0)).values()))
+    assert np.isnan(paced[:, :20]).all()
+    np.testing.assert_allclose(paced[:, 30:60], path[None, 30:60].repeat(50, 0))
+    along = paced[:, 100:220]
+    np.testing.assert_allclose(along[..., 1], 0.02 * along[..., 0] ** 2, atol=0.01)
+    pace = np.diff(along[..., 0], axis=1)
+    assert (pace >= 0).all()
+    assert 0.01 < np.median(pace.std(axis=1)) < 0.1
+    assert np.median(np.abs(np.diff(pace, axis=1)).max(axis=1)) < 0.05  # no jolts
+    unpaced = _paced(driven, bodies, 0.0, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.stack(list(unpaced.values())), np.stack([path] * 50))
+    walker = {"0": Body("pedestrian", 0.8, 0.8)}
+    assert _paced({"0": path}, walker, 0.03, np.random.default_rng(0))["0"] is path
+
+
+SIZES = ["position_noise_m", "yaw_noise_rad", "wander_m_s", "look_rad", "pace"]
+
+
+@pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("value", ["-0.1", "nan", "inf"])
 def test_errors_that_are_no_size_are_refused(name, value):
     with pytest.raises(ConfigError, match="of at least 0"):

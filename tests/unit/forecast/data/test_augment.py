@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from forecast.config.data import Augmentation
-from forecast.data.augment import augment, hide, misplace_map, vary_lanes
+from forecast.data.augment import augment, hide, lose, misplace_map, vary_lanes
 from forecast.data.corruption import observed
 from forecast.loop import rollout
 from forecast.model.baselines import Baseline
 from forecast.model.scene import se2
+from forecast.types import BEVSequence
 from tests.support.sequences import TRAFFIC, sequences
 
 
@@ -102,6 +103,35 @@ def test_other_lanes_have_holes_where_there_is_no_lane() -> None:
     found = found[torch.isfinite(found[:, 0]), :2]
     apart = torch.linalg.vector_norm(points.view(-1, 1, 3)[..., :2] - found, dim=-1)
     assert float(apart.amin(1).max()) > 5.0, "a place that is far from every lane that is left"
+
+
+def test_a_lost_track_is_gone_for_good_in_what_is_seen_and_in_the_truth() -> None:
+    batch = observed_at(sequences(TRAFFIC), (-1.0, -0.7, -0.2, 0.0))
+    lost = lose(batch, 0.7, 3, torch.Generator().manual_seed(0))
+    assert lost.track_state is not None
+    assert lost.track_history is not None
+    assert batch.track_state is not None
+    there = torch.isfinite(batch.track_state).all(-1)
+    kept, seen = (torch.isfinite(x).all(-1) for x in (lost.track_state, lost.track_history))
+    assert not (kept & ~there).any()
+    assert not (kept[..., 1:] & ~kept[..., :-1] & there[..., :-1]).any()
+    assert not (seen[..., 1:] & ~seen[..., :-1]).any()
+    early = ~seen[..., -1] & there[..., 2]  # before the present
+    assert early.any()
+    assert not kept[..., 2:][early].any()
+    late = seen[..., -1] & there.all(-1) & ~kept[..., -1]
+    assert late.any()
+    assert (kept.all(-1) & there.all(-1)).any()
+    torch.testing.assert_close(lost.track_state[kept], batch.track_state[kept])
+    assert torch.equal(lost.instance, batch.instance)
+
+
+def observed_at(batch: BEVSequence, time_s: tuple[float, ...]) -> BEVSequence:
+    """A batch that was seen at these moments, everyone where they are at present."""
+    assert batch.track_state is not None
+    samples = batch.track_state[:, :, 2:3].repeat(1, 1, len(time_s), 1)
+    time = torch.tensor(time_s).expand(batch.batch, -1)
+    return replace(batch, track_history=samples, sample_time=time)
 
 
 def test_a_newcomer_is_seen_at_the_present_only_in_tracks_and_rasters() -> None:

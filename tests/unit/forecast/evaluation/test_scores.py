@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 from forecast.errors import DataError
 from forecast.evaluation.counts import Forecast, Truth, oracle
 from forecast.evaluation.scores import Accumulator, Gain, gain, percentile_interval, resample, skill
 from forecast.evaluation.scoring import BLOCK, in_blocks, read_truths, score_stores
 from forecast.schema import SequenceMeta
+from forecast.storage.consolidation import consolidate
 from tests.support.stores import GRID, Mover, forecast_store, sequence_dataset, sequence_store
 
 CLASSES = ("vehicle", "pedestrian", "cyclist")
@@ -252,9 +254,20 @@ def test_refuses_stores_that_do_not_belong_together(
     assert "\n" not in str(caught.value)
 
 
+def test_a_store_of_the_first_schema_is_scored_alike(tmp_path: Path) -> None:
+    data = sequence_store(tmp_path / "s.zarr", SCENES)
+    forecast = forecast_store(tmp_path / "f.zarr", data)
+    scores = score_stores(forecast, data)
+    group = zarr.open_group(forecast, mode="r+", use_consolidated=False)
+    del group["uncertainty"]
+    group.attrs["schema"] = "bev-forecast/1"
+    consolidate(forecast)
+    assert score_stores(forecast, data) == scores
+
+
 def test_refuses_what_is_no_forecast(tmp_path: Path) -> None:
     data = sequence_store(tmp_path / "s.zarr", SCENES)
-    with pytest.raises(DataError, match="bev-forecast/1"):
+    with pytest.raises(DataError, match="bev-forecast/2"):
         score_stores(data, data)
     with pytest.raises(DataError, match="a zarr store"):
         score_stores(str(tmp_path / "none.zarr"), data)

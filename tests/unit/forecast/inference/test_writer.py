@@ -39,6 +39,7 @@ def steps(batch: int, horizon: int, first: int = 1, track: int = 2) -> Iterator[
             semantic=torch.full((batch, *GRID.shape), lead % 4),
             occupancy=torch.full((batch, 3, *GRID.shape), 0.25, dtype=torch.bfloat16),
             flow=torch.full((batch, 2, *GRID.shape), -lead / 4),
+            uncertainty=torch.full((batch, 2, 2), lead / 2),
         )
 
 
@@ -67,6 +68,8 @@ def test_reads_back_what_was_written(tmp_path: Path, store: str, horizon: int) -
     assert np.isnan(forecast.pose[0, :, [0, 2]]).all()
     assert np.isnan(forecast.existence[2, :, :2]).all()
     assert (forecast.existence[2, :, 2] == 0.5).all()
+    np.testing.assert_array_equal(forecast.uncertainty[0, :, 1, 1], leads / 2)
+    assert np.isnan(forecast.uncertainty[2, :, 1]).all()
 
 
 def test_names_time_space_and_provenance(tmp_path: Path, store: str) -> None:
@@ -78,6 +81,7 @@ def test_names_time_space_and_provenance(tmp_path: Path, store: str) -> None:
     np.testing.assert_array_equal(forecast.x, GRID.x_m)
     np.testing.assert_array_equal(forecast.y, GRID.y_m)
     assert forecast["class"].values.tolist() == ["vehicle", "pedestrian", "cyclist"]
+    assert forecast.side.values.tolist() == ["ahead", "aside"]
     assert forecast.scene.values.tolist() == ["scene-0", "scene-1", "scene-2"]
     assert forecast.init_time.values.tolist() == [0.0, 1.0, 2.0]
     assert forecast.attrs["model"] == "m"

@@ -283,3 +283,16 @@ def test_who_brakes_comes_to_a_stop_and_stays_there() -> None:
         places.append(float(state.pose[0, 0, 0]))
     assert places[0] == pytest.approx(1.125, abs=2e-2)
     assert places[1:] == pytest.approx([1.5] * 5, abs=2e-2)
+
+
+def test_the_expected_error_is_that_of_places_drawn_from_the_covariance() -> None:
+    torch.manual_seed(0)
+    turned = torch.tensor([[[0.8, -0.6], [0.6, 0.8]]])  # of a yaw of acos 0.8
+    spread = turned @ torch.diag(torch.tensor([4.0, 0.25])) @ turned.mT
+    state = begin(torch.tensor([[[3.0, -2.0, math.acos(0.8)]]]), KalmanNoise())
+    covariance = state.covariance.clone()
+    covariance[..., :2, :2] = spread
+    drawn = torch.distributions.MultivariateNormal(torch.zeros(2), spread[0]).sample((200_000,))
+    errors = (drawn @ turned[0]).abs().mean(0)  # ahead and aside
+    expected = replace(state, covariance=covariance).uncertainty[0, 0]
+    torch.testing.assert_close(expected, errors, rtol=0.02, atol=0)

@@ -17,6 +17,7 @@ from forecast.errors import CheckpointError, DataError, TrainingError
 from forecast.training.module import ForecastTraining
 from forecast.training.run import run_training
 from forecast.training.state import StateFile
+from forecast.training.watch import MOST_LEFT_OUT
 from forecast.types import BEVSequence
 from tests.support.stores import Mover, sequence_store
 from tests.support.trainings import QUICK
@@ -30,13 +31,15 @@ def store(tmp_path: Path) -> str:
     return sequence_store(tmp_path / "train.zarr", scenes)
 
 
-def spoil_loss(monkeypatch: pytest.MonkeyPatch, step: int, spoil: Any) -> None:
-    """Changes the loss of one step."""
+def spoil_loss(monkeypatch: pytest.MonkeyPatch, step: int, spoil: Any, steps: int = 1) -> None:
+    """Changes the loss of one step, or of some from it on."""
+    calls = []
     original = ForecastTraining.training_step
 
     def training_step(self: ForecastTraining, batch: BEVSequence, index: int) -> Tensor:
         loss = original(self, batch, index)
-        return spoil(self, loss) if self.global_step == step else loss
+        calls.append(index)
+        return spoil(self, loss) if step < len(calls) <= step + steps else loss
 
     monkeypatch.setattr(ForecastTraining, "training_step", training_step)
 
@@ -51,18 +54,15 @@ def exploding(module: ForecastTraining, loss: Tensor) -> Tensor:
     return loss + (0.0 * weight).abs().sum().sqrt()
 
 
-@pytest.mark.parametrize(
-    ("spoil", "what"), [(not_a_number, "loss; got nan"), (exploding, "gradient; got (nan|inf)")]
-)
-def test_what_is_not_finite_stops_the_run_and_keeps_what_was_learned(
-    spoil: Any, what: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_learned(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_training(RARELY, [store], None, str(tmp_path / "whole"), resume=False)
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        spoil_loss(patch, 7, spoil)
+        spoil_loss(patch, 7, not_a_number)
         place = rf"at step 7 \(epoch 2 of {RARELY.epochs}\)"
-        with pytest.raises(TrainingError, match=f"finite {what} {place}") as caught:
+        with pytest.raises(TrainingError, match=f"finite loss; got nan {place}") as caught:
             run_training(RARELY, [store], None, str(run), resume=False)
     assert f"of {store}" in str(caught.value)
     kept = load_checkpoint(run)
@@ -72,6 +72,21 @@ def test_what_is_not_finite_stops_the_run_and_keeps_what_was_learned(
     run_training(RARELY, [store], None, str(run), resume=True)
     assert load_checkpoint(run).hash == load_checkpoint(tmp_path / "whole").hash
     assert "stopped" not in load_checkpoint(run).training
+
+
+def test_steps_whose_gradient_is_not_finite_are_left_out_unless_there_are_many_in_a_row(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        spoil_loss(patch, 2, exploding, MOST_LEFT_OUT)
+        run_training(RARELY, [store], None, str(tmp_path / "run"), resume=False)
+    learned = load_checkpoint(tmp_path / "run").model.state_dict()
+    assert all(value.isfinite().all() for value in learned.values())
+    with monkeypatch.context() as patch:
+        spoil_loss(patch, 2, exploding, MOST_LEFT_OUT + 1)
+        place = f"at step {2 + MOST_LEFT_OUT} "
+        with pytest.raises(TrainingError, match=rf"finite gradient; got (nan|inf) {place}"):
+            run_training(RARELY, [store], None, str(tmp_path / "broken"), resume=False)
 
 
 def test_the_batch_at_fault_is_named(

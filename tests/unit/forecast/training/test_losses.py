@@ -13,8 +13,20 @@ CARS = 400
 SIZE = torch.tensor([4.5, 2.0])
 
 
+def uncertainty_loss(expected_m: float, sigma_m: float) -> float:
+    """Mean loss of cars whose forecasts are expected to be off ahead by so much."""
+    return losses(1.0, sigma_m, expected_m=expected_m)["uncertainty"]
+
+
 def mask_loss(longer: float, sigma_m: float, far_m: float = 0.0) -> float:
     """Mean loss of cars drawn longer than they are, whose forecasts lie off by ``sigma_m``."""
+    return losses(longer, sigma_m, far_m)["mask"]
+
+
+def losses(
+    longer: float, sigma_m: float, far_m: float = 0.0, expected_m: float = 1.0
+) -> dict[str, float]:
+    """Mean of each part of the loss."""
     off = far_m + torch.randn(CARS, generator=Generator().manual_seed(0)) * sigma_m
     pose = torch.stack((off, 0 * off, 0 * off), -1)[None]
     nothing = torch.zeros(1, CARS)
@@ -23,18 +35,24 @@ def mask_loss(longer: float, sigma_m: float, far_m: float = 0.0) -> float:
     seen = torch.ones(1, CARS, 3, dtype=torch.bool)
     past, time_s = torch.zeros(1, CARS, 3, 3), torch.tensor([[-1.0, -0.5, 0.0]])
     drawn = size * torch.tensor([longer, 1.0])
+    expected = size * 0 + torch.tensor([expected_m, 1.0])
     agents = Agents(ids, torch.ones_like(ids), past, seen, time_s, drawn)
-    step = SlotStep(1, 1.0, agents, pose, pose, nothing, nothing, nothing[..., None])
+    step = SlotStep(1, 1.0, agents, pose, pose, nothing, nothing, expected, nothing[..., None])
     truth = Target(torch.zeros(1, CARS, 3), size, there, there, there, nothing + 1)
     generator = Generator().manual_seed(1)
     parts = step_loss(step, truth, GRID, LossWeights(points=256), generator, None)
-    return float(parts["mask"] / CARS)
+    return {name: float(part / CARS) for name, part in parts.items()}
 
 
 def test_masks_are_best_as_large_as_what_is_not_known() -> None:
     assert mask_loss(1.0, sigma_m=0.1) < mask_loss(1.2, sigma_m=0.1)
     assert mask_loss(1.2, sigma_m=2.0) < mask_loss(1.0, sigma_m=2.0)
     assert mask_loss(1.2, sigma_m=2.0) < mask_loss(2.0, sigma_m=2.0)
+
+
+def test_the_error_that_is_expected_is_best_as_large_as_it_is() -> None:
+    loss = [uncertainty_loss(expected, sigma_m=0.5) for expected in (0.2, 0.4, 0.8)]
+    assert loss[1] == min(loss)
 
 
 def test_a_truth_far_beyond_the_map_costs_everything_but_is_finite() -> None:

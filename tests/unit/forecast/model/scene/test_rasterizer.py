@@ -59,6 +59,23 @@ def test_painting_near_agents_equals_painting_everywhere(
     torch.testing.assert_close(ours.flow, theirs.flow, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("boxed", [True, False], ids=["boxes", "masks"])
+def test_occupancy_is_how_likely_agents_that_err_cover_a_cell(boxed: bool) -> None:
+    agents, observed = agents_of(WIDE, boxed)
+    torch.manual_seed(1)
+    error = 0.1 + torch.rand(*agents.ids.shape, 2) * torch.tensor([3.0, 0.7])
+    existence = torch.rand(agents.ids.shape) * agents.live
+    given = agents, agents.pose, agents.pose, existence, agents.live, observed, WIDE, 3
+    ours = rasterize(*given, uncertainty=error)
+    theirs = naive_rasterize(*given, uncertainty=error)
+    # Cells that an agent covers with less than about a hundredth are left out.
+    torch.testing.assert_close(ours.occupancy, theirs.occupancy, atol=0.02, rtol=0)
+    certain = rasterize(*given)
+    assert torch.equal(ours.instance, certain.instance)
+    assert ours.occupancy.max() <= 1
+    assert (ours.occupancy > 0.05).sum() > (certain.occupancy > 0.05).sum()
+
+
 def test_broken_poses_draw_nothing_and_break_nothing() -> None:
     agents, observed = agents_of(WIDE, boxed=True)
     pose = torch.full_like(agents.pose, torch.nan)
