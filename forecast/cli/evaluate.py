@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from forecast.cli.options import AsJson, Question
 from forecast.errors import ConfigError, check_counts
+
+if TYPE_CHECKING:
+    from forecast.evaluation.counts import Forecast
 
 OLD_BY_LEAD = "--drift"  # what --by-lead was called; refused with the new name
 
@@ -34,7 +37,10 @@ def evaluate(
     ] = False,
     against: Annotated[
         list[str] | None,
-        typer.Option(help="With --by-lead: a forecast store to be above; repeatable."),
+        typer.Option(
+            help="Say whether it is better than another forecast store, or than a baseline by name;"
+            " repeatable."
+        ),
     ] = None,
     as_json: AsJson = False,
     workers: Annotated[int, typer.Option(help="Local processes, for the scores alone.")] = 1,
@@ -47,16 +53,17 @@ def evaluate(
     check_counts(workers=workers)
     asked = {"--by": bool(by), "--cells": cells, "--by-lead": by_lead}
     _refuse_combinations([name for name, given in asked.items() if given], against, workers)
-    from forecast.cli import console, score_tables
+    from forecast.cli import console, gain_tables, score_tables
     from forecast.evaluation import breakdown, wrong_cells
     from forecast.evaluation import by_lead as curves
     from forecast.evaluation import evaluate as assessment
+    from forecast.evaluation.against import score_against
     from forecast.evaluation.scoring import truth_of
 
     data = truth_of(forecast) if data is None else data
     if by_lead:
         with console.progress("scoring") as progress:
-            curve = curves.score_by_lead(forecast, data, against or (), progress)
+            curve = curves.score_by_lead(forecast, data, against or (), progress, _roll_out)
         _show(curve.to_json(), partial(score_tables.print_by_lead, curve), as_json)
     elif cells:
         with console.progress("attributing cells") as progress:
@@ -67,6 +74,10 @@ def evaluate(
             rows = breakdown.break_down(forecast, data, by, progress)
         plain = [row.to_json() for row in rows]
         _show(plain, partial(score_tables.print_breakdown, rows), as_json)
+    elif against:
+        with console.progress("scoring") as progress:
+            found = score_against(forecast, data, against, _roll_out, progress, workers)
+        _show(found.to_json(), partial(gain_tables.print_against, found), as_json)
     else:
         with console.progress("scoring") as progress:
             scores = assessment.evaluate(forecast, data, progress, workers)
@@ -78,11 +89,17 @@ def _refuse_combinations(asked: list[str], against: list[str] | None, workers: i
     names = " and ".join(asked)
     if len(asked) > 1:
         raise ConfigError("one of --by, --cells and --by-lead", names, "run them one by one")
-    if against and "--by-lead" not in asked:
-        remedy = f"leave {names} out and add --by-lead" if names else "add --by-lead"
-        raise ConfigError("--against with --by-lead", names or "it alone", remedy)
+    if against and names not in ("", "--by-lead"):
+        raise ConfigError("--against alone or with --by-lead", names, f"leave {names} out")
     if workers > 1 and names:
         raise ConfigError(f"--workers or {names}", "both", "drop one of them")
+
+
+def _roll_out(name: str, data: str, sequences: range, horizon: int) -> Iterator[Forecast]:
+    """Forecasts of a baseline; only they need torch."""
+    from forecast.inference.baseline_forecasts import baseline_forecasts
+
+    return baseline_forecasts(name, data, sequences, horizon)
 
 
 def _show(plain: Any, table: Callable[[], None], as_json: bool) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,8 +95,8 @@ class Scores:
         return asdict(self) | {name: dict(rules) for name, rules in protocols.items()}
 
 
-class Accumulator:
-    """Adds up forecasts, one sequence at a time, and scores them at any moment.
+class SceneSums(ABC):
+    """Adds up tables of sums ``(class, lead, column)`` by scene, one sequence at a time.
 
     Args:
         classes: Names; class k of the rasters is ``classes[k - 1]``.
@@ -103,17 +104,39 @@ class Accumulator:
         grid: Of truth and forecast.
     """
 
+    columns: ClassVar[int]
+    """Sums of each class and lead."""
+    needs_occupancy: ClassVar[bool] = False
+    """Whether forecasts must come with their occupancy."""
+
     def __init__(self, classes: Sequence[str], horizon: int, grid: BEVGrid) -> None:
         self.classes = tuple(classes)
         self.horizon = horizon
         self.grid = grid
         self.sequences = 0
-        shape = len(self.classes), horizon, len(Sum)
-        self._scenes: defaultdict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(shape))
+        self._scenes: defaultdict[str, NDArray[np.float64]] = defaultdict(
+            lambda: np.zeros((len(self.classes), self.horizon, self.columns))
+        )
+
+    @abstractmethod
+    def table(self, truth: Truth, forecast: Forecast) -> NDArray[np.float64]:
+        """The sums of one sequence."""
+
+    @staticmethod
+    @abstractmethod
+    def values(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The single numbers of one class, NaN where undefined.
+
+        Args:
+            sums: ``(..., leads, columns)``.
+
+        Returns:
+            Name -> ``(...)``.
+        """
 
     def add(self, truth: Truth, forecast: Forecast) -> None:
         """Counts one sequence: ``horizon`` leads of truth and at least as many of forecast."""
-        self._scenes[truth.scene] += count(truth, forecast, len(self.classes), self.grid)
+        self._scenes[truth.scene] += self.table(truth, forecast)
         self.sequences += 1
 
     def counted(self) -> dict[str, Any]:
@@ -122,16 +145,31 @@ class Accumulator:
         return {"sequences": self.sequences, "scenes": scenes}
 
     def merge(self, counted: Mapping[str, Any]) -> None:
-        """Adds what another accumulator of the same classes, horizon and grid counted."""
+        """Adds what another one of the same classes, horizon and grid counted."""
         for name, sums in counted["scenes"].items():
             self._scenes[name] += np.array(sums)
         self.sequences += counted["sequences"]
 
     def sums(self) -> NDArray[np.float64]:
-        """Sums per scene in the order of their names: ``(scenes, classes, leads, len(Sum))``."""
+        """Sums per scene in the order of their names: ``(scenes, classes, leads, columns)``."""
         if not self._scenes:
-            return np.zeros((0, len(self.classes), self.horizon, len(Sum)))
+            return np.zeros((0, len(self.classes), self.horizon, self.columns))
         return np.stack([self._scenes[name] for name in sorted(self._scenes)])
+
+
+class Accumulator(SceneSums):
+    """Counts cells, segments and displacements, and scores them at any moment."""
+
+    columns = len(Sum)
+
+    def table(self, truth: Truth, forecast: Forecast) -> NDArray[np.float64]:
+        """See :func:`forecast.evaluation.counts.count`."""
+        return count(truth, forecast, len(self.classes), self.grid)
+
+    @staticmethod
+    def values(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """See :func:`values`."""
+        return values(sums)
 
     def scores(self, **provenance: Any) -> Scores:
         """The scores so far; ``provenance`` fills in protocol, model, data and so on."""
@@ -210,7 +248,7 @@ def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.
 
 def _class_scores(sums: NDArray[np.float64], draws: NDArray[np.float64] | None) -> ClassScores:
     total = sums.sum(axis=0)
-    found = {name: _defined(value) for name, value in values(sums).items()}
+    found = {name: defined(value) for name, value in values(sums).items()}
     drawn = {} if draws is None else values(draws)
     counts = {
         "cells": total[Sum.CELL_TP] + total[Sum.CELL_FN],
@@ -224,15 +262,16 @@ def _class_scores(sums: NDArray[np.float64], draws: NDArray[np.float64] | None) 
     }
     return ClassScores(
         **found,
-        iou_by_lead=[_defined(value) for value in iou(sums)],
-        vpq_by_lead=[_defined(value) for value in vpq(sums)],
-        vpq_moving_by_lead=[_defined(value) for value in vpq(sums, Sum.MOVING_TP)],
+        iou_by_lead=[defined(value) for value in iou(sums)],
+        vpq_by_lead=[defined(value) for value in vpq(sums)],
+        vpq_moving_by_lead=[defined(value) for value in vpq(sums, Sum.MOVING_TP)],
         counts={name: int(number) for name, number in counts.items()},
         interval={name: percentile_interval(drawn.get(name)) for name in found},
     )
 
 
-def _defined(value: Any) -> float | None:
+def defined(value: Any) -> float | None:
+    """A number, or None where it is not finite."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -274,25 +313,42 @@ class Gain:
 
 
 def gain(
-    model: Accumulator, reference: Accumulator, name: str, leads: slice = slice(None)
+    model: SceneSums, reference: SceneSums, name: str, leads: slice = slice(None)
 ) -> dict[str, Gain]:
-    """What a model's score is above a reference's, per class, with its paired interval.
+    """One of :func:`gains`: class -> gain."""
+    return {
+        label: found[name]
+        for label, found in gains(model, reference, leads, (name,)).items()
+        if name in found
+    }
+
+
+def gains(
+    model: SceneSums,
+    reference: SceneSums,
+    leads: slice = slice(None),
+    names: Sequence[str] | None = None,
+) -> dict[str, dict[str, Gain]]:
+    """What a model's scores are above a reference's, per class, with their paired intervals.
 
     Args:
-        model: Scored on the same scenes as the reference.
+        model: Counted on the same scenes as the reference.
         reference: Such as constant turn.
-        name: One of :func:`values`.
         leads: Which leads count.
+        names: Of the scores, as ``model.values`` has them; None = all.
 
     Returns:
-        Class -> gain; classes without a score are left out.
+        Class -> score -> gain; scores that one of the two lacks are left out.
     """
-    ours, theirs = (accumulator.sums()[:, :, leads] for accumulator in (model, reference))
-    result = {}
+    ours, theirs = (sums.sums()[:, :, leads] for sums in (model, reference))
+    result: dict[str, dict[str, Gain]] = {}
     for k, label in enumerate(model.classes):
-        difference = [values(sums[:, k].sum(axis=0))[name] for sums in (ours, theirs)]
-        if np.isfinite(difference).all():
-            drawn = [values(resample(sums[:, k]))[name] for sums in (ours, theirs)]
-            interval = percentile_interval(drawn[0] - drawn[1]) if len(ours) > 1 else None
-            result[label] = Gain(float(difference[0] - difference[1]), interval)
+        mine, other = (model.values(sums[:, k].sum(axis=0)) for sums in (ours, theirs))
+        drawn, others = (model.values(resample(sums[:, k])) for sums in (ours, theirs))
+        result[label] = {}
+        for name in names or mine:
+            difference = float(mine[name] - other[name])
+            if np.isfinite(difference):
+                interval = percentile_interval(drawn[name] - others[name])
+                result[label][name] = Gain(difference, interval if len(ours) > 1 else None)
     return result
