@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +35,10 @@ def evaluate(
         bool,
         typer.Option("--cells", help="Say whose the wrong cells are that IoU counts, instead."),
     ] = False,
+    probabilities: Annotated[
+        bool,
+        typer.Option("--probabilities", help="Score the occupancy as a probability, instead."),
+    ] = False,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,13 +55,16 @@ def evaluate(
         got = f"{OLD_BY_LEAD}, its name in earlier versions"
         raise ConfigError("--by-lead", got, "write --by-lead")
     check_counts(workers=workers)
-    asked = {"--by": bool(by), "--cells": cells, "--by-lead": by_lead}
+    asked = {
+        "--by": bool(by),
+        "--cells": cells,
+        "--by-lead": by_lead,
+        "--probabilities": probabilities,
+    }
     _refuse_combinations([name for name, given in asked.items() if given], against, workers)
-    from forecast.cli import console, gain_tables, score_tables
+    from forecast.cli import console, score_tables
     from forecast.evaluation import breakdown, wrong_cells
     from forecast.evaluation import by_lead as curves
-    from forecast.evaluation import evaluate as assessment
-    from forecast.evaluation.against import score_against
     from forecast.evaluation.scoring import truth_of
 
     data = truth_of(forecast) if data is None else data
@@ -74,13 +81,34 @@ def evaluate(
             rows = breakdown.break_down(forecast, data, by, progress)
         plain = [row.to_json() for row in rows]
         _show(plain, partial(score_tables.print_breakdown, rows), as_json)
-    elif against:
-        with console.progress("scoring") as progress:
-            found = score_against(forecast, data, against, _roll_out, progress, workers)
-        _show(found.to_json(), partial(gain_tables.print_against, found), as_json)
     else:
-        with console.progress("scoring") as progress:
-            scores = assessment.evaluate(forecast, data, progress, workers)
+        _score(forecast, data, against or (), probabilities, as_json, workers)
+
+
+def _score(
+    forecast: str,
+    data: str,
+    against: Sequence[str],
+    probabilities: bool,
+    as_json: bool,
+    workers: int,
+) -> None:
+    """Scores the masks or the occupancy, by themselves or against others."""
+    from forecast.cli import console, gain_tables, probability_tables, score_tables
+    from forecast.evaluation.against import score_against
+    from forecast.evaluation.probability_scores import ProbabilityAccumulator, ProbabilityScores
+    from forecast.evaluation.scores import Accumulator, Scores
+
+    kind = ProbabilityAccumulator if probabilities else Accumulator
+    with console.progress("scoring") as progress:
+        found = score_against(kind, forecast, data, against, _roll_out, progress, workers)
+    scores = found.scores
+    if against:
+        _show(found.to_json(), partial(gain_tables.print_against, found), as_json)
+    elif isinstance(scores, ProbabilityScores):
+        table = partial(probability_tables.print_probabilities, scores)
+        _show(scores.to_json(), table, as_json)
+    elif isinstance(scores, Scores):
         _show(scores.to_json(), partial(score_tables.print_scores, scores), as_json)
 
 
@@ -88,10 +116,12 @@ def _refuse_combinations(asked: list[str], against: list[str] | None, workers: i
     """Refuses options that exclude each other."""
     names = " and ".join(asked)
     if len(asked) > 1:
-        raise ConfigError("one of --by, --cells and --by-lead", names, "run them one by one")
-    if against and names not in ("", "--by-lead"):
-        raise ConfigError("--against alone or with --by-lead", names, f"leave {names} out")
-    if workers > 1 and names:
+        wanted = "one of --by, --cells, --by-lead and --probabilities"
+        raise ConfigError(wanted, names, "run them one by one")
+    if against and names in ("--by", "--cells"):
+        wanted = "--against alone, with --by-lead or with --probabilities"
+        raise ConfigError(wanted, names, f"leave {names} out")
+    if workers > 1 and names in ("--by", "--cells", "--by-lead"):
         raise ConfigError(f"--workers or {names}", "both", "drop one of them")
 
 

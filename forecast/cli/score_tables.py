@@ -14,7 +14,7 @@ from forecast.errors import counted
 if TYPE_CHECKING:
     from forecast.evaluation.breakdown import Row
     from forecast.evaluation.by_lead import Point, ScoresByLead
-    from forecast.evaluation.scores import ClassScores, Gain, Scores
+    from forecast.evaluation.scores import ClassScores, Gain, Interval, Scope, Scores
     from forecast.evaluation.wrong_cells import WrongCells
 
 MOST_LEADS = 6  # columns of a table that a terminal has room for
@@ -64,7 +64,7 @@ below in: scores that are lower, with ? where the interval includes 0"""
 def print_scores(scores: Scores) -> None:
     """One forecaster: each score with its interval, a column per class."""
     if scores.model:
-        print(f"forecast of {_model_name(scores)}")
+        print(f"forecast of {model_name(scores)}")
     print_scope(scores)
     if not any(one.counts["cells"] for one in scores.classes.values()):
         print(NO_AGENT)
@@ -75,7 +75,7 @@ def print_scores(scores: Scores) -> None:
         table.add_row(_label(score), *(_with_interval(one, score) for one in found.values()))
     for lead in range(scores.horizon):
         cells = (number(one.iou_by_lead[lead]) for one in found.values())
-        table.add_row(f"IoU at {_when(lead, scores)}", *cells)
+        table.add_row(f"IoU at {when(lead, scores)}", *cells)
     print_table(table)
     print(SCORES)
     _print_agents_without_cell(scores)
@@ -106,7 +106,7 @@ def print_breakdown(rows: Sequence[Row]) -> None:
 
 def print_wrong_cells(found: WrongCells) -> None:
     """The wrong cells by agent, a table for each class."""
-    print(f"forecast of {_model_name(found)}")
+    print(f"forecast of {model_name(found)}")
     sizes = counted(found.sequences, "sequence"), counted(found.horizon, "lead")
     print(f"{', '.join(sizes)}, protocol {found.protocol}")
     unnamed = [part for part in UNNAMED_PARTS if any(getattr(one, part) for one in found.shares)]
@@ -139,7 +139,7 @@ def print_by_lead(found: ScoresByLead) -> None:
         print(NO_AGENT)
     for name in scored[:1]:
         curve = found.curves[name]
-        print(f"{name}: {_model_name(found.scores)}")
+        print(f"{name}: {model_name(found.scores)}")
         print_table(_curve_table(curve))
         print(CURVE)
         if found.scores.input == "detected":
@@ -225,7 +225,8 @@ def _print_agents_without_cell(scores: Scores) -> None:
         print(f"no cell at present, but forecast and scored: {', '.join(shares)}")
 
 
-def _model_name(scores: Scores | WrongCells) -> str:
+def model_name(scores: Scope | WrongCells) -> str:
+    """The model, and whether ids and boxes were hidden from it."""
     return f"{scores.model}, detected input" if scores.input == "detected" else scores.model
 
 
@@ -238,7 +239,7 @@ def _marked(scores: Mapping[str, Scores], read: str) -> dict[str, Scores]:
     }
 
 
-def print_scope(scores: Scores) -> None:
+def print_scope(scores: Scope) -> None:
     """What was scored, and by which labels.
 
     A line more where the forecast has more leads than the truth, or was made from other labels.
@@ -281,13 +282,14 @@ def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
 def _lead_table(rows: Mapping[str, ClassScores], scores: Scores) -> Table:
     last = scores.horizon - 1
     leads = np.unique(np.linspace(0, last, min(last + 1, MOST_LEADS)).round().astype(int)).tolist()
-    table = titled_table("", "IoU at", [_when(lead, scores) for lead in leads])
+    table = titled_table("", "IoU at", [when(lead, scores) for lead in leads])
     for forecaster, one in rows.items():
         table.add_row(forecaster, *(number(one.iou_by_lead[lead]) for lead in leads))
     return table
 
 
-def _when(lead: int, scores: Scores) -> str:
+def when(lead: int, scores: Scope) -> str:
+    """A lead by its time."""
     return f"lead {lead + 1}" if scores.dt_s is None else f"+{(lead + 1) * scores.dt_s:g} s"
 
 
@@ -301,8 +303,12 @@ def titled_table(title: str, first: str, headers: list[str]) -> Table:
 
 
 def _with_interval(scores: ClassScores, name: str) -> str:
-    text = number(getattr(scores, name))
-    interval = scores.interval[name]
+    return number_with_interval(getattr(scores, name), scores.interval[name])
+
+
+def number_with_interval(value: float | None, interval: Interval) -> str:
+    """A number with its interval, as far as they are known."""
+    text = number(value)
     return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 

@@ -12,7 +12,7 @@ from forecast.errors import DataError
 from forecast.evaluation.agreement import DIGEST, moments
 from forecast.evaluation.counts import Forecast
 from forecast.evaluation.score_names import LOWER_IS_BETTER, label_of, unit_of
-from forecast.evaluation.scores import Accumulator, Gain, Scores, defined, gains
+from forecast.evaluation.scores import Gain, Scope, defined, gains
 from forecast.evaluation.scoring import Counted, Pair, count_stores, input_of, name_of
 from forecast.model.spec import BASELINES, COMPONENTS
 from forecast.parallel import Progress
@@ -22,8 +22,6 @@ from forecast.storage.stores import open_forecast_store
 RollOut = Callable[[str, str, range, int], Iterator[Forecast]]
 """Forecasts sequences of a store: a baseline's name, the store's path, which ones, leads."""
 Verdict = Literal["better", "worse", "not sure"]
-HEADLINES = ("vpq_moving", "iou", "vpq", "ade_moving")
-"""The scores that a sentence is about; the table has all."""
 REMEDY = "roll both out on the same store, equally far"
 
 
@@ -68,11 +66,11 @@ class ScoresAgainst:
     """A forecast's scores beside those of others.
 
     Attributes:
-        scores: Its own.
+        scores: Its own: ``Scores``, or ``ProbabilityScores``.
         references: What it was compared with, by path or baseline's name.
     """
 
-    scores: Scores
+    scores: Scope
     references: dict[str, Reference]
 
     def to_json(self) -> dict[str, Any]:
@@ -82,6 +80,7 @@ class ScoresAgainst:
 
 
 def score_against(
+    kind: type[Counted],
     forecast_path: str,
     data_path: str,
     against: Sequence[str],
@@ -90,11 +89,9 @@ def score_against(
     workers: int = 1,
 ) -> ScoresAgainst:
     """Scores a forecast store and others of the same sequences; see :func:`compare_stores`."""
-    compared = compare_stores(
-        Accumulator, forecast_path, data_path, against, roll_out, progress, workers
-    )
+    compared = compare_stores(kind, forecast_path, data_path, against, roll_out, progress, workers)
     scores = compared.own.scores(**compared.pair.provenance())
-    return ScoresAgainst(scores, compared.references(HEADLINES))
+    return ScoresAgainst(scores, compared.references())
 
 
 @dataclass(frozen=True)
@@ -113,12 +110,9 @@ class Compared(Generic[Counted]):
     others: dict[str, Counted]
     models: dict[str, str]
 
-    def references(self, headlines: Sequence[str]) -> dict[str, Reference]:
-        """What the forecast has more than each of the others.
-
-        Args:
-            headlines: The scores that the sentences are about.
-        """
+    def references(self) -> dict[str, Reference]:
+        """What the forecast has more than each of the others."""
+        headlines = self.own.headlines
         found = {}
         for name, other in self.others.items():
             more, sums = gains(self.own, other), other.sums().sum(axis=0)

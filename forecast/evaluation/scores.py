@@ -62,15 +62,14 @@ class ClassScores:
     interval: dict[str, Interval]
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What `forecast evaluate` prints: scores per class and what they were computed from.
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What scores were computed from.
 
     ``protocol`` is that of the truth, ``forecast_protocol`` that of the store which was rolled out.
     ``input`` is what the forecaster read: "tracked", or "detected" where ids and boxes were hidden.
     """
 
-    classes: dict[str, ClassScores]
     sequences: int
     scenes: int
     horizon: int
@@ -83,16 +82,23 @@ class Scores:
     forecast_horizon: int | None = None
     data_sequences: int | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; an undefined score is null."""
+        protocols = {"protocol": self.protocol, "forecast_protocol": self.forecast_protocol}
+        return asdict(self) | {name: dict(rules) for name, rules in protocols.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores(Scope):
+    """What `forecast evaluate` prints: scores per class and what they were computed from."""
+
+    classes: dict[str, ClassScores]
+
     @property
     def lack_ids(self) -> bool:
         """Whether the truth has cells but no ids: of all scores only IoU is known."""
         counts = [one.counts for one in self.classes.values()]
         return any(one["cells"] for one in counts) and not any(one["segments"] for one in counts)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; an undefined score is null."""
-        protocols = {"protocol": self.protocol, "forecast_protocol": self.forecast_protocol}
-        return asdict(self) | {name: dict(rules) for name, rules in protocols.items()}
 
 
 class SceneSums(ABC):
@@ -108,6 +114,8 @@ class SceneSums(ABC):
     """Sums of each class and lead."""
     needs_occupancy: ClassVar[bool] = False
     """Whether forecasts must come with their occupancy."""
+    headlines: ClassVar[tuple[str, ...]]
+    """The scores that a sentence is about; a table has all."""
 
     def __init__(self, classes: Sequence[str], horizon: int, grid: BEVGrid) -> None:
         self.classes = tuple(classes)
@@ -119,8 +127,8 @@ class SceneSums(ABC):
         )
 
     @abstractmethod
-    def table(self, truth: Truth, forecast: Forecast) -> NDArray[np.float64]:
-        """The sums of one sequence."""
+    def add(self, truth: Truth, forecast: Forecast) -> None:
+        """Counts one sequence: ``horizon`` leads of truth and at least as many of forecast."""
 
     @staticmethod
     @abstractmethod
@@ -134,9 +142,13 @@ class SceneSums(ABC):
             Name -> ``(...)``.
         """
 
-    def add(self, truth: Truth, forecast: Forecast) -> None:
-        """Counts one sequence: ``horizon`` leads of truth and at least as many of forecast."""
-        self._scenes[truth.scene] += self.table(truth, forecast)
+    @abstractmethod
+    def scores(self, **provenance: Any) -> Scope:
+        """The scores so far; ``provenance`` fills in protocol, model, data and so on."""
+
+    def add_table(self, scene: str, table: NDArray[np.float64]) -> None:
+        """Adds the sums of one sequence."""
+        self._scenes[scene] += table
         self.sequences += 1
 
     def counted(self) -> dict[str, Any]:
@@ -161,10 +173,11 @@ class Accumulator(SceneSums):
     """Counts cells, segments and displacements, and scores them at any moment."""
 
     columns = len(Sum)
+    headlines = ("vpq_moving", "iou", "vpq", "ade_moving")
 
-    def table(self, truth: Truth, forecast: Forecast) -> NDArray[np.float64]:
-        """See :func:`forecast.evaluation.counts.count`."""
-        return count(truth, forecast, len(self.classes), self.grid)
+    def add(self, truth: Truth, forecast: Forecast) -> None:
+        """Counts one sequence; see :func:`forecast.evaluation.counts.count`."""
+        self.add_table(truth.scene, count(truth, forecast, len(self.classes), self.grid))
 
     @staticmethod
     def values(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -179,7 +192,13 @@ class Accumulator(SceneSums):
             name: _class_scores(sums[:, k].sum(axis=0), None if draws is None else draws[:, k])
             for k, name in enumerate(self.classes)
         }
-        return Scores(classes, self.sequences, len(sums), self.horizon, **provenance)
+        return Scores(
+            classes=classes,
+            sequences=self.sequences,
+            scenes=len(sums),
+            horizon=self.horizon,
+            **provenance,
+        )
 
 
 def resample(sums: NDArray[np.float64], draws: int = DRAWS) -> NDArray[np.float64]:
@@ -215,23 +234,23 @@ def values(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         "iou": iou(total),
         "vpq": vpq(total),
         "vpq_moving": vpq(total, Sum.MOVING_TP),
-        "sq": _ratio(total[..., Sum.IOU], total[..., Sum.TP]),
-        "rq": _ratio(total[..., Sum.TP], _segments(total, Sum.TP)),
-        "ade": _ratio(total[..., Sum.DISTANCE], total[..., Sum.PAIRS]),
-        "fde": _ratio(last[..., Sum.DISTANCE], last[..., Sum.PAIRS]),
-        "ade_moving": _ratio(total[..., Sum.MOVING_DISTANCE], total[..., Sum.MOVING_PAIRS]),
-        "fde_moving": _ratio(last[..., Sum.MOVING_DISTANCE], last[..., Sum.MOVING_PAIRS]),
+        "sq": ratio(total[..., Sum.IOU], total[..., Sum.TP]),
+        "rq": ratio(total[..., Sum.TP], _segments(total, Sum.TP)),
+        "ade": ratio(total[..., Sum.DISTANCE], total[..., Sum.PAIRS]),
+        "fde": ratio(last[..., Sum.DISTANCE], last[..., Sum.PAIRS]),
+        "ade_moving": ratio(total[..., Sum.MOVING_DISTANCE], total[..., Sum.MOVING_PAIRS]),
+        "fde_moving": ratio(last[..., Sum.MOVING_DISTANCE], last[..., Sum.MOVING_PAIRS]),
     }
 
 
 def iou(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """TP / (TP + FP + FN) over cells."""
-    return _ratio(sums[..., Sum.CELL_TP], sums[..., Sum.CELL_TP : Sum.CELL_FN + 1].sum(axis=-1))
+    return ratio(sums[..., Sum.CELL_TP], sums[..., Sum.CELL_TP : Sum.CELL_FN + 1].sum(axis=-1))
 
 
 def vpq(sums: NDArray[np.float64], first: Sum = Sum.TP) -> NDArray[np.float64]:
     """Sum of IoU / (TP + FP / 2 + FN / 2) over segments; columns from ``first``."""
-    return _ratio(sums[..., first + Sum.IOU - Sum.TP], _segments(sums, first))
+    return ratio(sums[..., first + Sum.IOU - Sum.TP], _segments(sums, first))
 
 
 def _segments(sums: NDArray[np.float64], first: Sum) -> NDArray[np.float64]:
@@ -242,7 +261,8 @@ def _segments(sums: NDArray[np.float64], first: Sum) -> NDArray[np.float64]:
     return np.where(known, hits + false / 2 + missed / 2, 0.0)
 
 
-def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:
+def ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One over the other, NaN where that is 0."""
     return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
 
 
