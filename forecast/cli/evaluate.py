@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forecast.cli.options import AsJson, Question
+from forecast.cli.options import AsJson, Overwrite, Question
 from forecast.errors import ConfigError, check_counts
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ def evaluate(
             " repeatable."
         ),
     ] = None,
+    plots: Annotated[
+        str | None,
+        typer.Option(help="A folder for pictures too: reliability, precision and recall, leads."),
+    ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
     workers: Annotated[int, typer.Option(help="Local processes, for the scores alone.")] = 1,
     old_by_lead: Annotated[bool, typer.Option(OLD_BY_LEAD, hidden=True)] = False,
@@ -61,7 +66,9 @@ def evaluate(
         "--by-lead": by_lead,
         "--probabilities": probabilities,
     }
-    _refuse_combinations([name for name, given in asked.items() if given], against, workers)
+    _refuse_combinations([name for name, given in asked.items() if given], against, plots, workers)
+    if overwrite and plots is None:
+        raise ConfigError("--overwrite with --plots", "it alone", "add --plots DIR")
     from forecast.cli import console, score_tables
     from forecast.evaluation import breakdown, wrong_cells
     from forecast.evaluation import by_lead as curves
@@ -82,7 +89,8 @@ def evaluate(
         plain = [row.to_json() for row in rows]
         _show(plain, partial(score_tables.print_breakdown, rows), as_json)
     else:
-        _score(forecast, data, against or (), probabilities, as_json, workers)
+        forecasts = forecast, data, against or ()
+        _score(*forecasts, probabilities, as_json, workers, plots, overwrite)
 
 
 def _score(
@@ -92,16 +100,30 @@ def _score(
     probabilities: bool,
     as_json: bool,
     workers: int,
+    plots: str | None,
+    overwrite: bool,
 ) -> None:
     """Scores the masks or the occupancy, by themselves or against others."""
     from forecast.cli import console, gain_tables, probability_tables, score_tables
-    from forecast.evaluation.against import score_against
+    from forecast.evaluation.against import compare_stores
     from forecast.evaluation.probability_scores import ProbabilityAccumulator, ProbabilityScores
     from forecast.evaluation.scores import Accumulator, Scores
 
-    kind = ProbabilityAccumulator if probabilities else Accumulator
-    with console.progress("scoring") as progress:
-        found = score_against(kind, forecast, data, against, _roll_out, progress, workers)
+    stores = forecast, data, against, _roll_out
+    masks = chances = None
+    if plots is not None:
+        from forecast.visualization.score_plots import check_folder
+
+        check_folder(plots, overwrite)
+    if not probabilities or plots is not None:
+        with console.progress("scoring") as progress:
+            masks = compare_stores(Accumulator, *stores, progress, workers)
+    if probabilities or plots is not None:
+        with console.progress("scoring occupancy") as progress:
+            chances = compare_stores(ProbabilityAccumulator, *stores, progress, workers)
+    shown = chances if probabilities else masks
+    assert shown is not None
+    found = shown.scores()
     scores = found.scores
     if against:
         _show(found.to_json(), partial(gain_tables.print_against, found), as_json)
@@ -110,9 +132,16 @@ def _score(
         _show(scores.to_json(), table, as_json)
     elif isinstance(scores, Scores):
         _show(scores.to_json(), partial(score_tables.print_scores, scores), as_json)
+    if plots is not None and masks is not None and chances is not None:
+        from forecast.visualization.score_plots import write_score_plots
+
+        write_score_plots(plots, masks, chances, overwrite=overwrite)
+        console.print_remark(f"pictures: {plots}")
 
 
-def _refuse_combinations(asked: list[str], against: list[str] | None, workers: int) -> None:
+def _refuse_combinations(
+    asked: list[str], against: list[str] | None, plots: str | None, workers: int
+) -> None:
     """Refuses options that exclude each other."""
     names = " and ".join(asked)
     if len(asked) > 1:
@@ -121,6 +150,10 @@ def _refuse_combinations(asked: list[str], against: list[str] | None, workers: i
     if against and names in ("--by", "--cells"):
         wanted = "--against alone, with --by-lead or with --probabilities"
         raise ConfigError(wanted, names, f"leave {names} out")
+    if plots is not None and names in ("--by", "--cells", "--by-lead"):
+        raise ConfigError(
+            "--plots alone, with --against or with --probabilities", names, "drop one"
+        )
     if workers > 1 and names in ("--by", "--cells", "--by-lead"):
         raise ConfigError(f"--workers or {names}", "both", "drop one of them")
 

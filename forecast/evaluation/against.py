@@ -79,21 +79,6 @@ class ScoresAgainst:
         return self.scores.to_json() | {"against": others}
 
 
-def score_against(
-    kind: type[Counted],
-    forecast_path: str,
-    data_path: str,
-    against: Sequence[str],
-    roll_out: RollOut,
-    progress: Progress | None = None,
-    workers: int = 1,
-) -> ScoresAgainst:
-    """Scores a forecast store and others of the same sequences; see :func:`compare_stores`."""
-    compared = compare_stores(kind, forecast_path, data_path, against, roll_out, progress, workers)
-    scores = compared.own.scores(**compared.pair.provenance())
-    return ScoresAgainst(scores, compared.references())
-
-
 @dataclass(frozen=True)
 class Compared(Generic[Counted]):
     """Several forecasts of the same sequences, counted.
@@ -110,7 +95,21 @@ class Compared(Generic[Counted]):
     others: dict[str, Counted]
     models: dict[str, str]
 
-    def references(self) -> dict[str, Reference]:
+    def scores(self) -> ScoresAgainst:
+        """The forecast's scores beside those of the others."""
+        return ScoresAgainst(self.own.scores(**self.pair.provenance()), self._references())
+
+    def named(self) -> dict[str, Counted]:
+        """What was counted, by model, the forecast in question first; by path if models share."""
+        own = str(self.pair.forecast.attrs.get("model", "")) or self.pair.forecast_path
+        models = [own, *self.models.values()]
+        found = {own if models.count(own) < 2 else f"{own} ({self.pair.forecast_path})": self.own}
+        for name, other in self.others.items():
+            model = self.models[name]
+            found[model if models.count(model) < 2 else f"{model} ({name})"] = other
+        return found
+
+    def _references(self) -> dict[str, Reference]:
         """What the forecast has more than each of the others."""
         headlines = self.own.headlines
         found = {}

@@ -29,6 +29,7 @@ from forecast.evaluation.scores import (
     percentile_interval,
     ratio,
     resample,
+    scores_by_lead,
 )
 from forecast.evaluation.scoring import count_stores, truth_of
 from forecast.grid import BEVGrid
@@ -135,36 +136,27 @@ class ProbabilityAccumulator(SceneSums):
 
     def scores(self, **provenance: Any) -> ProbabilityScores:
         """The scores so far; ``provenance`` fills in protocol, model, data and so on."""
-        sums = self.sums()
-        classes = {
-            name: _class_scores(sums[:, k], self.cells[k]) for k, name in enumerate(self.classes)
-        }
+        classes = {name: _class_scores(self, name) for name in self.classes}
         return ProbabilityScores(
             classes=classes,
             sequences=self.sequences,
-            scenes=len(sums),
+            scenes=len(self.sums()),
             horizon=self.horizon,
             **provenance,
         )
 
 
-def _class_scores(sums: NDArray[np.float64], cells: NDArray[np.float64]) -> ClassProbabilities:
-    """The scores of one class from ``(scenes, leads, COLUMNS)``."""
-    values, total = ProbabilityAccumulator.values, sums.sum(axis=0)
-    draws = resample(sums) if len(sums) > 1 else None
-    leads = [slice(lead, lead + 1) for lead in range(sums.shape[1])]
-    names = list(values(total))
-
-    def intervals(of: slice) -> dict[str, Interval]:
-        drawn = {} if draws is None else values(draws[:, of])
-        return {name: percentile_interval(drawn.get(name)) for name in names}
-
-    by_lead = [(values(total[of]), intervals(of)) for of in leads]
+def _class_scores(counted: ProbabilityAccumulator, label: str) -> ClassProbabilities:
+    k = counted.classes.index(label)
+    sums, cells = counted.sums()[:, k], counted.cells[k]
+    total, by_lead = sums.sum(axis=0), scores_by_lead(counted, label)
+    drawn = counted.values(resample(sums)) if len(sums) > 1 else {}
+    scores = {name: defined(value) for name, value in counted.values(total).items()}
     return ClassProbabilities(
-        scores={name: defined(value) for name, value in values(total).items()},
-        interval=intervals(slice(None)),
-        by_lead={name: [defined(found[name]) for found, _ in by_lead] for name in names},
-        interval_by_lead={name: [found[name] for _, found in by_lead] for name in names},
+        scores=scores,
+        interval={name: percentile_interval(drawn.get(name)) for name in scores},
+        by_lead=by_lead[0],
+        interval_by_lead=by_lead[1],
         reliability=_reliability(bins_of(total.sum(axis=0))),
         precision_recall=_curve(cells.sum(axis=0)),
         counts={

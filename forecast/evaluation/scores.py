@@ -290,6 +290,27 @@ def _class_scores(sums: NDArray[np.float64], draws: NDArray[np.float64] | None) 
     )
 
 
+def scores_by_lead(
+    counted: SceneSums, label: str
+) -> tuple[dict[str, list[float | None]], dict[str, list[Interval]]]:
+    """The scores of one class at each lead, and their 95 % intervals over scenes.
+
+    Returns:
+        Two of score -> one for each lead; None where there is nothing to score.
+    """
+    sums = counted.sums()[:, counted.classes.index(label)]
+    total, draws = sums.sum(axis=0), resample(sums) if len(sums) > 1 else None
+    found: defaultdict[str, list[float | None]] = defaultdict(list)
+    intervals: defaultdict[str, list[Interval]] = defaultdict(list)
+    for lead in range(counted.horizon):
+        alone = slice(lead, lead + 1)
+        drawn = {} if draws is None else counted.values(draws[:, alone])
+        for name, value in counted.values(total[alone]).items():
+            found[name].append(defined(value))
+            intervals[name].append(percentile_interval(drawn.get(name)))
+    return dict(found), dict(intervals)
+
+
 def defined(value: Any) -> float | None:
     """A number, or None where it is not finite."""
     return float(value) if np.isfinite(value) else None
