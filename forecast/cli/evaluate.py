@@ -13,7 +13,9 @@ from forecast.cli.options import AsJson, Overwrite, Question
 from forecast.errors import ConfigError, check_counts
 
 if TYPE_CHECKING:
+    from forecast.evaluation.against import Compared, ScoresAgainst
     from forecast.evaluation.counts import Forecast
+    from forecast.evaluation.scoring import Counted
 
 OLD_BY_LEAD = "--drift"  # what --by-lead was called; refused with the new name
 
@@ -60,87 +62,103 @@ def evaluate(
         got = f"{OLD_BY_LEAD}, its name in earlier versions"
         raise ConfigError("--by-lead", got, "write --by-lead")
     check_counts(workers=workers)
-    asked = {
-        "--by": bool(by),
-        "--cells": cells,
-        "--by-lead": by_lead,
-        "--probabilities": probabilities,
-    }
-    _refuse_combinations([name for name, given in asked.items() if given], against, plots, workers)
-    if overwrite and plots is None:
-        raise ConfigError("--overwrite with --plots", "it alone", "add --plots DIR")
-    from forecast.cli import console, score_tables
-    from forecast.evaluation import breakdown, wrong_cells
-    from forecast.evaluation import by_lead as curves
+    asked = {"--by": by, "--cells": cells, "--by-lead": by_lead, "--probabilities": probabilities}
+    given = [name for name, wanted in asked.items() if wanted]
+    _refuse_combinations(given, against, plots, overwrite, workers)
     from forecast.evaluation.scoring import truth_of
 
     data = truth_of(forecast) if data is None else data
-    if by_lead:
-        with console.progress("scoring") as progress:
-            curve = curves.score_by_lead(forecast, data, against or (), progress, _roll_out)
-        _show(curve.to_json(), partial(score_tables.print_by_lead, curve), as_json)
-    elif cells:
-        with console.progress("attributing cells") as progress:
-            wrong = wrong_cells.attribute_cells(forecast, data, progress)
-        _show(wrong.to_json(), partial(score_tables.print_wrong_cells, wrong), as_json)
-    elif by:
+    if by or cells or by_lead:
+        _take_apart(forecast, data, by, cells, against or (), as_json)
+    else:
+        stores = forecast, data, against or (), workers
+        _score(stores, probabilities, plots, overwrite, as_json)
+
+
+def _take_apart(
+    forecast: str,
+    data: str,
+    by: Sequence[Question] | None,
+    cells: bool,
+    against: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Says where the errors are: by a question, of which cells, or at which lead."""
+    from forecast.cli import console, score_tables
+    from forecast.evaluation import breakdown, wrong_cells
+    from forecast.evaluation import by_lead as curves
+
+    if by:
         with console.progress("taking errors apart") as progress:
             rows = breakdown.break_down(forecast, data, by, progress)
         plain = [row.to_json() for row in rows]
         _show(plain, partial(score_tables.print_breakdown, rows), as_json)
+    elif cells:
+        with console.progress("attributing cells") as progress:
+            wrong = wrong_cells.attribute_cells(forecast, data, progress)
+        _show(wrong.to_json(), partial(score_tables.print_wrong_cells, wrong), as_json)
     else:
-        forecasts = forecast, data, against or ()
-        _score(*forecasts, probabilities, as_json, workers, plots, overwrite)
+        with console.progress("scoring") as progress:
+            curve = curves.score_by_lead(forecast, data, against, progress, _roll_out)
+        _show(curve.to_json(), partial(score_tables.print_by_lead, curve), as_json)
 
 
 def _score(
-    forecast: str,
-    data: str,
-    against: Sequence[str],
+    stores: tuple[str, str, Sequence[str], int],
     probabilities: bool,
-    as_json: bool,
-    workers: int,
     plots: str | None,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
-    """Scores the masks or the occupancy, by themselves or against others."""
-    from forecast.cli import console, gain_tables, probability_tables, score_tables
+    """Scores the masks or the occupancy, by themselves or against others, and draws both."""
+    from forecast.cli import console
+    from forecast.evaluation.probability_scores import ProbabilityAccumulator
+    from forecast.evaluation.scores import Accumulator
+
+    if plots is None:
+        kind = ProbabilityAccumulator if probabilities else Accumulator
+        _show_scores(_count(kind, *stores).scores(), as_json)
+        return
+    from forecast.visualization.score_plots import check_folder, write_score_plots
+
+    check_folder(plots, overwrite)
+    masks, chances = _count(Accumulator, *stores), _count(ProbabilityAccumulator, *stores)
+    _show_scores((chances if probabilities else masks).scores(), as_json)
+    write_score_plots(plots, masks, chances, overwrite=overwrite)
+    console.print_remark(f"pictures: {plots}")
+
+
+def _count(
+    kind: type[Counted], forecast: str, data: str, against: Sequence[str], workers: int
+) -> Compared[Counted]:
+    from forecast.cli import console
     from forecast.evaluation.against import compare_stores
-    from forecast.evaluation.probability_scores import ProbabilityAccumulator, ProbabilityScores
-    from forecast.evaluation.scores import Accumulator, Scores
 
-    stores = forecast, data, against, _roll_out
-    masks = chances = None
-    if plots is not None:
-        from forecast.visualization.score_plots import check_folder
+    with console.progress("scoring") as progress:
+        return compare_stores(kind, forecast, data, against, _roll_out, progress, workers)
 
-        check_folder(plots, overwrite)
-    if not probabilities or plots is not None:
-        with console.progress("scoring") as progress:
-            masks = compare_stores(Accumulator, *stores, progress, workers)
-    if probabilities or plots is not None:
-        with console.progress("scoring occupancy") as progress:
-            chances = compare_stores(ProbabilityAccumulator, *stores, progress, workers)
-    shown = chances if probabilities else masks
-    assert shown is not None
-    found = shown.scores()
+
+def _show_scores(found: ScoresAgainst, as_json: bool) -> None:
+    from forecast.cli import gain_tables, probability_tables, score_tables
+    from forecast.evaluation.probability_scores import ProbabilityScores
+    from forecast.evaluation.scores import Scores
+
     scores = found.scores
-    if against:
+    if found.references:
         _show(found.to_json(), partial(gain_tables.print_against, found), as_json)
     elif isinstance(scores, ProbabilityScores):
         table = partial(probability_tables.print_probabilities, scores)
         _show(scores.to_json(), table, as_json)
     elif isinstance(scores, Scores):
         _show(scores.to_json(), partial(score_tables.print_scores, scores), as_json)
-    if plots is not None and masks is not None and chances is not None:
-        from forecast.visualization.score_plots import write_score_plots
-
-        write_score_plots(plots, masks, chances, overwrite=overwrite)
-        console.print_remark(f"pictures: {plots}")
 
 
 def _refuse_combinations(
-    asked: list[str], against: list[str] | None, plots: str | None, workers: int
+    asked: list[str],
+    against: list[str] | None,
+    plots: str | None,
+    overwrite: bool,
+    workers: int,
 ) -> None:
     """Refuses options that exclude each other."""
     names = " and ".join(asked)
@@ -154,6 +172,8 @@ def _refuse_combinations(
         raise ConfigError(
             "--plots alone, with --against or with --probabilities", names, "drop one"
         )
+    if overwrite and plots is None:
+        raise ConfigError("--overwrite with --plots", "it alone", "add --plots DIR")
     if workers > 1 and names in ("--by", "--cells", "--by-lead"):
         raise ConfigError(f"--workers or {names}", "both", "drop one of them")
 

@@ -101,7 +101,7 @@ class Compared(Generic[Counted]):
 
     def named(self) -> dict[str, Counted]:
         """What was counted, by model, the forecast in question first; by path if models share."""
-        own = str(self.pair.forecast.attrs.get("model", "")) or self.pair.forecast_path
+        own = name_of(self.pair.forecast.attrs) or self.pair.forecast_path
         models = [own, *self.models.values()]
         found = {own if models.count(own) < 2 else f"{own} ({self.pair.forecast_path})": self.own}
         for name, other in self.others.items():

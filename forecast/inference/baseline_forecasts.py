@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from forecast.data.reader import SequenceReader, collate
+from forecast.errors import DataError
 from forecast.evaluation.counts import Forecast
 from forecast.evaluation.scoring import in_blocks
 from forecast.inference.models import load_model_for
@@ -16,6 +17,7 @@ from forecast.inference.writer import step_arrays
 from forecast.loop import rollout
 from forecast.model.baselines import COMPONENT_SLOTS
 from forecast.model.spec import COMPONENTS
+from forecast.storage.stores import lacks_ids, refusing_damage
 
 BATCH = 8
 
@@ -30,10 +32,15 @@ def baseline_forecasts(name: str, data: str, sequences: range, horizon: int) -> 
         horizon: Leads.
 
     Raises:
-        DataError: The store cannot be read.
+        DataError: The store cannot be read, or has no ids for a baseline that reads them.
     """
     reader = SequenceReader(data)
     meta, tracked = reader.meta, name != COMPONENTS
+    with refusing_damage(data):
+        blind = tracked and lacks_ids(reader.store, meta)
+    if blind:
+        got = f"classes without any id in {data}"
+        raise DataError(f"ids in the history for {name}", got, f"compare with {COMPONENTS}")
     model = load_model_for(reader, name, "auto", "tracked" if tracked else "detected")
     for block in in_blocks(sequences, meta, horizon * len(meta.classes)):
         for start in range(block.start, block.stop, BATCH):

@@ -15,7 +15,7 @@ from forecast.checkpoint.packaged import packaged
 from forecast.cli import main as cli
 from forecast.evaluation.agreement import DIGEST
 from tests.support.refusals import Refused
-from tests.support.stores import Mover, forecast_store, sequence_store
+from tests.support.stores import Mover, forecast_store, sequence_store, store_of_classes
 
 SAMPLE = packaged("sample.zarr")
 SCENES = [[Mover(0, -4, speed=6), Mover(-6, 4)], [Mover(3, -3, speed=4)]]
@@ -145,6 +145,18 @@ def test_forecasts_of_another_history_are_refused(
         other = forecast_store(tmp_path / "other.zarr", others)
         told = "the sequences of"
     assert told in refused("evaluate", own, "--data", data, "--against", other)
+
+
+def test_baselines_that_read_ids_are_refused_where_there_are_none(
+    refused: Refused, tmp_path: Path
+) -> None:
+    data = store_of_classes(tmp_path / "s.zarr", SCENES)
+    path = str(tmp_path / "f.zarr")
+    model = ("--model", "components-cv", "--input", "detected")
+    run("rollout", "--data", data, *model, "--output", path, "--gif", "")
+    assert "compare with components-cv" in refused("evaluate", path, "--against", "constant-turn")
+    other = json.loads(run("evaluate", path, "--against", "components-cv", "--json"))["against"]
+    assert other["components-cv"]["gains"]["vehicle"]["iou"]["difference"] == 0.0
 
 
 def test_one_scene_tells_a_difference_but_not_how_sure_it_is(tmp_path: Path) -> None:
