@@ -67,7 +67,7 @@ def test_a_sequence_without_agents_is_drawn_as_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("--plots {file}", "a folder"),
+        ("--plots {file}", "which is no folder"),
         ("--plots p --by lead", "--plots alone"),
         ("--plots p --by-lead", "--plots alone"),
         ("--overwrite", "add --plots"),
