@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forecast.cli.options import AsJson, Question
+from forecast.cli.options import AsJson, Overwrite, Question
 from forecast.errors import ConfigError, check_counts
+
+if TYPE_CHECKING:
+    from forecast.evaluation.against import Compared, ScoresAgainst
+    from forecast.evaluation.counts import Forecast
+    from forecast.evaluation.scoring import Counted
 
 OLD_BY_LEAD = "--drift"  # what --by-lead was called; refused with the new name
 
@@ -32,10 +37,22 @@ def evaluate(
         bool,
         typer.Option("--cells", help="Say whose the wrong cells are that IoU counts, instead."),
     ] = False,
+    probabilities: Annotated[
+        bool,
+        typer.Option("--probabilities", help="Score the occupancy as a probability, instead."),
+    ] = False,
     against: Annotated[
         list[str] | None,
-        typer.Option(help="With --by-lead: a forecast store to be above; repeatable."),
+        typer.Option(
+            help="Say whether it is better than another forecast store, or than a baseline by name;"
+            " repeatable."
+        ),
     ] = None,
+    plots: Annotated[
+        str | None,
+        typer.Option(help="A folder for pictures too: reliability, precision and recall, leads."),
+    ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
     workers: Annotated[int, typer.Option(help="Local processes, for the scores alone.")] = 1,
     old_by_lead: Annotated[bool, typer.Option(OLD_BY_LEAD, hidden=True)] = False,
@@ -45,44 +62,127 @@ def evaluate(
         got = f"{OLD_BY_LEAD}, its name in earlier versions"
         raise ConfigError("--by-lead", got, "write --by-lead")
     check_counts(workers=workers)
-    asked = {"--by": bool(by), "--cells": cells, "--by-lead": by_lead}
-    _refuse_combinations([name for name, given in asked.items() if given], against, workers)
-    from forecast.cli import console, score_tables
-    from forecast.evaluation import breakdown, wrong_cells
-    from forecast.evaluation import by_lead as curves
-    from forecast.evaluation import evaluate as assessment
+    asked = {"--by": by, "--cells": cells, "--by-lead": by_lead, "--probabilities": probabilities}
+    given = [name for name, wanted in asked.items() if wanted]
+    _refuse_combinations(given, against, plots, overwrite, workers)
     from forecast.evaluation.scoring import truth_of
 
     data = truth_of(forecast) if data is None else data
-    if by_lead:
-        with console.progress("scoring") as progress:
-            curve = curves.score_by_lead(forecast, data, against or (), progress)
-        _show(curve.to_json(), partial(score_tables.print_by_lead, curve), as_json)
-    elif cells:
-        with console.progress("attributing cells") as progress:
-            wrong = wrong_cells.attribute_cells(forecast, data, progress)
-        _show(wrong.to_json(), partial(score_tables.print_wrong_cells, wrong), as_json)
-    elif by:
+    if by or cells or by_lead:
+        _take_apart(forecast, data, by, cells, against or (), as_json)
+    else:
+        stores = forecast, data, against or (), workers
+        _score(stores, probabilities, plots, overwrite, as_json)
+
+
+def _take_apart(
+    forecast: str,
+    data: str,
+    by: Sequence[Question] | None,
+    cells: bool,
+    against: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Says where the errors are: by a question, of which cells, or at which lead."""
+    from forecast.cli import console, score_tables
+    from forecast.evaluation import breakdown, wrong_cells
+    from forecast.evaluation import by_lead as curves
+
+    if by:
         with console.progress("taking errors apart") as progress:
             rows = breakdown.break_down(forecast, data, by, progress)
         plain = [row.to_json() for row in rows]
         _show(plain, partial(score_tables.print_breakdown, rows), as_json)
+    elif cells:
+        with console.progress("attributing cells") as progress:
+            wrong = wrong_cells.attribute_cells(forecast, data, progress)
+        _show(wrong.to_json(), partial(score_tables.print_wrong_cells, wrong), as_json)
     else:
         with console.progress("scoring") as progress:
-            scores = assessment.evaluate(forecast, data, progress, workers)
+            curve = curves.score_by_lead(forecast, data, against, progress, _roll_out)
+        _show(curve.to_json(), partial(score_tables.print_by_lead, curve), as_json)
+
+
+def _score(
+    stores: tuple[str, str, Sequence[str], int],
+    probabilities: bool,
+    plots: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Scores the masks or the occupancy, by themselves or against others, and draws both."""
+    from forecast.cli import console
+    from forecast.evaluation.probability_scores import ProbabilityAccumulator
+    from forecast.evaluation.scores import Accumulator
+
+    if plots is None:
+        kind = ProbabilityAccumulator if probabilities else Accumulator
+        _show_scores(_count(kind, *stores).scores(), as_json)
+        return
+    from forecast.visualization.score_plots import check_folder, write_score_plots
+
+    check_folder(plots, overwrite)
+    masks, chances = _count(Accumulator, *stores), _count(ProbabilityAccumulator, *stores)
+    _show_scores((chances if probabilities else masks).scores(), as_json)
+    write_score_plots(plots, masks, chances, overwrite=overwrite)
+    console.print_remark(f"pictures: {plots}")
+
+
+def _count(
+    kind: type[Counted], forecast: str, data: str, against: Sequence[str], workers: int
+) -> Compared[Counted]:
+    from forecast.cli import console
+    from forecast.evaluation.against import compare_stores
+
+    with console.progress("scoring") as progress:
+        return compare_stores(kind, forecast, data, against, _roll_out, progress, workers)
+
+
+def _show_scores(found: ScoresAgainst, as_json: bool) -> None:
+    from forecast.cli import gain_tables, probability_tables, score_tables
+    from forecast.evaluation.probability_scores import ProbabilityScores
+    from forecast.evaluation.scores import Scores
+
+    scores = found.scores
+    if found.references:
+        _show(found.to_json(), partial(gain_tables.print_against, found), as_json)
+    elif isinstance(scores, ProbabilityScores):
+        table = partial(probability_tables.print_probabilities, scores)
+        _show(scores.to_json(), table, as_json)
+    elif isinstance(scores, Scores):
         _show(scores.to_json(), partial(score_tables.print_scores, scores), as_json)
 
 
-def _refuse_combinations(asked: list[str], against: list[str] | None, workers: int) -> None:
+def _refuse_combinations(
+    asked: list[str],
+    against: list[str] | None,
+    plots: str | None,
+    overwrite: bool,
+    workers: int,
+) -> None:
     """Refuses options that exclude each other."""
     names = " and ".join(asked)
     if len(asked) > 1:
-        raise ConfigError("one of --by, --cells and --by-lead", names, "run them one by one")
-    if against and "--by-lead" not in asked:
-        remedy = f"leave {names} out and add --by-lead" if names else "add --by-lead"
-        raise ConfigError("--against with --by-lead", names or "it alone", remedy)
-    if workers > 1 and names:
+        wanted = "one of --by, --cells, --by-lead and --probabilities"
+        raise ConfigError(wanted, names, "run them one by one")
+    if against and names in ("--by", "--cells"):
+        wanted = "--against alone, with --by-lead or with --probabilities"
+        raise ConfigError(wanted, names, f"leave {names} out")
+    if plots is not None and names in ("--by", "--cells", "--by-lead"):
+        raise ConfigError(
+            "--plots alone, with --against or with --probabilities", names, "drop one"
+        )
+    if overwrite and plots is None:
+        raise ConfigError("--overwrite with --plots", "it alone", "add --plots DIR")
+    if workers > 1 and names in ("--by", "--cells", "--by-lead"):
         raise ConfigError(f"--workers or {names}", "both", "drop one of them")
+
+
+def _roll_out(name: str, data: str, sequences: range, horizon: int) -> Iterator[Forecast]:
+    """Forecasts of a baseline; only they need torch."""
+    from forecast.inference.baseline_forecasts import baseline_forecasts
+
+    return baseline_forecasts(name, data, sequences, horizon)
 
 
 def _show(plain: Any, table: Callable[[], None], as_json: bool) -> None:

@@ -14,7 +14,7 @@ from forecast.errors import counted
 if TYPE_CHECKING:
     from forecast.evaluation.breakdown import Row
     from forecast.evaluation.by_lead import Point, ScoresByLead
-    from forecast.evaluation.scores import ClassScores, Gain, Scores
+    from forecast.evaluation.scores import ClassScores, Gain, Interval, Scope, Scores
     from forecast.evaluation.wrong_cells import WrongCells
 
 MOST_LEADS = 6  # columns of a table that a terminal has room for
@@ -64,18 +64,18 @@ below in: scores that are lower, with ? where the interval includes 0"""
 def print_scores(scores: Scores) -> None:
     """One forecaster: each score with its interval, a column per class."""
     if scores.model:
-        print(f"forecast of {_model_name(scores)}")
+        print(f"forecast of {model_name(scores)}")
     print_scope(scores)
     if not any(one.counts["cells"] for one in scores.classes.values()):
         print(NO_AGENT)
         return
     found = {name: one for name, one in scores.classes.items() if one.counts["cells"]}
-    table = _titled_table("", "score", list(found))
+    table = titled_table("", "score", list(found))
     for score in next(iter(scores.classes.values())).interval:
         table.add_row(_label(score), *(_with_interval(one, score) for one in found.values()))
     for lead in range(scores.horizon):
-        cells = (_number(one.iou_by_lead[lead]) for one in found.values())
-        table.add_row(f"IoU at {_when(lead, scores)}", *cells)
+        cells = (number(one.iou_by_lead[lead]) for one in found.values())
+        table.add_row(f"IoU at {when(lead, scores)}", *cells)
     print_table(table)
     print(SCORES)
     _print_agents_without_cell(scores)
@@ -97,26 +97,26 @@ def print_breakdown(rows: Sequence[Row]) -> None:
         for row in rows:
             if row.question == question:
                 errors = (row.along, row.ahead, row.aside, row.displacement)
-                metres = (_number(x, " m") for x in errors)
+                metres = (number(x, " m") for x in errors)
                 counts = str(row.entries), "-" if row.forecast is None else str(row.forecast)
-                table.add_row(row.group, *counts, *metres, _number(row.found))
+                table.add_row(row.group, *counts, *metres, number(row.found))
         print_table(table)
     print(BROKEN_DOWN if rows else NOTHING_MOVES)
 
 
 def print_wrong_cells(found: WrongCells) -> None:
     """The wrong cells by agent, a table for each class."""
-    print(f"forecast of {_model_name(found)}")
+    print(f"forecast of {model_name(found)}")
     sizes = counted(found.sequences, "sequence"), counted(found.horizon, "lead")
     print(f"{', '.join(sizes)}, protocol {found.protocol}")
     unnamed = [part for part in UNNAMED_PARTS if any(getattr(one, part) for one in found.shares)]
     parts = [*PARTS, *unnamed]
     for name in dict.fromkeys(one.class_name for one in found.shares):
-        table = _titled_table(name, "lead", [_part_label(part) for part in parts])
+        table = titled_table(name, "lead", [_part_label(part) for part in parts])
         for one in found.shares:
             if one.class_name == name:
                 lead = "all" if one.lead is None else str(one.lead)
-                table.add_row(lead, *(_number(getattr(one, part)) for part in parts))
+                table.add_row(lead, *(number(getattr(one, part)) for part in parts))
         print_table(table)
     print(WRONG_CELLS if found.shares else NO_AGENT)
     if unnamed:
@@ -139,7 +139,7 @@ def print_by_lead(found: ScoresByLead) -> None:
         print(NO_AGENT)
     for name in scored[:1]:
         curve = found.curves[name]
-        print(f"{name}: {_model_name(found.scores)}")
+        print(f"{name}: {model_name(found.scores)}")
         print_table(_curve_table(curve))
         print(CURVE)
         if found.scores.input == "detected":
@@ -157,10 +157,10 @@ def print_by_lead(found: ScoresByLead) -> None:
 
 def _curve_table(curve: Sequence[Point]) -> Table:
     headers = ["IoU", "VPQ", "VPQ moving", "agents", "drawn", "matched", "Brier"]
-    table = _titled_table("", "lead", headers)
+    table = titled_table("", "lead", headers)
     for point in curve:
-        scores = (_number(score) for score in (point.iou, point.vpq, point.vpq_moving))
-        fates = (_number(share) for share in (point.drawn, point.matched, point.brier))
+        scores = (number(score) for score in (point.iou, point.vpq, point.vpq_moving))
+        fates = (number(share) for share in (point.drawn, point.matched, point.brier))
         table.add_row(str(point.lead), *scores, str(point.agents), *fates)
     return table
 
@@ -169,7 +169,7 @@ def _gain_table(path: str, curve: Sequence[Point]) -> Table:
     """The last column names the scores that are below, with ? where the interval includes 0."""
     from forecast.evaluation.by_lead import GAINS
 
-    table = _titled_table("", "lead", [*map(_label, GAINS), "below in"])
+    table = titled_table("", "lead", [*map(_label, GAINS), "below in"])
     for point in curve:
         gains = point.gains[path]
         below = [
@@ -177,12 +177,13 @@ def _gain_table(path: str, curve: Sequence[Point]) -> Table:
             for score, gain in gains.items()
             if gain.below
         ]
-        cells = (_gain_text(gains.get(score)) for score in GAINS)
+        cells = (gain_text(gains.get(score)) for score in GAINS)
         table.add_row(str(point.lead), *cells, ", ".join(below))
     return table
 
 
-def _gain_text(gain: Gain | None) -> str:
+def gain_text(gain: Gain | None) -> str:
+    """A difference with its interval, or a dash where there is none."""
     if gain is None or gain.interval is None:
         return "-" if gain is None else f"{gain.difference:+.3f}"
     return f"{gain.difference:+.3f} [{gain.interval[0]:+.3f}, {gain.interval[1]:+.3f}]"
@@ -224,7 +225,8 @@ def _print_agents_without_cell(scores: Scores) -> None:
         print(f"no cell at present, but forecast and scored: {', '.join(shares)}")
 
 
-def _model_name(scores: Scores | WrongCells) -> str:
+def model_name(scores: Scope | WrongCells) -> str:
+    """The model, and whether ids and boxes were hidden from it."""
     return f"{scores.model}, detected input" if scores.input == "detected" else scores.model
 
 
@@ -237,7 +239,7 @@ def _marked(scores: Mapping[str, Scores], read: str) -> dict[str, Scores]:
     }
 
 
-def print_scope(scores: Scores) -> None:
+def print_scope(scores: Scope) -> None:
     """What was scored, and by which labels.
 
     A line more where the forecast has more leads than the truth, or was made from other labels.
@@ -264,15 +266,15 @@ def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
     plain = {forecaster.removesuffix(MARK): one.vpq_moving for forecaster, one in rows.items()}
     reference, best = plain.get("constant-turn"), plain.get("oracle")
     headers = ["IoU", "VPQ", "VPQ moving", "ADE moving", "skill"]
-    table = _titled_table(name, "forecaster", headers)
+    table = titled_table(name, "forecaster", headers)
     for forecaster, one in rows.items():
         table.add_row(
             forecaster,
-            _number(one.iou),
-            _number(one.vpq),
+            number(one.iou),
+            number(one.vpq),
             _with_interval(one, "vpq_moving"),
-            _number(one.ade_moving, " m"),
-            _number(skill(one.vpq_moving, reference, best)),
+            number(one.ade_moving, " m"),
+            number(skill(one.vpq_moving, reference, best)),
         )
     return table
 
@@ -280,17 +282,19 @@ def _summary_table(name: str, rows: Mapping[str, ClassScores]) -> Table:
 def _lead_table(rows: Mapping[str, ClassScores], scores: Scores) -> Table:
     last = scores.horizon - 1
     leads = np.unique(np.linspace(0, last, min(last + 1, MOST_LEADS)).round().astype(int)).tolist()
-    table = _titled_table("", "IoU at", [_when(lead, scores) for lead in leads])
+    table = titled_table("", "IoU at", [when(lead, scores) for lead in leads])
     for forecaster, one in rows.items():
-        table.add_row(forecaster, *(_number(one.iou_by_lead[lead]) for lead in leads))
+        table.add_row(forecaster, *(number(one.iou_by_lead[lead]) for lead in leads))
     return table
 
 
-def _when(lead: int, scores: Scores) -> str:
+def when(lead: int, scores: Scope) -> str:
+    """A lead by its time."""
     return f"lead {lead + 1}" if scores.dt_s is None else f"+{(lead + 1) * scores.dt_s:g} s"
 
 
-def _titled_table(title: str, first: str, headers: list[str]) -> Table:
+def titled_table(title: str, first: str, headers: list[str]) -> Table:
+    """A table with names on the left and numbers on the right."""
     table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
     table.add_column(first, no_wrap=True)
     for header in headers:
@@ -299,17 +303,22 @@ def _titled_table(title: str, first: str, headers: list[str]) -> Table:
 
 
 def _with_interval(scores: ClassScores, name: str) -> str:
-    text = _number(getattr(scores, name))
-    interval = scores.interval[name]
+    return number_with_interval(getattr(scores, name), scores.interval[name])
+
+
+def number_with_interval(value: float | None, interval: Interval) -> str:
+    """A number with its interval, as far as they are known."""
+    text = number(value)
     return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
-def _number(value: float | None, unit: str = "") -> str:
+def number(value: float | None, unit: str = "") -> str:
+    """A number, or a dash where there is none."""
     return "-" if value is None else f"{value:.3f}{unit}"
 
 
 def _label(score: str) -> str:
-    metres = ", m" if score.startswith(("ade", "fde")) else ""
-    quality, _, which = score.partition("_")
-    name = {"iou": "IoU"}.get(quality, quality.upper())
-    return f"{name} {which}".strip() + metres
+    from forecast.evaluation.score_names import label_of, unit_of
+
+    unit = unit_of(score)
+    return f"{label_of(score)},{unit}" if unit else label_of(score)

@@ -110,17 +110,19 @@ def _lead(point: StressPoint) -> str:
 
 def draw_stress(path: str, report: StressReport) -> None:
     """VPQ moving by level, a panel for each fault."""
-    from forecast.visualization.curves import Panel, write_curves
+    from forecast.visualization.curves import Line, Panel, write_panels
 
     panels = []
     for fault, group in groupby(report.points, lambda point: point.fault):
         points = list(group)
+        levels = [point.level for point in points]
         lines = {
-            name: [point.scores["vpq_moving"][name] for point in points]
+            name: Line(levels, [point.scores["vpq_moving"][name] for point in points])
             for name in report.forecasters
         }
-        panels.append(Panel(fault, points[0].unit, [point.level for point in points], lines))
-    write_curves(path, panels, f"VPQ moving of {report.label}", report.model)
+        score = f"VPQ moving of {report.label}"
+        panels.append(Panel(fault, points[0].unit, score, lines))
+    write_panels([path], [panels], report.model)
 
 
 def _number(value: float | None) -> str:

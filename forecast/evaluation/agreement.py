@@ -87,7 +87,7 @@ def check_agreement(
             raise DataError(
                 f"{what} {ours} as in {data_path}", f"{theirs} in {forecast_path}", REMEDY
             )
-    forecast_of, known = _origin(forecast), _origin(data)
+    forecast_of, known = moments(forecast), moments(data)
     if len(forecast_of) > len(known):
         raise DataError(
             f"at most the {len(known)} sequences of {data_path}",
@@ -116,7 +116,7 @@ def _check_histories(
         )
 
 
-def _origin(dataset: xr.Dataset) -> list[tuple[str, float]]:
+def moments(dataset: xr.Dataset) -> list[tuple[str, float]]:
     """Scene and time of each sequence."""
     return list(
         zip(dataset["scene"].values.tolist(), dataset["init_time"].values.tolist(), strict=True)

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forecast.evaluation.against import RollOut, is_baseline, reference_shown
 from forecast.evaluation.counts import FOUND_IOU, Forecast, Truth
 from forecast.evaluation.overlap import Overlap, iou_by_id
 from forecast.evaluation.scores import Accumulator, Gain, Scores, gain
 from forecast.evaluation.scoring import (
-    input_of,
-    name_of,
     open_pair,
     provenance,
     read_forecasts,
@@ -77,7 +76,7 @@ class ScoresByLead:
     Attributes:
         scores: Over all leads, with what they were computed from.
         curves: Class -> a point for each lead.
-        references: Path of each store that the forecast was compared with -> its model.
+        references: What the forecast was compared with, by path or baseline's name -> its model.
     """
 
     scores: Scores
@@ -95,6 +94,7 @@ def score_by_lead(
     data_path: str,
     against: Sequence[str] = (),
     progress: Progress | None = None,
+    roll_out: RollOut | None = None,
 ) -> ScoresByLead:
     """Scores a forecast store lead by lead, and what it gains over other forecasts of the same.
 
@@ -104,17 +104,20 @@ def score_by_lead(
         forecast_path: Local path or fsspec URL. Detected input has ids of its own,
             so that existence, drawn and matched agents cannot be scored.
         data_path: The sequence store that holds what happened.
-        against: Forecast stores to compare with, such as constant velocity's or the model's own
-            with teacher forcing.
+        against: Forecast stores to compare with, such as the model's own with teacher forcing, or
+            baselines by name.
         progress: Told (sequences done, sequences in all) after each.
+        roll_out: Rolls baselines out; without it there are only stores.
 
     Raises:
         DataError: A store cannot be read, they do not describe the same sequences, or the truth
             holds no future.
     """
-    with unchanged(forecast_path, data_path, *against):
+    rolled = [name for name in against if roll_out is not None and is_baseline(name)]
+    paths = [path for path in against if path not in rolled]
+    with unchanged(forecast_path, data_path, *paths):
         own, data, meta = open_pair(forecast_path, data_path)
-        others = {path: open_pair(path, data_path)[0] for path in against}
+        others = {path: open_pair(path, data_path)[0] for path in paths}
         stores = {**others, forecast_path: own}
         horizon = min(meta.horizon, *(store.sizes["lead"] for store in stores.values()))
         sequences = range(min(store.sizes["sequence"] for store in stores.values()))
@@ -123,7 +126,9 @@ def score_by_lead(
             path: read_forecasts(path, store, meta, sequences, horizon)
             for path, store in stores.items()
         }
-        accumulators = {path: Accumulator(meta.classes, horizon, meta.grid) for path in stores}
+        if roll_out is not None:
+            guesses |= {name: roll_out(name, data_path, sequences, horizon) for name in rolled}
+        accumulators = {path: Accumulator(meta.classes, horizon, meta.grid) for path in guesses}
         fates = np.zeros((len(meta.classes), horizon, len(Fate)))
         for index in sequences:
             truth = next(truths)
@@ -136,18 +141,17 @@ def score_by_lead(
                 progress(index + 1, len(sequences))
     mine = accumulators[forecast_path]
     scores = mine.scores(**provenance(own, data, meta, data_path))
-    gains = {path: _gains(mine, accumulators[path]) for path in others}
+    gains = {path: _gains(mine, accumulators[path]) for path in against}
     return ScoresByLead(
         scores,
         {name: _curve(scores, k, fates[k], gains) for k, name in enumerate(meta.classes)},
-        {path: _reference(store.attrs, scores.input) for path, store in others.items()},
+        {
+            name: reference_shown(
+                name, others[name].attrs if name in others else None, scores.input
+            )
+            for name in against
+        },
     )
-
-
-def _reference(attrs: Mapping[Any, Any], own: str) -> str:
-    """The model of another store, with its input mode where that differs from ``own``."""
-    name, read = name_of(attrs), input_of(attrs)
-    return name if read == own else f"{name}, {read} input"
 
 
 def count_fates(truth: Truth, forecast: Forecast, classes: int) -> NDArray[np.float64]:

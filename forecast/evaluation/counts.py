@@ -98,12 +98,15 @@ class Forecast:
             ids are not those of the truth, so that poses cannot be compared.
         existence: ``(L, N)`` probability that each track is still there, NaN = none; None where
             ``pose`` is.
+        occupancy: ``(L, K, y, x)`` probability that a cell is of each class; None where it is
+            not asked for.
     """
 
     semantic: NDArray[Any]
     instance: NDArray[Any]
     pose: NDArray[Any] | None = None
     existence: NDArray[Any] | None = None
+    occupancy: NDArray[Any] | None = None
 
 
 def count(truth: Truth, forecast: Forecast, classes: int, grid: BEVGrid) -> NDArray[np.float64]:

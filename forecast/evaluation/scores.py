@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,15 +62,14 @@ class ClassScores:
     interval: dict[str, Interval]
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What `forecast evaluate` prints: scores per class and what they were computed from.
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What scores were computed from.
 
     ``protocol`` is that of the truth, ``forecast_protocol`` that of the store which was rolled out.
     ``input`` is what the forecaster read: "tracked", or "detected" where ids and boxes were hidden.
     """
 
-    classes: dict[str, ClassScores]
     sequences: int
     scenes: int
     horizon: int
@@ -82,20 +82,27 @@ class Scores:
     forecast_horizon: int | None = None
     data_sequences: int | None = None
 
-    @property
-    def lack_ids(self) -> bool:
-        """Whether the truth has cells but no ids: of all scores only IoU is known."""
-        counts = [one.counts for one in self.classes.values()]
-        return any(one["cells"] for one in counts) and not any(one["segments"] for one in counts)
-
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; an undefined score is null."""
         protocols = {"protocol": self.protocol, "forecast_protocol": self.forecast_protocol}
         return asdict(self) | {name: dict(rules) for name, rules in protocols.items()}
 
 
-class Accumulator:
-    """Adds up forecasts, one sequence at a time, and scores them at any moment.
+@dataclass(frozen=True, kw_only=True)
+class Scores(Scope):
+    """What `forecast evaluate` prints: scores per class and what they were computed from."""
+
+    classes: dict[str, ClassScores]
+
+    @property
+    def lack_ids(self) -> bool:
+        """Whether the truth has cells but no ids: of all scores only IoU is known."""
+        counts = [one.counts for one in self.classes.values()]
+        return any(one["cells"] for one in counts) and not any(one["segments"] for one in counts)
+
+
+class SceneSums(ABC):
+    """Adds up tables of sums ``(class, lead, column)`` by scene, one sequence at a time.
 
     Args:
         classes: Names; class k of the rasters is ``classes[k - 1]``.
@@ -103,17 +110,45 @@ class Accumulator:
         grid: Of truth and forecast.
     """
 
+    columns: ClassVar[int]
+    """Sums of each class and lead."""
+    needs_occupancy: ClassVar[bool] = False
+    """Whether forecasts must come with their occupancy."""
+    headlines: ClassVar[tuple[str, ...]]
+    """The scores that a sentence is about; a table has all."""
+
     def __init__(self, classes: Sequence[str], horizon: int, grid: BEVGrid) -> None:
         self.classes = tuple(classes)
         self.horizon = horizon
         self.grid = grid
         self.sequences = 0
-        shape = len(self.classes), horizon, len(Sum)
-        self._scenes: defaultdict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(shape))
+        self._scenes: defaultdict[str, NDArray[np.float64]] = defaultdict(
+            lambda: np.zeros((len(self.classes), self.horizon, self.columns))
+        )
 
+    @abstractmethod
     def add(self, truth: Truth, forecast: Forecast) -> None:
         """Counts one sequence: ``horizon`` leads of truth and at least as many of forecast."""
-        self._scenes[truth.scene] += count(truth, forecast, len(self.classes), self.grid)
+
+    @staticmethod
+    @abstractmethod
+    def values(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The single numbers of one class, NaN where undefined.
+
+        Args:
+            sums: ``(..., leads, columns)``.
+
+        Returns:
+            Name -> ``(...)``.
+        """
+
+    @abstractmethod
+    def scores(self, **provenance: Any) -> Scope:
+        """The scores so far; ``provenance`` fills in protocol, model, data and so on."""
+
+    def add_table(self, scene: str, table: NDArray[np.float64]) -> None:
+        """Adds the sums of one sequence."""
+        self._scenes[scene] += table
         self.sequences += 1
 
     def counted(self) -> dict[str, Any]:
@@ -122,16 +157,32 @@ class Accumulator:
         return {"sequences": self.sequences, "scenes": scenes}
 
     def merge(self, counted: Mapping[str, Any]) -> None:
-        """Adds what another accumulator of the same classes, horizon and grid counted."""
+        """Adds what another one of the same classes, horizon and grid counted."""
         for name, sums in counted["scenes"].items():
             self._scenes[name] += np.array(sums)
         self.sequences += counted["sequences"]
 
     def sums(self) -> NDArray[np.float64]:
-        """Sums per scene in the order of their names: ``(scenes, classes, leads, len(Sum))``."""
+        """Sums per scene in the order of their names: ``(scenes, classes, leads, columns)``."""
         if not self._scenes:
-            return np.zeros((0, len(self.classes), self.horizon, len(Sum)))
+            return np.zeros((0, len(self.classes), self.horizon, self.columns))
         return np.stack([self._scenes[name] for name in sorted(self._scenes)])
+
+
+class Accumulator(SceneSums):
+    """Counts cells, segments and displacements, and scores them at any moment."""
+
+    columns = len(Sum)
+    headlines = ("vpq_moving", "iou", "vpq", "ade_moving")
+
+    def add(self, truth: Truth, forecast: Forecast) -> None:
+        """Counts one sequence; see :func:`forecast.evaluation.counts.count`."""
+        self.add_table(truth.scene, count(truth, forecast, len(self.classes), self.grid))
+
+    @staticmethod
+    def values(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """See :func:`values`."""
+        return values(sums)
 
     def scores(self, **provenance: Any) -> Scores:
         """The scores so far; ``provenance`` fills in protocol, model, data and so on."""
@@ -141,7 +192,13 @@ class Accumulator:
             name: _class_scores(sums[:, k].sum(axis=0), None if draws is None else draws[:, k])
             for k, name in enumerate(self.classes)
         }
-        return Scores(classes, self.sequences, len(sums), self.horizon, **provenance)
+        return Scores(
+            classes=classes,
+            sequences=self.sequences,
+            scenes=len(sums),
+            horizon=self.horizon,
+            **provenance,
+        )
 
 
 def resample(sums: NDArray[np.float64], draws: int = DRAWS) -> NDArray[np.float64]:
@@ -177,23 +234,23 @@ def values(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         "iou": iou(total),
         "vpq": vpq(total),
         "vpq_moving": vpq(total, Sum.MOVING_TP),
-        "sq": _ratio(total[..., Sum.IOU], total[..., Sum.TP]),
-        "rq": _ratio(total[..., Sum.TP], _segments(total, Sum.TP)),
-        "ade": _ratio(total[..., Sum.DISTANCE], total[..., Sum.PAIRS]),
-        "fde": _ratio(last[..., Sum.DISTANCE], last[..., Sum.PAIRS]),
-        "ade_moving": _ratio(total[..., Sum.MOVING_DISTANCE], total[..., Sum.MOVING_PAIRS]),
-        "fde_moving": _ratio(last[..., Sum.MOVING_DISTANCE], last[..., Sum.MOVING_PAIRS]),
+        "sq": ratio(total[..., Sum.IOU], total[..., Sum.TP]),
+        "rq": ratio(total[..., Sum.TP], _segments(total, Sum.TP)),
+        "ade": ratio(total[..., Sum.DISTANCE], total[..., Sum.PAIRS]),
+        "fde": ratio(last[..., Sum.DISTANCE], last[..., Sum.PAIRS]),
+        "ade_moving": ratio(total[..., Sum.MOVING_DISTANCE], total[..., Sum.MOVING_PAIRS]),
+        "fde_moving": ratio(last[..., Sum.MOVING_DISTANCE], last[..., Sum.MOVING_PAIRS]),
     }
 
 
 def iou(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """TP / (TP + FP + FN) over cells."""
-    return _ratio(sums[..., Sum.CELL_TP], sums[..., Sum.CELL_TP : Sum.CELL_FN + 1].sum(axis=-1))
+    return ratio(sums[..., Sum.CELL_TP], sums[..., Sum.CELL_TP : Sum.CELL_FN + 1].sum(axis=-1))
 
 
 def vpq(sums: NDArray[np.float64], first: Sum = Sum.TP) -> NDArray[np.float64]:
     """Sum of IoU / (TP + FP / 2 + FN / 2) over segments; columns from ``first``."""
-    return _ratio(sums[..., first + Sum.IOU - Sum.TP], _segments(sums, first))
+    return ratio(sums[..., first + Sum.IOU - Sum.TP], _segments(sums, first))
 
 
 def _segments(sums: NDArray[np.float64], first: Sum) -> NDArray[np.float64]:
@@ -204,13 +261,14 @@ def _segments(sums: NDArray[np.float64], first: Sum) -> NDArray[np.float64]:
     return np.where(known, hits + false / 2 + missed / 2, 0.0)
 
 
-def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:
+def ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One over the other, NaN where that is 0."""
     return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
 
 
 def _class_scores(sums: NDArray[np.float64], draws: NDArray[np.float64] | None) -> ClassScores:
     total = sums.sum(axis=0)
-    found = {name: _defined(value) for name, value in values(sums).items()}
+    found = {name: defined(value) for name, value in values(sums).items()}
     drawn = {} if draws is None else values(draws)
     counts = {
         "cells": total[Sum.CELL_TP] + total[Sum.CELL_FN],
@@ -224,15 +282,37 @@ def _class_scores(sums: NDArray[np.float64], draws: NDArray[np.float64] | None) 
     }
     return ClassScores(
         **found,
-        iou_by_lead=[_defined(value) for value in iou(sums)],
-        vpq_by_lead=[_defined(value) for value in vpq(sums)],
-        vpq_moving_by_lead=[_defined(value) for value in vpq(sums, Sum.MOVING_TP)],
+        iou_by_lead=[defined(value) for value in iou(sums)],
+        vpq_by_lead=[defined(value) for value in vpq(sums)],
+        vpq_moving_by_lead=[defined(value) for value in vpq(sums, Sum.MOVING_TP)],
         counts={name: int(number) for name, number in counts.items()},
         interval={name: percentile_interval(drawn.get(name)) for name in found},
     )
 
 
-def _defined(value: Any) -> float | None:
+def scores_by_lead(
+    counted: SceneSums, label: str
+) -> tuple[dict[str, list[float | None]], dict[str, list[Interval]]]:
+    """The scores of one class at each lead, and their 95 % intervals over scenes.
+
+    Returns:
+        Two of score -> one for each lead; None where there is nothing to score.
+    """
+    sums = counted.sums()[:, counted.classes.index(label)]
+    total, draws = sums.sum(axis=0), resample(sums) if len(sums) > 1 else None
+    found: defaultdict[str, list[float | None]] = defaultdict(list)
+    intervals: defaultdict[str, list[Interval]] = defaultdict(list)
+    for lead in range(counted.horizon):
+        alone = slice(lead, lead + 1)
+        drawn = {} if draws is None else counted.values(draws[:, alone])
+        for name, value in counted.values(total[alone]).items():
+            found[name].append(defined(value))
+            intervals[name].append(percentile_interval(drawn.get(name)))
+    return dict(found), dict(intervals)
+
+
+def defined(value: Any) -> float | None:
+    """A number, or None where it is not finite."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -274,25 +354,42 @@ class Gain:
 
 
 def gain(
-    model: Accumulator, reference: Accumulator, name: str, leads: slice = slice(None)
+    model: SceneSums, reference: SceneSums, name: str, leads: slice = slice(None)
 ) -> dict[str, Gain]:
-    """What a model's score is above a reference's, per class, with its paired interval.
+    """One of :func:`gains`: class -> gain."""
+    return {
+        label: found[name]
+        for label, found in gains(model, reference, leads, (name,)).items()
+        if name in found
+    }
+
+
+def gains(
+    model: SceneSums,
+    reference: SceneSums,
+    leads: slice = slice(None),
+    names: Sequence[str] | None = None,
+) -> dict[str, dict[str, Gain]]:
+    """What a model's scores are above a reference's, per class, with their paired intervals.
 
     Args:
-        model: Scored on the same scenes as the reference.
+        model: Counted on the same scenes as the reference.
         reference: Such as constant turn.
-        name: One of :func:`values`.
         leads: Which leads count.
+        names: Of the scores, as ``model.values`` has them; None = all.
 
     Returns:
-        Class -> gain; classes without a score are left out.
+        Class -> score -> gain; scores that one of the two lacks are left out.
     """
-    ours, theirs = (accumulator.sums()[:, :, leads] for accumulator in (model, reference))
-    result = {}
+    ours, theirs = (sums.sums()[:, :, leads] for sums in (model, reference))
+    result: dict[str, dict[str, Gain]] = {}
     for k, label in enumerate(model.classes):
-        difference = [values(sums[:, k].sum(axis=0))[name] for sums in (ours, theirs)]
-        if np.isfinite(difference).all():
-            drawn = [values(resample(sums[:, k]))[name] for sums in (ours, theirs)]
-            interval = percentile_interval(drawn[0] - drawn[1]) if len(ours) > 1 else None
-            result[label] = Gain(float(difference[0] - difference[1]), interval)
+        mine, other = (model.values(sums[:, k].sum(axis=0)) for sums in (ours, theirs))
+        drawn, others = (model.values(resample(sums[:, k])) for sums in (ours, theirs))
+        result[label] = {}
+        for name in names or mine:
+            difference = float(mine[name] - other[name])
+            if np.isfinite(difference):
+                interval = percentile_interval(drawn[name] - others[name])
+                result[label][name] = Gain(difference, interval if len(ours) > 1 else None)
     return result

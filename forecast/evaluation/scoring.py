@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import xarray as xr
 
 from forecast.errors import DataError
 from forecast.evaluation.agreement import check_agreement
 from forecast.evaluation.counts import Forecast, Truth
-from forecast.evaluation.scores import Accumulator, Scores
+from forecast.evaluation.scores import Accumulator, SceneSums, Scores
 from forecast.parallel import Once, Progress, in_order, map_parallel
 from forecast.schema import SequenceMeta
 from forecast.storage.stores import open_forecast_store, open_sequence_store, refusing_damage
 
 BLOCK = 32  # sequences read and counted together, a shard; one by one takes three times as long
 MOST_CELLS = 2**24  # of one variable in memory: few large sequences make a smaller block
+
+Counted = TypeVar("Counted", bound=SceneSums)
 
 
 def score_stores(
@@ -39,16 +41,42 @@ def score_stores(
         DataError: A store cannot be read, the two do not describe the same sequences, or the
             truth holds no future.
     """
-    opened = Once(partial(_Pair, forecast_path, data_path))
-    pair = opened.get()
-    total, blocks = pair.accumulator(), range(len(pair.blocks))
+    pair, total = count_stores(Accumulator, forecast_path, data_path, progress, workers)
+    return total.scores(**pair.provenance())
+
+
+def count_stores(
+    kind: type[Counted],
+    forecast_path: str,
+    data_path: str,
+    progress: Progress | None = None,
+    workers: int = 1,
+) -> tuple[Pair[Counted], Counted]:
+    """Counts a forecast store; see :func:`score_stores`.
+
+    Args:
+        kind: What is counted.
+        forecast_path: Local path or fsspec URL.
+        data_path: Local path or fsspec URL.
+        progress: Told (sequences done, sequences in all) now and then.
+        workers: Processes; 1 works in this one.
+
+    Returns:
+        The two stores, and what was counted.
+
+    Raises:
+        DataError: As :func:`score_stores`.
+    """
+    opened = Once(partial(Pair, kind, forecast_path, data_path))
+    pair: Pair[Counted] = opened.get()
+    total, blocks = pair.counter(), range(len(pair.blocks))
     with map_parallel(min(workers, max(len(blocks), 1)), None) as run:
         # Always in the same order: sums of floats depend on it.
         for counted in in_order(run(partial(_count_block, opened), blocks)):
             total.merge(counted)
             if progress is not None:
                 progress(total.sequences, pair.count)
-    return total.scores(**provenance(pair.forecast, pair.data, pair.meta, data_path))
+    return pair, total
 
 
 def provenance(
@@ -78,33 +106,55 @@ def input_of(attrs: Mapping[Any, Any]) -> str:
     return str(attrs.get("input", "tracked"))
 
 
-class _Pair:
-    """The two stores, opened once in each process."""
+class Pair(Generic[Counted]):
+    """A forecast store and its truth, opened once in each process.
 
-    def __init__(self, forecast_path: str, data_path: str) -> None:
+    Args:
+        kind: What is counted.
+        forecast_path: Local path or fsspec URL.
+        data_path: Local path or fsspec URL.
+
+    Raises:
+        DataError: See :func:`open_pair`.
+    """
+
+    def __init__(self, kind: type[Counted], forecast_path: str, data_path: str) -> None:
+        self.kind = kind
         self.forecast_path, self.data_path = forecast_path, data_path
         self.forecast, self.data, self.meta = open_pair(forecast_path, data_path)
         self.count = self.forecast.sizes["sequence"]
         self.horizon = min(self.meta.horizon, self.forecast.sizes["lead"])
         self.blocks = in_blocks(range(self.count), self.meta, self.horizon)
 
-    def accumulator(self) -> Accumulator:
+    def counter(self) -> Counted:
         """One in which nothing is counted yet."""
-        return Accumulator(self.meta.classes, self.horizon, self.meta.grid)
+        return self.kind(self.meta.classes, self.horizon, self.meta.grid)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the scores come from."""
+        return provenance(self.forecast, self.data, self.meta, self.data_path)
+
+    def truths(self, sequences: range) -> Iterator[Truth]:
+        """What happened in some sequences."""
+        return read_truths(self.data_path, self.data, self.meta, sequences, self.horizon)
 
     def count_block(self, number: int) -> dict[str, Any]:
         """What a block of sequences gives."""
-        block, accumulator = self.blocks[number], self.accumulator()
-        truths = read_truths(self.data_path, self.data, self.meta, block, self.horizon)
+        block, counter = self.blocks[number], self.counter()
         forecasts = read_forecasts(
-            self.forecast_path, self.forecast, self.meta, block, self.horizon
+            self.forecast_path,
+            self.forecast,
+            self.meta,
+            block,
+            self.horizon,
+            with_occupancy=self.kind.needs_occupancy,
         )
-        for truth, forecast in zip(truths, forecasts, strict=True):
-            accumulator.add(truth, forecast)
-        return accumulator.counted()
+        for truth, forecast in zip(self.truths(block), forecasts, strict=True):
+            counter.add(truth, forecast)
+        return counter.counted()
 
 
-def _count_block(opened: Once[_Pair], number: int) -> tuple[int, dict[str, Any]]:
+def _count_block(opened: Once[Pair[Counted]], number: int) -> tuple[int, dict[str, Any]]:
     """What a block of sequences gives, with its number; in whichever process."""
     return number, opened.get().count_block(number)
 
@@ -164,7 +214,12 @@ def read_truths(
 
 
 def read_forecasts(
-    path: str, forecast: xr.Dataset, meta: SequenceMeta, sequences: range, horizon: int
+    path: str,
+    forecast: xr.Dataset,
+    meta: SequenceMeta,
+    sequences: range,
+    horizon: int,
+    with_occupancy: bool = False,
 ) -> Iterator[Forecast]:
     """The first ``horizon`` leads of some sequences of the forecast store at ``path``.
 
@@ -173,8 +228,10 @@ def read_forecasts(
     """
     # Tracks can be compared only where the forecast has the truth's ids.
     tracked = input_of(forecast.attrs) == "tracked"
-    names = ("semantic", "instance", *(("pose", "existence") if tracked else ()))
-    for block in in_blocks(sequences, meta, horizon):
+    names = ["semantic", "instance", *(("pose", "existence") if tracked else ())]
+    names += ["occupancy"] if with_occupancy else []
+    layers = len(meta.classes) if with_occupancy else 1
+    for block in in_blocks(sequences, meta, horizon * layers):
         part = forecast.isel(sequence=slice(block.start, block.stop), lead=slice(horizon))
         with refusing_damage(path):
             arrays = {name: part[name].values for name in names}

@@ -34,8 +34,8 @@ def test_evaluate_asks_for_the_truth_where_the_forecast_does_not_name_it(
         ("--cells --by-lead", "got --cells and --by-lead"),
         ("--drift", "expected --by-lead; got --drift"),
         ("--cells --workers 2", "--workers or --cells"),
-        ("--against b.zarr", "add --by-lead"),
-        ("--by lead --against b.zarr", "leave --by out and add --by-lead"),
+        ("--by lead --against b.zarr", "leave --by out"),
+        ("--cells --against constant-turn", "leave --cells out"),
     ],
 )
 def test_evaluate_refuses_questions_that_exclude_each_other(

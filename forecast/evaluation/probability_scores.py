@@ -1,0 +1,217 @@
+"""Scores of occupancy as a probability: made of sums, with intervals over scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.evaluation.counts import Forecast, Truth
+from forecast.evaluation.probabilities import (
+    BINS,
+    COLUMNS,
+    THRESHOLDS,
+    Chance,
+    bins_of,
+    count_probabilities,
+    pr_auc,
+    precision_recall,
+)
+from forecast.evaluation.scores import (
+    Interval,
+    SceneSums,
+    Scope,
+    defined,
+    percentile_interval,
+    ratio,
+    resample,
+    scores_by_lead,
+)
+from forecast.evaluation.scoring import count_stores, truth_of
+from forecast.grid import BEVGrid
+from forecast.parallel import Progress
+from forecast.storage.identity import unchanged
+
+
+@dataclass(frozen=True)
+class ClassProbabilities:
+    """Scores of one class's occupancy; None where there is nothing to score.
+
+    Attributes:
+        scores: Over all leads; see :meth:`ProbabilityAccumulator.values`.
+        interval: 95 % bootstrap interval over scenes of each; None with one scene.
+        by_lead: Score -> its value at each lead.
+        interval_by_lead: Score -> its interval at each lead.
+        reliability: Of each bin of probabilities (``above`` and ``up_to``) its number of ``cells``,
+            their mean ``forecast`` and the share of them that is ``observed`` to be occupied. Cells
+            of probability 0 are left out.
+        precision_recall: ``threshold``, ``precision`` and ``recall`` of all cells and leads pooled,
+            and the ``auc`` of that curve.
+        counts: ``cells`` scored, and how many of them were ``occupied``.
+    """
+
+    scores: dict[str, float | None]
+    interval: dict[str, Interval]
+    by_lead: dict[str, list[float | None]]
+    interval_by_lead: dict[str, list[Interval]]
+    reliability: list[dict[str, float]]
+    precision_recall: dict[str, Any]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbabilityScores(Scope):
+    """How good the occupancy of each class is as a probability."""
+
+    classes: dict[str, ClassProbabilities]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; the scores stand beside their intervals, as IoU does in ``Scores``."""
+        flat = {name: one | one.pop("scores") for name, one in asdict(self)["classes"].items()}
+        return super().to_json() | {"classes": flat}
+
+
+class ProbabilityAccumulator(SceneSums):
+    """Counts occupancy against what happened, and scores it at any moment."""
+
+    columns = COLUMNS
+    needs_occupancy = True
+    headlines = ("auc", "brier_occupied", "log_loss_occupied", "calibration_error")
+
+    def __init__(self, classes: Sequence[str], horizon: int, grid: BEVGrid) -> None:
+        super().__init__(classes, horizon, grid)
+        # Of all scenes together: a curve for each scene would take several times the memory.
+        self.cells = np.zeros((len(self.classes), horizon, 2, THRESHOLDS - 1))
+
+    def add(self, truth: Truth, forecast: Forecast) -> None:
+        """Counts one sequence; the forecast must have its occupancy."""
+        assert forecast.occupancy is not None
+        table, cells = count_probabilities(truth, forecast.occupancy, len(self.classes))
+        self.add_table(truth.scene, table)
+        self.cells += cells
+
+    def counted(self) -> dict[str, Any]:
+        """What was counted so far, as plain JSON values."""
+        return super().counted() | {"cells": self.cells.tolist()}
+
+    def merge(self, counted: Mapping[str, Any]) -> None:
+        """Adds what another one counted."""
+        super().merge(counted)
+        self.cells += np.array(counted["cells"])
+
+    @staticmethod
+    def values(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The scores of one class, from ``(..., leads, COLUMNS)``.
+
+        ``auc`` and ``soft_iou`` are means over leads, then over sequences, as in Waymo's challenge,
+        but where nobody is they leave a lead or sequence out instead of scoring 0. ``brier`` is
+        the mean squared error; ``brier_skill`` is what it is better than that of each lead's share
+        of occupied cells as a constant forecast, ``brier_occupied`` and ``log_loss_occupied`` are
+        divided by the number of occupied cells. ``calibration_error`` is the mean distance of
+        forecast from observed frequency over the bins, where the forecast is above 0.
+        """
+        total = sums.sum(axis=-2)
+        cells, occupied = sums[..., Chance.CELLS], sums[..., Chance.OCCUPIED]
+        constant = (occupied * (1 - ratio(occupied, cells))).sum(axis=-1)
+        squares = total[..., Chance.SQUARES]
+        likely, found, forecast = np.moveaxis(bins_of(total), -2, 0)
+        # Of one lead alone each sequence counts the same, however many leads of it have cells.
+        alone = sums.shape[-2] == 1
+        weight, first = (
+            (Chance.SEQUENCES, Chance.AUC) if alone else (Chance.SHARE, Chance.AUC_SHARE)
+        )
+        return {
+            "auc": ratio(total[..., first], total[..., weight]),
+            "soft_iou": ratio(total[..., first + 1], total[..., weight]),
+            "brier": ratio(squares, total[..., Chance.CELLS]),
+            "brier_occupied": ratio(squares, total[..., Chance.OCCUPIED]),
+            "brier_skill": 1 - ratio(squares, constant),
+            "log_loss_occupied": ratio(total[..., Chance.LOG_LOSS], total[..., Chance.OCCUPIED]),
+            "calibration_error": ratio(np.abs(forecast - found).sum(axis=-1), likely.sum(axis=-1)),
+        }
+
+    def scores(self, **provenance: Any) -> ProbabilityScores:
+        """The scores so far; ``provenance`` fills in protocol, model, data and so on."""
+        classes = {name: _class_scores(self, name) for name in self.classes}
+        return ProbabilityScores(
+            classes=classes,
+            sequences=self.sequences,
+            scenes=len(self.sums()),
+            horizon=self.horizon,
+            **provenance,
+        )
+
+
+def _class_scores(counted: ProbabilityAccumulator, label: str) -> ClassProbabilities:
+    k = counted.classes.index(label)
+    sums, cells = counted.sums()[:, k], counted.cells[k]
+    total, by_lead = sums.sum(axis=0), scores_by_lead(counted, label)
+    drawn = counted.values(resample(sums)) if len(sums) > 1 else {}
+    scores = {name: defined(value) for name, value in counted.values(total).items()}
+    return ClassProbabilities(
+        scores=scores,
+        interval={name: percentile_interval(drawn.get(name)) for name in scores},
+        by_lead=by_lead[0],
+        interval_by_lead=by_lead[1],
+        reliability=_reliability(bins_of(total.sum(axis=0))),
+        precision_recall=_curve(cells.sum(axis=0)),
+        counts={
+            "cells": int(total[:, Chance.CELLS].sum()),
+            "occupied": int(total[:, Chance.OCCUPIED].sum()),
+        },
+    )
+
+
+def _reliability(bins: NDArray[np.float64]) -> list[dict[str, float]]:
+    return [
+        {
+            "above": number / BINS,
+            "up_to": (number + 1) / BINS,
+            "cells": int(cells),
+            "forecast": float(forecast / cells),
+            "observed": float(occupied / cells),
+        }
+        for number, (cells, occupied, forecast) in enumerate(bins.T)
+        if cells
+    ]
+
+
+def _curve(cells: NDArray[np.float64]) -> dict[str, Any]:
+    precision, recall = precision_recall(cells)
+    threshold = np.linspace(0, 1, THRESHOLDS)
+    area = pr_auc(cells) if cells[1].any() else np.nan
+    return {
+        "threshold": threshold.tolist(),
+        "precision": [defined(value) for value in precision],
+        "recall": [defined(value) for value in recall],
+        "auc": defined(area),
+    }
+
+
+def evaluate_probabilities(
+    forecast: str | Path,
+    data: str | Path | None = None,
+    progress: Progress | None = None,
+    workers: int = 1,
+) -> ProbabilityScores:
+    """Scores the occupancy of a forecast store against what happened.
+
+    Args:
+        forecast: Forecast store.
+        data: The sequence store that holds what happened; None = the one that was forecast.
+        progress: Told (sequences done, sequences in all) now and then.
+        workers: Processes; 1 works in this one.
+
+    Raises:
+        DataError: A store cannot be read, the two do not belong together, or its occupancy is no
+            probability.
+    """
+    forecast = str(forecast)
+    data = truth_of(forecast) if data is None else str(data)
+    with unchanged(forecast, data):
+        pair, total = count_stores(ProbabilityAccumulator, forecast, data, progress, workers)
+    return total.scores(**pair.provenance())
