@@ -1,6 +1,7 @@
 """What a preset may say, and what is refused of it in one line."""
 
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -101,12 +102,10 @@ def test_what_is_no_preset_is_refused_in_a_line(tmp_path, old, new, expected):
 
 
 def test_a_small_file_that_says_very_much_is_quoted_in_short(tmp_path):
-    bomb = "a: &a [1, 1]\n" + "".join(
-        f"{b}: &{b} [*{a}, *{a}]\n"
-        for a, b in zip("abcdefghijklmno", "bcdefghijklmnop", strict=True)
-    )
-    with pytest.raises(ConfigError) as refused:
-        load_preset(written(tmp_path, f"{bomb}about: *p\n"))
+    names = "abcdefghijklmno"
+    doubled = (f"&{b} [*{a}, *{a}]" for a, b in pairwise(names))
+    with pytest.raises(ConfigError, match="about: ") as refused:
+        load_preset(written(tmp_path, f"about: [&a [1, 1], {', '.join(doubled)}]\n{SAID}"))
     assert len(str(refused.value)) < 1000
 
 
