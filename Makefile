@@ -11,7 +11,8 @@ PYTEST_ARGS ?=
 rollout: $(VENV)/.installed
 	$(BIN)/forecast rollout --horizon 6 --output forecast.zarr --gif forecast.gif --overwrite
 
-# The packaged sample: simulated streets whose seeds no packaged checkpoint is trained on.
+# A sample of simulated streets whose seeds no packaged checkpoint is trained on. The one that is there
+# was made by an earlier simulation: made anew, traffic is another, and so are all scores of it.
 sample: $(VENV)/.installed-dev
 	rm -rf forecast/packaged/sample.zarr
 	$(BIN)/forecast prepare sumo 902:906 907 --stride 12 --output forecast/packaged/sample.zarr
