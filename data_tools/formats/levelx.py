@@ -37,6 +37,7 @@ COLUMNS = (
 )
 HIGHD_COLUMNS = ("id", "frame", "x", "y", "width", "height", "xVelocity", "yVelocity")
 LEFTWARD = 1.0  # highD's drivingDirection; 2 is to the right
+MAX_RATE = 1000.0  # frames a second
 SLOW_MPS = 1.0  # below it a velocity is no heading
 # Recordings of inD's location 1 while it was being rebuilt have a map of their own.
 REBUILT = {1: range(11, 18)}
@@ -56,9 +57,9 @@ def read_table(path: str) -> pd.DataFrame:
         DataError: One of the tables is missing or not as published.
     """
     rate = _recording(path, "frameRate")
-    if not rate > 0:
+    if not 0 < rate <= MAX_RATE:
         found = f"{rate:g} in {beside(path, 'recordingMeta')}"
-        raise DataError("a frameRate above 0", found, "correct it")
+        raise DataError(f"a frameRate above 0, up to {MAX_RATE:g} a second", found, "correct it")
     is_highd = "xCenter" not in _header(path)
     table = _highd(path) if is_highd else _numbers(path, COLUMNS)
     table[["width", "length"]] = table[["width", "length"]].replace(0.0, np.nan)
@@ -194,7 +195,7 @@ def _numbers(path: str, columns: Sequence[str]) -> pd.DataFrame:
     wrong = ~np.isfinite(table[list(columns)].to_numpy())
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        found = _text(path, columns).fillna("nothing").iloc[row, column]
+        found = str(_text(path, columns).fillna("nothing").iloc[row, column])[:50]
         raise DataError(
             "a finite number",
             f"{found!r} in column {columns[column]}, row {row + 1} of {path}",

@@ -15,9 +15,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from data_tools.formats.lanes import midline
 from data_tools.formats.polygons import outline, rings
 from data_tools.scene import MapElement
-from data_tools.sources.argoverse2_map import midline
 from data_tools.sources.roads import area, line
 from forecast.errors import DataError
 

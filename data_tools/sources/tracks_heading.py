@@ -100,7 +100,7 @@ def refuse_other_units(table: pd.DataFrame, path: str) -> None:
         return
     by_track = table.groupby("track_id", sort=False)
     step_s = float(by_track["time_s"].diff().median())
-    lag = max(1, round(SPEED_OVER_S / step_s)) if step_s > 0 else 1
+    lag = round(min(max(1.0, SPEED_OVER_S / step_s), len(table))) if step_s > 0 else 1
     since_s = by_track["time_s"].diff(lag).clip(lower=1e-3).to_numpy(float)
     moved = by_track[["x_m", "y_m"]].diff(lag).to_numpy(float) / since_s[:, None]
     moved[~(np.abs(moved) < FARTHEST_M)] = np.nan

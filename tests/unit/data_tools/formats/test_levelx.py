@@ -170,7 +170,9 @@ BAD = {
         ("class", "", "a class of every track"),
     ],
     "07_recordingMeta.csv": [
-        ("frameRate", "0", "a frameRate above 0; got 0"),
+        ("frameRate", "0", "a frameRate above 0, up to 1000 a second; got 0"),
+        ("frameRate", "1e300", "a frameRate above 0, up to 1000 a second; got 1e"),
+        ("frameRate", "9" * 5000, r"a finite number; got '9{50}' in"),
         ("frameRate", "fast", "a finite number; got 'fast'"),
     ],
 }

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools.formats.documents import read_json
+from data_tools.formats.lanes import midline
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
-from data_tools.sources.argoverse2_map import midline
 from data_tools.sources.argoverse2_motion import Argoverse2Motion
 from forecast.angles import wrap_angle
 from forecast.errors import DataError
