@@ -97,7 +97,8 @@ def noise_levels(time_s: Array, track: NDArray[np.int64], position: Array) -> Ar
     import pandas as pd
 
     step_s = np.diff(time_s)[np.diff(track) == 0]
-    lag = max(1, round(0.4 / float(np.median(step_s)))) if len(step_s) else 1
+    # No lag is longer than the track, however small its steps.
+    lag = max(1, round(min(0.4 / float(np.median(step_s)), len(time_s)))) if len(step_s) else 1
     third = np.full((len(time_s), 2), np.nan)
     if len(time_s) > 3 * lag:
         p = [position[k * lag : len(position) - (3 - k) * lag] for k in range(4)]

@@ -48,7 +48,7 @@ def read_xml(path: str, root: str, most_bytes: int | None = None) -> Iterator[ET
     except (OSError, EOFError, ValueError, LookupError, SyntaxError, zlib.error) as error:
         # ParseError is a SyntaxError; encodings that nobody has are a LookupError.
         raise DataError(
-            f"a {root} XML file", f"{path} ({reason_of(error)})", "restore it"
+            f"an XML file whose root is {root}", f"{path} ({reason_of(error)})", "restore it"
         ) from error
 
 
@@ -69,7 +69,9 @@ def _children(file: IO[bytes], path: str, root: str, most_bytes: int) -> Iterato
             raise DataError(wanted, f"more in {path}", "leave it out")
         if elements == 1:
             if element.tag != root:
-                raise DataError(f"a {root} XML file", f"{path} of {element.tag}", "leave it out")
+                raise DataError(
+                    f"an XML file whose root is {root}", f"{path} of {element.tag}", "leave it out"
+                )
             yield element
 
 

@@ -226,8 +226,8 @@ def test_a_map_far_from_the_recording_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "a osm XML file"),
-        ("<osm>", "a osm XML file"),
+        ("", "an XML file whose root is osm"),
+        ("<osm>", "an XML file whose root is osm"),
         ("<osm/>", "lanelets with two borders; got none"),
         ("<map/>", "of map"),
         ("<osm><node id='1' lat='x' lon='0'/></osm>", "numbers .* node 1 of"),

@@ -238,7 +238,7 @@ def test_speeds_may_be_left_out(tmp_path):
         (steps(CAR.replace('"1"', '"1e999"')), "x of every vehicle; got '1e999'"),
         (steps(CAR.replace('type="{}"', "")), "id and type of everyone"),
         (steps(CAR.replace('id="a"', "")), "id and type of everyone"),
-        ("<timestep>", "a fcd-export XML file"),
+        ("<timestep>", "an XML file whose root is fcd-export"),
     ],
 )
 def test_a_file_that_lacks_what_is_needed_is_refused_in_one_line(tmp_path, body, message):

@@ -311,7 +311,7 @@ BAD_NUMBERS = ("", "x", "1,5", "9" * 5000)
     ("content", "reason"),
     [
         ("", "no element"),
-        ("<osm/>", "a commonRoad XML file"),
+        ("<osm/>", "an XML file whose root is commonRoad"),
         (LITTLE[:-20], "no element|unclosed"),
         (f"<!DOCTYPE a>{LITTLE[39:]}", "document type"),
         (LITTLE.replace("2020a", "2017a"), "2018b or 2020a"),

@@ -174,7 +174,7 @@ def test_a_store_of_a_table_has_what_was_observed_at_the_tables_own_rate(tmp_pat
     np.testing.assert_array_equal(now, dataset["track_state"].values[:, :, 2])
 
 
-@pytest.mark.parametrize("step_s", [1e-9, 1e-300])
+@pytest.mark.parametrize("step_s", [1e-9, 1e-300, 1e-320])
 def test_speeds_are_compared_however_close_the_times_are(tmp_path, step_s):
     rows = drive(speed_mps=0.0).assign(time_s=step_s * np.arange(61), x_m=0.0)
     assert read(tmp_path, rows).time_s.tolist() == [0.0]
