@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_a_preset_leads_to_a_picture(tmp_path: Path) -> None:
 
 
 def test_presets_are_listed_printed_and_refused(tmp_path: Path, refused: Refused) -> None:
-    shown = " ".join(run("prepare", "--help").split())
+    shown = re.sub(r"[\s│|]", "", run("prepare", "--help"))  # wrapped, in a frame
     assert all(name in shown for name in preset_names())
     printed = subprocess.run(
         [sys.executable, "-m", "data_tools.presets", "ngsim"],
