@@ -31,6 +31,8 @@ CLASSES: dict[str, dict[str, str]] = {
         "vehicle.trailer": "vehicle",
         "vehicle.truck": "vehicle",
     },
+    # Bicycles, motorcycles and tricycles are one category there.
+    "nuplan": {"bicycle": "cyclist", "ego": "vehicle", "traffic_cone": "cone"},
     # Riders have boxes of their own beside those of what they ride: bicycles, motorcycles and
     # wheeled devices stay apart, or every cyclist would be two.
     "argoverse2-sensor": {

@@ -16,6 +16,7 @@ from forecast.errors import ConfigError
 
 SourceName = Literal[
     "nuscenes",
+    "nuplan",
     "argoverse2-sensor",
     "argoverse2-motion",
     "waymo-json",
@@ -108,6 +109,10 @@ def _source(name: str) -> Source:  # noqa: C901 - one case a source, and no othe
             from data_tools.sources.nuscenes import NuScenes
 
             return NuScenes()
+        case "nuplan":
+            from data_tools.sources.nuplan import NuPlan
+
+            return NuPlan()
         case "waymo-json":
             from data_tools.sources.waymo_json import WaymoJson
 
