@@ -7,11 +7,13 @@ the central meridian.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
-def utm_48_north(longitude: float, latitude: float) -> np.ndarray:
-    """Easting and northing, metres, of degrees."""
+def utm_48_north(longitude: Any, latitude: Any) -> np.ndarray:
+    """Easting and northing, metres, of degrees; of several at once, ``(2, n)``."""
     a, e2, k0 = 6378137.0, 0.0066943799901413165, 0.9996
     phi = np.radians(latitude)
     second = e2 / (1 - e2)

@@ -17,15 +17,17 @@ import numpy as np
 import shapely
 from scipy.spatial.transform import Rotation
 
+from tests.support.geodesy import utm_48_north
 from tests.support.stores import Mover
 
 START_US = 1_620_857_890_000_000
 FRAMES = 81  # 4 s at 20 Hz
 CENTRE = np.array([365_000.0, 142_000.0])  # in Singapore, UTM zone 48N
 ZONE = 32648
-EGO = Mover(*CENTRE, yaw=0.4, speed=6.0, turn_rate=0.15)
-CAR = Mover(*(CENTRE + [12.0, 8.0]), yaw=2.8, speed=7.0, turn_rate=-0.1)
-WALKER = Mover(*(CENTRE + [5.0, -6.0]), yaw=1.0, speed=1.2, length=0.7, width=0.8)
+X, Y = CENTRE
+EGO = Mover(X, Y, yaw=0.4, speed=6.0, turn_rate=0.15)
+CAR = Mover(X + 12, Y + 8, yaw=2.8, speed=7.0, turn_rate=-0.1)
+WALKER = Mover(X + 5, Y - 6, yaw=1.0, speed=1.2, length=0.7, width=0.8)
 AGENTS = {"car": ("vehicle", CAR), "walker": ("pedestrian", WALKER)}
 CATEGORIES = (
     *("vehicle", "bicycle", "pedestrian", "traffic_cone", "barrier"),
@@ -171,16 +173,13 @@ def insert(file: sqlite3.Connection, table: str, *values: Any) -> None:
     file.execute(f"INSERT INTO {table} VALUES ({marks})", values)
 
 
-# The inverse of a UTM projection, found by search: the reader's own formulas are not used here.
-def degrees(metres: Any) -> np.ndarray:
-    from scipy.optimize import fsolve
-
-    from tests.support.geodesy import utm_48_north
-
-    def one(place: np.ndarray) -> np.ndarray:
-        return fsolve(lambda x: utm_48_north(*x) - place, [103.8, 1.28], xtol=1e-14)
-
-    return np.array([one(np.asarray(place, float)) for place in metres])
+def degrees(metres: np.ndarray) -> np.ndarray:
+    """Longitude and latitude ``(n, 2)`` of places near :data:`CENTRE`, found by trying."""
+    found = np.full(metres.shape, [103.8, 1.28])
+    for _ in range(30):
+        found += (metres - utm_48_north(*found.T).T) / [111_000.0, 110_500.0]
+    assert np.abs(metres - utm_48_north(*found.T).T).max() < 1e-7
+    return found
 
 
 def shape_blob(shape: shapely.Geometry, srs_id: int = 4326, envelope: int = 1) -> bytes:
