@@ -65,6 +65,13 @@ CLASSES: dict[str, dict[str, str]] = {
         "TYPE_PEDESTRIAN": "pedestrian",
         "TYPE_VEHICLE": "vehicle",
     },
+    "waymo-perception": {
+        "TYPE_CYCLIST": "cyclist",
+        "TYPE_PEDESTRIAN": "pedestrian",
+        "TYPE_SIGN": "sign",
+        "TYPE_UNKNOWN": "unknown",
+        "TYPE_VEHICLE": "vehicle",
+    },
     "lyft-l5": {
         "EGO": "vehicle",
         "PERCEPTION_LABEL_BICYCLE": "cyclist",

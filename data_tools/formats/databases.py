@@ -82,28 +82,25 @@ def open_database(path: str, tables: Mapping[str, Sequence[str]]) -> Iterator[Da
         yield Database(path, connection)
 
 
+def number(column: str) -> str:
+    """SQL for a column's value if it is a number, else NULL.
+
+    A text of megabytes in a table of few rows would be made anew for each row that is joined to it.
+    """
+    return f"iif(typeof({column}) IN ('real', 'integer'), {column}, NULL)"
+
+
 def numbers(rows: Sequence[tuple[Any, ...]], first: int, last: int, where: str) -> NDArray[Any]:
-    """Columns of an answer as float64, ``(rows, last - first)``.
+    """Columns of an answer, each by :func:`number`, as float64, ``(rows, last - first)``.
 
     Raises:
-        DataError: A value is missing, of another type or not finite; its row in the answer is
-            named, counted from 1.
+        DataError: One is missing or not finite; its row in the answer is named, counted from 1.
     """
-    wrong = (
-        place
-        for place, row in enumerate(rows, start=1)
-        if not all(type(value) in (float, int) for value in row[first:last])
-    )
-    bad = next(wrong, 0)
-    values = np.empty((0, last - first))
-    if rows and not bad:
-        values = np.array([row[first:last] for row in rows], np.float64)
-        finite = np.isfinite(values).all(axis=1)
-        bad = 0 if finite.all() else int(finite.argmin()) + 1
-    if bad:
-        raise DataError(
-            "a finite number in every column", f"row {bad} of {where}", "restore the file"
-        )
+    values = np.array([row[first:last] for row in rows], np.float64).reshape(-1, last - first)
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        got = f"others in row {int(finite.argmin()) + 1} of {where}"
+        raise DataError("finite numbers", got, "restore the file")
     return values
 
 

@@ -90,6 +90,6 @@ def _geometry_column(database: Database, layer: str, where: str) -> tuple[str, i
         raise DataError("a GeoPackage layer with one geometry", where, "restore the map")
     column, organization, number = found[0]
     if str(organization).upper() != "EPSG" or type(number) is not int:
-        got = f"{organization} {number} in {where}"
+        got = f"{organization!r:.40} {number!r:.40} in {where}"
         raise DataError("coordinates by an EPSG number", got, "restore the map")
     return f'"{column}"', number

@@ -21,6 +21,7 @@ SourceName = Literal[
     "argoverse2-motion",
     "waymo-json",
     "waymo-motion",
+    "waymo-perception",
     "scenarionet",
     "commonroad",
     "lyft-l5",
@@ -121,6 +122,10 @@ def _source(name: str) -> Source:  # noqa: C901 - one case a source, and no othe
             from data_tools.sources.waymo_motion import WaymoMotion
 
             return WaymoMotion()
+        case "waymo-perception":
+            from data_tools.sources.waymo_perception import WaymoPerception
+
+            return WaymoPerception()
         case "scenarionet":
             from data_tools.sources.scenarionet import ScenarioNet
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.formats.databases import Database, numbers, open_database
+from data_tools.formats.databases import Database, number, numbers, open_database
 from data_tools.scene import MapElement, Scene
 from data_tools.sources.inputs import find_files
 from data_tools.sources.nuplan_map import read_map
@@ -31,6 +31,7 @@ STEP_S = 0.05
 JITTER_S = 0.015  # from one sweep to the next
 # The Pacifica of all logs; how far its middle is ahead of the rear axle.
 EGO, EGO_SIZE_M, REAR_AXLE_TO_CENTRE_M = "ego", (5.176, 2.297), 1.461
+MAX_TOKEN_BYTES, MAX_NAME = 32, 200  # tokens have 8 bytes
 MAX_LEVELS = 5  # from a log up to the folder that holds the maps
 _TABLES = {
     "log": ("logfile", "map_version"),
@@ -50,7 +51,7 @@ _TABLES = {
 class _Sweeps:
     """The sweeps of a scene: tokens, frames and the ego as ``(T, 5)`` in every frame."""
 
-    number: dict[bytes, int]
+    frame: dict[bytes, int]
     ego: Array
 
 
@@ -124,15 +125,23 @@ def _scenes(path: str) -> list[bytes]:
         rows = log.rows(
             "SELECT scene_token, min(timestamp) FROM lidar_pc GROUP BY scene_token ORDER BY 2, 1"
         )
-    if not rows or not all(isinstance(token, bytes) and token for token, _ in rows):
-        raise DataError("scenes with a token", f"none in {path}", "restore the log")
+    if not rows or not all(_is_token(token) for token, _ in rows):
+        raise DataError("sweeps in scenes with a token", f"others in {path}", "restore the log")
     return [token for token, _ in rows]
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, bytes) and 0 < len(value) <= MAX_TOKEN_BYTES
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME
 
 
 def _log(log: Database) -> tuple[str, str]:
     """What the log is called, and the name of the city's map."""
     rows = log.rows("SELECT logfile, map_version FROM log")
-    if len(rows) != 1 or not all(isinstance(text, str) and text for text in rows[0]):
+    if len(rows) != 1 or not all(map(_is_name, rows[0])):
         raise DataError(
             "one log with its name and map_version", f"others in {log.path}", "restore the log"
         )
@@ -144,58 +153,64 @@ def _scene_name(log: Database, scene: bytes, unit: str) -> str:
     rows = log.rows("SELECT name FROM scene WHERE token = ?", (scene,))
     if len(rows) != 1:
         raise DataError("a scene of that token", f"none in {unit}", "check it")
-    return str(rows[0][0] or scene.hex())
+    return str(rows[0][0]) if _is_name(rows[0][0]) else scene.hex()
 
 
 def _sweeps(log: Database, scene: bytes, unit: str) -> _Sweeps:
+    wanted = ("p.timestamp", "e.x", "e.y", "e.qw", "e.qx", "e.qy", "e.qz")
     rows = log.rows(
-        "SELECT p.token, p.timestamp, e.x, e.y, e.qw, e.qx, e.qy, e.qz FROM lidar_pc p"
+        f"SELECT p.token, {', '.join(map(number, wanted))} FROM lidar_pc p"
         " LEFT JOIN ego_pose e ON e.token = p.ego_pose_token"
         " WHERE p.scene_token = ? ORDER BY p.timestamp, p.token",
         (scene,),
     )
     where = f"the sweeps and ego poses of {unit}"
     values = numbers(rows, 1, 8, where)
-    time_us = [row[1] for row in rows]
-    frame = frame_numbers(
-        np.array([(int(t) - int(time_us[0])) * 1e-6 for t in time_us]), STEP_S, JITTER_S, unit
-    )
+    since_s = np.array([(int(row[1]) - int(rows[0][1])) * 1e-6 for row in rows])
+    frame = frame_numbers(since_s, STEP_S, JITTER_S, unit)
     yaw = headings(rotations(values[:, 3:], where))
     ahead = REAR_AXLE_TO_CENTRE_M * np.stack([np.cos(yaw), np.sin(yaw)], axis=-1)
+    size = np.broadcast_to(EGO_SIZE_M, (len(rows), 2))
     ego = np.full((int(frame[-1]) + 1, 5), np.nan)
-    ego[frame] = np.column_stack(
-        [values[:, 1:3] + ahead, yaw, np.broadcast_to(EGO_SIZE_M, (len(rows), 2))]
-    )
-    number = {row[0]: int(place) for row, place in zip(rows, frame, strict=True)}
-    return _Sweeps(number, ego)
+    ego[frame] = np.column_stack([values[:, 1:3] + ahead, yaw, size])
+    return _Sweeps({row[0]: int(n) for row, n in zip(rows, frame, strict=True)}, ego)
 
 
 def _boxes(log: Database, scene: bytes, sweeps: _Sweeps, unit: str) -> tuple[Observations, Array]:
     """The boxes of a scene, and how sure the tracker was of each, ``(M,)``, NaN = not said."""
+    wanted = ("b.x", "b.y", "b.yaw", "b.length", "b.width", "b.confidence")
     rows = log.rows(
-        "SELECT b.lidar_pc_token, b.track_token, c.name, b.x, b.y, b.yaw, b.length, b.width,"
-        " b.confidence FROM lidar_box b LEFT JOIN track t ON t.token = b.track_token"
-        " LEFT JOIN category c ON c.token = t.category_token"
+        f"SELECT b.lidar_pc_token, b.track_token, {', '.join(map(number, wanted))}"
+        " FROM lidar_box b"
         " WHERE b.lidar_pc_token IN (SELECT token FROM lidar_pc WHERE scene_token = ?)",
         (scene,),
     )
-    # The order of rows in a file means nothing.
-    rows.sort(key=lambda row: sweeps.number[row[0]])
+    category = _categories(log)
     where = f"the boxes of {unit}"
-    for place, (_, track, category, *_) in enumerate(rows, start=1):
-        if not isinstance(track, bytes) or not isinstance(category, str):
-            got = f"others in row {place} of {where}"
+    for place, (sweep, track, *_) in enumerate(rows, start=1):
+        if sweep not in sweeps.frame or track not in category:
+            got = f"none in row {place} of {where}"
             raise DataError("a track with a category for every box", got, "restore the log")
-    said = [row[8] if type(row[8]) in (float, int) else np.nan for row in rows]
-    confidence = np.array(said, np.float64)
+    rows.sort(key=lambda row: sweeps.frame[row[0]])  # in a file they may be in any order
+    confidence = np.array([row[7] for row in rows], np.float64)
     confidence[~((confidence >= 0) & (confidence <= 1))] = np.nan
     seen = Observations(
-        np.array([sweeps.number[row[0]] for row in rows], np.int64),
+        np.array([sweeps.frame[row[0]] for row in rows], np.int64),
         np.array([row[1].hex() for row in rows], str),
-        np.array([row[2] for row in rows], str),
-        numbers(rows, 3, 8, where),
+        np.array([category[row[1]] for row in rows], str),
+        numbers(rows, 2, 7, where),
     )
     return seen, confidence
+
+
+def _categories(log: Database) -> dict[bytes, str]:
+    """The category of each track of a log, by its token."""
+    names = dict(log.rows("SELECT token, name FROM category"))
+    return {
+        token: names[category]
+        for token, category in log.rows("SELECT token, category_token FROM track")
+        if _is_token(token) and _is_name(names.get(category))
+    }
 
 
 def _with_ego(seen: Observations, ego: Array) -> Observations:
@@ -228,7 +243,7 @@ def _map_path(maps: str, log: str, location: str) -> str | None:
         DataError: It is in several versions, or is not in the folder given.
     """
     if not re.fullmatch(r"\w[\w.-]*", location):  # it becomes part of a path
-        raise DataError("a log with a map_version", f"{location!r} in {log}", "restore the log")
+        raise DataError("a log with a map_version", f"{location!r:.60} in {log}", "restore the log")
     folders = [maps.rstrip("/")] if maps else []
     above = log
     while not maps and len(folders) < MAX_LEVELS and posixpath.dirname(above) not in (above, ""):

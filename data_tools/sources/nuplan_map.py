@@ -108,7 +108,7 @@ def _zone(database: Database) -> int:
     if named is None or not is_zone(int(named[1])):
         raise DataError(
             "a UTM zone as projectedCoordSystem in the table meta",
-            f"{found[0][0] if found else None!r} in {database.path}",
+            f"{found[0][0] if found else None!r:.60} in {database.path}",
             "restore the map",
         )
     return int(named[1])
