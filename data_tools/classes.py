@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from data_tools import py123d_labels
+
 CLASSES: dict[str, dict[str, str]] = {
     "nuscenes": {
         "human.pedestrian.adult": "pedestrian",
@@ -109,6 +111,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "train": "vehicle",
         "truck": "vehicle",
     },
+    "py123d": py123d_labels.CLASSES,
     "scenarionet": {"TRAFFIC_BARRIER": "barrier", "TRAFFIC_CONE": "cone"},
     # The usual names, for a table of one's own.
     "tracks": {

@@ -53,7 +53,8 @@ def read_layer(
     parts = [wkb_of(row[0], f"row {n} of {where}") for n, row in enumerate(rows, start=1)]
     kept = [n for n, part in enumerate(parts) if part is not None]
     try:
-        shapes = shapely.from_wkb([parts[n] for n in kept])
+        with np.errstate(invalid="ignore"):  # shapely warns of NaN, which the caller looks for
+            shapes = shapely.from_wkb([parts[n] for n in kept])
     except (shapely.errors.ShapelyError, ValueError, OverflowError, MemoryError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError("geometries as WKB", f"{where} ({reason})", "restore the map") from error

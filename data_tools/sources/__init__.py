@@ -26,6 +26,7 @@ SourceName = Literal[
     "commonroad",
     "lyft-l5",
     "kitti-tracking",
+    "py123d",
     "tracks",
     "rasters",
     "sumo",
@@ -142,6 +143,10 @@ def _source(name: str) -> Source:  # noqa: C901 - one case a source, and no othe
             from data_tools.sources.kitti_tracking import KittiTracking
 
             return KittiTracking()
+        case "py123d":
+            from data_tools.sources.py123d import Py123D
+
+            return Py123D()
         case "tracks":
             from data_tools.sources.tracks import Tracks
 

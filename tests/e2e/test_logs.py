@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from forecast.cli import main as cli
 from forecast.storage.stores import open_forecast_store, open_sequence_store
-from tests.support import nuplan, waymo_perception
+from tests.support import nuplan, py123d, waymo_perception
 
 
 def run(*arguments: str) -> str:
@@ -26,10 +26,16 @@ def write_nuplan(folder: Path) -> None:
     nuplan.write_map(folder)
 
 
+def write_py123d(folder: Path) -> None:
+    unit = py123d.write_log(folder)
+    py123d.write_map(Path(unit).with_name("map.arrow"))
+
+
 @pytest.mark.parametrize(
     ("source", "write", "agents"),
     [
         ("nuplan", write_nuplan, 3),
+        ("py123d", write_py123d, 3),
         ("waymo-perception", waymo_perception.write_segment, 2),
     ],
 )
@@ -43,7 +49,7 @@ def test_a_log_becomes_a_picture(
     assert meta.source == source
     seen = np.isfinite(sequences["track_state"].values[0, ..., 0]).all(axis=-1)
     assert int(seen.sum()) == agents
-    assert ("map" in sequences) == (source == "nuplan")
+    assert ("map" in sequences) == (source != "waymo-perception")
     options = ("--model", "constant-turn", "--output", out, "--gif", gif)
     table = run("rollout", "--data", store, *options)
     assert "constant-turn" in table

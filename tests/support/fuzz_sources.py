@@ -51,7 +51,15 @@ LARGE_BYTES = 3_000_000  # sensors' data, which no source here reads
 
 def _samples() -> dict[str, Callable[[Path], object]]:
     """What writes a tiny recording of each source into a new folder."""
-    from tests.support import argoverse2, nuplan, nuscenes, rasters, scenarios, waymo_perception
+    from tests.support import (
+        argoverse2,
+        nuplan,
+        nuscenes,
+        py123d,
+        rasters,
+        scenarios,
+        waymo_perception,
+    )
     from tests.unit.data_tools.sources import (
         test_commonroad,
         test_kitti_tracking,
@@ -76,6 +84,10 @@ def _samples() -> dict[str, Callable[[Path], object]]:
     def nuplan_root(folder: Path) -> None:
         nuplan.write_log(folder / "a.db", frames=51)
         nuplan.write_map(folder)
+
+    def py123d_root(folder: Path) -> None:
+        unit = py123d.write_log(folder)
+        py123d.write_map(Path(unit).with_name("map.arrow"))
 
     def tables(folder: Path) -> None:
         drive = test_tracks.drive
@@ -109,6 +121,7 @@ def _samples() -> dict[str, Callable[[Path], object]]:
             folder / "sd_a.pkl", test_scenarionet.scenario(map_features=feature)
         ),
         "commonroad": commonroad,
+        "py123d": py123d_root,
         "rasters": dense,
         "waymo-json": lambda folder: scenarios.write(folder / "a.json", scenarios.crossing(1)),
         "tracks": tables,

@@ -76,7 +76,7 @@ def _by_format(  # noqa: C901 - one case a format, and no other decision
             return text.encode("utf-8", "surrogatepass")
         case "xml":
             return changed_xml(content, chance)
-        case "feather":
+        case "feather" | "arrow":
             table = changed_table(feather.read_table(pa.BufferReader(content)), chance)
             return _written(feather.write_feather, table, compression=_codec(chance, "lz4"))
         case "parquet":
