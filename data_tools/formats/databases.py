@@ -25,8 +25,8 @@ from forecast.storage.files import filesystem, is_local, refuse_pointer
 
 MAX_ROWS = 2**20  # of one answer
 MAX_VALUE_BYTES = 2**24  # of one text or blob
-# Of SQLite's machine, counted in blocks; a scan of ten million rows takes a tenth of them.
-BLOCK, MAX_BLOCKS = 100_000, 10_000
+# Of SQLite's machine, counted in blocks: some seconds. A scan of a million rows takes a fortieth.
+BLOCK, MAX_BLOCKS = 100_000, 4_000
 _MAGIC = b"SQLite format 3\0"
 _JOURNALS = ("-wal", "-journal")
 
