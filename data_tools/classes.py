@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from data_tools import py123d_labels
+
 CLASSES: dict[str, dict[str, str]] = {
     "nuscenes": {
         "human.pedestrian.adult": "pedestrian",
@@ -31,6 +33,8 @@ CLASSES: dict[str, dict[str, str]] = {
         "vehicle.trailer": "vehicle",
         "vehicle.truck": "vehicle",
     },
+    # Bicycles, motorcycles and tricycles are one category there.
+    "nuplan": {"bicycle": "cyclist", "ego": "vehicle", "traffic_cone": "cone"},
     # Riders have boxes of their own beside those of what they ride: bicycles, motorcycles and
     # wheeled devices stay apart, or every cyclist would be two.
     "argoverse2-sensor": {
@@ -61,6 +65,13 @@ CLASSES: dict[str, dict[str, str]] = {
         "TYPE_CYCLIST": "cyclist",
         "TYPE_OTHER": "other",
         "TYPE_PEDESTRIAN": "pedestrian",
+        "TYPE_VEHICLE": "vehicle",
+    },
+    "waymo-perception": {
+        "TYPE_CYCLIST": "cyclist",
+        "TYPE_PEDESTRIAN": "pedestrian",
+        "TYPE_SIGN": "sign",
+        "TYPE_UNKNOWN": "unknown",
         "TYPE_VEHICLE": "vehicle",
     },
     "lyft-l5": {
@@ -100,6 +111,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "train": "vehicle",
         "truck": "vehicle",
     },
+    "py123d": py123d_labels.CLASSES,
     "scenarionet": {"TRAFFIC_BARRIER": "barrier", "TRAFFIC_CONE": "cone"},
     # The usual names, for a table of one's own.
     "tracks": {

@@ -38,18 +38,28 @@ def read_columns(path: str, types: Mapping[str, pa.DataType]) -> dict[str, NDArr
         DataError: The file is no such table, is too large unpacked, or has a value at fault; the
             row is named, counted from 1.
     """
+    table = read_table(path, types)
+    return {name: _values(table[name], name, path) for name in types}
+
+
+def read_table(path: str, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """The same columns as a table, with the metadata of the file's schema.
+
+    Raises:
+        DataError: The file is no such table, or is too large unpacked.
+    """
     system, inner = filesystem(path)
     try:
         table = _table(pa.py_buffer(system.cat_file(inner)), list(types))
         table.validate(full=True)
         columns = {name: table[name].cast(kind) for name, kind in types.items()}
+        return pa.table(columns, metadata=table.schema.metadata)
     except (OSError, *_FAULTS) as error:
         raise DataError(
             f"a Feather or Parquet table with {', '.join(types)}",
             f"{path} ({reason_of(error)})",
             "check the file",
         ) from error
-    return {name: _values(column, name, path) for name, column in columns.items()}
 
 
 def _table(content: Any, names: list[str]) -> pa.Table:

@@ -16,14 +16,17 @@ from forecast.errors import ConfigError
 
 SourceName = Literal[
     "nuscenes",
+    "nuplan",
     "argoverse2-sensor",
     "argoverse2-motion",
     "waymo-json",
     "waymo-motion",
+    "waymo-perception",
     "scenarionet",
     "commonroad",
     "lyft-l5",
     "kitti-tracking",
+    "py123d",
     "tracks",
     "rasters",
     "sumo",
@@ -108,6 +111,10 @@ def _source(name: str) -> Source:  # noqa: C901 - one case a source, and no othe
             from data_tools.sources.nuscenes import NuScenes
 
             return NuScenes()
+        case "nuplan":
+            from data_tools.sources.nuplan import NuPlan
+
+            return NuPlan()
         case "waymo-json":
             from data_tools.sources.waymo_json import WaymoJson
 
@@ -116,6 +123,10 @@ def _source(name: str) -> Source:  # noqa: C901 - one case a source, and no othe
             from data_tools.sources.waymo_motion import WaymoMotion
 
             return WaymoMotion()
+        case "waymo-perception":
+            from data_tools.sources.waymo_perception import WaymoPerception
+
+            return WaymoPerception()
         case "scenarionet":
             from data_tools.sources.scenarionet import ScenarioNet
 
@@ -132,6 +143,10 @@ def _source(name: str) -> Source:  # noqa: C901 - one case a source, and no othe
             from data_tools.sources.kitti_tracking import KittiTracking
 
             return KittiTracking()
+        case "py123d":
+            from data_tools.sources.py123d import Py123D
+
+            return Py123D()
         case "tracks":
             from data_tools.sources.tracks import Tracks
 

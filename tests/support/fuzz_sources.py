@@ -51,7 +51,15 @@ LARGE_BYTES = 3_000_000  # sensors' data, which no source here reads
 
 def _samples() -> dict[str, Callable[[Path], object]]:
     """What writes a tiny recording of each source into a new folder."""
-    from tests.support import argoverse2, nuscenes, rasters, scenarios
+    from tests.support import (
+        argoverse2,
+        nuplan,
+        nuscenes,
+        py123d,
+        rasters,
+        scenarios,
+        waymo_perception,
+    )
     from tests.unit.data_tools.sources import (
         test_commonroad,
         test_kitti_tracking,
@@ -73,6 +81,14 @@ def _samples() -> dict[str, Callable[[Path], object]]:
         test_commonroad.write(folder / "a.xml", test_commonroad.LITTLE)
         test_commonroad.write(folder / "b.xml", test_commonroad.VARIED)
 
+    def nuplan_root(folder: Path) -> None:
+        nuplan.write_log(folder / "a.db", frames=51)
+        nuplan.write_map(folder)
+
+    def py123d_root(folder: Path) -> None:
+        unit = py123d.write_log(folder)
+        py123d.write_map(Path(unit).with_name("map.arrow"))
+
     def tables(folder: Path) -> None:
         drive = test_tracks.drive
         for name in ("a.csv", "b.csv.gz", "c.parquet"):
@@ -93,16 +109,19 @@ def _samples() -> dict[str, Callable[[Path], object]]:
         "argoverse2-sensor": argoverse2.write_log,
         "argoverse2-motion": argoverse2.write_scenario,
         "nuscenes": nuscenes_root,
+        "nuplan": nuplan_root,
         "waymo-motion": lambda folder: test_waymo_motion.write(
             folder / "a.tfrecord",
             test_waymo_motion.scenario(features=[test_waymo_motion.lane(2, lane)]),
         ),
+        "waymo-perception": waymo_perception.write_segment,
         "lyft-l5": lambda folder: test_lyft_l5.write(folder / "a.zarr", test_lyft_l5.tables(1)),
         "kitti-tracking": test_kitti_tracking.write,
         "scenarionet": lambda folder: test_scenarionet.write(
             folder / "sd_a.pkl", test_scenarionet.scenario(map_features=feature)
         ),
         "commonroad": commonroad,
+        "py123d": py123d_root,
         "rasters": dense,
         "waymo-json": lambda folder: scenarios.write(folder / "a.json", scenarios.crossing(1)),
         "tracks": tables,

@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import random
+import sqlite3
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from pyarrow import parquet as pq
 
 from data_tools.formats.tfrecord import masked_crc
 from data_tools.sources.waymo_proto import Scenario
+from tests.support.mutation_sqlite import changed_database
 
 WEIRD: tuple[Any, ...] = (
     *(None, True, -1, 0, 1, 2, 0.5, 1e6, -1e6, 9e6, 1e9, 1e15, -1e300, 1e308, 5e-324, 2**31, 2**53),
@@ -54,7 +56,10 @@ def mutated(path: Path, chance: random.Random) -> bytes:
     try:
         with np.errstate(all="ignore"):  # numbers that do not fit are the point
             return _by_format(path.name, content, chance)
-    except (ArithmeticError, RuntimeError, ValueError, TypeError, pa.ArrowException):
+    except (
+        *(ArithmeticError, RuntimeError, ValueError, TypeError),
+        *(pa.ArrowException, sqlite3.Error),
+    ):
         # It cannot be written so, or is of no such format.
         return changed_bytes(content, chance)
 
@@ -71,7 +76,7 @@ def _by_format(  # noqa: C901 - one case a format, and no other decision
             return text.encode("utf-8", "surrogatepass")
         case "xml":
             return changed_xml(content, chance)
-        case "feather":
+        case "feather" | "arrow":
             table = changed_table(feather.read_table(pa.BufferReader(content)), chance)
             return _written(feather.write_feather, table, compression=_codec(chance, "lz4"))
         case "parquet":
@@ -87,6 +92,8 @@ def _by_format(  # noqa: C901 - one case a format, and no other decision
             return buffer.getvalue()
         case "tfrecord":
             return _changed_record(content, chance)
+        case "db" | "gpkg":
+            return changed_database(content, chance)
         case number if number.isdigit():  # a chunk of zarr v2
             return bytes(Blosc().encode(changed_bytes(bytes(Blosc().decode(content)), chance)))
     return changed_bytes(content, chance)
