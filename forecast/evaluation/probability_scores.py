@@ -108,7 +108,7 @@ class ProbabilityAccumulator(SceneSums):
         """The scores of one class, from ``(..., leads, COLUMNS)``.
 
         ``auc`` and ``soft_iou`` are means over leads, then over sequences, as in Waymo's challenge,
-        but where nobody is they leave a lead or sequence out instead of scoring 0. ``brier`` is
+        but a lead or sequence without a true cell is left out instead of scoring 0. ``brier`` is
         the mean squared error; ``brier_skill`` is what it is better than that of each lead's share
         of occupied cells as a constant forecast, ``brier_occupied`` and ``log_loss_occupied`` are
         divided by the number of occupied cells. ``calibration_error`` is the mean distance of

@@ -116,7 +116,7 @@ def fewer_sequences(folder: Path) -> str:
         (other_horizon, "6 leads"),
         (fewer_sequences, "10 sequences"),
         (lambda folder: str(folder / "none.zarr"), "none.zarr"),
-        (lambda folder: SAMPLE, "bev-forecast/1"),
+        (lambda folder: SAMPLE, "bev-forecast/2"),
         (lambda folder: "constant-speed", "constant-speed"),
     ],
 )
