@@ -2,7 +2,7 @@
 
 The standard library's parser fetches nothing that a file refers to. What it would do for a hostile
 file is bounded here: entities need a document type, which is refused; so are depths, numbers and
-lengths that no map or scenario has. Memory is that of one child of the root.
+lengths that no map or scenario has. No more is kept than one child of the root.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def read_xml(path: str, root: str, most_bytes: int | None = None) -> Iterator[ET
             content: Any = gzip.GzipFile(fileobj=file) if packed else file
             yield from _children(content, path, root, most_bytes or MAX_BYTES)
     except (OSError, EOFError, ValueError, LookupError, SyntaxError, zlib.error) as error:
-        # ParseError is a SyntaxError; encodings that nobody has are a LookupError.
+        # ParseError is a SyntaxError; unknown encodings are a LookupError.
         raise DataError(
             f"an XML file whose root is {root}", f"{path} ({reason_of(error)})", "restore it"
         ) from error

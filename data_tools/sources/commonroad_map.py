@@ -24,7 +24,7 @@ from forecast.errors import DataError
 Array = NDArray[np.float64]
 
 MAX_LANELETS = 50_000  # of a city; their union takes seconds
-# Types of lanelets (2020a; 2018b has none) that nobody drives along in a lane, and on.
+# Types of lanelets (2020a; 2018b has none) without a lane to drive along, and those not driven on.
 NO_LANE = {"border", "crosswalk", "parking", "shoulder", "sidewalk"}
 NOT_DRIVABLE = {"bicycleLane", "border", "crosswalk", "sidewalk"}
 
