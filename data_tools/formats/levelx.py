@@ -14,6 +14,7 @@ import posixpath
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from glob import escape
 from itertools import pairwise
 from typing import Any
 
@@ -134,11 +135,11 @@ def _lanelet2_path(path: str) -> str | None:
     names = [f"location{location}.osm", f"{location}_*.osm", f"{location:02d}_*.osm"]
     if number in REBUILT.get(location, ()):
         names.insert(0, f"location{location}_construction.osm")
-    above = posixpath.dirname(posixpath.dirname(path)) or ".."
-    system, inner = filesystem(f"{above}/maps")
-    for name in names:
+    system, inner = filesystem(path)
+    above = posixpath.dirname(posixpath.dirname(inner))
+    for name in names if above else ():  # nothing is above a bucket
         for folder in ("lanelets", "lanelet2"):
-            found = sorted(system.glob(f"{inner}/{folder}/**/{name}"))
+            found = sorted(system.glob(f"{escape(above)}/maps/{folder}/**/{name}"))
             if found:
                 prefix, mark, _ = path.rpartition("://")
                 return f"{prefix}{mark}{found[0]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
+from glob import escape
 
 from data_tools.formats import lanelet2, levelx
 from data_tools.scene import MapElement
@@ -34,12 +35,17 @@ def _file(path: str, patterns: tuple[str, ...]) -> str | None:
     """The first file that a pattern leads to from a table's folder."""
     folder, name = posixpath.split(path)
     prefix, mark, _ = path.rpartition("://")
+    system, inner = filesystem(folder or ".")
     for pattern in patterns:
-        place = pattern.replace("{folder}", posixpath.basename(posixpath.abspath(folder)))
-        system, inner = filesystem(posixpath.join(folder, place))
-        found = system.glob(inner) if "*" in pattern else [inner] * system.isfile(inner)
+        base = escape(inner) if "*" in pattern else inner
+        place = pattern.replace("{folder}", posixpath.basename(base))
+        place = posixpath.normpath(posixpath.join(base, place))  # object stores know no ".."
+        if place.split("/")[0] != base.split("/")[0]:
+            continue  # in another bucket
         if "*" in pattern:
-            found = [file for file in found if name.startswith(_stem(file))]
+            found = [file for file in system.glob(place) if name.startswith(_stem(file))]
+        else:
+            found = [place] * system.isfile(place)
         if found:
             return f"{prefix}{mark}{max(found, key=len)}"
     return None

@@ -136,6 +136,18 @@ def test_lanelets_are_found_where_the_data_sets_have_them(tmp_path, place):
     np.testing.assert_allclose(lane.points[[0, -1]], [(9, -30.5), (61, -0.5)], atol=1e-4)
 
 
+@pytest.mark.parametrize(("here", "path"), [(".", "data/07_tracks.csv"), ("data", "07_tracks.csv")])
+def test_lanelets_are_found_from_a_relative_path_too(tmp_path, monkeypatch, here, path):
+    folder = tmp_path / "[a] data set"
+    write_ind(folder / "data")
+    drawn = Map(UTM)
+    drawn.lanelet([(8, -29), (60, 1)], [(10, -32), (62, -2)])
+    (folder / "maps/lanelets").mkdir(parents=True)
+    drawn.write(folder / "maps/lanelets/location1.osm")
+    monkeypatch.chdir(folder / here)
+    assert any(element.layer == "lane_centre" for element in read_map(path, Counter()))
+
+
 def test_the_map_of_another_location_is_not_taken_and_a_rebuilt_one_has_its_own(tmp_path):
     for name, x in (
         ("10_x/location10", 1.0),

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,6 +63,18 @@ def test_a_table_named_without_its_folder_has_the_map_beside_it(tmp_path, monkey
     folder.mkdir()
     monkeypatch.chdir(folder)
     assert starts("tracks.csv", preset("../{folder}.osm")) == [3.0]
+
+
+def test_maps_above_a_table_are_found_in_object_stores_and_in_folders_of_any_name(tmp_path):
+    write_map(tmp_path / "[1]/maps/k7.osm", 4.0)
+    assert starts(tmp_path / "[1]/k7.csv", preset("maps/*.osm")) == [4.0]
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/place/maps/k7.osm", (tmp_path / "[1]/maps/k7.osm").read_bytes())
+    try:
+        for pattern in ("../../maps/k7.osm", "../../maps/*.osm"):
+            assert starts("memory://place/tracks/k7/k7.csv", preset(pattern)) == [4.0]
+    finally:
+        memory.rm("/place", recursive=True)
 
 
 def test_what_is_left_out_of_a_map_is_counted_every_time_it_is_read(tmp_path):
