@@ -346,10 +346,9 @@ def smoothed(batch: Batch, path: Path) -> Array:
     for place in range(len(state) - 2, -1, -1):
         after = place + 1
         some = np.flatnonzero(path.joined[after, : batch.seen_at(after)])
-        back: Array = path.covariance[place, some] @ path.move[after, some].mT
-        turned = path.turned[after, some]
-        if turned.any():
-            back = back * np.where(turned[:, None], _ROUND, 1.0)[:, :, None]
+        # Who is turned round is so before it moves.
+        ways = np.where(path.turned[after, some, None], _ROUND, 1.0)
+        back = path.covariance[place, some] * ways[:, None] @ path.move[after, some].mT
         gain: Array = np.linalg.solve(path.predicted_covariance[after, some], back.mT).mT
         state[place, some] += _times(gain, state[after, some] - path.predicted[after, some])
     yaw = state[..., YAW]
