@@ -245,7 +245,8 @@ def _map_path(maps: str, log: str, location: str) -> str | None:
     if not re.fullmatch(r"\w[\w.-]*", location):  # it becomes part of a path
         raise DataError("a log with a map_version", f"{location!r:.60} in {log}", "restore the log")
     folders = [maps.rstrip("/")] if maps else []
-    above = log
+    prefix, mark, _ = log.rpartition("://")
+    above = f"{prefix}{mark}{filesystem(log)[1]}"  # from the root, also of a relative path
     while not maps and len(folders) < MAX_LEVELS and posixpath.dirname(above) not in (above, ""):
         above = posixpath.dirname(above)
         folders.append(posixpath.join(above, "maps"))

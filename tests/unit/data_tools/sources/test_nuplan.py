@@ -183,6 +183,15 @@ def test_a_scene_whose_map_is_nowhere_has_none_and_is_counted(tmp_path):
     assert made.notes["scenes without a map"] == 1
 
 
+def test_the_map_of_a_log_is_found_from_a_relative_path(tmp_path, monkeypatch):
+    write_log(tmp_path / "logs/a.db")
+    write_map(tmp_path)
+    for here, path in ((tmp_path, "logs/a.db"), (tmp_path / "logs", "a.db")):
+        monkeypatch.chdir(here)
+        (unit,) = source("nuplan").find([path])
+        assert source("nuplan").read(unit, 0.5).map
+
+
 def test_maps_may_lie_elsewhere(tmp_path):
     write_map(tmp_path / "elsewhere")
     unit = first(log(tmp_path / "logs"))
