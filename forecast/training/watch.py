@@ -47,12 +47,13 @@ class Watch(pl.Callback):
         found = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
         norm = get_total_norm(found)
         pl_module.log("grad_norm", norm)
-        if torch.isfinite(norm):
+        if torch.isfinite(self._loss + norm):
             self._left_out = 0
             return
-        # The gradient is the same in all processes; the loss is not, and they must agree.
         broken = not bool(self._loss.isfinite())
-        broken = trainer.strategy.reduce_boolean_decision(broken, all=False)
+        if not torch.isfinite(norm):
+            # The gradient is the same in all processes; the loss is not, and they must agree.
+            broken = trainer.strategy.reduce_boolean_decision(broken, all=False)
         self._left_out += 1
         if broken or self._left_out > MOST_LEFT_OUT:
             raise self._error(trainer, norm)

@@ -48,19 +48,25 @@ def not_a_number(_: ForecastTraining, loss: Tensor) -> Tensor:
     return loss * torch.nan
 
 
+def not_a_number_apart(_: ForecastTraining, loss: Tensor) -> Tensor:
+    """Not finite, with a gradient that is: that of a constant is 0."""
+    return loss + torch.nan
+
+
 def exploding(module: ForecastTraining, loss: Tensor) -> Tensor:
     """Finite, with a gradient that is not: the square root's at zero."""
     weight = next(module.parameters())
     return loss + (0.0 * weight).abs().sum().sqrt()
 
 
+@pytest.mark.parametrize("spoil", [not_a_number, not_a_number_apart])
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_learned(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spoil: Any, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_training(RARELY, [store], None, str(tmp_path / "whole"), resume=False)
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        spoil_loss(patch, 7, not_a_number)
+        spoil_loss(patch, 7, spoil)
         place = rf"at step 7 \(epoch 2 of {RARELY.epochs}\)"
         with pytest.raises(TrainingError, match=f"finite loss; got nan {place}") as caught:
             run_training(RARELY, [store], None, str(run), resume=False)
