@@ -86,7 +86,9 @@ def _shared(log: str, maps: str) -> str:
         for name in (dataset, location)
     ):
         return ""
-    root = posixpath.dirname(posixpath.dirname(posixpath.dirname(log)))
+    prefix, mark, _ = log.rpartition("://")
+    above = f"{prefix}{mark}{filesystem(log)[1]}"  # from the root, also of a relative path
+    root = posixpath.dirname(posixpath.dirname(posixpath.dirname(above)))
     folder = maps.rstrip("/") or posixpath.join(root, "maps")
     return posixpath.join(folder, dataset, f"{dataset}_{location}.arrow")
 
