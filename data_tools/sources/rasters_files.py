@@ -18,6 +18,7 @@ from data_tools.formats.documents import read_json
 from forecast.errors import DataError, ForecastError, reason_of
 from forecast.grid import BEVGrid
 from forecast.storage.files import filesystem, is_local
+from forecast.storage.stores import open_store
 
 SIDECAR = "rasters.json"
 DIMS = {
@@ -57,10 +58,7 @@ def open_rasters(unit: str) -> Iterator[xr.Dataset]:
             elif system.isfile(posixpath.join(path, SIDECAR)):
                 data = _open_folder(unit)
             else:
-                # A fill value is a value: 0 is the background.
-                data = xr.open_zarr(
-                    unit, consolidated=False, chunks=None, use_zarr_fill_value_as_mask=False
-                )
+                data = open_store(unit)
         except ForecastError:
             raise
         except Exception as error:  # damage makes zarr and NetCDF readers raise whatever there is

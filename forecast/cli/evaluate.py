@@ -119,8 +119,11 @@ def _score(
         kind = ProbabilityAccumulator if probabilities else Accumulator
         _show_scores(_count(kind, *stores).scores(), as_json)
         return
+    from forecast.storage.atomic import refuse_replacing
     from forecast.visualization.score_plots import check_folder, write_score_plots
 
+    forecast, data, against, _ = stores
+    refuse_replacing("--plots", plots, (), (forecast, data, *against))
     check_folder(plots, overwrite)
     masks, chances = _count(Accumulator, *stores), _count(ProbabilityAccumulator, *stores)
     _show_scores((chances if probabilities else masks).scores(), as_json)
@@ -172,6 +175,8 @@ def _refuse_combinations(
         raise ConfigError(
             "--plots alone, with --against or with --probabilities", names, "drop one"
         )
+    if plots == "":
+        raise ConfigError("a folder for --plots", "no name", "name one")
     if overwrite and plots is None:
         raise ConfigError("--overwrite with --plots", "it alone", "add --plots DIR")
     if workers > 1 and names in ("--by", "--cells", "--by-lead"):

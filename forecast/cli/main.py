@@ -55,6 +55,9 @@ def main() -> None:
         where = f" ({error.filename})" if error.filename else ""
         remedy = _FILE_REMEDIES[error.errno]
         _fail(f"expected files that can be read and written; got: {reason}{where}; {remedy}", error)
+    except MemoryError as error:
+        reason = str(error) or "too little"
+        _fail(f"expected memory for this input; got: {reason}; take a smaller one", error)
     except Exception as error:
         if type(error).__module__.partition(".")[0] in _STORE_CLIENTS:
             remedy = "check its URL, endpoint and credentials"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecast.config.data import Augmentation, Corruption, Loading
@@ -15,7 +14,7 @@ from forecast.detector.spec import DetectorSpec
 from forecast.errors import ConfigError
 from forecast.model.spec import ForecasterSpec
 from forecast.section import STRICT
-from forecast.storage.yaml_files import read_yaml
+from forecast.storage.yaml_files import parse_yaml, read_yaml
 
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words for unknown keys
 
@@ -122,11 +121,8 @@ def _set(settings: dict[str, Any], override: str) -> None:
         for part in parts[:-1]:
             level = level[int(part)] if isinstance(level, list) else level.setdefault(part, {})
         last: Any = int(parts[-1]) if isinstance(level, list) else parts[-1]
-        level[last] = yaml.safe_load(text)
-    except (
-        *(TypeError, AttributeError, IndexError, ValueError),
-        *(RecursionError, yaml.YAMLError),
-    ) as error:
+        level[last] = parse_yaml(text)
+    except (TypeError, AttributeError, IndexError, ValueError) as error:
         raise ConfigError(
             "--set with a key of the configuration", repr(override), "correct the key"
         ) from error

@@ -22,7 +22,7 @@ from forecast.evaluation.scoring import input_of, open_pair
 from forecast.parallel import Progress
 from forecast.schema import SequenceMeta, protocol_text
 from forecast.storage.identity import unchanged
-from forecast.storage.stores import refusing_damage
+from forecast.storage.stores import refuse_unknown_classes, refusing_damage
 
 Question = Literal["class", "lead", "speed", "manoeuvre", "seen", "distance"]
 QUESTIONS: tuple[Question, ...] = get_args(Question)
@@ -110,13 +110,16 @@ def break_down(
     found = []
     with unchanged(forecast_path, data_path):
         forecast, data, meta = open_pair(forecast_path, data_path)
-        if "track_state" not in data:
-            raise DataError("truth with track_state", f"none in {data_path}", "leave --by out")
+        for name in ("track_state", "track_class"):
+            if name not in data:
+                raise DataError(f"truth with {name}", f"none in {data_path}", "leave --by out")
         tracked = input_of(forecast.attrs) == "tracked"
         count = forecast.sizes["sequence"]
         for index in range(count):
             with refusing_damage(data_path):
                 truth = data.isel(sequence=index).load()
+            labels = {"track_class": truth["track_class"].values}
+            refuse_unknown_classes(labels, len(meta.classes), data_path)
             with refusing_damage(forecast_path):
                 guess = forecast[["instance", "pose"]].isel(sequence=index).load()
             found.append(errors_of(truth, guess, meta, tracked))

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forecast.errors import DataError
+
+MOST_PAIRS = 2**24  # of segments of truth and forecast in a frame
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -40,11 +44,21 @@ class Overlap:
         semantic: NDArray[Any],
         classes: int,
     ) -> Overlap:
-        """One 2-D bincount over the cells that carry an id."""
+        """One 2-D bincount over the cells that carry an id.
+
+        Raises:
+            DataError: There are so many ids that they are none of agents.
+        """
         cells = np.flatnonzero((true_instance.ravel() | instance.ravel()) != 0)
         true_ids, rows = compact(true_instance.ravel()[cells])
         ids, columns = compact(instance.ravel()[cells])
         shape = len(true_ids), len(ids)
+        if shape[0] * shape[1] > MOST_PAIRS:
+            raise DataError(
+                f"at most {MOST_PAIRS} pairs of agents in a frame",
+                f"{shape[0]} ids beside {shape[1]}",
+                "make the stores anew; ids are of agents, not of cells",
+            )
         shared = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1])
         shared = shared.reshape(shape)
         # Row and column 0 are background: they complete the areas and then go.

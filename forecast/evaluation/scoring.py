@@ -14,7 +14,12 @@ from forecast.evaluation.counts import Forecast, Truth
 from forecast.evaluation.scores import Accumulator, SceneSums, Scores
 from forecast.parallel import Once, Progress, in_order, map_parallel
 from forecast.schema import SequenceMeta
-from forecast.storage.stores import open_forecast_store, open_sequence_store, refusing_damage
+from forecast.storage.stores import (
+    open_forecast_store,
+    open_sequence_store,
+    refuse_unknown_classes,
+    refusing_damage,
+)
 
 BLOCK = 32  # sequences read and counted together, a shard; one by one takes three times as long
 MOST_CELLS = 2**24  # of one variable in memory: few large sequences make a smaller block
@@ -201,7 +206,7 @@ def read_truths(
     """The present frame and ``horizon`` leads of some sequences of the store at ``path``.
 
     Raises:
-        DataError: A chunk is damaged.
+        DataError: A chunk is damaged, or a class unknown.
     """
     frames = slice(meta.history - 1, meta.history + horizon)
     known = [name for name in ("track_state", "track_class") if name in data]
@@ -209,6 +214,7 @@ def read_truths(
         part = data.isel(sequence=slice(block.start, block.stop), time=frames)
         with refusing_damage(path):
             arrays = {name: part[name].values for name in ("semantic", "instance", *known)}
+        refuse_unknown_classes(arrays, len(meta.classes), path)
         for index, scene in enumerate(part["scene"].values.tolist()):
             yield Truth(**{name: array[index] for name, array in arrays.items()}, scene=scene)
 
@@ -224,7 +230,7 @@ def read_forecasts(
     """The first ``horizon`` leads of some sequences of the forecast store at ``path``.
 
     Raises:
-        DataError: A chunk is damaged.
+        DataError: A chunk is damaged, or a class unknown.
     """
     # Tracks can be compared only where the forecast has the truth's ids.
     tracked = input_of(forecast.attrs) == "tracked"
@@ -235,5 +241,6 @@ def read_forecasts(
         part = forecast.isel(sequence=slice(block.start, block.stop), lead=slice(horizon))
         with refusing_damage(path):
             arrays = {name: part[name].values for name in names}
+        refuse_unknown_classes(arrays, len(meta.classes), path)
         for index in range(len(block)):
             yield Forecast(**{name: array[index] for name, array in arrays.items()})

@@ -9,7 +9,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from forecast.config.config import load_config
@@ -18,6 +17,7 @@ from forecast.detector.spec import DetectorSpec
 from forecast.errors import ConfigError
 from forecast.inspection.costs import COUNTED, LayerCost, total
 from forecast.model.spec import ForecasterSpec, Inputs
+from forecast.storage.yaml_files import parse_yaml
 
 MOST_VARIANTS = 12
 # Sizes where none is asked for: the reference's images, the default BEV grid.
@@ -133,8 +133,8 @@ def _range(text: str) -> list[tuple[str, Any]]:
     if not key or not values:
         raise ConfigError("--vary key=a,b", repr(text), "write hidden_dim=128,256")
     try:
-        return [(key, yaml.safe_load(value)) for value in values.split(",")]
-    except yaml.YAMLError as error:
+        return [(key, parse_yaml(value)) for value in values.split(",")]
+    except ValueError as error:
         raise ConfigError("--vary key=a,b", repr(text), "correct the values") from error
 
 

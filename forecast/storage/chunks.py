@@ -12,8 +12,12 @@ from threading import Lock
 
 import zarr
 
-# What decoders raise for a chunk that is cut off, garbled or empty.
-DAMAGE = (OSError, RuntimeError, ValueError, LookupError, EOFError, zlib.error, SystemError)
+# What decoders raise for a chunk that is cut off, garbled or empty. Of text, its first bytes say how
+# many names there are, and memory is taken for as many.
+DAMAGE = (
+    *(OSError, RuntimeError, ValueError, LookupError, EOFError),
+    *(zlib.error, SystemError, MemoryError),
+)
 # One thread: whoever reads much does so in many processes, some of them forked.
 _ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
 _LOCK = Lock()  # zarr's settings are the whole process's

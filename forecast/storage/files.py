@@ -48,6 +48,23 @@ def refuse_pipe(path: str) -> None:
         raise DataError("a file or folder", f"{path}, a pipe or device", "copy it into a file")
 
 
+def refuse_pipes_in(folder: str) -> None:
+    """Refuses a local folder in which a pipe or device is, at any depth.
+
+    Raises:
+        DataError: There is one.
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # what is wrong shows when it is read
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            refuse_pipes_in(entry.path)
+        elif not entry.is_file(follow_symlinks=False):  # else the folder's listing says so
+            refuse_pipe(entry.path)
+
+
 def refuse_pointer(head: bytes, where: str) -> None:
     """Refuses what Git leaves in the place of a large file that was not fetched.
 

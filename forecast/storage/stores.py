@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,13 +21,14 @@ from forecast.schema import (
     POSE_NAMES,
     READ_FORECAST_SCHEMAS,
     SEQUENCE_VARIABLES,
+    SIDES,
     STATE_NAMES,
     ForecastAttributes,
     SequenceMeta,
     read_attributes,
 )
 from forecast.storage.chunks import DAMAGE, quickly
-from forecast.storage.files import filesystem
+from forecast.storage.files import filesystem, is_local, refuse_pipes_in
 
 MOST_SEQUENCES = 2**24
 MOST_BYTES = 2**32  # of one, unpacked
@@ -62,7 +65,7 @@ def open_forecast_store(path: str) -> xr.Dataset:
     remedy = "make it anew with `forecast rollout`"
     meta = read_attributes(ForecastAttributes, dataset.attrs, READ_FORECAST_SCHEMAS, path, remedy)
     _check_variables(dataset, FORECAST_VARIABLES, OPTIONAL_FORECAST_VARIABLES, path)
-    sizes = {"lead": meta.horizon, "class": len(meta.classes)}
+    sizes = {"lead": meta.horizon, "class": len(meta.classes), "side": len(SIDES)}
     _check_sizes(dataset, BEVGrid.from_attrs(meta.grid), sizes, path)
     _load_provenance(dataset, path)
     return dataset
@@ -75,12 +78,21 @@ def open_store(path: str) -> xr.Dataset:
         DataError: It is missing or not zarr.
     """
     try:
-        with quickly(path):
-            filesystem(f"{path.rstrip('/')}/zarr.json")  # which refuses pipes
+        system, inner = filesystem(path)
+        if is_local(system):
+            refuse_pipes_in(inner)
+        with quickly(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of types and units that are refused below, if need be
             # Indexes read their coordinates, whatever size these claim to be.
             dataset: xr.Dataset = xr.open_zarr(
-                path, consolidated=False, chunks=None, create_default_indexes=False
+                path,
+                consolidated=False,
+                chunks=None,
+                create_default_indexes=False,
+                use_zarr_fill_value_as_mask=False,  # it is a value: 0 is the background
             )
+            for name, variable in dataset.variables.items():
+                _check_parts(str(name), variable)
             for name in dataset.dims:
                 if name not in dataset.coords or dataset[name].dims != (name,):
                     continue
@@ -107,6 +119,29 @@ def refusing_damage(path: str) -> Iterator[None]:
         raise DataError(
             f"whole chunks in {path}", f"a damaged one ({reason_of(error)})", "make the store anew"
         ) from error
+
+
+def refuse_unknown_classes(
+    arrays: Mapping[str, np.ndarray[Any, Any]], classes: int, path: str
+) -> None:
+    """Refuses classes that a store's attributes do not name.
+
+    Args:
+        arrays: Those of a store by name, whole numbers: 0 is none, k the k-th class.
+        classes: How many there are.
+        path: Of the store, for the error.
+
+    Raises:
+        DataError: There is a higher one.
+    """
+    for name in ("semantic", "track_class"):
+        highest = int(arrays[name].max(initial=0)) if name in arrays else 0
+        if highest > classes:
+            raise DataError(
+                f"classes up to {classes} in {name}, as the attributes say",
+                f"{highest} in {path}",
+                "make the store anew",
+            )
 
 
 def _load_provenance(dataset: xr.Dataset, path: str) -> None:
@@ -138,11 +173,28 @@ def _check_variables(
         ):
             got = f"{variable.dtype} in {path}"
             raise DataError(f"{name} of {dtype}", got, "make the store anew")
-        for kind in ("chunks", "shards"):  # the parts that are unpacked at once
-            sides = variable.encoding.get(kind) or (1,)
-            if min(sides) < 1 or math.prod(sides) * variable.dtype.itemsize > MOST_BYTES:
-                got = f"{name} with {kind} of {sides} in {path}"
-                raise DataError(f"{kind} of {MOST_BYTES} bytes at most", got, "make it anew")
+        coded = {key: variable.encoding[key] for key in _CODES if key in variable.encoding}
+        for key, value in coded.items() if variable.dtype.kind == "f" else ():
+            if key in _SCALES or np.ndim(value) or value == value:  # but NaN, which is absent
+                got = f"{key} {value} of {name} in {path}"
+                raise DataError("numbers that lie there as they are", got, "make the store anew")
+
+
+_SCALES = ("scale_factor", "add_offset")
+_CODES = (*_SCALES, "_FillValue", "missing_value")
+"""Attributes by which xarray makes other numbers of those on disk; not all readers are xarray."""
+
+
+def _check_parts(name: str, variable: xr.Variable) -> None:
+    """Refuses what would take more memory than is given to one part, as that is unpacked at once.
+
+    Raises:
+        ValueError: A chunk or a shard has no element, or too many.
+    """
+    for kind in ("chunks", "shards"):
+        sides = variable.encoding.get(kind) or (1,)
+        if min(sides) < 1 or math.prod(sides) * variable.dtype.itemsize > MOST_BYTES:
+            raise ValueError(f"{name} with {kind} of {sides}")
 
 
 _KINDS = {"b": "whole", "i": "whole", "u": "whole", "f": "real", "c": "complex", "M": "date"}
