@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from forecast.errors import DataError
 from forecast.schema import SequenceMeta
-from forecast.storage.stores import BLOCK, refusing_damage
+from forecast.storage.stores import blocks, refusing_damage
 
 DIGEST = "history_digest"
 """The attribute of a forecast store: variable -> digest."""
@@ -41,8 +41,9 @@ def history_digest(path: str, data: xr.Dataset, meta: SequenceMeta, count: int) 
     """
     names = [name for name in ("ego_pose", "track_state", "track_history") if name in data]
     digests = {name: hashlib.sha256() for name in names}
-    for start in range(0, count, BLOCK):
-        block = data.isel(sequence=slice(start, min(start + BLOCK, count)))
+    known = data[names].isel(sequence=slice(count))
+    for places in blocks(known):
+        block = known.isel(sequence=places)
         for name, digest in digests.items():
             with refusing_damage(path):
                 for poses in _histories(block, name, meta):

@@ -15,6 +15,7 @@ from forecast.evaluation.scores import Accumulator, SceneSums, Scores
 from forecast.parallel import Once, Progress, in_order, map_parallel
 from forecast.schema import SequenceMeta
 from forecast.storage.stores import (
+    blocks,
     open_forecast_store,
     open_sequence_store,
     refuse_unknown_classes,
@@ -210,10 +211,13 @@ def read_truths(
     """
     frames = slice(meta.history - 1, meta.history + horizon)
     known = [name for name in ("track_state", "track_class") if name in data]
-    for block in in_blocks(sequences, meta, horizon):
-        part = data.isel(sequence=slice(block.start, block.stop), time=frames)
+    names = ["semantic", "instance", *known]
+    wanted = data[[*names, "scene"]].isel(sequence=slice(sequences.start, sequences.stop))
+    wanted = wanted.isel(time=frames)
+    for block in blocks(wanted):
+        part = wanted.isel(sequence=block)
         with refusing_damage(path):
-            arrays = {name: part[name].values for name in ("semantic", "instance", *known)}
+            arrays = {name: part[name].values for name in names}
         refuse_unknown_classes(arrays, len(meta.classes), path)
         for index, scene in enumerate(part["scene"].values.tolist()):
             yield Truth(**{name: array[index] for name, array in arrays.items()}, scene=scene)
@@ -236,11 +240,12 @@ def read_forecasts(
     tracked = input_of(forecast.attrs) == "tracked"
     names = ["semantic", "instance", *(("pose", "existence") if tracked else ())]
     names += ["occupancy"] if with_occupancy else []
-    layers = len(meta.classes) if with_occupancy else 1
-    for block in in_blocks(sequences, meta, horizon * layers):
-        part = forecast.isel(sequence=slice(block.start, block.stop), lead=slice(horizon))
+    wanted = forecast[names].isel(sequence=slice(sequences.start, sequences.stop))
+    wanted = wanted.isel(lead=slice(horizon))
+    for block in blocks(wanted):
+        part = wanted.isel(sequence=block)
         with refusing_damage(path):
             arrays = {name: part[name].values for name in names}
         refuse_unknown_classes(arrays, len(meta.classes), path)
-        for index in range(len(block)):
+        for index in range(part.sizes["sequence"]):
             yield Forecast(**{name: array[index] for name, array in arrays.items()})

@@ -19,6 +19,7 @@ from forecast.schema import (
     protocol_text,
 )
 from forecast.storage.stores import (
+    blocks,
     lacks_ids,
     open_forecast_store,
     open_sequence_store,
@@ -28,7 +29,6 @@ from forecast.storage.stores import (
 
 Array = NDArray[np.float64]
 BLOCK = 256  # sequences read at a time, of their tracks
-RASTERS = 32  # of their rasters
 
 
 def describe_store(path: str) -> dict[str, str]:
@@ -113,8 +113,8 @@ def _cell_counts(dataset: xr.Dataset, classes: tuple[str, ...]) -> str:
     """Of masks alone: the frames in which each class is seen, and its cells in all of them."""
     count = dataset.sizes["sequence"]
     frames, cells = np.zeros((2, len(classes)), np.int64)
-    for start in range(0, count, RASTERS):
-        semantic = dataset["semantic"].isel(sequence=slice(start, start + RASTERS)).values
+    for block in blocks(dataset["semantic"]):
+        semantic = dataset["semantic"].isel(sequence=block).values
         for k in range(len(classes)):
             area = np.count_nonzero(semantic == k + 1, axis=(2, 3))
             frames[k] += np.count_nonzero(area)
@@ -138,8 +138,9 @@ def _motion_facts(dataset: xr.Dataset, meta: SequenceMeta) -> dict[str, str]:
         return {}
     moving, still = np.zeros((2, len(meta.classes) + 1), np.int64)
     speeds: list[list[Array]] = [[] for _ in range(len(meta.classes) + 1)]
-    for start in range(0, dataset.sizes["sequence"], BLOCK):
-        block = dataset.isel(sequence=slice(start, start + BLOCK))
+    tracks = dataset[["track_state", "track_class"]]
+    for places in blocks(tracks, BLOCK):
+        block = tracks.isel(sequence=places)
         label = block["track_class"].values
         places = block["track_state"].values[..., :2].astype(np.float64)
         now = places[:, :, meta.history - 1 : meta.history]

@@ -12,8 +12,8 @@ from threading import Lock
 
 import zarr
 
-# What decoders raise for a chunk that is cut off, garbled or empty. Of text, its first bytes say how
-# many names there are, and memory is taken for as many.
+# What decoders raise for a chunk that is cut off, garbled or empty. The first bytes of one of names
+# say how many there are, and memory is taken for as many.
 DAMAGE = (
     *(OSError, RuntimeError, ValueError, LookupError, EOFError),
     *(zlib.error, SystemError, MemoryError),

@@ -16,6 +16,7 @@ from forecast.errors import DataError, reason_of
 from forecast.grid import BEVGrid
 from forecast.schema import (
     FORECAST_VARIABLES,
+    MAX_INSTANCE_ID,
     OPTIONAL_FORECAST_VARIABLES,
     OPTIONAL_VARIABLES,
     POSE_NAMES,
@@ -214,6 +215,8 @@ def _check_sizes(dataset: xr.Dataset, grid: BEVGrid, sizes: Mapping[str, int], p
         if dataset.sizes.get(dim, size) != size:
             got = f"{dataset.sizes[dim]} in {path}"
             raise DataError(f"{dim} of size {size}, as the attributes say", got, "make it anew")
+    if (tracks := dataset.sizes.get("track", 0)) > MAX_INSTANCE_ID:
+        raise DataError(f"{MAX_INSTANCE_ID} tracks at most", f"{tracks} in {path}", "make it anew")
     count = dataset.sizes["sequence"]
     each = sum(array.nbytes for array in dataset.variables.values()) // max(count, 1)
     if count > MOST_SEQUENCES or each > MOST_BYTES:
@@ -225,6 +228,19 @@ def _check_sizes(dataset: xr.Dataset, grid: BEVGrid, sizes: Mapping[str, int], p
 
 
 BLOCK = 32  # sequences read at a time, a shard
+BLOCK_BYTES = 2**26  # of them, unpacked: few large sequences make a smaller block
+
+
+def blocks(part: xr.Dataset | xr.DataArray, most: int = BLOCK) -> Iterator[slice]:
+    """The sequences of what is read of a store, in blocks that fit in memory.
+
+    Args:
+        part: The variables that are read, opened lazily.
+        most: Sequences of a block.
+    """
+    count = part.sizes["sequence"]
+    size = min(max(BLOCK_BYTES * count // max(part.nbytes, 1), 1), most)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def lacks_ids(data: xr.Dataset, meta: SequenceMeta) -> bool:
@@ -240,5 +256,4 @@ def lacks_ids(data: xr.Dataset, meta: SequenceMeta) -> bool:
 
 
 def _any(rasters: xr.DataArray) -> bool:
-    starts = range(0, rasters.sizes["sequence"], BLOCK)
-    return any(rasters.isel(sequence=slice(start, start + BLOCK)).values.any() for start in starts)
+    return any(rasters.isel(sequence=block).values.any() for block in blocks(rasters))

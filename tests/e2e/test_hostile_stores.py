@@ -96,7 +96,7 @@ def recording(tmp_path: Path) -> Path:
 def test_variables_of_a_forecast_store_are_checked(
     change: Change, refused: Refused, forecasts: Path, tmp_path: Path
 ) -> None:
-    forecast_store(tmp_path / "other.zarr", "store.zarr")
+    shutil.copytree(forecasts, tmp_path / "other.zarr")
     for variable in ("occupancy", "pose", "uncertainty"):
         kept = (forecasts / variable / "zarr.json").read_text()
         rewrite(forecasts / variable / "zarr.json", change)
