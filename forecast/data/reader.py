@@ -16,7 +16,7 @@ from forecast.errors import DataError
 from forecast.schema import SEQUENCE_VARIABLES
 from forecast.storage.chunks import DAMAGE, quickly
 from forecast.storage.identity import StoreIdentity
-from forecast.storage.stores import open_sequence_store, refuse_unknown_classes
+from forecast.storage.stores import open_sequence_store, refuse_impossible
 from forecast.types import BEVSequence
 
 # The forecaster takes the direction of lanes from their points.
@@ -71,8 +71,8 @@ class SequenceReader(Dataset[BEVSequence]):
         """The sequence at ``index``.
 
         Raises:
-            DataError: Its chunk is damaged, a pose of its ego is not finite, a box has no size, a
-                class has no name, or the store is no longer the one that was opened.
+            DataError: Its chunk is damaged, a pose is infinite or, of its ego, NaN, a box has no
+                size, a class has no name, or the store is no longer the one that was opened.
         """
         with self.identity.checked():
             arrays = {name: self._read(name, index) for name in self.variables}
@@ -88,7 +88,7 @@ class SequenceReader(Dataset[BEVSequence]):
                 f"none in a track of sequence {index} of {self.path}",
                 "make the store anew with `forecast prepare`",
             )
-        refuse_unknown_classes(arrays, len(self.meta.classes), self.path)
+        refuse_impossible(arrays, len(self.meta.classes), self.path)
         self._check_whole(arrays, index)
         fields = {name: self._tensor(name, array) for name, array in arrays.items()}
         return BEVSequence(grid=self.meta.grid, dt_s=self.meta.dt_s, **fields)

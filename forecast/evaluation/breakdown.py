@@ -22,7 +22,7 @@ from forecast.evaluation.scoring import input_of, open_pair
 from forecast.parallel import Progress
 from forecast.schema import SequenceMeta, protocol_text
 from forecast.storage.identity import unchanged
-from forecast.storage.stores import refuse_unknown_classes, refusing_damage
+from forecast.storage.stores import refuse_impossible, refusing_damage
 
 Question = Literal["class", "lead", "speed", "manoeuvre", "seen", "distance"]
 QUESTIONS: tuple[Question, ...] = get_args(Question)
@@ -118,10 +118,11 @@ def break_down(
         for index in range(count):
             with refusing_damage(data_path):
                 truth = data.isel(sequence=index).load()
-            labels = {"track_class": truth["track_class"].values}
-            refuse_unknown_classes(labels, len(meta.classes), data_path)
             with refusing_damage(forecast_path):
                 guess = forecast[["instance", "pose"]].isel(sequence=index).load()
+            for path, one in ((data_path, truth), (forecast_path, guess)):
+                arrays = {name: one[name].values for name in one.variables}
+                refuse_impossible(arrays, len(meta.classes), path)
             found.append(errors_of(truth, guess, meta, tracked))
             if progress is not None:
                 progress(index + 1, count)

@@ -18,7 +18,7 @@ from forecast.storage.stores import (
     blocks,
     open_forecast_store,
     open_sequence_store,
-    refuse_unknown_classes,
+    refuse_impossible,
     refusing_damage,
 )
 
@@ -218,7 +218,7 @@ def read_truths(
         part = wanted.isel(sequence=block)
         with refusing_damage(path):
             arrays = {name: part[name].values for name in names}
-        refuse_unknown_classes(arrays, len(meta.classes), path)
+        refuse_impossible(arrays, len(meta.classes), path)
         for index, scene in enumerate(part["scene"].values.tolist()):
             yield Truth(**{name: array[index] for name, array in arrays.items()}, scene=scene)
 
@@ -246,6 +246,6 @@ def read_forecasts(
         part = wanted.isel(sequence=block)
         with refusing_damage(path):
             arrays = {name: part[name].values for name in names}
-        refuse_unknown_classes(arrays, len(meta.classes), path)
+        refuse_impossible(arrays, len(meta.classes), path)
         for index in range(part.sizes["sequence"]):
             yield Forecast(**{name: array[index] for name, array in arrays.items()})

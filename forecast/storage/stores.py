@@ -122,27 +122,29 @@ def refusing_damage(path: str) -> Iterator[None]:
         ) from error
 
 
-def refuse_unknown_classes(
-    arrays: Mapping[str, np.ndarray[Any, Any]], classes: int, path: str
-) -> None:
-    """Refuses classes that a store's attributes do not name.
+def refuse_impossible(arrays: Mapping[str, np.ndarray[Any, Any]], classes: int, path: str) -> None:
+    """Refuses classes that a store's attributes do not name, and infinite poses.
 
     Args:
-        arrays: Those of a store by name, whole numbers: 0 is none, k the k-th class.
-        classes: How many there are.
+        arrays: Those of a store by name; others than the above are let pass.
+        classes: How many it has: 0 is none, k the k-th class.
         path: Of the store, for the error.
 
     Raises:
-        DataError: There is a higher one.
+        DataError: There is such a value.
     """
-    for name in ("semantic", "track_class"):
-        highest = int(arrays[name].max(initial=0)) if name in arrays else 0
-        if highest > classes:
-            raise DataError(
-                f"classes up to {classes} in {name}, as the attributes say",
-                f"{highest} in {path}",
-                "make the store anew",
-            )
+    for name in _OF_CLASSES & arrays.keys():
+        if (highest := int(arrays[name].max(initial=0))) > classes:
+            wanted = f"classes up to {classes} in {name}, as the attributes say"
+            raise DataError(wanted, f"{highest} in {path}", "make the store anew")
+    for name in _FINITE & arrays.keys():
+        if np.isinf(arrays[name]).any():
+            wanted = f"finite numbers in {name}, NaN where there is none"
+            raise DataError(wanted, f"an infinite one in {path}", "make the store anew")
+
+
+_OF_CLASSES = {"semantic", "track_class"}
+_FINITE = {"track_state", "track_history", "sample_time", "map_point", "pose", "existence"}
 
 
 def _load_provenance(dataset: xr.Dataset, path: str) -> None:
