@@ -130,13 +130,14 @@ def test_variables_of_recorded_rasters_are_checked(
     assert "a.zarr" in refused(*PREPARE, output="o.zarr")
 
 
-@pytest.mark.parametrize("place", ["semantic/zarr.json", "semantic/c/0"])
+@pytest.mark.parametrize("pattern", ["zarr.json", "[c0]*"])
 def test_a_pipe_in_a_store_is_not_waited_for(
-    place: str, refused: Refused, forecasts: Path, store: Path, recording: Path
+    pattern: str, refused: Refused, forecasts: Path, store: Path, recording: Path
 ) -> None:
-    for path in (forecasts / place, store / place, recording / place):
-        path.rename(path.with_name("moved"))
-        os.mkfifo(path)
+    for path in (forecasts, store, recording):
+        file = next(file for file in (path / "semantic").rglob(pattern) if not file.is_dir())
+        file.unlink()
+        os.mkfifo(file)
     assert "pipe" in refused("inspect", "store", "f.zarr")
     assert "pipe" in refused("evaluate", "f.zarr")
     assert "pipe" in refused("doctor", "store.zarr")
