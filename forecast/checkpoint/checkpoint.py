@@ -133,9 +133,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         model.learned_horizon = LearnedHorizon(described.learned_horizon_s)
     try:
         saved = load_file(weights)
+        for name, tensor in saved.items():
+            if not tensor.isfinite().all():
+                raise ValueError(f"{name} is not finite")
         saved = saved if schema == SCHEMA else converted_weights(saved, schema)
         model.load_state_dict(saved | _silent(model, saved))
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(
             "weights of the model that the JSON describes",
             f"{weights} ({reason_of(error)})",

@@ -123,7 +123,7 @@ def refusing_damage(path: str) -> Iterator[None]:
 
 
 def refuse_impossible(arrays: Mapping[str, np.ndarray[Any, Any]], classes: int, path: str) -> None:
-    """Refuses classes that a store's attributes do not name, and infinite poses.
+    """Refuses values that no store may have: unknown classes, maps beyond 0 and 1, infinite poses.
 
     Args:
         arrays: Those of a store by name; others than the above are let pass.
@@ -133,17 +133,16 @@ def refuse_impossible(arrays: Mapping[str, np.ndarray[Any, Any]], classes: int, 
     Raises:
         DataError: There is such a value.
     """
-    for name in _OF_CLASSES & arrays.keys():
-        if (highest := int(arrays[name].max(initial=0))) > classes:
-            wanted = f"classes up to {classes} in {name}, as the attributes say"
-            raise DataError(wanted, f"{highest} in {path}", "make the store anew")
+    for name, most in {"semantic": classes, "track_class": classes, "map": 1}.items():
+        highest = int(arrays[name].max(initial=0)) if name in arrays else 0
+        if highest > most:
+            raise DataError(f"0 to {most} in {name}", f"{highest} in {path}", "make the store anew")
     for name in _FINITE & arrays.keys():
         if np.isinf(arrays[name]).any():
             wanted = f"finite numbers in {name}, NaN where there is none"
             raise DataError(wanted, f"an infinite one in {path}", "make the store anew")
 
 
-_OF_CLASSES = {"semantic", "track_class"}
 _FINITE = {"track_state", "track_history", "sample_time", "map_point", "pose", "existence"}
 
 

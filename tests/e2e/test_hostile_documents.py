@@ -160,7 +160,9 @@ def test_a_checkpoint_without_the_uncertainty_forecasts_as_before(tmp_path: Path
     assert all(torch.equal(found[k], v) for k, v in tensors.items() if UNCERTAINTY not in k)
 
 
-@pytest.mark.parametrize("kind", ["lacks one", "one of other shape", "one of no name of ours"])
+@pytest.mark.parametrize(
+    "kind", ["lacks one", "one of other shape", "one of no name of ours", "nan"]
+)
 def test_a_checkpoint_of_another_uncertainty_is_refused(
     kind: str, refused: Refused, store: Path, tmp_path: Path
 ) -> None:
@@ -173,6 +175,8 @@ def test_a_checkpoint_of_another_uncertainty_is_refused(
         tensors[name] = torch.zeros(3, 3, 3)
     elif kind == "one of no name of ours":
         tensors[f"{name}[/]"] = tensor
+    elif kind == "nan":
+        tensors[name] = torch.full_like(tensor, torch.nan)
     exchanged(path, tensors)
     assert "m.safetensors" in refused(*ROLLOUT, "--model", "m.safetensors", output="o.zarr")
     assert "m.safetensors" in refused("inspect", "model", "m.safetensors")

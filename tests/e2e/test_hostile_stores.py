@@ -166,12 +166,12 @@ def test_classes_without_a_name_are_refused_in_the_truth(
     (tmp_path / "c.yaml").write_text(CONFIG)
     write(store, variable, 4)
     line = refused("evaluate", "f.zarr")
-    assert f"classes up to 3 in {variable}" in line
+    assert f"0 to 3 in {variable}" in line
     assert "got 4 in store.zarr" in line
-    assert "up to 3" in refused(*ROLLOUT, "--model", "constant-turn", output="o.zarr")
-    assert "up to 3" in refused(*TRAIN)
+    assert "0 to 3" in refused(*ROLLOUT, "--model", "constant-turn", output="o.zarr")
+    assert "0 to 3" in refused(*TRAIN)
     if variable == "track_class":
-        assert "up to 3" in refused("evaluate", "f.zarr", "--by", "class")
+        assert "0 to 3" in refused("evaluate", "f.zarr", "--by", "class")
 
 
 def test_classes_without_a_name_are_refused_in_a_forecast(
