@@ -139,8 +139,8 @@ def _motion_facts(dataset: xr.Dataset, meta: SequenceMeta) -> dict[str, str]:
     moving, still = np.zeros((2, len(meta.classes) + 1), np.int64)
     speeds: list[list[Array]] = [[] for _ in range(len(meta.classes) + 1)]
     tracks = dataset[["track_state", "track_class"]]
-    for places in blocks(tracks, BLOCK):
-        block = tracks.isel(sequence=places)
+    for part in blocks(tracks, BLOCK):
+        block = tracks.isel(sequence=part)
         label = block["track_class"].values
         places = block["track_state"].values[..., :2].astype(np.float64)
         now = places[:, :, meta.history - 1 : meta.history]
