@@ -142,6 +142,7 @@ def test_weights_that_an_older_version_did_not_have_change_no_forecast(tmp_path:
     assert observer.fusion is not None
     for layer in (
         model.visibility_head.judge[-1],
+        model.motion_head.uncertainty[-1],
         observer.correction.gain_head[-1],
         observer.correction.share_head[-1],
         observer.fusion.carried,
