@@ -108,10 +108,19 @@ def noise_levels(time_s: Array, track: NDArray[np.int64], position: Array) -> Ar
     size = pd.Series(1.48 / np.sqrt(13) * np.abs(third).mean(axis=1))
     order = np.argsort(time_s, kind="stable")
     so_far = size.iloc[order].expanding(min_periods=20).median()
-    known = so_far.groupby(time_s[order]).transform("first").fillna(0.1)
+    known = _first_of_each(so_far.to_numpy(), time_s[order])
     level = np.empty(len(time_s))
-    level[order] = np.maximum(known.to_numpy(), LEAST_NOISE_M)
+    level[order] = np.maximum(np.where(np.isnan(known), 0.1, known), LEAST_NOISE_M)
     return level
+
+
+def _first_of_each(so_far: Array, time_s: Array) -> Array:
+    """At each of some times, ascending, the first value of that time; values are NaN at first."""
+    starts = np.flatnonzero(np.append(True, np.diff(time_s) != 0))
+    count = np.diff(np.append(starts, len(time_s)))
+    known = int(np.append(np.isnan(so_far), False).argmin())  # from there on
+    first = np.minimum(np.maximum(starts, known), starts + count - 1)
+    return np.repeat(so_far[first], count)
 
 
 def _first_motion(seen: Sightings, gait: Gait) -> tuple[int, int, float] | None:

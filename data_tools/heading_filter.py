@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,17 @@ class Batch:
     velocity: Array
     speed: Array
 
+    @cached_property
+    def white(self) -> Array:
+        """The variance of the part of the error that does not vary slowly, ``(M, N)``."""
+        return np.square(WHITE * self.noise_m)
+
+    @cached_property
+    def told(self) -> NDArray[np.bool_]:
+        """Whether a tracker tells more than a position of any agent, at each place."""
+        known = np.isfinite([self.yaw, self.speed, self.velocity.sum(axis=2)])
+        return np.asarray(known.any(axis=(0, 2)))
+
     @classmethod
     def of(cls, agents: Sequence[tuple[Sightings, Gait, int, float]]) -> Batch:
         """Agents from a sighting on, at which their heading is given; most sightings first."""
@@ -119,9 +131,10 @@ class Batch:
             **{n: _side_by_side([getattr(one, n)[first:] for one, first in seen]) for n in rows},
         )
 
-    def seen_at(self, place: int) -> int:
-        """How many agents, the first ones, have a sighting at a place."""
-        return int(np.searchsorted(-self.count, -place))
+    def seen_at(self, place: NDArray[np.int64]) -> list[int]:
+        """How many agents, the first ones, have a sighting at each of some places."""
+        seen: list[int] = np.searchsorted(-self.count, -place).tolist()
+        return seen
 
 
 def _side_by_side(rows: Sequence[Array]) -> Array:
@@ -152,31 +165,30 @@ class Path:
 def filtered(batch: Batch) -> Path:
     """The states of agents from what was seen until each sighting."""
     shape = batch.time_s.shape
-    states, squares = np.zeros((2, *shape, 7)), np.zeros((3, *shape, 7, 7))
+    states, covariances = np.zeros((2, *shape, 7)), np.zeros((2, *shape, 7, 7))
+    way = _Way.of(batch)
     path = Path(
         state=states[0],
-        covariance=squares[0],
+        covariance=covariances[0],
         predicted=states[1],
-        predicted_covariance=squares[1],
-        move=squares[2],
+        predicted_covariance=covariances[1],
+        move=way.move,
         joined=np.ones(shape, bool),
         turned=np.zeros(shape, bool),
     )
     state, covariance = _start(batch, 0, np.arange(shape[1]), batch.yaw_0, _first_speed(batch))
-    for place in range(shape[0]):
-        now = slice(batch.seen_at(place))
+    for place, agents in enumerate(batch.seen_at(np.arange(shape[0]))):
+        now = slice(agents)
         state, covariance = state[now], covariance[now]
-        dt = np.zeros(len(state))
         if place:
-            dt = batch.time_s[place, now] - batch.time_s[place - 1, now]
             surely = state[:, SPEED] + np.sqrt(np.maximum(covariance[:, SPEED, SPEED], 0.0))
             turned = path.turned[place, now] = surely < -batch.backward[now]
             if turned.any():
                 state, covariance = _turn_round(state, covariance, turned)
-            state, covariance, path.move[place, now] = _predict(state, covariance, batch, place, dt)
+            state, covariance = _predict(state, covariance, batch, way, place)
         surprised = away, surprise, _ = _surprise(state, covariance, batch, place)
         switched = (surprise > SWITCH) & (np.hypot(away[:, 0], away[:, 1]) > SWITCH_M)
-        joined = path.joined[place, now] = (dt <= MAX_GAP_S) & ~switched
+        joined = path.joined[place, now] = (way.dt[place, now] <= MAX_GAP_S) & ~switched
         if not joined.all():
             new = np.flatnonzero(~joined)
             state[new], covariance[new] = _start(
@@ -187,10 +199,6 @@ def filtered(batch: Batch) -> Path:
         state, covariance = _update(state, covariance, batch, place, surprised)
         path.state[place, now], path.covariance[place, now] = state, covariance
     return path
-
-
-_POSITION = np.zeros((2, 7))
-_POSITION[0, [X, ERROR_X]] = _POSITION[1, [Y, ERROR_Y]] = 1.0
 
 
 def _first_speed(batch: Batch) -> Array:
@@ -229,39 +237,66 @@ def _turn_round(state: Array, covariance: Array, turned: NDArray[np.bool_]) -> t
 _ROUND = np.array([1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0])
 
 
+@dataclass(frozen=True)
+class _Way:
+    """What of the way from each sighting to the next one does not depend on the state.
+
+    Args:
+        dt: ``(M, N)`` seconds since the sighting before; 0 at the first.
+        kept: ``(M, N, 7)`` what is kept of each number.
+        added: ``(M, N, 7)`` what is added to each variance; of the curvature's for one of 1/m.
+        move: ``(M, N, 7, 7)`` the derivative of the new state by the old one, to be completed.
+    """
+
+    dt: Array
+    kept: Array
+    added: Array
+    move: Array
+
+    @classmethod
+    def of(cls, batch: Batch) -> _Way:
+        """The way of each agent."""
+        dt = np.diff(batch.time_s, axis=0, prepend=batch.time_s[:1])
+        keep, forget = np.exp(-dt / batch.curvature_s), np.exp(-dt / NOISE_FORGET_S)
+        kept, added = np.ones((*dt.shape, 7)), np.full((*dt.shape, 7), 1e-6)
+        kept[..., CURVATURE] = keep
+        kept[..., ERROR_X] = kept[..., ERROR_Y] = forget
+        added[..., YAW] = batch.turn**2 * dt
+        added[..., SPEED] = batch.acceleration**2 * dt
+        added[..., CURVATURE] = 1 - keep**2
+        added[..., ERROR_X] = added[..., ERROR_Y] = batch.noise_m**2 * (1 - forget**2)
+        return cls(dt, kept, added, kept[..., None] * np.eye(7))
+
+
 def _predict(
-    state: Array, covariance: Array, batch: Batch, place: int, dt: Array
-) -> tuple[Array, Array, Array]:
-    """State and covariance after ``dt`` seconds, and the derivative of the new state by the old."""
+    state: Array, covariance: Array, batch: Batch, way: _Way, place: int
+) -> tuple[Array, Array]:
+    """State and covariance at the next sighting; completes the derivative of it in ``way``."""
     now = slice(len(state))
-    yaw, speed, curvature = state[:, YAW], state[:, SPEED], state[:, CURVATURE]
-    keep, forget = np.exp(-dt / batch.curvature_s[now]), np.exp(-dt / NOISE_FORGET_S)
+    dt, move = way.dt[place, now], way.move[place, now]
+    speed, curvature = state[:, SPEED], state[:, CURVATURE]
+    straight = speed * dt
     turn = curvature * speed * dt
-    along = np.stack([np.cos(yaw + turn / 2), np.sin(yaw + turn / 2)], axis=1)
-    way = speed * dt
-    left = way[:, None] * np.stack([-along[:, 1], along[:, 0]], axis=1)
-    kept = np.ones_like(state)
-    kept[:, CURVATURE], kept[:, ERROR_X], kept[:, ERROR_Y] = keep, forget, forget
-    move = kept[:, :, None] * np.eye(7)
+    along, left = np.empty((2, len(state), 2))
+    angle = state[:, YAW] + turn / 2
+    np.cos(angle, out=along[:, 0])
+    np.sin(angle, out=along[:, 1])
+    left[:, 0], left[:, 1] = -straight * along[:, 1], straight * along[:, 0]
+    half = left * (dt / 2)[:, None]
     move[:, :2, YAW] = left
-    move[:, :2, SPEED] = along * dt[:, None] + left * curvature[:, None] * dt[:, None] / 2
-    move[:, :2, CURVATURE] = left * speed[:, None] * dt[:, None] / 2
-    move[:, YAW, SPEED], move[:, YAW, CURVATURE] = curvature * dt, way
-    new = state * kept
-    new[:, :2] += way[:, None] * along
+    move[:, :2, SPEED] = along * dt[:, None] + half * curvature[:, None]
+    move[:, :2, CURVATURE] = half * speed[:, None]
+    move[:, YAW, SPEED], move[:, YAW, CURVATURE] = curvature * dt, straight
+    new = state * way.kept[place, now]
+    new[:, :2] += straight[:, None] * along
     new[:, YAW] += turn
-    bend = np.minimum(batch.curvature[now], SIDEWAYS / np.maximum(speed**2, 1e-3))
-    added = np.full_like(state, 1e-6)
-    added[:, YAW] = batch.turn[now] ** 2 * dt
-    added[:, SPEED] = batch.acceleration[now] ** 2 * dt
-    added[:, CURVATURE] = bend**2 * (1 - keep**2)
-    added[:, ERROR_X] = added[:, ERROR_Y] = batch.noise_m[place, now] ** 2 * (1 - forget**2)
+    added = way.added[place, now].copy()
+    added[:, CURVATURE] *= (
+        np.minimum(batch.curvature[now], SIDEWAYS / np.maximum(speed**2, 1e-3)) ** 2
+    )
     covariance = move @ covariance @ move.mT
-    covariance[:, _PLACES, _PLACES] += added
-    return new, covariance, move
-
-
-_PLACES = np.arange(7)
+    covariance.reshape(-1, 49)[:, ::8] += added  # the diagonals
+    return new, covariance
 
 
 def _surprise(
@@ -269,11 +304,16 @@ def _surprise(
 ) -> tuple[Array, Array, Array]:
     """How far a position is from where it was expected; that squared in deviations; a variance."""
     now = slice(len(state))
-    away = batch.position[place, now] - _times(_POSITION, state)
-    white = (WHITE * batch.noise_m[place, now]) ** 2
-    spread = _POSITION @ covariance @ _POSITION.T + white[:, None, None] * np.eye(2)
-    surprise = away[:, None] @ np.linalg.solve(spread, away[:, :, None])
-    return away, surprise[:, 0, 0], (spread[:, 0, 0] + spread[:, 1, 1]) / 2
+    away = batch.position[place, now] - state[:, :2] - state[:, ERROR_X:]
+    spread = _position(_position(covariance).mT)
+    variance = (spread[:, 0, 0] + spread[:, 1, 1]) / 2 + batch.white[place, now]
+    inverse = _inverse(spread, batch.white[place, now])
+    return away, ((inverse @ away[:, :, None])[:, :, 0] * away).sum(axis=1), variance
+
+
+def _position(rows: Array) -> Array:
+    """Where an agent is seen: its own place and the error; ``(n, 7, k)`` to ``(n, 2, k)``."""
+    return rows[:, :2] + rows[:, ERROR_X:]
 
 
 def _update(
@@ -286,9 +326,11 @@ def _update(
     """State and covariance with what was seen, and what :func:`_surprise` says of it."""
     now = slice(len(state))
     away, surprise, variance = surprised
-    white = (WHITE * batch.noise_m[place, now]) ** 2
-    white += variance * np.fmax(0.0, surprise / OUTLIER - 1)
-    state, covariance = _corrected(state, covariance, away, _POSITION, white)
+    white = batch.white[place, now] + variance * np.fmax(0.0, surprise / OUTLIER - 1)
+    seen = _position(covariance)
+    state, covariance = _corrected(state, covariance, away, seen, _position(seen.mT), white)
+    if not batch.told[place]:
+        return state, covariance
     yaw, velocity, speed = (a[place, now] for a in (batch.yaw, batch.velocity, batch.speed))
     some = np.flatnonzero(np.isfinite(yaw))
     if len(some):
@@ -319,38 +361,59 @@ def _correct(
     by: Array,
     deviation: float,
 ) -> None:
-    """Corrects some agents in place."""
-    variance = np.full(len(some), deviation**2)
-    state[some], covariance[some] = _corrected(state[some], covariance[some], away, by, variance)
+    """Corrects some agents in place: ``by`` is the derivative of what they see by their states."""
+    seen = by @ covariance[some]
+    state[some], covariance[some] = _corrected(
+        state[some],
+        covariance[some],
+        away,
+        seen,
+        seen @ by.mT,
+        np.full(len(some), deviation**2),
+    )
 
 
 def _corrected(
-    state: Array, covariance: Array, away: Array, by: Array, variance: Array
+    state: Array, covariance: Array, away: Array, seen: Array, spread: Array, variance: Array
 ) -> tuple[Array, Array]:
-    """States ``(n, 7)`` that see ``by`` (``(m, 7)`` or ``(n, m, 7)``) of themselves off so far."""
-    spread = by @ covariance @ by.mT + variance[:, None, None] * np.eye(by.shape[-2])
-    seen = by @ covariance
-    gain = np.asarray(np.linalg.solve(spread, seen), np.float64).mT
-    covariance = covariance - gain @ by @ covariance
+    """States that see themselves off so far.
+
+    Args:
+        state: ``(n, 7)``.
+        covariance: ``(n, 7, 7)``.
+        away: ``(n, m)`` how far, in each of one or two numbers.
+        seen: ``(n, m, 7)`` the covariance of these numbers and the state.
+        spread: ``(n, m, m)`` that of these numbers.
+        variance: ``(n,)`` of the error with which they are seen.
+    """
+    gain = seen.mT @ _inverse(spread, variance)
+    covariance = covariance - gain @ seen
     return state + _times(gain, away), (covariance + covariance.mT) / 2
 
 
+def _inverse(spread: Array, variance: Array) -> Array:
+    """The inverses of symmetric matrices of one row or two, a variance added to the diagonals."""
+    if spread.shape[-1] == 1:
+        return 1 / (spread + variance[:, None, None])
+    one, other = spread[:, 0, 0] + variance, spread[:, 1, 1] + variance
+    both = spread[:, 0, 1]
+    inverse = np.empty_like(spread)
+    inverse[:, 0, 0], inverse[:, 1, 1] = other, one
+    inverse[:, 0, 1] = inverse[:, 1, 0] = -both
+    return inverse / (one * other - both * both)[:, None, None]
+
+
 def _times(matrix: Array, vector: Array) -> Array:
-    """Matrices ``(n, m, k)`` or ``(m, k)`` by vectors ``(n, k)``: ``(n, m)``."""
+    """Matrices ``(n, m, k)`` by vectors ``(n, k)``: ``(n, m)``."""
     return np.asarray((matrix @ vector[:, :, None])[:, :, 0])
 
 
 def smoothed(batch: Batch, path: Path) -> Array:
     """Headings ``(M, N)`` from the whole of each path."""
     state = path.state.copy()
+    gain = _smoother_gain(batch, path)
     for place in range(len(state) - 2, -1, -1):
-        after = place + 1
-        some = np.flatnonzero(path.joined[after, : batch.seen_at(after)])
-        # Who is turned round is so before it moves.
-        ways = np.where(path.turned[after, some, None], _ROUND, 1.0)
-        back = path.covariance[place, some] * ways[:, None] @ path.move[after, some].mT
-        gain: Array = np.linalg.solve(path.predicted_covariance[after, some], back.mT).mT
-        state[place, some] += _times(gain, state[after, some] - path.predicted[after, some])
+        state[place] += _times(gain[place], state[place + 1] - path.predicted[place + 1])
     yaw = state[..., YAW]
     # Wheels do not turn round, so it faced one way all the time: that of the longer way.
     later = path.turned[::-1].cumsum(axis=0)[::-1] - path.turned
@@ -361,3 +424,15 @@ def smoothed(batch: Batch, path: Path) -> Array:
         backward = -made[made < 0].sum() > 2 * made[made > 0].sum() and turned
         yaw[:, column] += np.pi * (later[:, column] + backward)
     return yaw
+
+
+def _smoother_gain(batch: Batch, path: Path) -> Array:
+    """What of an error of the prediction a state takes on: ``(M - 1, N, 7, 7)``."""
+    gain = np.zeros_like(path.covariance[:-1])
+    later = np.arange(1, len(path.state))
+    of_same = path.joined[1:] & (later[:, None] < batch.count)
+    # Who is turned round is so before it moves.
+    ways = np.where(path.turned[1:][of_same][:, None], _ROUND, 1.0)
+    back: Array = path.covariance[:-1][of_same] * ways[:, None] @ path.move[1:][of_same].mT
+    gain[of_same] = np.linalg.solve(path.predicted_covariance[1:][of_same], back.mT).mT
+    return gain

@@ -60,6 +60,9 @@ class Record:
         return asdict(self)
 
 
+_RECORD = TypeAdapter(Record)
+
+
 def told_apart(records: Sequence[Record]) -> list[Record]:
     """The records, scenes of one name from several units told apart by the folders of these.
 
@@ -100,7 +103,7 @@ class PartFiles(ResumableOutput):
 
     def _checked(self, index: int) -> Record:
         try:
-            return TypeAdapter(Record).validate_python(self.record(index))
+            return _RECORD.validate_python(self.record(index))
         except ValidationError as error:
             raise DataError(
                 "what an interrupted run has left",
