@@ -95,7 +95,7 @@ class PartFiles(ResumableOutput):
 
     def part_path(self, index: int, part: int) -> str:
         """Where part ``part`` of unit ``index`` is."""
-        return f"{self.root}/parts/{index:08d}-{part:06d}.npz.zst"
+        return f"{self.root}/parts/{index:08d}-{part:06d}.part"
 
     def records(self, units: Sequence[str]) -> list[Record]:
         """The records of all units, in their order."""
