@@ -186,9 +186,11 @@ def filtered(batch: Batch) -> Path:
             if turned.any():
                 state, covariance = _turn_round(state, covariance, turned)
             state, covariance = _predict(state, covariance, batch, way, place)
-        surprised = away, surprise, _ = _surprise(state, covariance, batch, place)
-        switched = (surprise > SWITCH) & (np.hypot(away[:, 0], away[:, 1]) > SWITCH_M)
-        joined = path.joined[place, now] = (way.dt[place, now] <= MAX_GAP_S) & ~switched
+        surprised = _surprise(state, covariance, batch, place)
+        joined = way.dt[place, now] <= MAX_GAP_S
+        if (far := surprised.squared > SWITCH).any():
+            joined &= ~(far & (np.hypot(*surprised.away.T) > SWITCH_M))
+        path.joined[place, now] = joined
         if not joined.all():
             new = np.flatnonzero(~joined)
             state[new], covariance[new] = _start(
@@ -299,16 +301,30 @@ def _predict(
     return new, covariance
 
 
-def _surprise(
-    state: Array, covariance: Array, batch: Batch, place: int
-) -> tuple[Array, Array, Array]:
-    """How far a position is from where it was expected; that squared in deviations; a variance."""
+@dataclass(frozen=True)
+class _Surprise:
+    """How far positions are from where they were expected.
+
+    Args:
+        away: ``(n, 2)`` metres.
+        squared: ``(n,)`` that squared, in deviations.
+        seen: ``(n, 2, 7)`` the covariance of the position expected and the state.
+        spread: ``(n, 2, 2)`` that of the position.
+    """
+
+    away: Array
+    squared: Array
+    seen: Array
+    spread: Array
+
+
+def _surprise(state: Array, covariance: Array, batch: Batch, place: int) -> _Surprise:
     now = slice(len(state))
     away = batch.position[place, now] - state[:, :2] - state[:, ERROR_X:]
-    spread = _position(_position(covariance).mT)
-    variance = (spread[:, 0, 0] + spread[:, 1, 1]) / 2 + batch.white[place, now]
-    inverse = _inverse(spread, batch.white[place, now])
-    return away, ((inverse @ away[:, :, None])[:, :, 0] * away).sum(axis=1), variance
+    seen = _position(covariance)
+    spread = _position(seen.mT)
+    squared = (_times(_inverse(spread, batch.white[place, now]), away) * away).sum(axis=1)
+    return _Surprise(away, squared, seen, spread)
 
 
 def _position(rows: Array) -> Array:
@@ -321,14 +337,14 @@ def _update(
     covariance: Array,
     batch: Batch,
     place: int,
-    surprised: tuple[Array, Array, Array],
+    surprised: _Surprise,
 ) -> tuple[Array, Array]:
     """State and covariance with what was seen, and what :func:`_surprise` says of it."""
     now = slice(len(state))
-    away, surprise, variance = surprised
-    white = batch.white[place, now] + variance * np.fmax(0.0, surprise / OUTLIER - 1)
-    seen = _position(covariance)
-    state, covariance = _corrected(state, covariance, away, seen, _position(seen.mT), white)
+    white, spread = batch.white[place, now], surprised.spread
+    variance = (spread[:, 0, 0] + spread[:, 1, 1]) / 2 + white
+    white = white + variance * np.fmax(0.0, surprised.squared / OUTLIER - 1)
+    state, covariance = _corrected(state, covariance, surprised.away, surprised.seen, spread, white)
     if not batch.told[place]:
         return state, covariance
     yaw, velocity, speed = (a[place, now] for a in (batch.yaw, batch.velocity, batch.speed))

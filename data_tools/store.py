@@ -103,15 +103,36 @@ def write_part(system: Any, path: str, content: Sequence[windows.Sequence]) -> N
     write_whole(system, path, b"\n".join([json.dumps(index).encode(), b"".join(packed)]))
 
 
-def read_part(system: Any, path: str) -> dict[str, list[NDArray[Any]]]:
-    """The arrays of a part by name, one for each sequence; read-only."""
+@dataclass(frozen=True)
+class Packed:
+    """An array as a part holds it.
+
+    Args:
+        dtype: Its type.
+        shape: Its shape.
+        content: Its bytes, compressed; none if it has no values.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    content: memoryview
+
+    def unpack(self, into: NDArray[Any]) -> None:
+        """Writes the values into an array of its type and shape."""
+        if into.flags.c_contiguous and into.size:
+            Zstd().decode(self.content, into)
+        elif into.size:
+            into[...] = np.frombuffer(Zstd().decode(self.content), self.dtype).reshape(self.shape)
+
+
+def read_part(system: Any, path: str) -> dict[str, list[Packed]]:
+    """The arrays of a part by name, one for each sequence."""
     content = system.cat_file(path)
     start = content.index(b"\n") + 1
-    arrays: dict[str, list[NDArray[Any]]] = {}
-    codec, view = Zstd(), memoryview(content)
+    arrays: dict[str, list[Packed]] = {}
     for name, dtype, shape, size in json.loads(content[:start]):
-        plain = codec.decode(view[start : start + size]) if size else b""
-        arrays.setdefault(name, []).append(np.frombuffer(plain, dtype).reshape(shape))
+        packed = Packed(np.dtype(dtype), tuple(shape), memoryview(content)[start : start + size])
+        arrays.setdefault(name, []).append(packed)
         start += size
     return arrays
 
@@ -155,7 +176,7 @@ def write_shard(url: str, system: Any, pieces: Iterable[Piece]) -> None:
     group = zarr.open_group(url, mode="r+", zarr_format=3)
     pieces = list(pieces)
     names = [_text(piece.scene) for piece in pieces for _ in range(piece.start, piece.stop)]
-    rows: dict[str, list[NDArray[Any]]] = {}
+    rows: dict[str, list[Packed]] = {}
     for piece in pieces:
         for name, values in read_part(system, piece.path).items():
             rows.setdefault(name, []).extend(values[piece.start : piece.stop])
@@ -194,7 +215,7 @@ def _text(name: str) -> str:
 _FIELDS = [field.name for field in fields(windows.Sequence)]
 
 
-def _join(name: str, rows: list[NDArray[Any]], sizes: tuple[int, ...]) -> NDArray[Any]:
+def _join(name: str, rows: list[Packed], sizes: tuple[int, ...]) -> NDArray[Any]:
     """The arrays of sequences as one, padded behind with NaN or 0; samples in front.
 
     Args:
@@ -212,7 +233,7 @@ def _join(name: str, rows: list[NDArray[Any]], sizes: tuple[int, ...]) -> NDArra
             slice(size - length, size) if dim == "sample" else slice(length)
             for dim, length, size in zip(dims, values.shape, sizes, strict=True)
         )
-        joined[row, *inner] = values
+        values.unpack(joined[row : row + 1, *inner])
     return joined
 
 

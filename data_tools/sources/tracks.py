@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -101,10 +100,7 @@ class Tracks:
         elements = _map(path) or preset_map(path, self.preset, notes)
         table["yaw_rad"], table["yaw_then"] = table_headings(table, agents, elements, notes)
         to_centres(table, self.preset, notes)
-        tracks = [
-            _track(name, {column: values[rows] for column, values in table.items()}, notes)
-            for name, rows in agents.items()
-        ]
+        tracks = _tracks(table, agents, notes)
         egos = _egos(tracks, notes)
         state = np.stack([resample(track, time_s) for track in tracks])
         return Scene(
@@ -168,22 +164,28 @@ def _agents(table: Table, notes: Counter[str]) -> NDArray[np.object_]:
     return names
 
 
-def _track(name: str, rows: dict[str, NDArray[Any]], notes: Counter[str]) -> Track:
-    """One agent's rows as a track; counts what had to be filled in."""
-    kind, kinds = most_frequent(rows["class"])
-    notes["tracks of more than one class, the most frequent taken"] += kinds > 1
-    size, so_far = _sizes(np.column_stack([rows["length_m"], rows["width_m"]]))
-    pose = np.column_stack([rows["x_m"], rows["y_m"], rows["yaw_rad"]])
-    return Track(
-        name=name,
-        kind=kind,
-        time_s=rows["time_s"],
-        pose=pose,
-        size_m=size,
-        observed=np.column_stack([rows["x_then"], rows["y_then"], rows["yaw_then"], so_far]),
-        score=rows["score"],
-        is_ego=bool(rows["is_ego"].any()),
-    )
+def _tracks(table: Table, agents: Mapping[str, Rows], notes: Counter[str]) -> list[Track]:
+    """The rows of each agent as a track; counts what had to be filled in."""
+    pose = np.column_stack([table["x_m"], table["y_m"], table["yaw_rad"]])
+    then = np.column_stack([table["x_then"], table["y_then"], table["yaw_then"]])
+    sides = np.column_stack([table["length_m"], table["width_m"]])
+    tracks = []
+    for name, rows in agents.items():
+        kind, kinds = most_frequent(table["class"][rows])
+        notes["tracks of more than one class, the most frequent taken"] += kinds > 1
+        size, so_far = _sizes(sides[rows])
+        track = Track(
+            name=name,
+            kind=kind,
+            time_s=table["time_s"][rows],
+            pose=pose[rows],
+            size_m=size,
+            observed=np.concatenate([then[rows], so_far], axis=1),
+            score=table["score"][rows],
+            is_ego=bool(table["is_ego"][rows].any()),
+        )
+        tracks.append(track)
+    return tracks
 
 
 def _sizes(size_m: Array) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ Array = NDArray[np.float64]
 
 LANE_M = 3.0  # who stands no further from a lane faces its way
 VELOCITY = ["vx_mps", "vy_mps"]
-SEEN = ("time_s", "class", "x_m", "y_m", "yaw_rad", "speed_mps", *VELOCITY)
 # Speeds of positions are measured over so long, and compared where they are above so much.
 SPEED_OVER_S, LEAST_SPEED = 0.5, 2.0
 LEAST_ROWS = 10
@@ -53,14 +52,12 @@ def table_headings(
     if not near.all():  # boxes that are nowhere are left out later
         whole, causal = np.zeros((2, len(given)))
         part = {name: values[near] for name, values in table.items()}
-        found = table_headings(part, grouped(part["track_id"]), elements, notes)
-        whole[near], causal[near] = found
+        of_part = table_headings(part, grouped(part["track_id"]), elements, notes)
+        whole[near], causal[near] = of_part
         return whole, causal
-    noise = _noise(table, agents)
     rows_of = [rows for rows in agents.values() if np.isnan(given[rows]).any()]
-    tracks = [{name: table[name][rows] for name in SEEN} for rows in rows_of]
-    gaits = [_gait(track["class"]) for track in tracks]
-    seen = [_sightings(track, noise[rows]) for track, rows in zip(tracks, rows_of, strict=True)]
+    gaits = [_gait(table["class"][rows]) for rows in rows_of]
+    seen = _sightings(table, _noise(table, agents), rows_of)
     first = np.array([one.position[0] for one in seen])
     lanes = _lane_headings(first, MapIndex.of(elements))
     whole, causal = given.copy(), given.copy()
@@ -154,16 +151,20 @@ def _noise(table: Table, agents: Mapping[str, Rows]) -> Array:
     return noise
 
 
-def _sightings(track: dict[str, NDArray[Any]], noise_m: Array) -> Sightings:
-    velocity = np.column_stack([track[name] for name in VELOCITY])
-    return Sightings(
-        time_s=track["time_s"],
-        position=np.column_stack([track["x_m"], track["y_m"]]),
+def _sightings(table: Table, noise_m: Array, rows_of: Iterable[Rows]) -> list[Sightings]:
+    """The sightings of agents with these rows."""
+    velocity = np.column_stack([table[name] for name in VELOCITY])
+    velocity[~np.isfinite(velocity).all(axis=1)] = np.nan
+    every = Sightings(
+        time_s=table["time_s"],
+        position=np.column_stack([table["x_m"], table["y_m"]]),
         noise_m=noise_m,
-        yaw=track["yaw_rad"],
-        velocity=np.where(np.isfinite(velocity).all(axis=1, keepdims=True), velocity, np.nan),
-        speed=np.abs(track["speed_mps"]),
+        yaw=table["yaw_rad"],
+        velocity=velocity,
+        speed=np.abs(table["speed_mps"]),
     )
+    columns = vars(every).items()
+    return [Sightings(**{name: values[rows] for name, values in columns}) for rows in rows_of]
 
 
 def _lane_headings(place: Array, roads: MapIndex) -> Array:

@@ -178,7 +178,7 @@ class _Whole:
             )
             self.unreadable.append(_Fault(np.ones(len(self.rows), bool), lambda _: error))
             return np.broadcast_to(np.nan, len(self.rows))
-        number = pd.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
+        number: Array = pd.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
         wrong = ~np.isfinite(number)
         if wrong.any() and name == "score":  # trackers write NaN for tracks that they did not see
             text = column.astype(str).str.strip().str.lower()
