@@ -15,17 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.heading_filter import (
-    FEET,
-    VELOCITY_NOISE,
-    WHEELS,
-    YAW,
-    Batch,
-    Gait,
-    Sightings,
-    filtered,
-    smoothed,
-)
+from data_tools.heading_batch import FEET, WHEELS, Batch, Gait, Sightings
+from data_tools.heading_filter import VELOCITY_NOISE, YAW, filtered, smoothed
 from data_tools.labels.rasterise import ranges
 from forecast.angles import wrap_angle
 
