@@ -10,21 +10,13 @@ alone; a Rauch-Tung-Striebel smoother after it knows the whole track. Both are i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.heading_filter import (
-    FEET,
-    VELOCITY_NOISE,
-    WHEELS,
-    YAW,
-    Batch,
-    Gait,
-    Sightings,
-    filtered,
-    smoothed,
-)
+from data_tools.heading_batch import FEET, WHEELS, Batch, Gait, Sightings
+from data_tools.heading_filter import VELOCITY_NOISE, YAW, filtered, smoothed
 from data_tools.labels.rasterise import ranges
 from forecast.angles import wrap_angle
 
@@ -54,8 +46,7 @@ def headings_of(agents: Sequence[Sightings], gaits: Sequence[Gait]) -> list[tupl
         really moves.
     """
     found = [(np.full(len(a.time_s), np.nan), np.full(len(a.time_s), np.nan)) for a in agents]
-    begins = enumerate(map(_first_motion, agents, gaits))
-    moving = {agent: begin for agent, begin in begins if begin is not None}
+    moving = _first_motions(agents, gaits)
     count = {agent: len(agents[agent].time_s) - first for agent, (first, _, _) in moving.items()}
     for together in _batches(count):
         batch = Batch.of([(agents[a], gaits[a], moving[a][0], moving[a][2]) for a in together])
@@ -108,52 +99,119 @@ def noise_levels(time_s: Array, track: NDArray[np.int64], position: Array) -> Ar
     size = pd.Series(1.48 / np.sqrt(13) * np.abs(third).mean(axis=1))
     order = np.argsort(time_s, kind="stable")
     so_far = size.iloc[order].expanding(min_periods=20).median()
-    known = so_far.groupby(time_s[order]).transform("first").fillna(0.1)
+    known = _first_of_each(so_far.to_numpy(), time_s[order])
     level = np.empty(len(time_s))
-    level[order] = np.maximum(known.to_numpy(), LEAST_NOISE_M)
+    level[order] = np.maximum(np.where(np.isnan(known), 0.1, known), LEAST_NOISE_M)
     return level
 
 
-def _first_motion(seen: Sightings, gait: Gait) -> tuple[int, int, float] | None:
-    """Where the first real motion begins, where it is known, and its heading; None = nowhere."""
-    fast = np.hypot(seen.velocity[:, 0], seen.velocity[:, 1]) > 1.0  # False where NaN
-    told = np.flatnonzero(np.isfinite(seen.yaw) | fast)
-    end = int(told[0]) if len(told) else len(seen.time_s)
-    for start in range(1, end, BLOCK):
-        rows = np.arange(start, min(start + BLOCK, end))
-        begin = _first_way(seen, gait, rows[~(seen.speed[rows] < VELOCITY_NOISE)])
-        if begin is not None:
-            return begin
-    if not len(told):
-        return None
-    yaw, (x, y) = seen.yaw[end], seen.velocity[end]
-    return end, end, float(yaw if np.isfinite(yaw) else np.arctan2(y, x))
+def _first_of_each(so_far: Array, time_s: Array) -> Array:
+    """At each of some times, ascending, the first value of that time; values are NaN at first."""
+    starts = np.flatnonzero(np.append(True, np.diff(time_s) != 0))
+    count = np.diff(np.append(starts, len(time_s)))
+    known = int(np.append(np.isnan(so_far), False).argmin())  # from there on
+    first = np.minimum(np.maximum(starts, known), starts + count - 1)
+    return np.repeat(so_far[first], count)
 
 
-def _first_way(
-    seen: Sightings, gait: Gait, rows: NDArray[np.int64]
-) -> tuple[int, int, float] | None:
-    """The first of some sightings to which a way leads that is motion, not noise."""
-    past = np.searchsorted(seen.time_s, seen.time_s[rows] - MOVED_WITHIN_S)
+def _first_motions(
+    agents: Sequence[Sightings], gaits: Sequence[Gait]
+) -> dict[int, tuple[int, int, float]]:
+    """Where the first real motion of each agent begins, where it is known, and its heading.
+
+    Agents that never move are left out.
+    """
+    rows = _Rows.of(agents, gaits)
+    found: dict[int, tuple[int, int, float]] = {}
+    for start in range(1, max(rows.told, default=0), BLOCK):
+        waiting = [agent for agent in np.flatnonzero(rows.told > start) if agent not in found]
+        stop = np.minimum(start + BLOCK, rows.told[waiting])
+        block = ranges(rows.begin[waiting] + start, stop - start)
+        found |= _first_ways(rows, block[~(rows.speed[block] < VELOCITY_NOISE)])
+    for agent, (seen, told) in enumerate(zip(agents, rows.told, strict=True)):
+        if agent not in found and told < len(seen.time_s):
+            yaw, (x, y) = seen.yaw[told], seen.velocity[told]
+            found[agent] = told, told, float(yaw if np.isfinite(yaw) else np.arctan2(y, x))
+    return found
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The sightings of several agents, one after another.
+
+    Args:
+        begin: ``(N,)`` the first sighting of each agent.
+        told: ``(N,)`` the first of its own that tells a heading, their number if none does.
+        agent: ``(n,)`` whose each is.
+        moved_m: ``(n,)``, see :class:`Gait`.
+        past: ``(n,)`` the first sighting of the same agent that is not too long before.
+        time_s, position, noise_m, speed: See :class:`Sightings`.
+    """
+
+    begin: NDArray[np.int64]
+    told: NDArray[np.int64]
+    agent: NDArray[np.int64]
+    moved_m: Array
+    past: NDArray[np.int64]
+    time_s: Array
+    position: Array
+    noise_m: Array
+    speed: Array
+
+    @classmethod
+    def of(cls, agents: Sequence[Sightings], gaits: Sequence[Gait]) -> _Rows:
+        """The sightings of agents."""
+        count = np.array([len(seen.time_s) for seen in agents], np.int64)
+        begin = count.cumsum() - count
+        time_s, position, noise_m, yaw, velocity, speed = (
+            np.concatenate([getattr(seen, name) for seen in agents])
+            for name in ("time_s", "position", "noise_m", "yaw", "velocity", "speed")
+        )
+        fast = np.hypot(velocity[:, 0], velocity[:, 1]) > 1.0  # False where NaN
+        tells = np.isfinite(yaw) | fast
+        own = ranges(np.zeros_like(count), count)
+        past = [np.searchsorted(seen.time_s, seen.time_s - MOVED_WITHIN_S) for seen in agents]
+        return cls(
+            begin=begin,
+            told=np.minimum.reduceat(np.where(tells, own, np.repeat(count, count)), begin),
+            agent=np.repeat(np.arange(len(agents)), count),
+            moved_m=np.repeat([gait.moved_m for gait in gaits], count),
+            past=np.concatenate(past) + np.repeat(begin, count),
+            time_s=time_s,
+            position=position,
+            noise_m=noise_m,
+            speed=speed,
+        )
+
+
+def _first_ways(seen: _Rows, rows: NDArray[np.int64]) -> dict[int, tuple[int, int, float]]:
+    """Of each agent the first of some sightings to which a way leads that is motion, not noise."""
+    past = seen.past[rows]
     # Each is compared with the first of all and with those of the last seconds.
     count = rows - past + 1
     before, last = ranges(past - 1, count), np.repeat(rows, count)
     of_all = count.cumsum() - count
-    before[of_all] = 0
+    before[of_all] = seen.begin[seen.agent[rows]]
     way = seen.position[last] - seen.position[before]
     away = np.hypot(way[:, 0], way[:, 1])
     away[of_all] /= CREPT
-    far_m = np.maximum(gait.moved_m, MOVED_NOISES * seen.noise_m[last])
-    moved = np.flatnonzero((away >= far_m) & _confirmed(seen, before, last, far_m))
-    if not len(moved):
-        return None
-    nearest = moved[last[moved] == last[moved[0]]][-1]
-    x, y = way[nearest]
-    return int(before[nearest]), int(last[nearest]), float(np.arctan2(y, x))
+    far_m = np.repeat(np.maximum(seen.moved_m[rows], MOVED_NOISES * seen.noise_m[rows]), count)
+    far = np.flatnonzero(away >= far_m)
+    moved = far[_confirmed(seen, before[far], last[far], far_m[far])]
+    agent, first = np.unique(seen.agent[last[moved]], return_index=True)
+    # Of the ways to that sighting the shortest in time.
+    nearest = moved[np.searchsorted(last[moved], last[moved[first]], side="right") - 1]
+    yaw = np.arctan2(way[nearest, 1], way[nearest, 0])
+    begin = seen.begin[agent]
+    ways = zip(before[nearest] - begin, last[nearest] - begin, yaw, strict=True)
+    return {
+        int(of): (int(start), int(known), float(to))
+        for of, (start, known, to) in zip(agent, ways, strict=True)
+    }
 
 
 def _confirmed(
-    seen: Sightings, before: NDArray[np.int64], last: NDArray[np.int64], far_m: Array
+    seen: _Rows, before: NDArray[np.int64], last: NDArray[np.int64], far_m: Array
 ) -> NDArray[np.bool_]:
     """Whether the positions beside both ends say so as well; one alone may be far off."""
     position = seen.position

@@ -1,23 +1,22 @@
 """An extended Kalman filter of positions, and the smoother after it, for many agents at a time.
 
-Agents of one batch are filtered side by side, sighting by sighting, those seen most often first: at
-each place the ones that are still seen are the first columns.
+Agents of one batch are filtered side by side, sighting by sighting: at each place the ones that are
+still seen are the first columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.heading_batch import Batch
 from forecast.angles import wrap_angle
 
 Array = NDArray[np.float64]
 
 NOISE_FORGET_S = 0.3  # time constant of a tracker's error
-WHITE = 0.3  # part of the error that does not vary slowly
 MAX_GAP_S = 1.0  # a longer one ends what is known of the motion, but for the heading
 # Squared distances of a position from what was expected, in standard deviations: from the first on
 # it counts for less, from the second on, if it is also far, another agent has taken the id.
@@ -26,109 +25,6 @@ MAX_SPEED_M_S = 100.0
 SIDEWAYS = 1.0  # m/s2, standard deviation of the acceleration in bends
 YAW_NOISE, VELOCITY_NOISE = 0.05, 0.3  # of yaws (rad) and velocities (m/s) that a tracker gives
 X, Y, YAW, SPEED, CURVATURE, ERROR_X, ERROR_Y = range(7)
-
-
-@dataclass(frozen=True)
-class Gait:
-    """How a kind of agent moves; standard deviations.
-
-    Args:
-        acceleration: Of speed, m/s in the root of a second.
-        curvature: Of the path, 1/m.
-        curvature_s: Seconds over which it changes.
-        turn: Of the heading on the spot, rad in the root of a second.
-        backward: Fastest speed backward, m/s; faster means that it faces the other way.
-        moved_m: Metres away from where it was 2 s before: it really moved.
-    """
-
-    acceleration: float
-    curvature: float
-    curvature_s: float
-    turn: float
-    backward: float
-    moved_m: float
-
-
-WHEELS = Gait(
-    acceleration=2.0, curvature=0.05, curvature_s=1.0, turn=0.01, backward=3.0, moved_m=1.0
-)
-FEET = Gait(acceleration=1.0, curvature=0.3, curvature_s=1.0, turn=0.3, backward=0.3, moved_m=0.5)
-
-
-@dataclass(frozen=True)
-class Sightings:
-    """What a tracker says of one agent, NaN where it does not.
-
-    Args:
-        time_s: ``(n,)`` ascending, seconds.
-        position: ``(n, 2)`` x, y, metres.
-        noise_m: ``(n,)`` standard deviation of the positions' error, as known at each time.
-        yaw: ``(n,)`` radians.
-        velocity: ``(n, 2)`` x, y, m/s.
-        speed: ``(n,)`` m/s.
-    """
-
-    time_s: Array
-    position: Array
-    noise_m: Array
-    yaw: Array
-    velocity: Array
-    speed: Array
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Sightings of agents side by side: place in the agent's own order first, then the agent.
-
-    Args:
-        count: ``(N,)`` sightings of each agent, descending.
-        yaw_0: ``(N,)`` heading at the first, radians.
-        on_wheels: ``(N,)`` whether each moves on wheels.
-        acceleration, curvature, curvature_s, turn, backward: ``(N,)``, see :class:`Gait`.
-        time_s, noise_m, yaw, speed: ``(M, N)``, see :class:`Sightings`; NaN past an agent's last.
-        position, velocity: ``(M, N, 2)``, the same.
-    """
-
-    count: NDArray[np.int64]
-    yaw_0: Array
-    on_wheels: NDArray[np.bool_]
-    acceleration: Array
-    curvature: Array
-    curvature_s: Array
-    turn: Array
-    backward: Array
-    time_s: Array
-    position: Array
-    noise_m: Array
-    yaw: Array
-    velocity: Array
-    speed: Array
-
-    @classmethod
-    def of(cls, agents: Sequence[tuple[Sightings, Gait, int, float]]) -> Batch:
-        """Agents from a sighting on, at which their heading is given; most sightings first."""
-        seen = [(one, first) for one, _, first, _ in agents]
-        gaits = [gait for _, gait, _, _ in agents]
-        rows = ("time_s", "position", "noise_m", "yaw", "velocity", "speed")
-        ways = ("acceleration", "curvature", "curvature_s", "turn", "backward")
-        return cls(
-            count=np.array([len(one.time_s) - first for one, first in seen]),
-            yaw_0=np.array([yaw for *_, yaw in agents]),
-            on_wheels=np.array([gait is WHEELS for gait in gaits]),
-            **{name: np.array([getattr(gait, name) for gait in gaits]) for name in ways},
-            **{n: _side_by_side([getattr(one, n)[first:] for one, first in seen]) for n in rows},
-        )
-
-    def seen_at(self, place: int) -> int:
-        """How many agents, the first ones, have a sighting at a place."""
-        return int(np.searchsorted(-self.count, -place))
-
-
-def _side_by_side(rows: Sequence[Array]) -> Array:
-    stacked = np.full((len(rows[0]), len(rows), *rows[0].shape[1:]), np.nan)
-    for column, values in enumerate(rows):
-        stacked[: len(values), column] = values
-    return stacked
 
 
 @dataclass(frozen=True)
@@ -152,31 +48,32 @@ class Path:
 def filtered(batch: Batch) -> Path:
     """The states of agents from what was seen until each sighting."""
     shape = batch.time_s.shape
-    states, squares = np.zeros((2, *shape, 7)), np.zeros((3, *shape, 7, 7))
+    states, covariances = np.zeros((2, *shape, 7)), np.zeros((2, *shape, 7, 7))
+    way = _Way.of(batch)
     path = Path(
         state=states[0],
-        covariance=squares[0],
+        covariance=covariances[0],
         predicted=states[1],
-        predicted_covariance=squares[1],
-        move=squares[2],
+        predicted_covariance=covariances[1],
+        move=way.move,
         joined=np.ones(shape, bool),
         turned=np.zeros(shape, bool),
     )
     state, covariance = _start(batch, 0, np.arange(shape[1]), batch.yaw_0, _first_speed(batch))
-    for place in range(shape[0]):
-        now = slice(batch.seen_at(place))
+    for place, agents in enumerate(batch.seen_at(np.arange(shape[0]))):
+        now = slice(agents)
         state, covariance = state[now], covariance[now]
-        dt = np.zeros(len(state))
         if place:
-            dt = batch.time_s[place, now] - batch.time_s[place - 1, now]
             surely = state[:, SPEED] + np.sqrt(np.maximum(covariance[:, SPEED, SPEED], 0.0))
             turned = path.turned[place, now] = surely < -batch.backward[now]
             if turned.any():
                 state, covariance = _turn_round(state, covariance, turned)
-            state, covariance, path.move[place, now] = _predict(state, covariance, batch, place, dt)
-        surprised = away, surprise, _ = _surprise(state, covariance, batch, place)
-        switched = (surprise > SWITCH) & (np.hypot(away[:, 0], away[:, 1]) > SWITCH_M)
-        joined = path.joined[place, now] = (dt <= MAX_GAP_S) & ~switched
+            state, covariance = _predict(state, covariance, batch, way, place)
+        surprised = _surprise(state, covariance, batch, place)
+        joined = way.dt[place, now] <= MAX_GAP_S
+        if (far := surprised.squared > SWITCH).any():
+            joined &= ~(far & (np.hypot(*surprised.away.T) > SWITCH_M))
+        path.joined[place, now] = joined
         if not joined.all():
             new = np.flatnonzero(~joined)
             state[new], covariance[new] = _start(
@@ -187,10 +84,6 @@ def filtered(batch: Batch) -> Path:
         state, covariance = _update(state, covariance, batch, place, surprised)
         path.state[place, now], path.covariance[place, now] = state, covariance
     return path
-
-
-_POSITION = np.zeros((2, 7))
-_POSITION[0, [X, ERROR_X]] = _POSITION[1, [Y, ERROR_Y]] = 1.0
 
 
 def _first_speed(batch: Batch) -> Array:
@@ -229,51 +122,97 @@ def _turn_round(state: Array, covariance: Array, turned: NDArray[np.bool_]) -> t
 _ROUND = np.array([1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0])
 
 
+@dataclass(frozen=True)
+class _Way:
+    """What of the way from each sighting to the next one does not depend on the state.
+
+    Args:
+        dt: ``(M, N)`` seconds since the sighting before; 0 at the first.
+        kept: ``(M, N, 7)`` what is kept of each number.
+        added: ``(M, N, 7)`` what is added to each variance; of the curvature's for one of 1/m.
+        move: ``(M, N, 7, 7)`` the derivative of the new state by the old one, to be completed.
+    """
+
+    dt: Array
+    kept: Array
+    added: Array
+    move: Array
+
+    @classmethod
+    def of(cls, batch: Batch) -> _Way:
+        """The way of each agent."""
+        dt = np.diff(batch.time_s, axis=0, prepend=batch.time_s[:1])
+        keep, forget = np.exp(-dt / batch.curvature_s), np.exp(-dt / NOISE_FORGET_S)
+        kept, added = np.ones((*dt.shape, 7)), np.full((*dt.shape, 7), 1e-6)
+        kept[..., CURVATURE] = keep
+        kept[..., ERROR_X] = kept[..., ERROR_Y] = forget
+        added[..., YAW] = batch.turn**2 * dt
+        added[..., SPEED] = batch.acceleration**2 * dt
+        added[..., CURVATURE] = 1 - keep**2
+        added[..., ERROR_X] = added[..., ERROR_Y] = batch.noise_m**2 * (1 - forget**2)
+        return cls(dt, kept, added, kept[..., None] * np.eye(7))
+
+
 def _predict(
-    state: Array, covariance: Array, batch: Batch, place: int, dt: Array
-) -> tuple[Array, Array, Array]:
-    """State and covariance after ``dt`` seconds, and the derivative of the new state by the old."""
+    state: Array, covariance: Array, batch: Batch, way: _Way, place: int
+) -> tuple[Array, Array]:
+    """State and covariance at the next sighting; completes the derivative of it in ``way``."""
     now = slice(len(state))
-    yaw, speed, curvature = state[:, YAW], state[:, SPEED], state[:, CURVATURE]
-    keep, forget = np.exp(-dt / batch.curvature_s[now]), np.exp(-dt / NOISE_FORGET_S)
+    dt, move = way.dt[place, now], way.move[place, now]
+    speed, curvature = state[:, SPEED], state[:, CURVATURE]
+    straight = speed * dt
     turn = curvature * speed * dt
-    along = np.stack([np.cos(yaw + turn / 2), np.sin(yaw + turn / 2)], axis=1)
-    way = speed * dt
-    left = way[:, None] * np.stack([-along[:, 1], along[:, 0]], axis=1)
-    kept = np.ones_like(state)
-    kept[:, CURVATURE], kept[:, ERROR_X], kept[:, ERROR_Y] = keep, forget, forget
-    move = kept[:, :, None] * np.eye(7)
+    along, left = np.empty((2, len(state), 2))
+    angle = state[:, YAW] + turn / 2
+    np.cos(angle, out=along[:, 0])
+    np.sin(angle, out=along[:, 1])
+    left[:, 0], left[:, 1] = -straight * along[:, 1], straight * along[:, 0]
+    half = left * (dt / 2)[:, None]
     move[:, :2, YAW] = left
-    move[:, :2, SPEED] = along * dt[:, None] + left * curvature[:, None] * dt[:, None] / 2
-    move[:, :2, CURVATURE] = left * speed[:, None] * dt[:, None] / 2
-    move[:, YAW, SPEED], move[:, YAW, CURVATURE] = curvature * dt, way
-    new = state * kept
-    new[:, :2] += way[:, None] * along
+    move[:, :2, SPEED] = along * dt[:, None] + half * curvature[:, None]
+    move[:, :2, CURVATURE] = half * speed[:, None]
+    move[:, YAW, SPEED], move[:, YAW, CURVATURE] = curvature * dt, straight
+    new = state * way.kept[place, now]
+    new[:, :2] += straight[:, None] * along
     new[:, YAW] += turn
-    bend = np.minimum(batch.curvature[now], SIDEWAYS / np.maximum(speed**2, 1e-3))
-    added = np.full_like(state, 1e-6)
-    added[:, YAW] = batch.turn[now] ** 2 * dt
-    added[:, SPEED] = batch.acceleration[now] ** 2 * dt
-    added[:, CURVATURE] = bend**2 * (1 - keep**2)
-    added[:, ERROR_X] = added[:, ERROR_Y] = batch.noise_m[place, now] ** 2 * (1 - forget**2)
+    added = way.added[place, now].copy()
+    added[:, CURVATURE] *= (
+        np.minimum(batch.curvature[now], SIDEWAYS / np.maximum(speed**2, 1e-3)) ** 2
+    )
     covariance = move @ covariance @ move.mT
-    covariance[:, _PLACES, _PLACES] += added
-    return new, covariance, move
+    covariance.reshape(-1, 49)[:, ::8] += added  # the diagonals
+    return new, covariance
 
 
-_PLACES = np.arange(7)
+@dataclass(frozen=True)
+class _Surprise:
+    """How far positions are from where they were expected.
+
+    Args:
+        away: ``(n, 2)`` metres.
+        squared: ``(n,)`` that squared, in deviations.
+        seen: ``(n, 2, 7)`` the covariance of the position expected and the state.
+        spread: ``(n, 2, 2)`` that of the position.
+    """
+
+    away: Array
+    squared: Array
+    seen: Array
+    spread: Array
 
 
-def _surprise(
-    state: Array, covariance: Array, batch: Batch, place: int
-) -> tuple[Array, Array, Array]:
-    """How far a position is from where it was expected; that squared in deviations; a variance."""
+def _surprise(state: Array, covariance: Array, batch: Batch, place: int) -> _Surprise:
     now = slice(len(state))
-    away = batch.position[place, now] - _times(_POSITION, state)
-    white = (WHITE * batch.noise_m[place, now]) ** 2
-    spread = _POSITION @ covariance @ _POSITION.T + white[:, None, None] * np.eye(2)
-    surprise = away[:, None] @ np.linalg.solve(spread, away[:, :, None])
-    return away, surprise[:, 0, 0], (spread[:, 0, 0] + spread[:, 1, 1]) / 2
+    away = batch.position[place, now] - state[:, :2] - state[:, ERROR_X:]
+    seen = _position(covariance)
+    spread = _position(seen.mT)
+    squared = (_times(_inverse(spread, batch.white[place, now]), away) * away).sum(axis=1)
+    return _Surprise(away, squared, seen, spread)
+
+
+def _position(rows: Array) -> Array:
+    """Where an agent is seen: its own place and the error; ``(n, 7, k)`` to ``(n, 2, k)``."""
+    return rows[:, :2] + rows[:, ERROR_X:]
 
 
 def _update(
@@ -281,14 +220,16 @@ def _update(
     covariance: Array,
     batch: Batch,
     place: int,
-    surprised: tuple[Array, Array, Array],
+    surprised: _Surprise,
 ) -> tuple[Array, Array]:
     """State and covariance with what was seen, and what :func:`_surprise` says of it."""
     now = slice(len(state))
-    away, surprise, variance = surprised
-    white = (WHITE * batch.noise_m[place, now]) ** 2
-    white += variance * np.fmax(0.0, surprise / OUTLIER - 1)
-    state, covariance = _corrected(state, covariance, away, _POSITION, white)
+    white, spread = batch.white[place, now], surprised.spread
+    variance = (spread[:, 0, 0] + spread[:, 1, 1]) / 2 + white
+    white = white + variance * np.fmax(0.0, surprised.squared / OUTLIER - 1)
+    state, covariance = _corrected(state, covariance, surprised.away, surprised.seen, spread, white)
+    if not batch.told[place]:
+        return state, covariance
     yaw, velocity, speed = (a[place, now] for a in (batch.yaw, batch.velocity, batch.speed))
     some = np.flatnonzero(np.isfinite(yaw))
     if len(some):
@@ -319,38 +260,59 @@ def _correct(
     by: Array,
     deviation: float,
 ) -> None:
-    """Corrects some agents in place."""
-    variance = np.full(len(some), deviation**2)
-    state[some], covariance[some] = _corrected(state[some], covariance[some], away, by, variance)
+    """Corrects some agents in place: ``by`` is the derivative of what they see by their states."""
+    seen = by @ covariance[some]
+    state[some], covariance[some] = _corrected(
+        state[some],
+        covariance[some],
+        away,
+        seen,
+        seen @ by.mT,
+        np.full(len(some), deviation**2),
+    )
 
 
 def _corrected(
-    state: Array, covariance: Array, away: Array, by: Array, variance: Array
+    state: Array, covariance: Array, away: Array, seen: Array, spread: Array, variance: Array
 ) -> tuple[Array, Array]:
-    """States ``(n, 7)`` that see ``by`` (``(m, 7)`` or ``(n, m, 7)``) of themselves off so far."""
-    spread = by @ covariance @ by.mT + variance[:, None, None] * np.eye(by.shape[-2])
-    seen = by @ covariance
-    gain = np.asarray(np.linalg.solve(spread, seen), np.float64).mT
-    covariance = covariance - gain @ by @ covariance
+    """States that see themselves off so far.
+
+    Args:
+        state: ``(n, 7)``.
+        covariance: ``(n, 7, 7)``.
+        away: ``(n, m)`` how far, in each of one or two numbers.
+        seen: ``(n, m, 7)`` the covariance of these numbers and the state.
+        spread: ``(n, m, m)`` that of these numbers.
+        variance: ``(n,)`` of the error with which they are seen.
+    """
+    gain = seen.mT @ _inverse(spread, variance)
+    covariance = covariance - gain @ seen
     return state + _times(gain, away), (covariance + covariance.mT) / 2
 
 
+def _inverse(spread: Array, variance: Array) -> Array:
+    """The inverses of symmetric matrices of one row or two, a variance added to the diagonals."""
+    if spread.shape[-1] == 1:
+        return 1 / (spread + variance[:, None, None])
+    one, other = spread[:, 0, 0] + variance, spread[:, 1, 1] + variance
+    both = spread[:, 0, 1]
+    inverse = np.empty_like(spread)
+    inverse[:, 0, 0], inverse[:, 1, 1] = other, one
+    inverse[:, 0, 1] = inverse[:, 1, 0] = -both
+    return inverse / (one * other - both * both)[:, None, None]
+
+
 def _times(matrix: Array, vector: Array) -> Array:
-    """Matrices ``(n, m, k)`` or ``(m, k)`` by vectors ``(n, k)``: ``(n, m)``."""
+    """Matrices ``(n, m, k)`` by vectors ``(n, k)``: ``(n, m)``."""
     return np.asarray((matrix @ vector[:, :, None])[:, :, 0])
 
 
 def smoothed(batch: Batch, path: Path) -> Array:
     """Headings ``(M, N)`` from the whole of each path."""
     state = path.state.copy()
+    gain = _smoother_gain(batch, path)
     for place in range(len(state) - 2, -1, -1):
-        after = place + 1
-        some = np.flatnonzero(path.joined[after, : batch.seen_at(after)])
-        # Who is turned round is so before it moves.
-        ways = np.where(path.turned[after, some, None], _ROUND, 1.0)
-        back = path.covariance[place, some] * ways[:, None] @ path.move[after, some].mT
-        gain: Array = np.linalg.solve(path.predicted_covariance[after, some], back.mT).mT
-        state[place, some] += _times(gain, state[after, some] - path.predicted[after, some])
+        state[place] += _times(gain[place], state[place + 1] - path.predicted[place + 1])
     yaw = state[..., YAW]
     # Wheels do not turn round, so it faced one way all the time: that of the longer way.
     later = path.turned[::-1].cumsum(axis=0)[::-1] - path.turned
@@ -361,3 +323,15 @@ def smoothed(batch: Batch, path: Path) -> Array:
         backward = -made[made < 0].sum() > 2 * made[made > 0].sum() and turned
         yaw[:, column] += np.pi * (later[:, column] + backward)
     return yaw
+
+
+def _smoother_gain(batch: Batch, path: Path) -> Array:
+    """What of an error of the prediction a state takes on: ``(M - 1, N, 7, 7)``."""
+    gain = np.zeros_like(path.covariance[:-1])
+    later = np.arange(1, len(path.state))
+    of_same = path.joined[1:] & (later[:, None] < batch.count)
+    # Who is turned round is so before it moves.
+    ways = np.where(path.turned[1:][of_same][:, None], _ROUND, 1.0)
+    back: Array = path.covariance[:-1][of_same] * ways[:, None] @ path.move[1:][of_same].mT
+    gain[of_same] = np.linalg.solve(path.predicted_covariance[1:][of_same], back.mT).mT
+    return gain

@@ -60,6 +60,9 @@ class Record:
         return asdict(self)
 
 
+_RECORD = TypeAdapter(Record)
+
+
 def told_apart(records: Sequence[Record]) -> list[Record]:
     """The records, scenes of one name from several units told apart by the folders of these.
 
@@ -92,7 +95,7 @@ class PartFiles(ResumableOutput):
 
     def part_path(self, index: int, part: int) -> str:
         """Where part ``part`` of unit ``index`` is."""
-        return f"{self.root}/parts/{index:08d}-{part:06d}.npz.zst"
+        return f"{self.root}/parts/{index:08d}-{part:06d}.part"
 
     def records(self, units: Sequence[str]) -> list[Record]:
         """The records of all units, in their order."""
@@ -100,7 +103,7 @@ class PartFiles(ResumableOutput):
 
     def _checked(self, index: int) -> Record:
         try:
-            return TypeAdapter(Record).validate_python(self.record(index))
+            return _RECORD.validate_python(self.record(index))
         except ValidationError as error:
             raise DataError(
                 "what an interrupted run has left",

@@ -8,8 +8,8 @@ needs, in any order and by any process.
 
 from __future__ import annotations
 
-import io
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -90,19 +90,51 @@ class Piece:
 
 
 def write_part(system: Any, path: str, content: Sequence[windows.Sequence]) -> None:
-    """Stores a few sequences until the store is laid out, padded to the largest of them."""
-    columns = {field.name: [getattr(s, field.name) for s in content] for field in _FIELDS}
-    arrays = {name: _stack(name, values) for name, values in columns.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    write_whole(system, path, Zstd(level=1).encode(buffer.getvalue()))
+    """Stores a few sequences until the store is laid out, each array compressed by itself.
+
+    The first line says of each array which variable it is, its type, its shape and its bytes.
+    """
+    codec, index, packed = Zstd(level=1, checksum=True), [], []
+    for sequence in content:
+        for name in _FIELDS:
+            values = np.asarray(getattr(sequence, name), order="C")
+            packed.append(codec.encode(values) if values.size else b"")
+            index.append((name, values.dtype.str, values.shape, len(packed[-1])))
+    write_whole(system, path, b"\n".join([json.dumps(index).encode(), b"".join(packed)]))
 
 
-def read_part(system: Any, path: str) -> dict[str, NDArray[Any]]:
-    """The arrays of a part by name, a sequence per row."""
-    content = io.BytesIO(Zstd().decode(system.cat_file(path)))
-    with np.load(content, allow_pickle=False) as arrays:
-        return dict(arrays)
+@dataclass(frozen=True)
+class Packed:
+    """An array as a part holds it.
+
+    Args:
+        dtype: Its type.
+        shape: Its shape.
+        content: Its bytes, compressed; none if it has no values.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    content: memoryview
+
+    def unpack(self, into: NDArray[Any]) -> None:
+        """Writes the values into an array of its type and shape."""
+        if into.flags.c_contiguous and into.size:
+            Zstd().decode(self.content, into)
+        elif into.size:
+            into[...] = np.frombuffer(Zstd().decode(self.content), self.dtype).reshape(self.shape)
+
+
+def read_part(system: Any, path: str) -> dict[str, list[Packed]]:
+    """The arrays of a part by name, one for each sequence."""
+    content = system.cat_file(path)
+    start = content.index(b"\n") + 1
+    arrays: dict[str, list[Packed]] = {}
+    for name, dtype, shape, size in json.loads(content[:start]):
+        packed = Packed(np.dtype(dtype), tuple(shape), memoryview(content)[start : start + size])
+        arrays.setdefault(name, []).append(packed)
+        start += size
+    return arrays
 
 
 def create_store(url: str, meta: SequenceMeta, layout: Layout, further: Mapping[str, Any]) -> None:
@@ -144,10 +176,10 @@ def write_shard(url: str, system: Any, pieces: Iterable[Piece]) -> None:
     group = zarr.open_group(url, mode="r+", zarr_format=3)
     pieces = list(pieces)
     names = [_text(piece.scene) for piece in pieces for _ in range(piece.start, piece.stop)]
-    rows: dict[str, list[NDArray[Any]]] = {}
+    rows: dict[str, list[Packed]] = {}
     for piece in pieces:
         for name, values in read_part(system, piece.path).items():
-            rows.setdefault(name, []).append(values[piece.start : piece.stop])
+            rows.setdefault(name, []).extend(values[piece.start : piece.stop])
     start, stop = pieces[0].place, pieces[0].place + len(names)
     for name, array in group.arrays():
         if name == "scene":
@@ -180,36 +212,28 @@ def _text(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-_FIELDS = fields(windows.Sequence)
+_FIELDS = [field.name for field in fields(windows.Sequence)]
 
 
-def _stack(name: str, values: list[Any]) -> NDArray[Any]:
-    """Arrays of one variable as rows of the shape of the largest."""
-    rows = [np.asarray(value)[None] for value in values]
-    sizes = zip(*(row.shape[1:] for row in rows), strict=True)
-    return _join(name, rows, tuple(max(of_axis) for of_axis in sizes))
-
-
-def _join(name: str, parts: list[NDArray[Any]], sizes: tuple[int, ...]) -> NDArray[Any]:
-    """Rows of several parts as one array, padded behind with NaN or 0; samples in front.
+def _join(name: str, rows: list[Packed], sizes: tuple[int, ...]) -> NDArray[Any]:
+    """The arrays of sequences as one, padded behind with NaN or 0; samples in front.
 
     Args:
         name: The variable.
-        parts: Arrays whose first axis is the sequence; others may be shorter than in ``sizes``.
+        rows: One for each sequence, which may be smaller than ``sizes``.
         sizes: Of the result, without the first axis.
     """
-    dims, dtype = SEQUENCE_VARIABLES[name][0][1:], parts[0].dtype
-    fill = np.nan if dtype.kind == "f" else 0
-    joined = np.full((sum(len(part) for part in parts), *sizes), fill, dtype)
-    start = 0
-    for part in parts:
+    dims, dtype = SEQUENCE_VARIABLES[name][0][1:], rows[0].dtype
+    joined = np.zeros((len(rows), *sizes), dtype)
+    if dtype.kind == "f":
+        joined[:] = np.nan
+    for row, values in enumerate(rows):
         # The present is the last sample of all sequences.
         inner = (
             slice(size - length, size) if dim == "sample" else slice(length)
-            for dim, length, size in zip(dims, part.shape[1:], sizes, strict=True)
+            for dim, length, size in zip(dims, values.shape, sizes, strict=True)
         )
-        joined[start : start + len(part), *inner] = part
-        start += len(part)
+        values.unpack(joined[row : row + 1, *inner])
     return joined
 
 

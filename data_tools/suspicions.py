@@ -90,7 +90,9 @@ def _of_turned(off: Array, typical: float) -> dict[str, str]:
 
 def _moves(time_s: Array, pose: Array) -> Array:
     """The direction of each way that tells one, and yaw at its start and end: ``(m, 3)``."""
-    time_s, pose = time_s[_placed(pose)], pose[_placed(pose)]
+    placed = _placed(pose)
+    if not placed.all():
+        time_s, pose = time_s[placed], pose[placed]
     later = np.searchsorted(time_s, time_s + LAG_S)
     start = np.flatnonzero(later < len(time_s))
     end = later[start]

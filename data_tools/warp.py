@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 from data_tools.geometry import to_frame
 from forecast.grid import BEVGrid
@@ -47,6 +46,8 @@ def bilinear(
 
     ``raster`` is ``(..., H, W)`` as for :func:`nearest`, and so are the others and the result.
     """
+    from scipy.ndimage import map_coordinates  # slow to import, and no source of tracks needs it
+
     places = _places(pose, have, want)
     layers: list[NDArray[Any]] = [
         map_coordinates(layer, places, order=1, mode="grid-constant", prefilter=False)

@@ -86,4 +86,4 @@ def _elements(feature: Any, where: str) -> Iterator[MapElement]:
             for ring in rings(part):
                 yield MapElement(layer, ring, closed=True)
         else:
-            yield MapElement(layer, np.asarray(part.coords)[:, :2])
+            yield MapElement(layer, shapely.get_coordinates(part))

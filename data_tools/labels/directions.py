@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from forecast.grid import BEVGrid
 
@@ -28,6 +27,8 @@ def lane_directions(points: Array | None, grid: BEVGrid) -> NDArray[np.float16]:
     """
     if points is None:
         return np.empty((0, *grid.shape), np.float16)
+    from scipy.spatial import KDTree  # slow to import, and few stores have directions
+
     x, y, yaw = points.T
     near = (x > grid.x_min_m - REACH_M) & (x < grid.x_max_m + REACH_M)
     near &= (y > grid.y_min_m - REACH_M) & (y < grid.y_max_m + REACH_M)

@@ -66,20 +66,23 @@ class MapIndex(tuple[MapElement, ...]):
     def _points(self) -> dict[tuple[int, float], Array]:
         return {}
 
-    def near(self, area: Array) -> list[int]:
-        """The numbers of the elements whose bounds meet an area, ascending.
+    def near(self, areas: Array) -> list[list[int]]:
+        """The numbers of the elements whose bounds meet each of some areas, ascending.
 
         Args:
-            area: ``(4,)`` lowest x, y and highest x, y in the map's frame, metres.
+            areas: ``(n, 4)`` lowest x, y and highest x, y in the map's frame, metres.
         """
         if not self:
-            return []
-        found = self.tree.query(shapely.box(*area))
-        return [int(number) for number in np.sort(self._drawn[found])]
+            return [[]] * len(areas)
+        area, found = self.tree.query(shapely.box(*areas.T))
+        number = self._drawn[found]
+        order = np.lexsort((number, area))
+        ends = np.searchsorted(area[order], np.arange(1, len(areas)))
+        return [part.tolist() for part in np.split(number[order], ends)]
 
     def edges(self, area: Array) -> MapEdges:
         """What :func:`~data_tools.labels.rasterise.map_edges` gives of the elements in an area."""
-        chosen = self.near(area)
+        (chosen,) = self.near(area[None])
         for number in chosen:
             if number not in self._segments:
                 self._segments[number] = element_segments(self[number])
@@ -87,11 +90,21 @@ class MapIndex(tuple[MapElement, ...]):
 
     def lane_points(self, area: Array, spacing_m: float = 2.0) -> Array:
         """What :func:`~data_tools.labels.rasterise.lane_points` gives of the lanes in an area."""
-        chosen = [(number, spacing_m) for number in self.near(area) if is_lane(self[number])]
-        for key in chosen:
-            if key not in self._points:
-                self._points[key] = lane_points([self[key[0]]], spacing_m)
-        return np.concatenate([np.empty((0, 3)), *(self._points[key] for key in chosen)])
+        return self.lane_points_of(area[None], spacing_m)[0]
+
+    def lane_points_of(self, areas: Array, spacing_m: float = 2.0) -> list[Array]:
+        """The same of areas ``(n, 4)``."""
+        none = np.empty((0, 3))
+        return [
+            np.concatenate([none, *(self._points_of(n, spacing_m) for n in chosen)])
+            for chosen in self.near(areas)
+        ]
+
+    def _points_of(self, number: int, spacing_m: float) -> Array:
+        """The points of an element, none where it is no lane."""
+        if (number, spacing_m) not in self._points:
+            self._points[number, spacing_m] = lane_points([self[number]], spacing_m)
+        return self._points[number, spacing_m]
 
 
 def area_of(grid: BEVGrid, pose: Array) -> Array:

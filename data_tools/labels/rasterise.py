@@ -144,11 +144,13 @@ def rasterise_map(edges: MapEdges, grid: BEVGrid) -> NDArray[np.uint8]:
     Returns:
         ``(map_layer, height, width)`` of 0 and 1, layers as in ``forecast.schema.MAP_LAYERS``.
     """
-    layers = [
-        _fill(edges.polygons[layer], grid) | _trace(edges.lines[layer], grid)
-        for layer in MAP_LAYERS
-    ]
-    return np.stack(layers).astype(np.uint8)
+    layers = np.zeros((len(MAP_LAYERS), *grid.shape), bool)
+    for layer, name in zip(layers, MAP_LAYERS, strict=True):
+        if len(edges.polygons[name]):
+            layer[:] = _fill(edges.polygons[name], grid)
+        if len(edges.lines[name]):
+            layer[_trace(edges.lines[name], grid)] = True
+    return layers.view(np.uint8)
 
 
 def lane_points(elements: Sequence[MapElement], spacing_m: float = 2.0) -> Array:
@@ -232,9 +234,8 @@ def _fill(edges: Array, grid: BEVGrid) -> NDArray[np.bool_]:
     return turns > 0.5
 
 
-def _trace(segments: Array, grid: BEVGrid) -> NDArray[np.bool_]:
-    """The cells that segments pass through, sampled every quarter of a cell."""
-    layer = np.zeros(grid.shape, bool)
+def _trace(segments: Array, grid: BEVGrid) -> tuple[Index, Index]:
+    """Rows and columns of the cells that segments pass through, sampled every quarter of a cell."""
     low = np.minimum(segments[:, 0], segments[:, 1])
     high = np.maximum(segments[:, 0], segments[:, 1])
     near = (
@@ -254,8 +255,7 @@ def _trace(segments: Array, grid: BEVGrid) -> NDArray[np.bool_]:
     points = start[segment] + along[:, None] * way[segment]
     points = points[grid.contains(points[:, 0], points[:, 1])]
     cell = ((points - (grid.x_min_m, grid.y_min_m)) / grid.resolution_m).astype(np.int64)
-    layer[cell[:, 1].clip(max=grid.height - 1), cell[:, 0].clip(max=grid.width - 1)] = True
-    return layer
+    return cell[:, 1].clip(max=grid.height - 1), cell[:, 0].clip(max=grid.width - 1)
 
 
 def _within(start: Array, way: Array, grid: BEVGrid) -> tuple[Array, Array]:

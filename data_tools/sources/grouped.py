@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,24 +20,24 @@ def grouped(names: pd.Series[Any] | NDArray[Any]) -> dict[str, Rows]:
     return dict(zip(map(str, found), places, strict=False))
 
 
-class KeptGroups:
-    """The groups of the last table asked for, so that a table of many scenes is read through once.
+def steps(
+    groups: Mapping[str, Rows], values: NDArray[np.float64], lag: int = 1
+) -> NDArray[np.float64]:
+    """From the row ``lag`` rows before it in its group to each row; NaN where there is none.
 
-    Kept are the places alone, eight bytes a row.
+    Args:
+        groups: The places of each group, which are together all rows.
+        values: ``(n, ...)`` a number, or more, for each row.
+        lag: So many rows of the group before.
+
+    Returns:
+        ``(n, ...)`` differences.
     """
-
-    def __init__(self) -> None:
-        self._last: tuple[pd.DataFrame, dict[str, Rows]] | None = None
-
-    def of(
-        self, table: pd.DataFrame, names: Callable[[pd.DataFrame], pd.Series[str]]
-    ) -> dict[str, Rows]:
-        """The places of each name in a table.
-
-        Args:
-            table: Must not be changed afterwards; the same object has the same groups.
-            names: Gives the name of each of its rows.
-        """
-        if self._last is None or self._last[0] is not table:
-            self._last = table, grouped(names(table))
-        return self._last[1]
+    order = np.concatenate(list(groups.values()))
+    group = np.repeat(np.arange(len(groups)), [len(rows) for rows in groups.values()])
+    same = group[lag:] == group[:-lag]
+    later, earlier = order[lag:][same], order[:-lag][same]
+    step = np.full(values.shape, np.nan)
+    with np.errstate(over="ignore"):
+        step[later] = values[later] - values[earlier]
+    return step

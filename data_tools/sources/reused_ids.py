@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.scene import FARTHEST_M
+from data_tools.sources.grouped import Rows, steps
 
 Array = NDArray[np.float64]
 
@@ -17,6 +19,22 @@ ACCELERATION_M_S2 = 8.0
 TOLERANCE_M = 10.0  # real trackers jump by 7 m now and then
 MAX_SPEED_M_S = 70.0  # of an agent that is seen once before and once after
 SPEED_WINDOW_S = 0.5  # that a speed is taken over, against noise
+
+
+def may_begin(
+    agents: Mapping[str, Rows], time_s: Array, position: Array, gap_s: float
+) -> NDArray[np.bool_]:
+    """The observations at which :func:`beginnings` has something to decide, ``(n,)``.
+
+    Args:
+        agents: The rows of each id, which are together all.
+        time_s: ``(n,)`` seconds, ascending within an id.
+        position: ``(n, 2)`` x, y, metres.
+        gap_s: Seconds without an observation that make a gap.
+    """
+    way = steps(agents, position.clip(-FARTHEST_M, FARTHEST_M))
+    far = np.hypot(way[:, 0], way[:, 1]) > 0.99 * TOLERANCE_M  # rounded otherwise than there
+    return np.asarray((steps(agents, time_s) > gap_s) | far)
 
 
 def beginnings(time_s: Array, position: Array, kind: NDArray[Any], gap_s: float) -> list[int]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -22,12 +21,11 @@ from numpy.typing import NDArray
 from data_tools.classes import class_of
 from data_tools.formats.geojson import read_map
 from data_tools.scene import FARTHEST_M, MapElement, Scene
-from data_tools.sources.grouped import grouped
+from data_tools.sources.grouped import Rows, grouped
 from data_tools.sources.inputs import find_files
 from data_tools.sources.presets import OWN, Preset
-from data_tools.sources.reused_ids import beginnings
+from data_tools.sources.reused_ids import beginnings, may_begin
 from data_tools.sources.tracks_heading import (
-    columns_of,
     most_frequent,
     refuse_other_units,
     table_headings,
@@ -42,7 +40,7 @@ from data_tools.sources.tracks_resample import (
     resample,
     samples,
 )
-from data_tools.sources.tracks_table import scene_names, scene_table
+from data_tools.sources.tracks_table import Table, scene_names, scene_table
 from data_tools.suspicions import of_coordinates, of_headings
 from forecast.errors import DataError
 from forecast.storage.files import filesystem
@@ -93,19 +91,16 @@ class Tracks:
         path, scene = self._place(unit)
         file = posixpath.basename(path)
         table = scene_table(path, scene, self.preset)
-        time_s = _frame_times(table["time_s"].to_numpy(float), dt_s, unit)
+        time_s = _frame_times(table["time_s"], dt_s, unit)
         notes = Counter[str]()
         table["track_id"] = _agents(table, notes)
-        refuse_other_units(table, path)
-        warnings = _suspicions(table)
+        agents = grouped(table["track_id"])
+        refuse_other_units(table, agents, path)
+        warnings = _suspicions(table, agents)
         elements = _map(path) or preset_map(path, self.preset, notes)
-        table["yaw_rad"], table["yaw_then"] = table_headings(table, elements, notes)
+        table["yaw_rad"], table["yaw_then"] = table_headings(table, agents, elements, notes)
         to_centres(table, self.preset, notes)
-        columns = columns_of(table)
-        tracks = [
-            _track(name, {column: values[rows] for column, values in columns.items()}, notes)
-            for name, rows in grouped(columns["track_id"]).items()
-        ]
+        tracks = _tracks(table, agents, notes)
         egos = _egos(tracks, notes)
         state = np.stack([resample(track, time_s) for track in tracks])
         return Scene(
@@ -147,14 +142,21 @@ def _frame_times(time_s: Array, dt_s: float, unit: str) -> Array:
     return first + dt_s * np.arange(frames, dtype=np.float64)
 
 
-def _agents(table: pd.DataFrame, notes: Counter[str]) -> NDArray[np.object_]:
+def _agents(table: Table, notes: Counter[str]) -> NDArray[np.object_]:
     """Each row's agent: those of an id that several have in turn are ``7``, ``7#2`` and so on."""
+    names, time_s = table["track_id"], table["time_s"]
+    position = np.column_stack([table["x_m"], table["y_m"]])
+    groups = grouped(names)
+    longest_s = MAX_GAP_S + TIME_TOLERANCE_S
+    uneven = may_begin(groups, time_s, position, longest_s)
+    if not uneven.any():
+        return names
     classes = {kind: class_of("tracks", kind) for kind in set(table["class"])}
-    time_s, kind = table["time_s"].to_numpy(float), table["class"].map(classes).to_numpy()
-    position = table[["x_m", "y_m"]].to_numpy(float)
-    names = table["track_id"].to_numpy(object, copy=True)
-    for name, rows in grouped(names).items():
-        longest_s = MAX_GAP_S + TIME_TOLERANCE_S
+    kind = np.array([classes[label] for label in table["class"]], object)
+    names = names.copy()
+    for name, rows in groups.items():
+        if not uneven[rows].any():
+            continue
         starts = beginnings(time_s[rows], position[rows], kind[rows], longest_s)
         notes["ids that another agent has later, a track of its own"] += len(starts) - 1
         for number, (start, stop) in enumerate(pairwise([*starts, len(rows)][1:]), start=2):
@@ -162,22 +164,28 @@ def _agents(table: pd.DataFrame, notes: Counter[str]) -> NDArray[np.object_]:
     return names
 
 
-def _track(name: str, rows: dict[str, NDArray[Any]], notes: Counter[str]) -> Track:
-    """One agent's rows as a track; counts what had to be filled in."""
-    kind, kinds = most_frequent(rows["class"])
-    notes["tracks of more than one class, the most frequent taken"] += kinds > 1
-    size, so_far = _sizes(np.column_stack([rows["length_m"], rows["width_m"]]))
-    pose = np.column_stack([rows["x_m"], rows["y_m"], rows["yaw_rad"]])
-    return Track(
-        name=name,
-        kind=kind,
-        time_s=rows["time_s"],
-        pose=pose,
-        size_m=size,
-        observed=np.column_stack([rows["x_then"], rows["y_then"], rows["yaw_then"], so_far]),
-        score=rows["score"],
-        is_ego=bool(rows["is_ego"].any()),
-    )
+def _tracks(table: Table, agents: Mapping[str, Rows], notes: Counter[str]) -> list[Track]:
+    """The rows of each agent as a track; counts what had to be filled in."""
+    pose = np.column_stack([table["x_m"], table["y_m"], table["yaw_rad"]])
+    then = np.column_stack([table["x_then"], table["y_then"], table["yaw_then"]])
+    sides = np.column_stack([table["length_m"], table["width_m"]])
+    tracks = []
+    for name, rows in agents.items():
+        kind, kinds = most_frequent(table["class"][rows])
+        notes["tracks of more than one class, the most frequent taken"] += kinds > 1
+        size, so_far = _sizes(sides[rows])
+        track = Track(
+            name=name,
+            kind=kind,
+            time_s=table["time_s"][rows],
+            pose=pose[rows],
+            size_m=size,
+            observed=np.concatenate([then[rows], so_far], axis=1),
+            score=table["score"][rows],
+            is_ego=bool(table["is_ego"][rows].any()),
+        )
+        tracks.append(track)
+    return tracks
 
 
 def _sizes(size_m: Array) -> tuple[Array, Array]:
@@ -200,14 +208,12 @@ def _scores(
     return np.where(np.isfinite(state[..., 0]), score, np.nan)
 
 
-def _suspicions(table: pd.DataFrame) -> dict[str, str]:
+def _suspicions(table: Table, agents: Mapping[str, Rows]) -> dict[str, str]:
     """What looks wrong with the numbers as they are in the table, before they are resampled."""
-    rows = columns_of(table)
-    pose = np.column_stack([rows["x_m"], rows["y_m"], rows["yaw_rad"]])
-    given = ~np.isnan(rows["yaw_rad"])
-    time_s, turned = rows["time_s"][given], pose[given]
-    agents = grouped(rows["track_id"][given]).values()
-    paths = [(time_s[places], turned[places]) for places in agents]
+    pose = np.column_stack([table["x_m"], table["y_m"], table["yaw_rad"]])
+    given = ~np.isnan(table["yaw_rad"])
+    told = [rows[given[rows]] for rows in agents.values()] if given.any() else []
+    paths = [(table["time_s"][rows], pose[rows]) for rows in told]
     return of_headings(paths) | of_coordinates(pose[:, :2])
 
 

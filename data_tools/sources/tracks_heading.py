@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api import types
 
 from data_tools.classes import class_of
 from data_tools.heading import FEET, WHEELS, Gait, Sightings, headings_of, noise_levels
 from data_tools.labels.map_index import MapIndex
 from data_tools.scene import FARTHEST_M, MapElement
-from data_tools.sources.grouped import grouped
+from data_tools.sources.grouped import Rows, grouped, steps
+from data_tools.sources.tracks_table import Table
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]
@@ -30,12 +31,13 @@ MAX_TURNED = np.pi / 4
 
 
 def table_headings(
-    table: pd.DataFrame, elements: tuple[MapElement, ...], notes: Counter[str]
+    table: Table, agents: Mapping[str, Rows], elements: tuple[MapElement, ...], notes: Counter[str]
 ) -> tuple[Array, Array]:
     """The heading in each row of a scene's table: that given, else the best that is known.
 
     Args:
         table: As :func:`data_tools.sources.tracks_table.scene_table` gives it.
+        agents: The rows of each agent, which are together all.
         elements: The map, perhaps with lanes.
         notes: Counts how many tracks have a heading from where.
 
@@ -43,27 +45,26 @@ def table_headings(
         ``(n,)`` radians, from the whole of each track, and ``(n,)`` from nothing later than the row
         itself, as a stack knows them.
     """
-    given = table["yaw_rad"].to_numpy(float)
+    given = table["yaw_rad"]
     if not np.isnan(given).any():
         return given, given
-    near = (table[["x_m", "y_m"]].abs() < FARTHEST_M).all(axis=1).to_numpy(bool)
+    near = (np.abs(table["x_m"]) < FARTHEST_M) & (np.abs(table["y_m"]) < FARTHEST_M)
     if not near.all():  # boxes that are nowhere are left out later
-        whole, causal = np.zeros((2, len(table)))
-        whole[near], causal[near] = table_headings(table[near], elements, notes)
+        whole, causal = np.zeros((2, len(given)))
+        part = {name: values[near] for name, values in table.items()}
+        of_part = table_headings(part, grouped(part["track_id"]), elements, notes)
+        whole[near], causal[near] = of_part
         return whole, causal
-    roads = MapIndex.of(elements)
-    noise, columns = _noise(table), columns_of(table)
-    tracks = [
-        (rows, {name: values[rows] for name, values in columns.items()})
-        for rows in grouped(columns["track_id"]).values()
-        if np.isnan(given[rows]).any()
-    ]
-    gaits = [_gait(track["class"]) for _, track in tracks]
-    seen = [_sightings(track, noise[rows]) for rows, track in tracks]
+    rows_of = [rows for rows in agents.values() if np.isnan(given[rows]).any()]
+    gaits = [_gait(table["class"][rows]) for rows in rows_of]
+    seen = _sightings(table, _noise(table, agents), rows_of)
+    first = np.array([one.position[0] for one in seen])
+    lanes = _lane_headings(first, MapIndex.of(elements))
     whole, causal = given.copy(), given.copy()
-    found_of = headings_of(seen, gaits)
-    for (rows, track), gait, (then, after) in zip(tracks, gaits, found_of, strict=True):
-        standing = _lane_heading(track, roads) if gait is WHEELS else np.nan
+    for rows, gait, lane, (then, after) in zip(
+        rows_of, gaits, lanes, headings_of(seen, gaits), strict=True
+    ):
+        standing = lane if gait is WHEELS else np.nan
         notes["tracks with yaw from their motion"] += 1
         if np.isnan(after).all():
             source = "heading 0" if np.isnan(standing) else "that of their lane"
@@ -74,14 +75,6 @@ def table_headings(
     return whole, causal
 
 
-def columns_of(table: pd.DataFrame) -> dict[str, NDArray[Any]]:
-    """The columns as arrays, which are many times faster than a table to take a few rows of."""
-    return {
-        str(name): column.to_numpy(object if types.is_string_dtype(column) else None)
-        for name, column in table.items()
-    }
-
-
 def most_frequent(kind: NDArray[Any]) -> tuple[str, int]:
     """The most frequent of some labels, of as frequent ones the first, and how many there are."""
     if (kind == kind[0]).all():
@@ -90,25 +83,31 @@ def most_frequent(kind: NDArray[Any]) -> tuple[str, int]:
     return str(counts.index[0]), len(counts)
 
 
-def refuse_other_units(table: pd.DataFrame, path: str) -> None:
+def refuse_other_units(table: Table, agents: Mapping[str, Rows], path: str) -> None:
     """Refuses speeds that the positions contradict.
+
+    Args:
+        table: As :func:`data_tools.sources.tracks_table.scene_table` gives it.
+        agents: The rows of each agent, which are together all.
+        path: Of the table.
 
     Raises:
         DataError: They are in another unit, or velocities in another frame.
     """
-    if table[["speed_mps", *VELOCITY]].isna().to_numpy().all():
+    velocity = np.column_stack([table[name] for name in VELOCITY])
+    if np.isnan(table["speed_mps"]).all() and np.isnan(velocity).all():
         return
-    by_track = table.groupby("track_id", sort=False)
-    step_s = float(by_track["time_s"].diff().median())
-    lag = round(min(max(1.0, SPEED_OVER_S / step_s), len(table))) if step_s > 0 else 1
-    since_s = by_track["time_s"].diff(lag).clip(lower=1e-3).to_numpy(float)
-    moved = by_track[["x_m", "y_m"]].diff(lag).to_numpy(float) / since_s[:, None]
+    step_s = steps(agents, table["time_s"])
+    usual_s = float(np.median(step_s[~np.isnan(step_s)])) if len(step_s) > len(agents) else 0.0
+    lag = round(min(max(1.0, SPEED_OVER_S / usual_s), len(step_s))) if usual_s > 0 else 1
+    since_s = steps(agents, table["time_s"], lag).clip(min=1e-3)
+    position = np.column_stack([table["x_m"], table["y_m"]])
+    moved = steps(agents, position, lag) / since_s[:, None]
     moved[~(np.abs(moved) < FARTHEST_M)] = np.nan
     real = np.hypot(moved[:, 0], moved[:, 1])
-    velocity = table[VELOCITY].to_numpy(float)
-    said = {"speed_mps": table["speed_mps"].to_numpy(float)}
+    said = {"speed_mps": table["speed_mps"]}
     said["vx_mps, vy_mps"] = np.hypot(velocity[:, 0], velocity[:, 1])
-    where = f"in scene {table['scene'].iloc[0]!r} of {path}"
+    where = f"in scene {table['scene'][0]!r} of {path}"
     for name, speed in said.items():
         known = (real > LEAST_SPEED) & np.isfinite(speed)
         if known.sum() < LEAST_ROWS:
@@ -142,35 +141,39 @@ def _gait(label: NDArray[Any]) -> Gait:
     return WHEELS if class_of("tracks", str(usual)) in ("vehicle", "cyclist") else FEET
 
 
-def _noise(table: pd.DataFrame) -> Array:
+def _noise(table: Table, agents: Mapping[str, Rows]) -> Array:
     """The noise level at each row, from the scene until then."""
-    number = table["track_id"].factorize()[0]
-    order = np.argsort(number, kind="stable")
-    noise = np.empty(len(table))
-    noise[order] = noise_levels(
-        table["time_s"].to_numpy(float)[order],
-        number[order],
-        table[["x_m", "y_m"]].to_numpy(float)[order],
-    )
+    order = np.concatenate(list(agents.values()))
+    number = np.repeat(np.arange(len(agents)), [len(rows) for rows in agents.values()])
+    position = np.column_stack([table["x_m"], table["y_m"]])
+    noise = np.empty(len(order))
+    noise[order] = noise_levels(table["time_s"][order], number, position[order])
     return noise
 
 
-def _sightings(track: dict[str, NDArray[Any]], noise_m: Array) -> Sightings:
-    velocity = np.column_stack([track[name] for name in VELOCITY])
-    return Sightings(
-        time_s=track["time_s"],
-        position=np.column_stack([track["x_m"], track["y_m"]]),
+def _sightings(table: Table, noise_m: Array, rows_of: Iterable[Rows]) -> list[Sightings]:
+    """The sightings of agents with these rows."""
+    velocity = np.column_stack([table[name] for name in VELOCITY])
+    velocity[~np.isfinite(velocity).all(axis=1)] = np.nan
+    every = Sightings(
+        time_s=table["time_s"],
+        position=np.column_stack([table["x_m"], table["y_m"]]),
         noise_m=noise_m,
-        yaw=track["yaw_rad"],
-        velocity=np.where(np.isfinite(velocity).all(axis=1, keepdims=True), velocity, np.nan),
-        speed=np.abs(track["speed_mps"]),
+        yaw=table["yaw_rad"],
+        velocity=velocity,
+        speed=np.abs(table["speed_mps"]),
     )
+    columns = vars(every).items()
+    return [Sightings(**{name: values[rows] for name, values in columns}) for rows in rows_of]
 
 
-def _lane_heading(track: dict[str, NDArray[Any]], roads: MapIndex) -> float:
-    """The way that the lane leads where an agent is first seen; NaN where none is near."""
-    x, y = track["x_m"][0], track["y_m"][0]
+def _lane_headings(place: Array, roads: MapIndex) -> Array:
+    """The way that the nearest lane leads at places ``(n, 2)``; NaN where none is near."""
+    heading = np.full(len(place), np.nan)
     reach = LANE_M + 0.1
-    lanes = roads.lane_points(np.array([x - reach, y - reach, x + reach, y + reach]))
-    away = np.hypot(lanes[:, 0] - x, lanes[:, 1] - y)
-    return float(lanes[away.argmin(), 2]) if away.min(initial=np.inf) <= LANE_M else np.nan
+    areas = np.concatenate([place - reach, place + reach], axis=1)
+    for number, lanes in enumerate(roads.lane_points_of(areas)):
+        away = np.hypot(lanes[:, 0] - place[number, 0], lanes[:, 1] - place[number, 1])
+        if away.min(initial=np.inf) <= LANE_M:
+            heading[number] = lanes[away.argmin(), 2]
+    return heading

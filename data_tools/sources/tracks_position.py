@@ -6,12 +6,14 @@ from collections import Counter
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from data_tools.classes import TYPICAL_SIZE_M, class_of
 from data_tools.sources.presets import Preset
+from data_tools.sources.tracks_table import Table
 
 
-def to_centres(table: pd.DataFrame, preset: Preset, notes: Counter[str]) -> None:
+def to_centres(table: Table, preset: Preset, notes: Counter[str]) -> None:
     """Moves positions to the centres of boxes, where a preset says that they are elsewhere.
 
     Args:
@@ -25,20 +27,20 @@ def to_centres(table: pd.DataFrame, preset: Preset, notes: Counter[str]) -> None
     if preset.position != "front":
         return
     back = _half_lengths(table, notes)
-    table["x_then"] -= back * np.cos(table["yaw_then"])
-    table["y_then"] -= back * np.sin(table["yaw_then"])
-    table["x_m"] -= back * np.cos(table["yaw_rad"])
-    table["y_m"] -= back * np.sin(table["yaw_rad"])
+    for seen, yaw in (("then", table["yaw_then"]), ("m", table["yaw_rad"])):
+        table[f"x_{seen}"] = table[f"x_{seen}"] - back * np.cos(yaw)
+        table[f"y_{seen}"] = table[f"y_{seen}"] - back * np.sin(yaw)
 
 
-def _half_lengths(table: pd.DataFrame, notes: Counter[str]) -> pd.Series[float]:
+def _half_lengths(table: Table, notes: Counter[str]) -> NDArray[np.float64]:
     """Half the length of each row's agent: of its track, else usual for what it is called."""
-    usual = {name: _usual_length(name) for name in table["class"].unique()}
-    length = table.groupby("track_id", sort=False)["length_m"].transform("median")
-    length = length.fillna(table["class"].map(usual).astype(float))
-    unknown = table.loc[length.isna(), "track_id"].nunique()
+    usual = {name: _usual_length(name) for name in set(table["class"])}
+    rows = pd.DataFrame({name: table[name] for name in ("track_id", "class", "length_m")})
+    length = rows.groupby("track_id", sort=False)["length_m"].transform("median")
+    length = length.fillna(rows["class"].map(usual).astype(float))
+    unknown = rows.loc[length.isna(), "track_id"].nunique()
     notes["tracks of unknown length, their front taken for their centre"] += unknown
-    return length.fillna(0.0) / 2
+    return length.fillna(0.0).to_numpy() / 2
 
 
 def _usual_length(name: str) -> float:

@@ -65,15 +65,19 @@ def resample(track: Track, time_s: Array) -> Array:
     off = np.minimum(np.abs(time_s - seen[after]), np.abs(time_s - seen[before]))
     inside = (time_s >= seen[0]) & (time_s <= seen[-1])
     bridged = inside & (seen[after] - seen[before] <= MAX_GAP_S + TIME_TOLERANCE_S)
-    pose = track.pose.copy()
-    pose[:, 2] = np.unwrap(pose[:, 2])
-    state = np.full((len(time_s), 5), np.nan)
-    for axis in range(3):
-        state[:, axis] = np.interp(time_s, seen, pose[:, axis])
+    x, y, yaw = track.pose.T
+    state = np.empty((len(time_s), 5))
+    for axis, values in enumerate((x, y, np.unwrap(yaw) if _turns(yaw) else yaw)):
+        state[:, axis] = np.interp(time_s, seen, values)
     state[:, 2] = wrap_angle(state[:, 2])
     state[:, 3:] = track.size_m
     state[~(bridged | (off <= TIME_TOLERANCE_S))] = np.nan
     return state
+
+
+def _turns(yaw: Array) -> bool:
+    """Whether a heading passes from one side of a full turn to the other."""
+    return len(yaw) > 1 and bool(np.abs(yaw[1:] - yaw[:-1]).max() >= np.pi)
 
 
 def last_score(track: Track, time_s: Array) -> Array:

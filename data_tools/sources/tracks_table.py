@@ -1,19 +1,23 @@
-"""A user's table of tracks, CSV or Parquet: its columns, checked one scene at a time.
+"""A user's table of tracks, CSV or Parquet: its columns, as arrays in our units, scene by scene.
 
-A fault in one scene's rows costs that scene only. Rows are counted from 1 after the header.
+A table is converted and searched for faults once, as a whole; a fault in one scene's rows costs
+that scene only. Rows are counted from 1 after the header.
 """
 
 from __future__ import annotations
 
 import posixpath
-from typing import Any, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from data_tools.sources.grouped import KeptGroups, Rows
+from data_tools.sources.grouped import Rows, grouped, steps
 from data_tools.sources.presets import (
     LENGTHS_M,
     OWN,
@@ -29,6 +33,9 @@ from data_tools.sources.presets import (
 from data_tools.sources.tracks_files import load, row_of
 from forecast.errors import DataError
 
+Array = NDArray[np.float64]
+Table = dict[str, NDArray[Any]]
+
 TEXT = ("track_id", "class")
 NUMBERS = ("time_s", "x_m", "y_m")
 PLACES = ("x_m", "y_m", "length_m", "width_m")
@@ -39,7 +46,6 @@ MAX_YAW_RAD = 8 * np.pi
 MAX_SPEED = 1000.0  # m/s, no agent's
 # No tracker has longer steps; times in milliseconds do.
 MAX_STEP_S = 10.0
-_grouped = KeptGroups()
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
@@ -49,10 +55,10 @@ def scene_names(path: str, preset: Preset = OWN) -> list[str]:
     Raises:
         DataError: The table cannot be read, lacks a column, has no rows or a row without scene.
     """
-    return list(_rows_of_scenes(load(path, preset), path, preset))
+    return list(_whole(path, preset).scenes)
 
 
-def scene_table(path: str, scene: str | None, preset: Preset = OWN) -> pd.DataFrame:
+def scene_table(path: str, scene: str | None, preset: Preset = OWN) -> Table:
     """One scene's rows in our columns and units, all of them present and of their type.
 
     Text columns hold str, numbers float64 (optional ones NaN where not given), ``is_ego`` bool.
@@ -63,59 +69,191 @@ def scene_table(path: str, scene: str | None, preset: Preset = OWN) -> pd.DataFr
         scene: Its name; None where the whole table is one.
         preset: What the table's columns are called and mean.
 
+    Returns:
+        ``(n,)`` arrays by the names of our columns.
+
     Raises:
         DataError: A value is missing, of another kind, out of range or given twice.
     """
-    rows = whole = load(path, preset)
-    if scene is not None:
-        rows = whole.iloc[_rows_of_scenes(whole, path, preset).get(scene, [])]
-    if rows.empty:
+    whole = _whole(path, preset)
+    rows = np.arange(len(whole.rows)) if scene is None else whole.scenes.get(scene)
+    if rows is None:
         raise DataError(f"rows of scene {scene!r}", f"none in {path}", "check the scene's name")
-    columns = preset.columns
-    content: dict[str, Any] = {"scene": _scenes(rows, path, preset)}
-    for name in TEXT:
-        content[name] = _texts(rows, columns.of(name), path)
-    for name in (*NUMBERS, *OPTIONAL_NUMBERS):
-        content[name] = _numbers(rows, name, columns.of(name), path)
-    content["is_ego"] = _truths(rows, columns.is_ego, path)
-    table = _in_our_units(pd.DataFrame(content, index=rows.index), preset)
-    if preset.any_order:
-        table = table.drop_duplicates().sort_values("time_s", kind="stable")
-    table.attrs = rows.attrs
-    _check_ranges(table, path)
-    _check_velocity(whole, path, preset)
-    _check_times(table, path)
-    return table
-
-
-def _rows_of_scenes(whole: pd.DataFrame, path: str, preset: Preset) -> dict[str, Rows]:
-    return _grouped.of(whole, lambda table: _scenes(table, path, preset))
-
-
-def _scenes(rows: pd.DataFrame, path: str, preset: Preset) -> pd.Series[str]:
-    said = preset.columns.scene
-    if said is None or said.column not in rows.columns:
-        return pd.Series(posixpath.basename(path), index=rows.index)
-    return _texts(rows, said, path)
-
-
-def _in_our_units(table: pd.DataFrame, preset: Preset) -> pd.DataFrame:
-    """Names, numbers and axes as a preset means them, in ours."""
-    ours = {theirs.lower(): name for theirs, name in preset.classes.items()}
-    table["class"] = [ours.get(name.lower(), name) for name in table["class"]]
+    for fault in whole.unreadable:
+        fault.refuse(rows)
+    table = {name: values[rows] for name, values in whole.columns.items()}
     table["time_s"] = _seconds(table["time_s"], preset.columns.time_s)
-    for names, units in ((PLACES, LENGTHS_M), (SPEEDS, SPEEDS_MPS)):
-        for name in names:
-            said = preset.columns.of(name)
-            table[name] *= 1.0 if said is None else units[said.unit]
-    if preset.columns.yaw_rad is not None:
-        table["yaw_rad"] = _counterclockwise(table["yaw_rad"], preset.columns.yaw_rad)
-    if preset.y_down:
-        table[["y_m", "vy_mps", "yaw_rad"]] *= -1.0
+    if preset.any_order:
+        once = pd.DataFrame(table).drop_duplicates()
+        kept = once.sort_values("time_s", kind="stable").index.to_numpy()
+        rows, table = rows[kept], {name: values[kept] for name, values in table.items()}
+    for fault in whole.out_of_range:
+        fault.refuse(rows)
+    _check_ego(table, path)
+    _check_velocity(whole.rows, path, preset)
+    _check_times(table, whole.rows, rows, path)
     return table
 
 
-def _seconds(time: pd.Series[float], said: Time) -> pd.Series[float]:
+@dataclass(frozen=True)
+class _Fault:
+    """What is wrong with some rows of a table.
+
+    Args:
+        wrong: ``(n,)`` whether it is so in each row.
+        error: What is raised for a row.
+    """
+
+    wrong: NDArray[np.bool_]
+    error: Callable[[int], DataError]
+
+    def refuse(self, rows: Rows) -> None:
+        """Raises for the first of some rows that is wrong, if any.
+
+        Raises:
+            DataError: There is one.
+        """
+        wrong = self.wrong[rows]
+        if wrong.any():
+            raise self.error(int(rows[wrong.argmax()]))
+
+
+class _Whole:
+    """All rows of a table: where each scene is, the columns in our units, and their faults.
+
+    Args:
+        rows: As they are in the file.
+        path: Of the table.
+        preset: What its columns are called and mean.
+    """
+
+    def __init__(self, rows: pd.DataFrame, path: str, preset: Preset) -> None:
+        self.rows, self._path = rows, path
+        self.unreadable: list[_Fault] = []
+        self.out_of_range: list[_Fault] = []
+        said, all_rows = preset.columns, np.arange(len(rows))
+        scene = self._scenes(said.scene)
+        for fault in self.unreadable:  # a row of no scene is a fault of the table
+            fault.refuse(all_rows)
+        self.scenes = grouped(scene)
+        self.columns: Table = {"scene": scene}
+        for name in TEXT:
+            self.columns[name] = self._texts(said.of(name))
+        for name in (*NUMBERS, *OPTIONAL_NUMBERS):
+            self.columns[name] = self._numbers(name, said.of(name))
+        self.columns["is_ego"] = self._truths(said.is_ego)
+        self._to_our_units(preset)
+        self._check_ranges()
+
+    def _scenes(self, said: Column | None) -> NDArray[np.object_]:
+        if said is None or said.column not in self.rows.columns:
+            return np.full(len(self.rows), posixpath.basename(self._path), object)
+        return self._texts(said)
+
+    def _texts(self, said: Text | Column) -> NDArray[np.object_]:
+        name = said.column
+        if name is None:
+            return np.full(len(self.rows), getattr(said, "value", None), object)
+        column = self.rows[name]
+        if column.dtype == object:  # perhaps of lists, which have no hash
+            column = column.astype(str).where(column.notna())
+        code, found = pd.factorize(column)
+        names = pd.Series(found).astype(str).str.strip().to_numpy(object)
+        text = np.append(names, "")[code]
+        self._note(code < 0, f"a {name}", name)
+        self._note(text == "", f"a {name}", name)
+        return text
+
+    def _numbers(self, name: str, said: Any) -> Array:
+        """One of our columns as numbers, in the table's own unit; NaN where it has none."""
+        if said is None or said.column not in self.rows.columns:
+            value = getattr(said, "value", None)
+            return np.broadcast_to(np.nan if value is None else value, len(self.rows))
+        column = self.rows[said.column]
+        if not (types.is_numeric_dtype(column) or types.is_string_dtype(column)):
+            error = DataError(
+                f"numbers in column {said.column}",
+                f"{column.dtype} in {self._path}",
+                "convert the column",
+            )
+            self.unreadable.append(_Fault(np.ones(len(self.rows), bool), lambda _: error))
+            return np.broadcast_to(np.nan, len(self.rows))
+        number: Array = pd.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
+        wrong = ~np.isfinite(number)
+        if wrong.any() and name == "score":  # trackers write NaN for tracks that they did not see
+            text = column.astype(str).str.strip().str.lower()
+            wrong &= ~text.isin(["nan", ""]).to_numpy(bool)
+        if wrong.any() and name in OPTIONAL_NUMBERS:
+            wrong &= column.notna().to_numpy(bool)
+        self._note(wrong, "a finite number", said.column)
+        return number
+
+    def _truths(self, said: Truth | None) -> NDArray[np.bool_]:
+        if said is None or said.column not in self.rows.columns:
+            return np.zeros(len(self.rows), bool)
+        code, found = pd.factorize(self.rows[said.column])
+        text = pd.Series(found).astype(str).str.strip()
+        if said.equals is not None:
+            return np.append(text.eq(said.equals).to_numpy(bool), False)[code]
+        truth = text.str.lower().map(_TRUTH)
+        unknown = np.append(truth.isna().to_numpy(bool), False)
+        self._note(unknown[code], "true, false, 1 or 0", said.column)
+        return np.append(truth.eq(True).to_numpy(bool), False)[code]
+
+    def _to_our_units(self, preset: Preset) -> None:
+        """Names, numbers and axes as a preset means them, in ours; times stay as they are."""
+        columns, said = self.columns, preset.columns
+        if preset.classes:
+            ours = {theirs.lower(): name for theirs, name in preset.classes.items()}
+            code, found = pd.factorize(columns["class"])
+            columns["class"] = np.array([ours.get(n.lower(), n) for n in found], object)[code]
+        for names, units in ((PLACES, LENGTHS_M), (SPEEDS, SPEEDS_MPS)):
+            for name in names:
+                one = said.of(name)
+                if one is not None and units[one.unit] != 1.0:
+                    columns[name] = columns[name] * units[one.unit]
+        if said.yaw_rad is not None:
+            columns["yaw_rad"] = _counterclockwise(columns["yaw_rad"], said.yaw_rad)
+        if preset.y_down:
+            for name in ("y_m", "vy_mps", "yaw_rad"):
+                columns[name] = -columns[name]
+
+    def _check_ranges(self) -> None:
+        for name in ("length_m", "width_m"):
+            self._note_range(self.columns[name] <= 0, "a size above 0", name)
+        score = self.columns["score"]
+        self._note_range((score < 0) | (score > 1), "a score from 0 to 1", "score")
+        for name in SPEEDS:
+            too_fast = np.abs(self.columns[name]) > MAX_SPEED
+            self._note_range(too_fast, f"a speed up to {MAX_SPEED:g} m/s", name)
+        degrees = np.abs(self.columns["yaw_rad"]) > MAX_YAW_RAD
+        self._note_range(degrees, "yaw in radians (these look like degrees)", "yaw_rad")
+
+    def _note(self, wrong: NDArray[np.bool_], expected: str, name: str) -> None:
+        """Notes rows whose value in a column of the file is wrong."""
+        if wrong.any():
+            error = partial(_error, expected, self.rows[name].iloc, name, self.rows, self._path)
+            self.unreadable.append(_Fault(wrong, error))
+
+    def _note_range(self, wrong: NDArray[np.bool_], expected: str, name: str) -> None:
+        """Notes rows whose value in one of our columns is wrong."""
+        if wrong.any():
+            error = partial(_error, expected, self.columns[name], name, self.rows, self._path)
+            self.out_of_range.append(_Fault(wrong, error))
+
+
+_kept: list[_Whole] = []
+
+
+def _whole(path: str, preset: Preset) -> _Whole:
+    """A table; the last one is kept, so that one of many scenes is read through once."""
+    rows = load(path, preset)
+    if not _kept or _kept[0].rows is not rows:
+        _kept[:] = [_Whole(rows, path, preset)]
+    return _kept[0]
+
+
+def _seconds(time: Array, said: Time) -> Array:
     if said.frames_per_s is not None:
         return time / said.frames_per_s
     if said.frame_step_s is None:
@@ -125,7 +263,7 @@ def _seconds(time: pd.Series[float], said: Time) -> pd.Series[float]:
     return time / usual * said.frame_step_s
 
 
-def _counterclockwise(yaw: pd.Series[float], said: Heading) -> pd.Series[float]:
+def _counterclockwise(yaw: Array, said: Heading) -> Array:
     """Headings in radians, counter-clockwise from +x."""
     angle = yaw * (np.pi / 180) if said.unit == "deg" else yaw
     if said.turn == "clockwise":
@@ -133,63 +271,12 @@ def _counterclockwise(yaw: pd.Series[float], said: Heading) -> pd.Series[float]:
     return angle + np.pi / 2 if said.zero == "y" else angle
 
 
-def _texts(rows: pd.DataFrame, said: Text | Column, path: str) -> pd.Series[str]:
-    name = said.column
-    if name is None:
-        return pd.Series(getattr(said, "value", None), index=rows.index, dtype=str)
-    column = rows[name]
-    _refuse(column.isna(), f"a {name}", rows, name, path)
-    text = column.astype(str).str.strip()
-    _refuse(text == "", f"a {name}", rows, name, path)
-    return text
-
-
-def _numbers(rows: pd.DataFrame, name: str, said: Any, path: str) -> pd.Series[float]:
-    """One of our columns as numbers, in the table's own unit; NaN where it has none."""
-    if said is None or said.column not in rows.columns:
-        return pd.Series(getattr(said, "value", None), index=rows.index, dtype=float)
-    column = rows[said.column]
-    if not (types.is_numeric_dtype(column) or types.is_string_dtype(column)):
-        raise DataError(
-            f"numbers in column {said.column}", f"{column.dtype} in {path}", "convert the column"
-        )
-    number: pd.Series[float] = pd.to_numeric(column, errors="coerce").astype(float)
-    wrong = ~pd.Series(np.isfinite(number), index=rows.index)
-    if name == "score":  # trackers write NaN for tracks that they did not see
-        wrong &= ~column.astype(str).str.strip().str.lower().isin(["nan", ""])
-    if name in OPTIONAL_NUMBERS:
-        wrong &= column.notna()
-    _refuse(wrong, "a finite number", rows, said.column, path)
-    return number
-
-
-def _truths(rows: pd.DataFrame, said: Truth | None, path: str) -> pd.Series[bool]:
-    if said is None or said.column not in rows.columns:
-        return pd.Series(False, index=rows.index)
-    column = rows[said.column]
-    text = column.astype(str).str.strip()
-    if said.equals is not None:
-        return text.eq(said.equals)
-    truth = text.str.lower().map(_TRUTH)
-    _refuse(truth.isna() & column.notna(), "true, false, 1 or 0", rows, said.column, path)
-    return truth.eq(True)
-
-
-def _check_ranges(table: pd.DataFrame, path: str) -> None:
-    for name in ("length_m", "width_m"):
-        _refuse(table[name] <= 0, "a size above 0", table, name, path)
-    score = table["score"]
-    _refuse((score < 0) | (score > 1), "a score from 0 to 1", table, "score", path)
-    for name in SPEEDS:
-        too_fast = table[name].abs() > MAX_SPEED
-        _refuse(too_fast, f"a speed up to {MAX_SPEED:g} m/s", table, name, path)
-    degrees = table["yaw_rad"].abs() > MAX_YAW_RAD
-    _refuse(degrees, "yaw in radians (these look like degrees)", table, "yaw_rad", path)
-    egos = table.loc[table["is_ego"], "track_id"].unique()
+def _check_ego(table: Table, path: str) -> None:
+    egos = set(table["track_id"][table["is_ego"]])
     if len(egos) > 1:
         raise DataError(
             "one ego a scene",
-            f"tracks {', '.join(sorted(egos))} of scene {table['scene'].iloc[0]!r} in {path}",
+            f"tracks {', '.join(sorted(egos))} of scene {table['scene'][0]!r} in {path}",
             "mark one track in is_ego",
         )
 
@@ -201,31 +288,32 @@ def _check_velocity(whole: pd.DataFrame, path: str, preset: Preset) -> None:
         raise DataError("vx_mps and vy_mps together", f"{there[0]} alone in {path}", "add both")
 
 
-def _check_times(table: pd.DataFrame, path: str) -> None:
+def _check_times(table: Table, whole: pd.DataFrame, rows: Rows, path: str) -> None:
     """Within a track every time is later than that of the row before it, by seconds at most."""
-    step = table.groupby("track_id", sort=False)["time_s"].diff()
-    _refuse(step == 0, "each time of a track once", table, "time_s", path)
-    _refuse(step < 0, "times that ascend within a track", table, "time_s", path)
-    usual = float(step.median())
+    time_s = table["time_s"]
+    step_s = steps(grouped(table["track_id"]), time_s)
+    faults = {"each time of a track once": step_s == 0}
+    faults["times that ascend within a track"] = step_s < 0
+    for expected, wrong in faults.items():
+        if wrong.any():
+            first, row = int(wrong.argmax()), int(rows[wrong.argmax()])
+            raise _error(expected, {row: time_s[first]}, "time_s", whole, path, row)
+    known = step_s[~np.isnan(step_s)]
+    usual = float(np.median(known)) if len(known) else 0.0
     if usual > MAX_STEP_S:
         raise DataError(
             f"time_s in seconds, those of a track at most {MAX_STEP_S:g} apart",
-            f"{usual:g} from one to the next in scene {table['scene'].iloc[0]!r} of {path}",
+            f"{usual:g} from one to the next in scene {table['scene'][0]!r} of {path}",
             "divide time_s by 1e3 (milliseconds), 1e6 (microseconds) or 1e9 (nanoseconds)",
         )
 
 
-def _refuse(
-    wrong: pd.Series[bool], expected: str, rows: pd.DataFrame, name: str, path: str
-) -> None:
-    """Raises for the first row that is wrong, if any.
-
-    Raises:
-        DataError: There is one.
-    """
-    places: NDArray[np.intp] = np.flatnonzero(wrong.to_numpy(bool))
-    if len(places):
-        value = rows[name].iloc[places[0]]
-        row = row_of(rows, cast(int, rows.index[places[0]]), path)
-        found = "nothing" if pd.isna(value) else repr(getattr(value, "item", lambda: value)())
-        raise DataError(expected, f"{found} in column {name}, {row}", "correct the table")
+def _error(
+    expected: str, values: Any, name: str, whole: pd.DataFrame, path: str, row: int
+) -> DataError:
+    """What is said of a row, counted from 0, that has a wrong value in a column."""
+    value = values[row]
+    found = "nothing" if pd.isna(value) else repr(getattr(value, "item", lambda: value)())
+    return DataError(
+        expected, f"{found} in column {name}, {row_of(whole, row, path)}", "correct the table"
+    )

@@ -58,6 +58,8 @@ def test_the_cut_by_the_index_is_drawn_to_the_bit_as_the_whole_map(shapes, pose,
 def test_what_is_far_from_an_area_is_not_touched(shapes):
     """Elements elsewhere are neither found nor prepared."""
     index = MapIndex.of(elements(shapes, 0.0) + elements(shapes, 1e4))
-    found = index.near(np.array([-100.0, -100.0, 100.0, 100.0]))
-    assert all(number < len(shapes) for number in found)
-    assert len(found) == len(index.near(np.array([9900.0, 9900.0, 10100.0, 10100.0])))
+    spans = np.array([[-100.0, 100.0], [3000.0, 4000.0], [9900.0, 10100.0]])
+    here, nowhere, there = index.near(spans.repeat(2, axis=1))
+    assert all(number < len(shapes) for number in here)
+    assert nowhere == []
+    assert there == [number + len(shapes) for number in here]

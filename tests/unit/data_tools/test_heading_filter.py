@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from data_tools.heading_filter import FEET, YAW, Batch, Path, Sightings, smoothed
+from data_tools.heading_batch import FEET, Batch, Sightings
+from data_tools.heading_filter import YAW, Path, smoothed
 
 ROUND = np.diag([1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0])  # speed and curvature the other way
 

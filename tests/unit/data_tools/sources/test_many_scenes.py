@@ -11,9 +11,10 @@ from data_tools.formats import geojson
 from data_tools.labels import map_index
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
-from data_tools.sources import grouped as grouped_rows
-from data_tools.sources.grouped import grouped
+from data_tools.sources import tracks_table
+from data_tools.sources.grouped import grouped, steps
 from data_tools.sources.tracks import Tracks
+from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.storage.stores import open_sequence_store
 
@@ -71,13 +72,42 @@ def test_the_map_is_read_once_and_each_lane_resampled_once(table, tmp_path, monk
 
 
 def test_the_rows_of_scenes_are_found_in_one_pass(table, monkeypatch):
-    grouping = counted(monkeypatch, grouped_rows, "grouped")
+    grouping = counted(monkeypatch, tracks_table, "grouped")
     source = Tracks()
     units = source.find([table])
     scenes = [source.read(unit, 0.5) for unit in units]
     assert [scene.name for scene in scenes] == [f"many.parquet#s{k}" for k in range(SCENES)]
     assert [scene.state[0, 0, 0] for scene in scenes] == [APART_M * k for k in range(SCENES)]
-    assert len(grouping) == 1
+    rows = [len(names) for names in grouping]
+    assert rows.count(SCENES * 2 * len(TIMES)) == 1
+    assert rows.count(2 * len(TIMES)) == SCENES
+
+
+def test_a_fault_costs_its_scene_only_and_is_told_as_it_stands_in_the_table(table):
+    rows = pd.read_parquet(table).reset_index(drop=True)
+    rows["length_m"] = 4.0
+    last = {f"s{k}": int(np.flatnonzero(rows["scene"] == f"s{k}")[-1]) for k in range(4)}
+    rows.loc[last["s0"], "class"] = " "
+    rows.loc[last["s1"], "length_m"] = -4.0
+    rows.loc[last["s2"], "time_s"] = 0.0
+    rows["x_m"] = rows["x_m"].astype(str)
+    rows.loc[last["s3"], "x_m"] = "1,5"
+    rows.to_parquet(table)
+    source, refused = Tracks(), {}
+    for unit in source.find([table]):
+        try:
+            source.read(unit, 0.5)
+        except DataError as error:
+            refused[unit.rpartition("#")[2]] = str(error)
+    assert list(refused) == list(last)
+    said = {
+        "s0": "a class; got ' ' in column class",
+        "s1": "a size above 0; got -4.0 in column length_m",
+        "s2": "times that ascend within a track; got 0.0 in column time_s",
+        "s3": "a finite number; got '1,5' in column x_m",
+    }
+    for scene, row in last.items():
+        assert f"{said[scene]}, row {row + 1} of {table}" in refused[scene]
 
 
 def test_a_changed_map_is_read_again(table):
@@ -97,3 +127,13 @@ def test_groups_are_in_the_order_of_first_appearance_with_ascending_places():
     }
     assert list(found) == ["b", "a", "c"]
     assert grouped(np.array([], object)) == {}
+
+
+def test_steps_are_those_within_a_group_however_its_rows_are_mixed_with_others():
+    groups = grouped(pd.Series(["b", "a", "b", "c", "a", "b"]))
+    values = np.array([1.0, 10.0, 3.0, 100.0, 15.0, 9.0])
+    nan = np.nan
+    np.testing.assert_array_equal(steps(groups, values), [nan, nan, 2.0, nan, 5.0, 6.0])
+    both = steps(groups, np.stack([values, -values], axis=1), lag=2)
+    np.testing.assert_array_equal(both[:, 0], [nan, nan, nan, nan, nan, 8.0])
+    np.testing.assert_array_equal(both[:, 1], -both[:, 0])

@@ -383,9 +383,9 @@ def test_headings_lead_the_way_that_their_table_says(
     }
     preset = Preset.model_validate({"files": ["*.csv"], "y_down": down, "columns": said})
     table = scene_table(str(path), None, preset)
-    moved = table[["x_m", "y_m"]].diff().iloc[1].to_numpy(float)
+    moved = np.array([np.diff(table[name])[0] for name in ("x_m", "y_m")])
     assert np.hypot(*moved) == pytest.approx({"m": 1.0, "cm": 0.01, "ft": 0.3048}[unit])
-    assert abs(wrap_angle(np.arctan2(moved[1], moved[0]) - table["yaw_rad"].iloc[0])) < 1e-6
+    assert abs(wrap_angle(np.arctan2(moved[1], moved[0]) - table["yaw_rad"][0])) < 1e-6
     assert table["time_s"].tolist() == [0.25, 0.5, 0.75]
     assert table["length_m"].tolist() == [4.0] * 3
 
