@@ -190,7 +190,7 @@ def test_every_weight_has_a_say_in_training(
         assert refine is not None
         logits = refine(slots.pose[:, :, None, :2])
         total = total + slots.pose.sum() + slots.existence.sum() + logits.sum()
-        total = total + slots.moving.sum()
+        total = total + slots.moving.sum() + slots.uncertainty.sum()
     total.backward()
     perception: tuple[str, ...] = ("tracker.", "track_encoder.")
     if model.spec.mask_head == "fpn":  # then only finding agents reads the pixel embedding

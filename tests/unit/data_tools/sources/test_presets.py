@@ -82,7 +82,7 @@ def test_without_a_preset_columns_are_the_documented_ones():
         ('["*.csv"]', "[]", "files: "),
         ('["*.csv"]', "*.csv", "expected a YAML file"),
         ("id\n", "[id, id2]\n", "columns.track_id: "),
-        ("id\n", "&a [*a]\n", "columns.track_id: "),
+        ("id\n", "&a [*a]\n", "expected a YAML file"),
         ("unit: ms", "frames_per_s: .nan", "columns.time_s.frames_per_s: "),
         ("unit: ms", "frames_per_s: 0", "columns.time_s.frames_per_s: "),
         ("x_m: east", f"x_m: {'e' * 300}", "columns.x_m.column: "),
@@ -104,7 +104,7 @@ def test_what_is_no_preset_is_refused_in_a_line(tmp_path, old, new, expected):
 def test_a_small_file_that_says_very_much_is_quoted_in_short(tmp_path):
     names = "abcdefghijklmno"
     doubled = (f"&{b} [*{a}, *{a}]" for a, b in pairwise(names))
-    with pytest.raises(ConfigError, match="about: ") as refused:
+    with pytest.raises(ConfigError, match="expected a YAML file") as refused:
         load_preset(written(tmp_path, f"about: [&a [1, 1], {', '.join(doubled)}]\n{SAID}"))
     assert len(str(refused.value)) < 1000
 
