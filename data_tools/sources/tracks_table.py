@@ -43,6 +43,7 @@ SPEEDS = ("speed_mps", "vx_mps", "vy_mps")
 OPTIONAL_NUMBERS = ("yaw_rad", "length_m", "width_m", *SPEEDS, "score")
 # Headings in radians stay below four turns; most tables in degrees exceed them.
 MAX_YAW_RAD = 8 * np.pi
+MOST_EXACT = 2**53  # of whole numbers held as floats
 MAX_SPEED = 1000.0  # m/s, no agent's
 # No tracker has longer steps; times in milliseconds do.
 MAX_STEP_S = 10.0
@@ -157,6 +158,10 @@ class _Whole:
         column = self.rows[name]
         if column.dtype == object:  # perhaps of lists, which have no hash
             column = column.astype(str).where(column.notna())
+        elif types.is_float_dtype(column):
+            given = column.dropna()
+            if (given % 1 == 0).all() and (given.abs() < MOST_EXACT).all():
+                column = column.astype("Int64")  # numbers of classes: 1, not 1.0
         code, found = pd.factorize(column)
         names = pd.Series(found).astype(str).str.strip().to_numpy(object)
         text = np.append(names, "")[code]

@@ -353,6 +353,21 @@ def test_columns_of_an_unpublished_kind_are_found_in_parquet_too(tmp_path):
     assert table["track_id"].tolist() == ["1", "1"]
 
 
+def test_numbers_of_classes_are_whole_however_parquet_holds_them(tmp_path):
+    import pandas as pd
+
+    one = {"id": [7.0, 7.0], "kind": [2.0, 2.0], "t": [0, 1], "x": [0.0, 1.0], "y": [0.0, 0.0]}
+    pd.DataFrame(one).to_parquet(tmp_path / "a.parquet")
+    said = {"track_id": "id", "class": "kind", "time_s": "t", "x_m": "x", "y_m": "y"}
+    preset = Preset.model_validate({"files": ["*"], "classes": {"2": "car"}, "columns": said})
+    table = scene_table(str(tmp_path / "a.parquet"), None, preset)
+    assert table["class"].tolist() == ["car", "car"]
+    assert table["track_id"].tolist() == ["7", "7"]
+    pd.DataFrame(one | {"id": [1e300, 1e300]}).to_parquet(tmp_path / "b.parquet")
+    table = scene_table(str(tmp_path / "b.parquet"), None, preset)
+    assert table["track_id"].tolist() == ["1e+300", "1e+300"]
+
+
 @given(
     degrees=st.floats(-720, 720),
     zero=st.sampled_from("xy"),
