@@ -121,7 +121,7 @@ def break_down(
             with refusing_damage(forecast_path):
                 guess = forecast[["instance", "pose"]].isel(sequence=index).load()
             for path, one in ((data_path, truth), (forecast_path, guess)):
-                arrays = {str(name): one[name].values for name in one.data_vars}
+                arrays = {str(name): one[name].values for name in one.variables}
                 refuse_impossible(arrays, len(meta.classes), path)
             found.append(errors_of(truth, guess, meta, tracked))
             if progress is not None:

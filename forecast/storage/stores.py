@@ -138,7 +138,8 @@ def refuse_impossible(arrays: Mapping[str, np.ndarray[Any, Any]], classes: int, 
         if highest > most:
             raise DataError(f"0 to {most} in {name}", f"{highest} in {path}", "make the store anew")
     for name in _FINITE & arrays.keys():
-        if np.isinf(arrays[name]).any():
+        # An axis may have the name of a variable, and then names of its own.
+        if arrays[name].dtype.kind == "f" and np.isinf(arrays[name]).any():
             wanted = f"finite numbers in {name}, NaN where there is none"
             raise DataError(wanted, f"an infinite one in {path}", "make the store anew")
 
