@@ -31,6 +31,12 @@ def is_zone(epsg: int) -> bool:
     return 1 <= epsg - NORTH <= 60 or 1 <= epsg - SOUTH <= 60
 
 
+def zone_at(latitude: float, longitude: float) -> int:
+    """The EPSG number of the zone that a place is in, of the first where it is none."""
+    number = int((longitude + 180) % 360 // 6) + 1 if np.isfinite(longitude) else 1
+    return (NORTH if latitude >= 0 else SOUTH) + number
+
+
 def to_utm(degrees: Array, epsg: int) -> Array:
     """Easting and northing.
 

@@ -14,8 +14,8 @@ from data_tools.formats.documents import read_json
 from data_tools.formats.polygons import rings
 from data_tools.labels.map_index import MapIndex
 from data_tools.scene import MapElement, MapLayer
-from forecast.errors import DataError, reason_of
-from forecast.storage.files import filesystem
+from forecast.errors import DataError
+from forecast.storage.files import version_of
 
 AREAS = ("drivable", "crosswalk")
 LAYERS = get_args(MapLayer)
@@ -30,12 +30,7 @@ def read_map(path: str) -> MapIndex:
     Raises:
         DataError: It is not such a file.
     """
-    system, inner = filesystem(path)
-    try:
-        version = system.ukey(inner)
-    except OSError as error:
-        raise DataError("a map", f"{path} ({reason_of(error)})", "restore it") from error
-    return _read(path, version)
+    return _read(path, version_of(path, "a map"))
 
 
 @lru_cache(maxsize=1)

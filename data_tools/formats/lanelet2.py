@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from data_tools.formats.lanes import aligned, midline
 from data_tools.formats.polygons import outline, rings
 from data_tools.formats.xml import read_xml
+from data_tools.labels.map_index import MapIndex
 from data_tools.scene import MapElement
-from data_tools.utm import NORTH, SOUTH, to_utm
+from data_tools.utm import to_utm, zone_at
 from forecast.errors import DataError
-from forecast.storage.files import filesystem
+from forecast.storage.files import version_of
 
 Array = NDArray[np.float64]
 
@@ -56,8 +57,7 @@ def centred(latitude: float, longitude: float) -> Projection:
     Raises:
         DataError: There is no such place.
     """
-    zone = int((longitude + 180) % 360 // 6) + 1 if np.isfinite(longitude) else 1
-    epsg = (NORTH if latitude >= 0 else SOUTH) + zone
+    epsg = zone_at(latitude, longitude)
     try:
         ((east, north),) = to_utm(np.array([[longitude, latitude]]), epsg)
     except ValueError as error:
@@ -83,17 +83,13 @@ def read_map(path: str, projection: Projection, notes: Counter[str]) -> tuple[Ma
     Raises:
         DataError: It is no such map, has no whole lanelet, or is not where the recording is.
     """
-    system, inner = filesystem(path)
-    version = str(system.ukey(inner)) if system.exists(inner) else ""
-    elements, left_out = _read(path, version, projection)
+    elements, left_out = _read(path, version_of(path, "a Lanelet2 map"), projection)
     notes.update(left_out)
     return elements
 
 
 @lru_cache(maxsize=1)
-def _read(
-    path: str, _version: str, projection: Projection
-) -> tuple[tuple[MapElement, ...], Counter[str]]:
+def _read(path: str, _version: str, projection: Projection) -> tuple[MapIndex, Counter[str]]:
     """Reads a map, and counts what is left out; ``_version`` makes a changed file a new one."""
     content = _content(path)
     try:
@@ -109,7 +105,7 @@ def _read(
             "name latitude and longitude of the origin (map.origin in a preset)",
         )
     notes = Counter[str]()
-    elements = tuple(_elements(content, places, notes))
+    elements = MapIndex(_elements(content, places, notes))
     if not any(element.layer == "lane_centre" for element in elements):
         raise DataError("lanelets with two borders", f"none in {path}", "leave the map out")
     return elements, notes

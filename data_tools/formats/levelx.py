@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from data_tools.formats import lanelet2
 from data_tools.formats.lanelet2 import Projection
 from data_tools.scene import MapElement
-from data_tools.utm import NORTH, SOUTH
+from data_tools.utm import zone_at
 from forecast.errors import DataError, reason_of
 from forecast.storage.files import filesystem, opened
 
@@ -123,8 +123,7 @@ def read_map(path: str, notes: Counter[str]) -> tuple[MapElement, ...]:
     if found is None:
         return ()
     longitude = _recording(path, "lonLocation")
-    zone = int((longitude + 180) % 360 // 6) + 1
-    epsg = (NORTH if _recording(path, "latLocation") >= 0 else SOUTH) + zone
+    epsg = zone_at(_recording(path, "latLocation"), longitude)
     origin_m = (_recording(path, "xUtmOrigin"), _recording(path, "yUtmOrigin"))
     return lanelet2.read_map(found, Projection(epsg, origin_m), notes)
 

@@ -13,7 +13,7 @@ from typing import IO
 import google_crc32c
 
 from forecast.errors import DataError
-from forecast.storage.files import filesystem, opened, refuse_pointer
+from forecast.storage.files import opened, refuse_pointer, version_of
 
 # A scenario is one to a few MB; a length far beyond that is damage, not a scenario.
 MAX_RECORD_BYTES = 1 << 28
@@ -67,9 +67,9 @@ def masked_crc(content: bytes) -> int:
 
 
 def _offsets_of(path: str) -> tuple[int, ...]:
-    system, inner = filesystem(path)
+    version = version_of(path, "a TFRecord file")
     try:
-        return _offsets(path, system.ukey(inner))
+        return _offsets(path, version)
     except OSError as error:
         raise DataError("a TFRecord file", f"{path} ({error})", "check the file") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, Literal, Protocol, get_args
 
 from data_tools.scene import DenseScene, Scene
@@ -104,69 +105,31 @@ def source(
     return changed
 
 
-def _source(name: str) -> Source:  # noqa: C901 - one case a source, and no other decision
+def _source(name: str) -> Source:
     """The source of that name; its module is imported only now."""
-    match name:
-        case "nuscenes":
-            from data_tools.sources.nuscenes import NuScenes
+    if name not in _CLASSES:
+        names = ", ".join(get_args(SourceName))
+        raise ConfigError(f"a source: {names}", repr(name), "name one of them")
+    module, kind = _CLASSES[name]
+    made: Source = getattr(import_module(f"{__name__}.{module}"), kind)()
+    return made
 
-            return NuScenes()
-        case "nuplan":
-            from data_tools.sources.nuplan import NuPlan
 
-            return NuPlan()
-        case "waymo-json":
-            from data_tools.sources.waymo_json import WaymoJson
-
-            return WaymoJson()
-        case "waymo-motion":
-            from data_tools.sources.waymo_motion import WaymoMotion
-
-            return WaymoMotion()
-        case "waymo-perception":
-            from data_tools.sources.waymo_perception import WaymoPerception
-
-            return WaymoPerception()
-        case "scenarionet":
-            from data_tools.sources.scenarionet import ScenarioNet
-
-            return ScenarioNet()
-        case "commonroad":
-            from data_tools.sources.commonroad import CommonRoad
-
-            return CommonRoad()
-        case "lyft-l5":
-            from data_tools.sources.lyft_l5 import LyftL5
-
-            return LyftL5()
-        case "kitti-tracking":
-            from data_tools.sources.kitti_tracking import KittiTracking
-
-            return KittiTracking()
-        case "py123d":
-            from data_tools.sources.py123d import Py123D
-
-            return Py123D()
-        case "tracks":
-            from data_tools.sources.tracks import Tracks
-
-            return Tracks()
-        case "rasters":
-            from data_tools.sources.rasters import Rasters
-
-            return Rasters()
-        case "sumo":
-            from data_tools.sources.sumo import Sumo
-
-            return Sumo()
-        case "argoverse2-sensor":
-            from data_tools.sources.argoverse2_sensor import Argoverse2Sensor
-
-            return Argoverse2Sensor()
-        case "argoverse2-motion":
-            from data_tools.sources.argoverse2_motion import Argoverse2Motion
-
-            return Argoverse2Motion()
-    raise ConfigError(
-        f"a source: {', '.join(get_args(SourceName))}", repr(name), "name one of them"
-    )
+# Name -> module of this package, and class.
+_CLASSES = {
+    "nuscenes": ("nuscenes", "NuScenes"),
+    "nuplan": ("nuplan", "NuPlan"),
+    "waymo-json": ("waymo_json", "WaymoJson"),
+    "waymo-motion": ("waymo_motion", "WaymoMotion"),
+    "waymo-perception": ("waymo_perception", "WaymoPerception"),
+    "scenarionet": ("scenarionet", "ScenarioNet"),
+    "commonroad": ("commonroad", "CommonRoad"),
+    "lyft-l5": ("lyft_l5", "LyftL5"),
+    "kitti-tracking": ("kitti_tracking", "KittiTracking"),
+    "py123d": ("py123d", "Py123D"),
+    "tracks": ("tracks", "Tracks"),
+    "rasters": ("rasters", "Rasters"),
+    "sumo": ("sumo", "Sumo"),
+    "argoverse2-sensor": ("argoverse2_sensor", "Argoverse2Sensor"),
+    "argoverse2-motion": ("argoverse2_motion", "Argoverse2Motion"),
+}

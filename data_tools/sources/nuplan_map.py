@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -21,15 +20,14 @@ from numpy.typing import NDArray
 
 from data_tools.formats.databases import Database, open_database
 from data_tools.formats.geopackage import TABLES, read_layer
-from data_tools.formats.polygons import outline, rings
 from data_tools.scene import MapElement
+from data_tools.sources.city_map import CityMap
 from data_tools.utm import is_zone, to_utm
 from forecast.errors import DataError
-from forecast.storage.files import filesystem
+from forecast.storage.files import version_of
 
 Array = NDArray[np.float64]
 
-MARGIN_M = 200.0  # around the ego's path: grids may reach this far
 WGS84 = 4326  # EPSG number of longitude and latitude
 LANES, CROSSWALKS = "baseline_paths", "crosswalks"
 DRIVABLE = ("road_segments", "intersections", "generic_drivable_areas", "carpark_areas")
@@ -42,17 +40,8 @@ _TABLES = {
 }
 
 
-@dataclass(frozen=True)
-class _City:
-    """Indexed shapes in the plane of the city's UTM zone, metres."""
-
-    lanes: shapely.STRtree
-    drivable: shapely.STRtree
-    crosswalks: shapely.STRtree
-
-
 def read_map(path: str, way: Array) -> tuple[MapElement, ...]:
-    """Elements within :data:`MARGIN_M` of the box around the ego's path.
+    """What lies around the ego's path.
 
     Args:
         path: ``.../map.gpkg``.
@@ -61,29 +50,11 @@ def read_map(path: str, way: Array) -> tuple[MapElement, ...]:
     Raises:
         DataError: The file is no such map.
     """
-    system, inner = filesystem(path)
-    try:
-        stamp = system.ukey(inner)
-    except OSError as error:
-        raise DataError("a nuPlan map", f"no {path}", "restore it") from error
-    city = _city(path, stamp)
-    low, high = np.nanmin(way, axis=0) - MARGIN_M, np.nanmax(way, axis=0) + MARGIN_M
-    near = shapely.box(*low, *high)
-    drivable, crosswalks = _near(city.drivable, near), _near(city.crosswalks, near)
-    return (
-        *(MapElement("lane_centre", shapely.get_coordinates(x)) for x in _near(city.lanes, near)),
-        *(MapElement("drivable", ring, closed=True) for area in drivable for ring in rings(area)),
-        *(
-            MapElement("crosswalk", ring, closed=True)
-            for area in crosswalks
-            for ring in rings(area)
-        ),
-        *(MapElement("road_edge", edge) for edge in outline(drivable)),
-    )
+    return _city(path, version_of(path, "a nuPlan map")).near(way)
 
 
 @lru_cache(maxsize=4)  # there are four cities
-def _city(path: str, _version: str) -> _City:
+def _city(path: str, _version: str) -> CityMap:
     """Reads a whole map; ``_version`` makes a changed file a new one."""
     with open_database(path, _TABLES) as database:
         zone = _zone(database)
@@ -98,7 +69,7 @@ def _city(path: str, _version: str) -> _City:
     _check_kind(lanes, shapely.LineString, LANES, path)
     _check_kind(drivable, shapely.Polygon, ", ".join(DRIVABLE), path)
     _check_kind(crosswalks, shapely.Polygon, CROSSWALKS, path)
-    return _City(*map(shapely.STRtree, (lanes, drivable, crosswalks)))
+    return CityMap.of(lanes, drivable, crosswalks)
 
 
 def _zone(database: Database) -> int:
@@ -140,8 +111,3 @@ def _check_kind(shapes: Sequence[Any], kind: type[Any], layer: str, path: str) -
     if other is not None:
         got = f"a {other.geom_type} in {layer} of {path}"
         raise DataError(f"a {kind.__name__}", got, "restore the map")
-
-
-def _near(tree: shapely.STRtree, place: shapely.Polygon) -> list[Any]:
-    """The shapes whose bounds meet a box, in the order of the file."""
-    return list(tree.geometries[np.sort(tree.query(place))])

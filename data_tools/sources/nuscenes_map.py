@@ -8,7 +8,6 @@ outline of the drivable areas together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,28 +16,20 @@ import shapely
 from numpy.typing import NDArray
 
 from data_tools.formats.documents import read_json
-from data_tools.formats.polygons import outline, rings
 from data_tools.scene import MapElement
+from data_tools.sources.city_map import CityMap
 from forecast.errors import DataError
-from forecast.storage.files import filesystem
+from forecast.storage.files import version_of
 
 Array = NDArray[np.float64]
 
-MARGIN_M = 200.0  # around the ego's path: grids may reach this far
 SPACING_M = 2.0
 MAX_ARC_M = 10_000.0
 _TURN = {"L": 1.0, "S": 0.0, "R": -1.0}
 
 
-@dataclass(frozen=True)
-class _City:
-    lanes: list[shapely.LineString]
-    drivable: list[shapely.Polygon]
-    crosswalks: list[shapely.Polygon]
-
-
 def read_map(path: str, way: Array) -> tuple[MapElement, ...]:
-    """Elements within :data:`MARGIN_M` of the box around the ego's path.
+    """What lies around the ego's path.
 
     Args:
         path: ``maps/expansion/LOCATION.json``.
@@ -47,21 +38,7 @@ def read_map(path: str, way: Array) -> tuple[MapElement, ...]:
     Raises:
         DataError: The file is no such map.
     """
-    system, inner = filesystem(path)
-    city = _city(path, system.ukey(inner))
-    low, high = np.nanmin(way, axis=0) - MARGIN_M, np.nanmax(way, axis=0) + MARGIN_M
-    near = shapely.box(*low, *high)
-    drivable, crosswalks = _near(city.drivable, near), _near(city.crosswalks, near)
-    return (
-        *(MapElement("lane_centre", shapely.get_coordinates(x)) for x in _near(city.lanes, near)),
-        *(MapElement("drivable", ring, closed=True) for area in drivable for ring in rings(area)),
-        *(
-            MapElement("crosswalk", ring, closed=True)
-            for area in crosswalks
-            for ring in rings(area)
-        ),
-        *(MapElement("road_edge", edge) for edge in outline(drivable)),
-    )
+    return _city(path, version_of(path, "a nuScenes map expansion")).near(way)
 
 
 def arc_line(path: Sequence[Any]) -> Array:
@@ -94,14 +71,14 @@ def arc_line(path: Sequence[Any]) -> Array:
 
 
 @lru_cache(maxsize=4)  # there are four locations
-def _city(path: str, _version: str) -> _City:
+def _city(path: str, _version: str) -> CityMap:
     """Reads a whole map; ``_version`` makes a changed file a new one."""
     content = read_json(path)
     try:
         nodes = {node["token"]: (float(node["x"]), float(node["y"])) for node in content["node"]}
         polygons = {p["token"]: _polygon(p, nodes) for p in content["polygon"]}
         arcs = content["arcline_path_3"]
-        return _City(
+        return CityMap.of(
             lanes=[shapely.LineString(arc_line(arc)) for arc in arcs.values() if arc],
             drivable=[
                 polygons[token] for a in content["drivable_area"] for token in a["polygon_tokens"]
@@ -132,7 +109,3 @@ def _polygon(record: Any, nodes: dict[str, tuple[float, float]]) -> shapely.Poly
 
 def _start(record: Any) -> Array:
     return np.array([record["start_pose"][:2]], np.float64)
-
-
-def _near(shapes: Sequence[shapely.Geometry], place: shapely.Polygon) -> list[Any]:
-    return [shape for shape in shapes if shapely.intersects(shapely.envelope(shape), place)]

@@ -16,7 +16,7 @@ from typing import Any
 
 from data_tools.formats.documents import read_json
 from forecast.errors import DataError
-from forecast.storage.files import filesystem
+from forecast.storage.files import version_of
 
 CHANNEL = "LIDAR_TOP"
 Numbers = tuple[float, ...]
@@ -86,12 +86,7 @@ def tables(folder: str) -> Tables:
     Raises:
         DataError: A table is missing, cut off, or has a record at fault, which is named.
     """
-    system, inner = filesystem(f"{folder}/sample.json")
-    try:
-        stamp = system.ukey(inner)
-    except OSError as error:
-        raise DataError("a nuScenes table", f"no {folder}/sample.json", "restore it") from error
-    return _tables(folder, stamp)
+    return _tables(folder, version_of(f"{folder}/sample.json", "a nuScenes table"))
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -19,30 +18,19 @@ import shapely
 from numpy.typing import NDArray
 
 from data_tools.formats.columns import read_table
-from data_tools.formats.polygons import rings
 from data_tools.scene import MapElement
+from data_tools.sources.city_map import CityMap
 from forecast.errors import DataError
-from forecast.storage.files import filesystem
+from forecast.storage.files import filesystem, version_of
 
 Array = NDArray[np.float64]
 
-MARGIN_M = 200.0  # around the ego's path: grids may reach this far
 MAX_COORDINATE_M = 1e8
 LANE, CROSSWALK, ROAD_EDGE = 0, 3, 8
 SURFACES = (LANE, 2, 5, 6)  # and intersections, car parks, generic drivable areas
 BIKE_LANE = 3
 _TYPES = {"map_layer": pa.int64(), "features": pa.binary(), "wkb": pa.binary()}
 _FLOATS = ("<f8", "<f4")
-
-
-@dataclass(frozen=True)
-class _Map:
-    """Indexed shapes in the world frame of the logs."""
-
-    lanes: shapely.STRtree
-    drivable: shapely.STRtree
-    crosswalks: shapely.STRtree
-    edges: shapely.STRtree
 
 
 def map_of(log: str, maps: str, way: Array) -> tuple[MapElement, ...] | None:
@@ -65,7 +53,7 @@ def map_of(log: str, maps: str, way: Array) -> tuple[MapElement, ...] | None:
             if maps:
                 raise DataError("the map of the log", f"none in {maps}", "correct --set maps")
             return None
-    return _near_to(_read(path, system.ukey(inner)), way)
+    return _read(path, version_of(path, "a map of py123d")).near(way)
 
 
 def _shared(log: str, maps: str) -> str:
@@ -93,27 +81,8 @@ def _shared(log: str, maps: str) -> str:
     return posixpath.join(folder, dataset, f"{dataset}_{location}.arrow")
 
 
-def _near_to(whole: _Map, way: Array) -> tuple[MapElement, ...]:
-    low, high = np.nanmin(way, axis=0) - MARGIN_M, np.nanmax(way, axis=0) + MARGIN_M
-    place = shapely.box(*low, *high)
-
-    def near(tree: shapely.STRtree) -> list[Any]:
-        return list(tree.geometries[np.sort(tree.query(place))])
-
-    return (
-        *(MapElement("lane_centre", shapely.get_coordinates(line)) for line in near(whole.lanes)),
-        *(MapElement("road_edge", shapely.get_coordinates(line)) for line in near(whole.edges)),
-        *(MapElement("drivable", r, closed=True) for a in near(whole.drivable) for r in rings(a)),
-        *(
-            MapElement("crosswalk", r, closed=True)
-            for a in near(whole.crosswalks)
-            for r in rings(a)
-        ),
-    )
-
-
 @lru_cache(maxsize=4)
-def _read(path: str, _version: str) -> _Map:
+def _read(path: str, _version: str) -> CityMap:
     """Reads a whole map; ``_version`` makes a changed file a new one."""
     table = read_table(path, _TYPES)
     layer, features, wkb = (table[name].to_pylist() for name in _TYPES)
@@ -148,8 +117,7 @@ def _read(path: str, _version: str) -> _Map:
     _check(lanes, shapely.LineString, path)
     _check(parts["edges"], shapely.LineString, path)
     _check(parts["drivable"] + parts["crosswalks"], shapely.Polygon, path)
-    trees = {name: shapely.STRtree(found) for name, found in parts.items()}
-    return _Map(shapely.STRtree(lanes), **trees)
+    return CityMap.of(lanes, **parts)
 
 
 def _of_layer(shapes: NDArray[Any], layer: list[int], wanted: int) -> list[Any]:

@@ -221,7 +221,7 @@ def _paced(
 ) -> dict[str, Array]:
     """The same ways, driven at a pace that varies: no driver keeps an acceleration as SUMO's do.
 
-    Each driver is early or late by a slowly varying time; who stands goes on standing.
+    Each driver is early or late by a slowly varying time; standing vehicles still stand.
     """
     paced = dict(front)
     for name in [name for name in front if bodies[name].kind != "pedestrian"]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from data_tools.classes import class_of
 from data_tools.formats.geojson import read_map
+from data_tools.labels.map_index import MapIndex
 from data_tools.scene import FARTHEST_M, MapElement, Scene
 from data_tools.sources.grouped import Rows, grouped
 from data_tools.sources.inputs import find_files
@@ -97,7 +98,7 @@ class Tracks:
         agents = grouped(table["track_id"])
         refuse_other_units(table, agents, path)
         warnings = _suspicions(table, agents)
-        elements = _map(path) or preset_map(path, self.preset, notes)
+        elements = MapIndex.of(_map(path) or preset_map(path, self.preset, notes))
         table["yaw_rad"], table["yaw_then"] = table_headings(table, agents, elements, notes)
         to_centres(table, self.preset, notes)
         tracks = _tracks(table, agents, notes)

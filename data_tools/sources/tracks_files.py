@@ -11,7 +11,7 @@ import pandas as pd
 from data_tools.formats import levelx, sumo_fcd
 from data_tools.sources.presets import OWN, Preset
 from forecast.errors import DataError, reason_of
-from forecast.storage.files import filesystem
+from forecast.storage.files import filesystem, version_of
 
 MOST_NAMED = 12  # of the columns that were found, in an error
 SEPARATORS = {",": ",", ";": ";", "tab": "\t", "space": r"\s+"}
@@ -30,7 +30,8 @@ def load(path: str, preset: Preset = OWN) -> pd.DataFrame:
     """
     try:
         paths = [path, *_beside(path, preset)]
-        return _load(tuple(paths), tuple(map(_version, paths)), preset)
+        versions = tuple(version_of(one, "a CSV or Parquet table") for one in paths)
+        return _load(tuple(paths), versions, preset)
     except DataError:
         raise
     except Exception as error:  # damage makes pandas and what it reads with raise whatever there is
@@ -46,11 +47,6 @@ def row_of(table: pd.DataFrame, index: int, path: str) -> str:
             return f"row {index + 1} of {place}"
         index -= rows
     return f"row {index + 1} of {path}"
-
-
-def _version(path: str) -> str:
-    system, inner = filesystem(path)
-    return str(system.ukey(inner))
 
 
 def _beside(path: str, preset: Preset) -> list[str]:

@@ -142,15 +142,11 @@ def score_by_lead(
     mine = accumulators[forecast_path]
     scores = mine.scores(**provenance(own, data, meta, data_path))
     gains = {path: _gains(mine, accumulators[path]) for path in against}
+    attrs = {path: store.attrs for path, store in others.items()}
     return ScoresByLead(
         scores,
         {name: _curve(scores, k, fates[k], gains) for k, name in enumerate(meta.classes)},
-        {
-            name: reference_shown(
-                name, others[name].attrs if name in others else None, scores.input
-            )
-            for name in against
-        },
+        {name: reference_shown(name, attrs.get(name), scores.input) for name in against},
     )
 
 

@@ -29,9 +29,7 @@ class Chance(IntEnum):
     SEQUENCES = 4  # with a cell of the class at this lead; the next two are over these
     AUC = 5
     SOFT_IOU = 6
-    SHARE = (
-        7  # each of a sequence's leads with a cell is as much of it; the next two are weighed so
-    )
+    SHARE = 7  # of a sequence that each of its leads with a cell is; the next two are weighed so
     AUC_SHARE = 8
     SOFT_IOU_SHARE = 9
 
@@ -85,7 +83,7 @@ def count_probabilities(
     sums[..., Chance.SEQUENCES] = there
     sums[..., Chance.AUC : Chance.SHARE] = quality
     sums[..., Chance.SHARE] = share
-    sums[..., Chance.AUC_SHARE :][..., :2] = share[..., None] * quality
+    sums[..., Chance.AUC_SHARE : Chance.SOFT_IOU_SHARE + 1] = share[..., None] * quality
     return sums, cells
 
 

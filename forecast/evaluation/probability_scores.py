@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,10 +30,7 @@ from forecast.evaluation.scores import (
     resample,
     scores_by_lead,
 )
-from forecast.evaluation.scoring import count_stores, truth_of
 from forecast.grid import BEVGrid
-from forecast.parallel import Progress
-from forecast.storage.identity import unchanged
 
 
 @dataclass(frozen=True)
@@ -121,12 +117,14 @@ class ProbabilityAccumulator(SceneSums):
         likely, found, forecast = np.moveaxis(bins_of(total), -2, 0)
         # Of one lead alone each sequence counts the same, however many leads of it have cells.
         alone = sums.shape[-2] == 1
-        weight, first = (
-            (Chance.SEQUENCES, Chance.AUC) if alone else (Chance.SHARE, Chance.AUC_SHARE)
+        weight, auc, soft_iou = (
+            (Chance.SEQUENCES, Chance.AUC, Chance.SOFT_IOU)
+            if alone
+            else (Chance.SHARE, Chance.AUC_SHARE, Chance.SOFT_IOU_SHARE)
         )
         return {
-            "auc": ratio(total[..., first], total[..., weight]),
-            "soft_iou": ratio(total[..., first + 1], total[..., weight]),
+            "auc": ratio(total[..., auc], total[..., weight]),
+            "soft_iou": ratio(total[..., soft_iou], total[..., weight]),
             "brier": ratio(squares, total[..., Chance.CELLS]),
             "brier_occupied": ratio(squares, total[..., Chance.OCCUPIED]),
             "brier_skill": 1 - ratio(squares, constant),
@@ -190,28 +188,3 @@ def _curve(cells: NDArray[np.float64]) -> dict[str, Any]:
         "recall": [defined(value) for value in recall],
         "auc": defined(area),
     }
-
-
-def evaluate_probabilities(
-    forecast: str | Path,
-    data: str | Path | None = None,
-    progress: Progress | None = None,
-    workers: int = 1,
-) -> ProbabilityScores:
-    """Scores the occupancy of a forecast store against what happened.
-
-    Args:
-        forecast: Forecast store.
-        data: The sequence store that holds what happened; None = the one that was forecast.
-        progress: Told (sequences done, sequences in all) now and then.
-        workers: Processes; 1 works in this one.
-
-    Raises:
-        DataError: A store cannot be read, the two do not belong together, or its occupancy is no
-            probability.
-    """
-    forecast = str(forecast)
-    data = truth_of(forecast) if data is None else str(data)
-    with unchanged(forecast, data):
-        pair, total = count_stores(ProbabilityAccumulator, forecast, data, progress, workers)
-    return total.scores(**pair.provenance())

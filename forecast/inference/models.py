@@ -142,13 +142,12 @@ def load_model(
     device = choose_device(device)
     for baseline in BASELINES:
         if name == baseline:
-            model: Model = Baseline(baseline, len(classes), least_cell=least_cell)
+            model = Baseline(baseline, len(classes), least_cell=least_cell)
             return LoadedModel(model, Provenance(baseline), device, tuple(classes))
     if name == COMPONENTS:
-        model = Components(len(classes))
-        return LoadedModel(model, Provenance(COMPONENTS), device, tuple(classes))
-    name = name or PACKAGED
-    checkpoint = named_checkpoint(name)
+        parts = Components(len(classes))
+        return LoadedModel(parts, Provenance(COMPONENTS), device, tuple(classes))
+    checkpoint = named_checkpoint(name := name or PACKAGED)
     forecaster = checkpoint.model.to(device)
     forecaster.least_cell = least_cell
     if fast and forecaster.spec.raster == "always":

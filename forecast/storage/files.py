@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import fsspec
 
-from forecast.errors import DataError
+from forecast.errors import DataError, reason_of
 
 # Object stores, by fsspec's names: they have buckets and no folders.
 BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci"})
@@ -46,6 +46,23 @@ def refuse_pipe(path: str) -> None:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataError("a file or folder", f"{path}, a pipe or device", "copy it into a file")
+
+
+def version_of(path: str, what: str) -> str:
+    """A text that is another one once a file has changed, for what is kept of it in memory.
+
+    Args:
+        path: Local path or fsspec URL.
+        what: What the file should be, for the error.
+
+    Raises:
+        DataError: It is not there.
+    """
+    system, inner = filesystem(path)
+    try:
+        return str(system.ukey(inner))
+    except OSError as error:
+        raise DataError(what, f"{path} ({reason_of(error)})", "restore it") from error
 
 
 def refuse_pipes_in(folder: str) -> None:

@@ -251,9 +251,8 @@ def goes_on(desk: Desk, model: str = "packaged") -> None:
     """Notes how far off those are whose headings flip or jitter: one drives on, two are parked."""
     desk.rollout("--model", model)
     off = errors_at_3_s(desk)[1:].astype(float).round(1)
-    # Of a way of 24 m; a network may take a car without a map to slow down a little.
-    right = off[0] <= 4 and (off[1:] <= 0.5).all()
-    desk.check(f"{model}: 4, 0.5, 0.5 m off at most", off.tolist(), right)
+    right = off[0] <= 3 and (off[1:] <= 0.5).all()
+    desk.check(f"{model}: 3, 0.5, 0.5 m off at most", off.tolist(), right)
 
 
 def packaged_heading_flips(desk: Desk) -> None:

@@ -142,8 +142,8 @@ def _windows(
         agents: Their shapes.
         pose: Where they are.
         grid: The grid.
-        beyond: How far the rectangle reaches beyond them, ahead and aside, metres; None = as far as
-            their own cells may.
+        beyond: How far the rectangle reaches beyond them, ahead and aside, metres; None = the
+            margin of what is drawn.
     """
     whole = (agents.live & torch.isfinite(pose).all(-1)).flatten()
     x, y, yaw = torch.nan_to_num(pose).flatten(0, 1).unbind(-1)

@@ -164,7 +164,7 @@ def test_a_step_as_numpy_has_every_tensor(name: str, unsaid: set[str]) -> None:
     assert set(arrays) == {item.name for item in fields(step)} - {"lead"} - unsaid
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, getattr(step, name))
-    assert arrays["pose"][0, 0, 0] == pytest.approx(3.0, abs=1e-2)  # 6 m/s for half a second
+    assert arrays["pose"][0, 0, 0] == pytest.approx(3.0, abs=1e-4)  # 6 m/s for half a second
 
 
 def test_a_model_says_what_it_reads_and_refuses_the_rest() -> None:
