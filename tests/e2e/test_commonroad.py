@@ -9,9 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from forecast.cli import main as cli
-from tests.support.refusals import Refused
-from tests.support.stores import Mover
-from tests.unit.data_tools.sources.test_commonroad import (
+from tests.support.commonroad import (
     LITTLE,
     lanelet,
     obstacle,
@@ -19,6 +17,8 @@ from tests.unit.data_tools.sources.test_commonroad import (
     states,
     write,
 )
+from tests.support.refusals import Refused
+from tests.support.stores import Mover
 
 LANES = [
     lanelet(f"{y}", [(-60, y + 2), (60, y + 2)], [(-60, y - 2), (60, y - 2)]) for y in (-4, 0, 4)

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from forecast.checkpoint.checkpoint import load_checkpoint
 from forecast.checkpoint.metadata import with_checksum
 from tests.e2e.test_hostile import DEEP, ROLLOUT
+from tests.support.commonroad import LITTLE
+from tests.support.commonroad import write as write_xml
 from tests.support.refusals import Refused, save_untrained
 from tests.support.stores import content, forecast_store
-from tests.unit.data_tools.sources.test_commonroad import LITTLE
-from tests.unit.data_tools.sources.test_commonroad import write as write_xml
 
 pytestmark = pytest.mark.timeout(300)  # of a busy machine
 

@@ -5,17 +5,14 @@ them: argoverse.org and its API, apolloscape.auto/trajectory.html, the TrajNet c
 dictionary of NGSIM at data.transportation.gov, and Format.md of SinD.
 """
 
-import csv
 import math
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.scene import Scene
 from data_tools.sources import source
 from data_tools.sources.presets import Preset
 from data_tools.sources.tracks import Tracks
@@ -24,6 +21,7 @@ from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from tests.support.fuzz import damaged, fuzzed
 from tests.support.recordings import assert_read_or_refused, needs, recording
+from tests.support.tables import assert_seen_where_rows_are, drives, read, rows_of, state_at
 
 FOOT_M = 0.3048
 ARGOVERSE = "TIMESTAMP,TRACK_ID,OBJECT_TYPE,X,Y,CITY_NAME"
@@ -31,31 +29,6 @@ NGSIM = (
     "Vehicle_ID,Frame_ID,Total_Frames,Global_Time,Local_X,Local_Y,Global_X,Global_Y,v_Length,"
     "v_Width,v_Class,v_Vel,v_Acc,Lane_ID,Preceding,Following,Space_Headway,Time_Headway"
 )
-
-
-def read(preset: str, *paths: Path, dt_s: float) -> Scene:
-    origin = source("tracks", {}, preset)
-    (unit,) = origin.find([str(path) for path in paths])
-    return origin.read(unit, dt_s)
-
-
-def rows_of(path: Path, columns: str = "", delimiter: str = ",") -> list[dict[str, str]]:
-    """A file's rows by the csv module; a blank as delimiter stands for any white space."""
-    with path.open(newline="") as file:
-        lines = [" ".join(line.split()) for line in file] if delimiter == " " else list(file)
-    return list(csv.DictReader(lines, columns.split(",") if columns else None, delimiter=delimiter))
-
-
-def state_at(scene: Scene, track: str, time_s: float) -> np.ndarray:
-    frame = (time_s - scene.time_s[0]) / scene.dt_s
-    assert frame == pytest.approx(round(frame), abs=1e-3)
-    return scene.state[scene.track_id.index(track), round(frame)]
-
-
-def assert_seen_where_rows_are(scene: Scene, counts: dict[str, int]) -> None:
-    """Of gapless tracks: each has as many frames as rows."""
-    seen = np.isfinite(scene.state).any(axis=-1).sum(axis=1)
-    assert dict(zip(scene.track_id, seen.tolist(), strict=True)) == counts
 
 
 @needs("interaction_csv")
@@ -80,16 +53,6 @@ def test_interaction(tmp_path, number):
         assert np.nanmax(known, axis=0) == pytest.approx(np.median(size, axis=0))
     ends = [int(row["timestamp_ms"]) for row in rows]
     assert len(scene.time_s) == (max(ends) - min(ends)) // 100 + 1
-
-
-def drives(count: int, frames: int, seed: int = 0) -> np.ndarray:
-    """``(count, frames, 3)`` x, y, yaw of agents that turn steadily at 4 to 12 m/s, 0.1 s apart."""
-    generator = np.random.default_rng(seed)
-    turn, speed = generator.uniform(-0.3, 0.3, count), generator.uniform(4, 12, count)
-    yaw = generator.uniform(-3, 3, count)[:, None] + turn[:, None] * 0.1 * np.arange(frames)
-    step = 0.1 * speed[:, None, None] * np.stack([np.cos(yaw), np.sin(yaw)], axis=-1)
-    place = generator.uniform(-50, 50, (count, 1, 2)) + np.cumsum(step, axis=1)
-    return np.concatenate([place, wrap_angle(yaw)[..., None]], axis=-1)
 
 
 def test_interaction_with_pedestrians_in_a_table_of_their_own(tmp_path):
