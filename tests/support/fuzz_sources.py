@@ -53,6 +53,7 @@ def _samples() -> dict[str, Callable[[Path], object]]:
     """What writes a tiny recording of each source into a new folder."""
     from tests.support import (
         argoverse2,
+        commonroad,
         nuplan,
         nuscenes,
         py123d,
@@ -61,7 +62,6 @@ def _samples() -> dict[str, Callable[[Path], object]]:
         waymo_perception,
     )
     from tests.unit.data_tools.sources import (
-        test_commonroad,
         test_kitti_tracking,
         test_lyft_l5,
         test_scenarionet,
@@ -77,9 +77,9 @@ def _samples() -> dict[str, Callable[[Path], object]]:
         nuscenes.write_version(folder)
         nuscenes.write_map(folder)
 
-    def commonroad(folder: Path) -> None:
-        test_commonroad.write(folder / "a.xml", test_commonroad.LITTLE)
-        test_commonroad.write(folder / "b.xml", test_commonroad.VARIED)
+    def commonroad_root(folder: Path) -> None:
+        commonroad.write(folder / "a.xml", commonroad.LITTLE)
+        commonroad.write(folder / "b.xml", commonroad.VARIED)
 
     def nuplan_root(folder: Path) -> None:
         nuplan.write_log(folder / "a.db", frames=51)
@@ -120,7 +120,7 @@ def _samples() -> dict[str, Callable[[Path], object]]:
         "scenarionet": lambda folder: test_scenarionet.write(
             folder / "sd_a.pkl", test_scenarionet.scenario(map_features=feature)
         ),
-        "commonroad": commonroad,
+        "commonroad": commonroad_root,
         "py123d": py123d_root,
         "rasters": dense,
         "waymo-json": lambda folder: scenarios.write(folder / "a.json", scenarios.crossing(1)),
