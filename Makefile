@@ -39,8 +39,10 @@ $(RUNS)/observing/model.safetensors: | $(RUNS)/detection/model.safetensors
 $(RUNS)/raster/model.safetensors: | $(RUNS)/observing/model.safetensors
 	$(TRAIN) --config configs/packaged_raster.yaml --set initial=$(RUNS)/observing
 
+# As many processes as cores, each with one thread.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow and not benchmark" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not benchmark" \
+		$(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

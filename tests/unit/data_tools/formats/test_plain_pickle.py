@@ -69,6 +69,9 @@ class Calls:
     def __init__(self, function: Any, *args: Any) -> None:
         self.call = (function, args)
 
+    def __str__(self) -> str:
+        return self.call[0].__qualname__
+
     def __reduce__(self) -> Any:
         return self.call
 
