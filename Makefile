@@ -39,9 +39,9 @@ $(RUNS)/observing/model.safetensors: | $(RUNS)/detection/model.safetensors
 $(RUNS)/raster/model.safetensors: | $(RUNS)/observing/model.safetensors
 	$(TRAIN) --config configs/packaged_raster.yaml --set initial=$(RUNS)/observing
 
-# As many processes as cores, each with one thread.
+# As many processes as cores, each with one thread; a file's fixtures are made in one of them.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not benchmark" \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not benchmark" \
 		$(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev
