@@ -112,6 +112,15 @@ CLASSES: dict[str, dict[str, str]] = {
         "truck": "vehicle",
     },
     "py123d": py123d_labels.CLASSES,
+    # Autoware's; UNKNOWN, ANIMAL, HAZARD and others keep their names.
+    "mcap": {
+        "BICYCLE": "cyclist",
+        "BUS": "vehicle",
+        "CAR": "vehicle",
+        "MOTORCYCLE": "cyclist",
+        "TRAILER": "vehicle",
+        "TRUCK": "vehicle",
+    },
     "scenarionet": {"TRAFFIC_BARRIER": "barrier", "TRAFFIC_CONE": "cone"},
     # The usual names, for a table of one's own.
     "tracks": {

@@ -1,0 +1,110 @@
+"""Objects of a bag in the frame of its odometry, or in that of the ego, whichever they come in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.geometry import poses_to_frame
+from data_tools.scene import FARTHEST_M
+from data_tools.sources.mcap_objects import Content, ObjectMessage
+from data_tools.sources.tracks_resample import Track, resample
+from forecast.angles import wrap_angle
+from forecast.errors import DataError
+
+Array = NDArray[np.float64]
+
+UNPLACED = "messages in the frame of the ego at times without odometry, left out"
+NOWHERE = "objects without a place on Earth, left out"
+
+
+def seconds(stamp_ns: list[int]) -> Array:
+    """Stamps as seconds, ``(n,)``."""
+    return np.array(stamp_ns, np.float64) / 1e9
+
+
+def ego_at(content: Content, time_s: Array) -> Array:
+    """The pose of the ego ``(T, 3)`` at some times; NaN where no odometry is near enough."""
+    pose = np.array([message.pose for message in content.ego])
+    track = Track(
+        name="ego",
+        kind="ego",
+        time_s=seconds([message.stamp_ns for message in content.ego]),
+        pose=pose,
+        size_m=np.full(2, np.nan),
+        observed=np.pad(pose, ((0, 0), (0, 2)), constant_values=np.nan),
+        score=np.full(len(pose), np.nan),
+    )
+    return resample(track, time_s)[:, :3]
+
+
+def in_frame_of(which: str, content: Content, path: str) -> tuple[list[ObjectMessage], Array]:
+    """The objects in the frame of the odometry, or in that of the ego at each message's time.
+
+    Args:
+        which: "odometry" or "ego".
+        content: Of the bag.
+        path: Its path.
+
+    Returns:
+        The messages, those left out whose objects cannot be moved there; and ``(n, 3)`` the pose
+        of the ego at their times, NaN where it is not known.
+
+    Raises:
+        DataError: The objects are in a third frame of reference.
+    """
+    have, ego = content.objects[0].frame, content.ego[0]
+    if have not in (ego.frame, ego.child or ego.frame):  # a frame without a name is none
+        raise DataError(
+            f"objects in the frame of the odometry, {ego.frame!r} or {ego.child!r}",
+            f"objects in {have!r} in {path}",
+            "choose another topic, or move them there before: transforms (tf) are not read",
+        )
+    poses = ego_at(content, seconds([message.stamp_ns for message in content.objects]))
+    if have == (ego.frame if which == "odometry" else ego.child):
+        moved = list(content.objects)
+        known = np.ones(len(moved), bool)
+    else:
+        move = _to_ego if which == "ego" else _to_odometry
+        pairs = zip(content.objects, poses, strict=True)
+        moved = [replace(m, values=move(m.values, pose)) for m, pose in pairs]
+        known = np.isfinite(poses[:, 0])
+        content.notes[UNPLACED] += int((~known).sum())
+    kept = [message for message, keep in zip(moved, known, strict=True) if keep]
+    return list(_somewhere(kept, content.notes)), poses[known]
+
+
+def _to_ego(values: Array, pose: Array) -> Array:
+    with np.errstate(all="ignore"):  # of places that are none, left out later
+        return poses_to_frame(values, pose)
+
+
+def _to_odometry(values: Array, pose: Array) -> Array:
+    moved = values.copy()
+    cos, sin = np.cos(pose[2]), np.sin(pose[2])
+    with np.errstate(all="ignore"):
+        moved[:, 0] = pose[0] + cos * values[:, 0] - sin * values[:, 1]
+        moved[:, 1] = pose[1] + sin * values[:, 0] + cos * values[:, 1]
+        moved[:, 2] = wrap_angle(pose[2] + values[:, 2])
+    return moved
+
+
+def _somewhere(messages: list[ObjectMessage], notes: Counter[str]) -> Iterator[ObjectMessage]:
+    """Messages without the objects whose places are no numbers, or beyond the Earth."""
+    for message in messages:
+        near = (np.abs(message.values[:, :2]) < FARTHEST_M).all(axis=1)  # False where NaN
+        if near.all():
+            yield message
+            continue
+        notes[NOWHERE] += int((~near).sum())
+        places = np.flatnonzero(near)
+        yield replace(
+            message,
+            ids=tuple(message.ids[place] for place in places) if message.ids else (),
+            labels=tuple(message.labels[place] for place in places),
+            values=message.values[near],
+        )
