@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -108,13 +109,25 @@ def definition(name: str) -> str:
     return f"\n{_SEPARATOR}\n".join(parts) + "\n"
 
 
+def quick(text: str) -> str:
+    """A definition of the same bytes at which Python is quick.
+
+    Covariances are 288 bytes, for they follow numbers of eight, and cells of a grid are ``uint8``.
+    """
+    text = text.replace("float64[36] covariance", "uint8[288] covariance")
+    return text.replace("int8[] data", "uint8[] data")
+
+
+@lru_cache
 def decoder(name: str) -> Callable[[bytes], Any]:
-    """What makes a message with attributes of its bytes in a bag (CDR)."""
+    """What makes a message with attributes of its bytes in a bag (CDR); covariances are bytes."""
     from mcap.records import Schema
     from mcap_ros2.decoder import DecoderFactory
 
-    schema = Schema(id=1, name=name, encoding="ros2msg", data=definition(name).encode())
-    made = DecoderFactory().decoder_for("cdr", schema)
+    text = quick(definition(name)).encode()
+    made = DecoderFactory().decoder_for(
+        "cdr", Schema(id=1, name=name, encoding="ros2msg", data=text)
+    )
     assert made is not None
     return made
 
@@ -142,13 +155,14 @@ def _ours(kind: str) -> list[tuple[str, str]]:
     return list(_fields(kind, _FIELDS[kind].split(";")))
 
 
-def _types_in(name: str) -> list[str]:
+@lru_cache
+def _types_in(name: str) -> tuple[str, ...]:
     """A type and all those within it, each once, in the order in which they are met."""
     found = {name: None}
     for kind, _ in _ours(name):
         if "/" in kind:
             found |= dict.fromkeys(_types_in(re.sub(r"\[.*", "", kind)))
-    return list(found)
+    return tuple(found)
 
 
 def _parsed(name: str, text: str) -> dict[str, list[tuple[str, str]]]:

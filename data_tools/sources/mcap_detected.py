@@ -18,8 +18,9 @@ from forecast.grid import BEVGrid
 
 Array = NDArray[np.float64]
 
-# Reaches as far beyond the default grid as a car drives in 4 s.
-GRID = BEVGrid(-100.0, 100.0, -100.0, 100.0, 0.25)
+# As far beyond the default grid as a car drives in 4 s. Its cells have centres where those of grids
+# of 0.5 m do, so that the present is drawn exactly.
+GRID = BEVGrid(-100.125, 100.125, -100.125, 100.125, 0.25)
 MOST_FRAMES = 1200  # 640,000 bytes each
 JITTER = 0.3  # of a step
 UNDRAWN = "detections without a heading or size, left out"

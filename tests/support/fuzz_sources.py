@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mcap.writer import CompressionType
 
 from data_tools.classes import class_of
 from data_tools.options import PrepareOptions
@@ -54,6 +55,7 @@ def _samples() -> dict[str, Callable[[Path], object]]:
     from tests.support import (
         argoverse2,
         commonroad,
+        mcap_bags,
         nuplan,
         nuscenes,
         py123d,
@@ -80,6 +82,14 @@ def _samples() -> dict[str, Callable[[Path], object]]:
     def commonroad_root(folder: Path) -> None:
         commonroad.write(folder / "a.xml", commonroad.LITTLE)
         commonroad.write(folder / "b.xml", commonroad.VARIED)
+
+    def bags(folder: Path) -> None:
+        mcap_bags.write_bag(folder / "a.mcap", mcap_bags.drive())
+        plain = CompressionType.NONE  # without checksums, so that damage reaches the messages
+        packing = {"compression": plain, "enable_crcs": False}
+        mcap_bags.write_bag(folder / "b.mcap", mcap_bags.drive(seconds=2.0), **packing)
+        mcap_bags.write_bag(folder / "c.mcap", mcap_bags.drive(seconds=2.0), **packing)
+        mcap_bags.without_index(folder / "c.mcap")
 
     def nuplan_root(folder: Path) -> None:
         nuplan.write_log(folder / "a.db", frames=51)
@@ -122,6 +132,7 @@ def _samples() -> dict[str, Callable[[Path], object]]:
         ),
         "commonroad": commonroad_root,
         "py123d": py123d_root,
+        "mcap": bags,
         "rasters": dense,
         "waymo-json": lambda folder: scenarios.write(folder / "a.json", scenarios.crossing(1)),
         "tracks": tables,

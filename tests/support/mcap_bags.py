@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -14,7 +15,13 @@ from mcap.writer import Writer as Records
 from mcap_ros2.writer import Writer
 from numpy.typing import NDArray
 
-from data_tools.formats.ros_messages import DETECTED, ODOMETRY, TRACKED, definition
+from data_tools.formats.ros_messages import (
+    DETECTED,
+    ODOMETRY,
+    TRACKED,
+    definition,
+    quick,
+)
 from tests.support.stores import Mover
 
 Message = dict[str, Any]
@@ -32,6 +39,7 @@ MOVERS = (
     Mover(95.0, 206.0, yaw=2.0, speed=4.0, turn_rate=-0.1, length=1.8, width=0.8, label=3),
     Mover(112.0, 209.0, yaw=3.0),
 )
+UNSAID = {"covariance": bytes(288)}
 LABELS = {1: CAR, 2: PEDESTRIAN, 3: BICYCLE}
 
 
@@ -69,8 +77,9 @@ def thing(state: Sequence[float], number: int, label: int = CAR, **changes: Any)
             {"label": label, "probability": 0.5},
         ],
         "kinematics": {
-            "pose_with_covariance": {"pose": pose(x, y, yaw)},
-            "twist_with_covariance": {"twist": forward},
+            "pose_with_covariance": {"pose": pose(x, y, yaw), **UNSAID},
+            "twist_with_covariance": {"twist": forward, **UNSAID},
+            "acceleration_with_covariance": UNSAID,
             "orientation_availability": changes.get("yaw_told", 2),
         },
         "shape": changes.get("shape", box(length, width)),
@@ -87,7 +96,8 @@ def odometry(
     return {
         "header": header(time_s, frame),
         "child_frame_id": child,
-        "pose": {"pose": pose(*place[:3])},
+        "pose": {"pose": pose(*place[:3]), **UNSAID},
+        "twist": UNSAID,
     }
 
 
@@ -98,7 +108,7 @@ def states(movers: Sequence[Mover], time_s: NDArray[np.float64]) -> NDArray[np.f
 
 def drive(
     movers: Sequence[Mover] = MOVERS,
-    seconds: float = 6.0,
+    seconds: float = 5.0,
     kind: str = TRACKED,
     topic: str = OBJECTS,
     **changes: Any,
@@ -139,7 +149,8 @@ def write_bag(
     for topic, kind, message in entries:
         if kind not in schemas:
             text = (texts or {}).get(kind) or definition(kind)
-            schemas[kind] = writer.register_msgdef(kind, text)
+            registered = writer.register_msgdef(kind, text)
+            schemas[kind] = replace(registered, data=quick(text).encode())
         writer.write_message(topic, schemas[kind], message, log_time=stamp_ns(message))
     writer.finish()
     path.write_bytes(output.getvalue())
