@@ -37,6 +37,7 @@ class RolloutSummary:
     Attributes:
         output: The forecast store.
         gif: The animation, or None.
+        mcap: The ROS 2 bag, or None.
         sequences: How many were forecast.
         seconds: Spent forecasting and writing, without the baselines and scores; summed over the
             processes.
@@ -52,6 +53,7 @@ class RolloutSummary:
     scores: Mapping[str, Scores] = field(default_factory=dict)
     left_out: Sequence[int] = ()
     one_moment: bool = False
+    mcap: str | None = None
 
 
 def train(
@@ -103,9 +105,11 @@ def _rollout_alone(request: RolloutRequest, progress: Progress | None) -> Rollou
     resumable.discard()
     if request.gif is not None:
         _draw(request, work.reader, min(work.count, GIF_SEQUENCES))
+    if request.mcap is not None:
+        _write_mcap(request.mcap, request, work.reader)
     moment = work.reader.one_moment
     return RolloutSummary(
-        request.output, request.gif, work.count, seconds, scores, left_out, moment
+        request.output, request.gif, work.count, seconds, scores, left_out, moment, request.mcap
     )
 
 
@@ -133,3 +137,10 @@ def _draw(request: RolloutRequest, reader: SequenceReader, count: int) -> None:
     forecast = open_forecast_store(request.output)
     views = [view_of(reader.store, reader.meta, index, forecast) for index in range(count)]
     write_gif(request.gif, views, overwrite=request.overwrite)
+
+
+@record_function("messages")
+def _write_mcap(path: str, request: RolloutRequest, reader: SequenceReader) -> None:
+    from forecast.inference.mcap_writer import write_mcap
+
+    write_mcap(path, request.output, reader.store, reader.meta, overwrite=request.overwrite)

@@ -203,6 +203,8 @@ def print_rollout_summary(summary: RolloutSummary) -> None:
     print(f"forecast: {summary.output}")
     if summary.gif is not None:
         print(f"picture:  {summary.gif}")
+    if summary.mcap is not None:
+        print(f"messages: {summary.mcap}")
 
 
 def print_stage_times(stages: Sequence[StageTime]) -> None:

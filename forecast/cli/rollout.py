@@ -30,6 +30,13 @@ Gif = Annotated[
         " a colour per id, or per class where nothing has an id; '' for none."
     ),
 ]
+Mcap = Annotated[
+    str | None,
+    typer.Option(
+        help="ROS 2 bag to write too: predicted objects and occupancy grids (docs/ros.md).",
+        show_default="none",
+    ),
+]
 Input = Annotated[
     InputMode, typer.Option("--input", help="Whether the history comes with tracked ids.")
 ]
@@ -67,6 +74,7 @@ def rollout(
     model: Model = None,
     output: ForecastStore = "forecast.zarr",
     gif: Gif = "forecast.gif",
+    mcap: Mcap = None,
     input_mode: Input = InputMode.tracked,
     mirror: Mirror = False,
     fast: Fast = False,
@@ -90,6 +98,7 @@ def rollout(
         model=model,
         output=output,
         gif=gif or None,
+        mcap=mcap,
         horizon=horizon,
         input_mode=input_mode.value,
         mirror=mirror,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from data_tools.formats.ros_messages import refuse_missing_packages
 from forecast.checkpoint.metadata import is_checkpoint, weights_of
 from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.errors import CheckpointError, ConfigError, DataError, check_counts
@@ -29,6 +30,7 @@ class RolloutRequest:
         model: Baseline's name or checkpoint; None = the packaged checkpoint.
         output: Forecast store to write.
         gif: Animation to write, or None.
+        mcap: ROS 2 bag to write, or None.
         horizon: Leads.
         input_mode: Whether the history's ids are read.
         mirror: Whether the forecast is averaged with that of the mirrored scene.
@@ -53,6 +55,7 @@ class RolloutRequest:
     model: str | None = None
     output: str = "forecast.zarr"
     gif: str | None = None
+    mcap: str | None = None
     horizon: int = 6
     input_mode: InputMode = "tracked"
     mirror: bool = False
@@ -91,8 +94,26 @@ class RolloutRequest:
             stage.refuse_unfinished()
         if self.gif is not None and not self.overwrite:
             refuse_existing(self.gif)
-        for path in filter(None, (self.output, self.gif)):
+        self._check_mcap()
+        for path in filter(None, (self.output, self.gif, self.mcap)):
             refuse_unwritable(path)
+
+    def _check_mcap(self) -> None:
+        """Refuses a bag that cannot be written, before long work for it."""
+        if self.mcap is None:
+            return
+        refuse_missing_packages()
+        if not self.mcap.lower().endswith(".mcap"):
+            raise ConfigError("an --mcap that ends in .mcap", self.mcap, "rename it")
+        data, _ = open_sequence_store(self.data or packaged("sample.zarr"))
+        if self.input_mode == "detected" or not data.sizes.get("track", 0):
+            raise ConfigError(
+                "tracks for --mcap, whose objects have ids and sizes",
+                "detected input" if self.input_mode == "detected" else "data without them",
+                "leave it out",
+            )
+        if not self.overwrite:
+            refuse_existing(self.mcap)
 
     def _check_data(self) -> None:
         """Refuses tracked input of agents without ids: the forecast would be empty."""
@@ -160,5 +181,9 @@ def _refuse_replacing_inputs(request: RolloutRequest) -> None:
         written.append(("--gif", request.gif))
         if is_within(request.output, request.gif):
             raise ConfigError("a --gif beside --output", request.gif, "choose another")
+    if request.mcap is not None:
+        written.append(("--mcap", request.mcap))
+        if is_within(request.output, request.mcap):
+            raise ConfigError("an --mcap beside --output", request.mcap, "choose another")
     for option, path in written:
         refuse_replacing(option, path, kept, around=[data])
