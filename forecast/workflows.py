@@ -20,7 +20,7 @@ from forecast.parallel import MapParallel, Once, Progress, map_parallel
 from forecast.storage.atomic import refusing_os_errors
 from forecast.storage.resumable import ResumableOutput
 from forecast.storage.sole_writer import sole_writer
-from forecast.storage.stores import open_forecast_store
+from forecast.storage.stores import open_forecast_store, refusing_damage
 
 if TYPE_CHECKING:
     from forecast.training.run import Trained
@@ -143,4 +143,6 @@ def _draw(request: RolloutRequest, reader: SequenceReader, count: int) -> None:
 def _write_mcap(path: str, request: RolloutRequest, reader: SequenceReader) -> None:
     from forecast.inference.mcap_writer import write_mcap
 
-    write_mcap(path, request.output, reader.store, reader.meta, overwrite=request.overwrite)
+    with refusing_damage(request.output):
+        forecast = open_forecast_store(request.output)
+        write_mcap(path, forecast, reader.store, reader.meta, overwrite=request.overwrite)

@@ -29,7 +29,6 @@ from forecast.errors import DataError
 from forecast.grid import BEVGrid
 from forecast.schema import SequenceMeta
 from forecast.storage.atomic import staged_file
-from forecast.storage.stores import open_forecast_store, refusing_damage
 
 Array = NDArray[np.floating[Any]]
 Message = dict[str, Any]
@@ -44,7 +43,12 @@ UNKNOWN_SPREAD = bytes(36 * 8)  # a covariance that is not known: zeros
 
 
 def write_mcap(
-    path: str, store: str, source: xr.Dataset, meta: SequenceMeta, *, overwrite: bool = False
+    path: str,
+    forecast: xr.Dataset,
+    source: xr.Dataset,
+    meta: SequenceMeta,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Writes the forecasts of a store as messages.
 
@@ -54,25 +58,22 @@ def write_mcap(
 
     Args:
         path: Local path or fsspec URL; it appears when it is complete.
-        store: The forecast store, of tracked input.
+        forecast: The forecast store, of tracked input.
         source: The sequences that were forecast, with tracks.
         meta: Attributes of their store.
         overwrite: Whether something that is already there is replaced.
 
     Raises:
-        DataError: A store is damaged, a time fits no stamp, or the path exists or cannot be
-            written.
+        DataError: A time fits no stamp, or the path exists or cannot be written.
     """
     from mcap_ros2.writer import Writer
 
-    forecast = open_forecast_store(store)
     scenes = list(dict.fromkeys(map(str, forecast["scene"].values)))
     with staged_file(path, overwrite=overwrite) as file, Writer(file) as writer:
         writer.add_metadata("forecast", _metadata(forecast, meta, scenes))
         schemas = {kind: _schema(writer, kind) for kind in (PREDICTED, OCCUPANCY)}
         for index in range(forecast.sizes["sequence"]):
-            with refusing_damage(store):
-                one = _Forecast.of(forecast, source, meta, index)
+            one = _Forecast.of(forecast, source, meta, index)
             root = f"{ROOT}/scene_{scenes.index(one.scene)}" if len(scenes) > 1 else ROOT
             for name, kind, message in _messages(one, meta.grid):
                 topic, stamp_ns = f"{root}/{name}", one.stamp_ns

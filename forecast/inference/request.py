@@ -183,7 +183,7 @@ def _refuse_replacing_inputs(request: RolloutRequest) -> None:
             raise ConfigError("a --gif beside --output", request.gif, "choose another")
     if request.mcap is not None:
         written.append(("--mcap", request.mcap))
-        if is_within(request.output, request.mcap):
+        if is_within(request.output, request.mcap) or is_within(request.mcap, request.output):
             raise ConfigError("an --mcap beside --output", request.mcap, "choose another")
     for option, path in written:
         refuse_replacing(option, path, kept, around=[data])
