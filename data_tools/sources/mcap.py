@@ -107,8 +107,9 @@ class Mcap:
         table = _table(messages, unit)
         time_s = _frame_times(table["time_s"], dt_s, unit)
         agents = grouped(table["track_id"])
-        if len(agents) * len(time_s) > MAX_CELLS:
-            got = f"{len(agents)} times {len(time_s)} in {unit}"
+        moments = max(len(time_s), len(messages))
+        if len(agents) * moments > MAX_CELLS:
+            got = f"{len(agents)} times {moments} in {unit}"
             raise DataError(f"tracks times frames of {MAX_CELLS} at most", got, "split the bag")
         elements = MapIndex.of(map_beside(unit, self.origin, content.notes))
         warnings = _suspicions(table, agents)

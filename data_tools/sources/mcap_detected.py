@@ -52,7 +52,7 @@ def detected_scene(
         raise DataError("two messages or more", f"{len(stamp_s)} in {path}", "leave it out")
     step_s = float(np.median(np.diff(stamp_s)))
     frame = frame_numbers(stamp_s, step_s, JITTER * step_s, path)
-    time_s = messages[0].stamp_ns / 1e9 + step_s * np.arange(int(frame[-1]) + 1)
+    time_s = messages[0].stamp_ns / 1e9 + step_s * np.arange(int(frame[-1]) + 1, dtype=np.float64)
     every = decimate(time_s, dt_s, path)
     place = np.full(len(time_s), -1)
     place[frame] = np.arange(len(messages))
