@@ -98,6 +98,18 @@ class RolloutRequest:
         for path in filter(None, (self.output, self.gif, self.mcap)):
             refuse_unwritable(path)
 
+    def _check_data(self) -> None:
+        """Refuses tracked input of agents without ids: the forecast would be empty."""
+        path = self.data or packaged("sample.zarr")
+        data, meta = open_sequence_store(path)
+        if self.input_mode == "detected":
+            return
+        with refusing_damage(path):
+            nobody_known = lacks_ids(data, meta)
+        if nobody_known:
+            got = f"classes without any id in {path}"
+            raise DataError("ids in the history for tracked input", got, "add --input detected")
+
     def _check_mcap(self) -> None:
         """Refuses a bag that cannot be written, before long work for it."""
         if self.mcap is None:
@@ -114,18 +126,6 @@ class RolloutRequest:
             )
         if not self.overwrite:
             refuse_existing(self.mcap)
-
-    def _check_data(self) -> None:
-        """Refuses tracked input of agents without ids: the forecast would be empty."""
-        path = self.data or packaged("sample.zarr")
-        data, meta = open_sequence_store(path)
-        if self.input_mode == "detected":
-            return
-        with refusing_damage(path):
-            nobody_known = lacks_ids(data, meta)
-        if nobody_known:
-            got = f"classes without any id in {path}"
-            raise DataError("ids in the history for tracked input", got, "add --input detected")
 
 
 def check_model(
