@@ -245,8 +245,8 @@ def _id(one: _Forecast, number: int) -> bytes:
 
 def _last(path: Array) -> int:
     """How many poses a path ``(T, 3)`` has before the first that is not known."""
-    known = np.isfinite(path).all(axis=1)
-    return len(known) if known.all() else int(known.argmin())
+    gone = np.append(np.isnan(path).any(axis=1), True)
+    return int(gone.argmax())
 
 
 def _twist(paths: Array, one: _Forecast) -> Mapping[str, Mapping[str, float]]:
