@@ -210,14 +210,16 @@ def test_the_map_beside_a_bag_is_read(tmp_path: Path) -> None:
 def test_a_lanelet2_map_begins_in_the_corner_of_its_mgrs_square(tmp_path: Path, name: str) -> None:
     square = Projection(32654, (300_000.0, 3_900_000.0))
     made = Map(square)
-    made.lanelet([(80.0, 202.0), (140.0, 202.0)], [(80.0, 198.0), (140.0, 198.0)], subtype="road")
+    left, right = ([(60_080.0, y), (60_140.0, y)] for y in (70_202.0, 70_198.0))
+    made.lanelet(left, right, subtype="road")
     made.write(tmp_path / name)
     scene = read(tmp_path, bags.drive())
     (lane,) = [element for element in scene.map if element.layer == "lane_centre"]
-    np.testing.assert_allclose(lane.points[[0, -1]], [(80.0, 200.0), (140.0, 200.0)], atol=1e-4)
+    ends = [(60_080.0, 70_200.0), (60_140.0, 70_200.0)]
+    np.testing.assert_allclose(lane.points[[0, -1]], ends, atol=1e-4)
     away = read(tmp_path, bags.drive(), origin="35.2,139.0")
     (lane,) = [element for element in away.map if element.layer == "lane_centre"]
-    assert abs(lane.points[0, 0] - 80.0) > 1000.0
+    assert abs(lane.points[0, 0] - 60_080.0) > 1000.0
     with pytest.raises(DataError, match="origin=LATITUDE,LONGITUDE; got 'tokyo'"):
         read(tmp_path, bags.drive(), origin="tokyo")
 
