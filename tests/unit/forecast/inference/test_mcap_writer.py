@@ -22,7 +22,7 @@ MOVERS = [
     Mover(5.0, 5.0, label=2, length=0.8, width=0.6),
     Mover(-6.0, -4.0, yaw=3.1, speed=3.0, label=3),
 ]
-START_S = 1_700_000_000.1
+START_S = 1_700_000_000.123457
 LEADS = np.arange(7) * 0.5
 
 
@@ -86,8 +86,8 @@ def one(perfect: tuple[xr.Dataset, xr.Dataset], tmp_path_factory: pytest.TempPat
 
 def test_objects_are_where_the_forecast_has_them(one: Bag) -> None:
     ((log_ns, message),) = one["/forecast/objects"]
-    assert log_ns == 1_700_000_000_100_000_000
-    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (1_700_000_000, 100_000_000)
+    assert log_ns == 1_700_000_000_123_457_000
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (1_700_000_000, 123_457_000)
     assert message.header.frame_id == "base_link"
     assert len(message.objects) == 3
     for thing, mover in zip(message.objects, MOVERS, strict=True):
