@@ -27,6 +27,7 @@ from forecast.model.state import ForecastState, SlotStep
 from forecast.training.denoising import Denoising
 from forecast.training.losses import Target, future_of, present_loss, step_loss
 from forecast.training.matching import TruthAssignment
+from forecast.training.newcomer_loss import newcomer_loss
 from forecast.training.tracking_losses import tracking_loss
 from forecast.types import BEVSequence, Observation, SceneContext, without_tracks
 
@@ -223,6 +224,7 @@ class ForecastTraining(pl.LightningModule):
         assignment: TruthAssignment | None,
     ) -> dict[str, Tensor]:
         assert batch.track_state is not None
+        assert batch.track_class is not None
         steps, frames = self._time_step(horizon, generator)
         present_on = batch.track_state[:, :, past.frames - 1 :: frames]
         units = frames * batch.dt_s / self.model.spec.time_unit_s
@@ -239,6 +241,13 @@ class ForecastTraining(pl.LightningModule):
             truth = targets[slots.lead // steps - 1]
             refine = self.model.refiner(state, slots)
             parts = step_loss(slots, truth, batch.grid, self.weights, generator, refine)
+            logits = self.model.newcomer_logits(state)
+            if logits is not None:
+                lead = slots.lead // steps
+                missed = newcomer_loss(
+                    logits, slots.agents, present_on[:, :, lead], batch.track_class, batch.grid
+                )
+                parts["newcomers"] = self.weights.newcomers * missed
             if slots.lead == steps:
                 parts |= present_loss(slots.agents, present_on[:, :, 0], self.weights)
             totals |= {name: totals.get(name, 0.0) + part for name, part in parts.items()}
