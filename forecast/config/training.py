@@ -85,6 +85,10 @@ class Optimisation(Section):
     """Learning rate of the raster encoder, as a share of the others'; 0 = it stays as it is, which
     is faster, as nothing is computed backwards through it.
     """
+    only: tuple[str, ...] = ()
+    """Parts of the network that learn, such as newcomer_head; all others stay as they are. Empty =
+    all learn.
+    """
     weight_decay: float = Field(default=0.01, ge=0)
     """Of AdamW."""
     warmup_steps: int = Field(default=100, ge=0)
