@@ -17,13 +17,13 @@ sample: $(VENV)/.installed-dev
 	rm -rf forecast/packaged/sample.zarr
 	$(BIN)/forecast prepare sumo 902:906 907 --stride 12 --output forecast/packaged/sample.zarr
 
-# The packaged checkpoint, from nothing: simulates traffic, trains in four runs, each from the one
+# The packaged checkpoint, from nothing: simulates traffic, trains in five runs, each from the one
 # before, checks, and copies it. Interrupted, it goes on where it stopped.
 RUNS = runs/packaged
-packaged: $(RUNS)/raster/model.safetensors
-	$(BIN)/forecast doctor --leak $(RUNS)/raster
-	$(BIN)/forecast rollout --model $(RUNS)/raster --output $(RUNS)/forecast.zarr --gif '' --overwrite
-	cp $(RUNS)/raster/model.safetensors $(RUNS)/raster/model.json forecast/packaged/
+packaged: $(RUNS)/newcomers/model.safetensors
+	$(BIN)/forecast doctor --leak $(RUNS)/newcomers
+	$(BIN)/forecast rollout --model $(RUNS)/newcomers --output $(RUNS)/forecast.zarr --gif '' --overwrite
+	cp $(RUNS)/newcomers/model.safetensors $(RUNS)/newcomers/model.json forecast/packaged/
 
 $(RUNS)/sumo.zarr: $(VENV)/.installed-dev
 	$(BIN)/forecast prepare sumo 3000:3460 --stride 3 --output $@
@@ -38,6 +38,8 @@ $(RUNS)/observing/model.safetensors: | $(RUNS)/detection/model.safetensors
 	$(TRAIN) --config configs/packaged_observing.yaml --set initial=$(RUNS)/detection
 $(RUNS)/raster/model.safetensors: | $(RUNS)/observing/model.safetensors
 	$(TRAIN) --config configs/packaged_raster.yaml --set initial=$(RUNS)/observing
+$(RUNS)/newcomers/model.safetensors: | $(RUNS)/raster/model.safetensors
+	$(TRAIN) --config configs/packaged_newcomers.yaml --set initial=$(RUNS)/raster
 
 # As many processes as cores, each with one thread; a file's fixtures are made in one of them.
 test: $(VENV)/.installed-dev

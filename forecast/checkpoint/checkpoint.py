@@ -47,6 +47,7 @@ SILENT = (
     "observer.correction.share_head.",
     "observer.",
     "fading",
+    "newcomer_head.",
 )
 
 

@@ -40,6 +40,10 @@ class Augmentation(Section):
     come into view; a tenth of it for agents that move, as most who come into view are parked.
     In simulated traffic no agent is hidden behind anything.
     """
+    unseen: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a track is first seen after the present, at any lead: of what recordings
+    show at 3 s, a tenth was not seen before. In simulated traffic hardly anything is.
+    """
     lost: float = Field(default=0.0, ge=0, le=1)
     """Probability that a track is lost for good at some moment, within 2 s before the present or
     later. In simulated traffic no agent gets out of sight, so that one that was seen a moment

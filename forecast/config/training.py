@@ -85,6 +85,10 @@ class Optimisation(Section):
     """Learning rate of the raster encoder, as a share of the others'; 0 = it stays as it is, which
     is faster, as nothing is computed backwards through it.
     """
+    only: tuple[str, ...] = ()
+    """Parts of the network that learn, such as newcomer_head; all others stay as they are. Empty =
+    all learn.
+    """
     weight_decay: float = Field(default=0.01, ge=0)
     """Of AdamW."""
     warmup_steps: int = Field(default=100, ge=0)
@@ -119,6 +123,8 @@ class LossWeights(Section):
     """Cross-entropy of being there."""
     uncertainty: float = Field(default=0.1, ge=0)
     """- log likelihood of the true place under the error that is expected of the forecast one."""
+    newcomers: float = Field(default=0.2, ge=0)
+    """Cross-entropy of the cells of agents that have not been seen yet, in vehicles of 10 m2."""
     still: float = Field(default=0.3, ge=0)
     """Weight of agents that stand still beside those that move (1)."""
     points: int = Field(default=48, ge=1)

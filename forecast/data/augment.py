@@ -61,7 +61,8 @@ def augment(
         sequence = thin(sequence, generator)
     if sequence.track_state is not None:
         state = sequence.track_state
-        if history > 1 and how.newcomers > 0:  # nothing is drawn for what is off
+        # Nothing is drawn for what is off.
+        if (history > 1 and how.newcomers > 0) or how.unseen > 0:
             sequence = hide(sequence, _first_seen(state, how, history, generator), history, rasters)
         if how.lost > 0 and not rasters:
             sequence = lose(sequence, how.lost, history, generator)
@@ -168,9 +169,9 @@ def _hidden_samples(
 
 def _without_cells(sequence: BEVSequence, hidden: Bool[Tensor, "b f n"]) -> BEVSequence:
     """The rasters without the cells of tracks that are hidden in the first frames."""
-    frames = hidden.shape[1]
+    frames = min(hidden.shape[1], sequence.instance.shape[1])  # rasters may end at the present
     # Column 0: a cell without an id, or whose id has no track, is never hidden.
-    gone = functional.pad(hidden, (1, 0))
+    gone = functional.pad(hidden[:, :frames], (1, 0))
     raster = sequence.instance[:, :frames]
     ids = raster.flatten(2).long()
     cells = gone.gather(2, torch.where(ids < gone.shape[2], ids, 0)).view_as(raster)
@@ -216,7 +217,12 @@ def _first_seen(state: Tensor, how: Augmentation, history: int, generator: Gener
     """The frame in which each track is first seen."""
     chance = how.newcomers * _hidden(state[:, :, :history])
     new = torch.rand(state.shape[:2], generator=generator) < chance
-    return torch.where(new, history - 1, 0).to(state.device)
+    first = torch.where(new, history - 1, 0)
+    if how.unseen > 0 and state.shape[2] > history:
+        draws = torch.rand(2, *state.shape[:2], generator=generator)
+        later = history + (draws[1] * (state.shape[2] - history)).long()
+        first = torch.where(draws[0] < how.unseen, later, first)
+    return first.to(state.device)
 
 
 def scale(sequence: BEVSequence, factor: float) -> BEVSequence:

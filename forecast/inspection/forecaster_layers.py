@@ -37,6 +37,7 @@ ROWS: dict[str, Sequence[str]] = {
     "existence": ["visibility_head", "fading"],
     "next_queries": ["query_interaction"],
     "mask_logits": ["mask_head"],
+    "newcomers": ["newcomer_head"],
     "instance": [],
     "tracker": ["tracker"],
 }
@@ -81,6 +82,7 @@ def _step_tensors(outputs: Mapping[str, Any], step: StepForecast) -> dict[str, T
         "decoded": outputs["decoder"],
         "motion": outputs["motion_head"].residual,
         "mask_logits": outputs.get("mask_head"),
+        "newcomers": outputs.get("newcomer_head"),
         "pose": step.pose,
         "existence": step.existence,
         "instance": step.instance,

@@ -17,6 +17,7 @@ from forecast.model.heads import RESIDUAL_SCALE, MotionHead
 from forecast.model.layers.mask_heads import DotMaskHead, FpnMaskHead
 from forecast.model.layers.mlp import MLP, silent_linear
 from forecast.model.learned_horizon import LearnedHorizon
+from forecast.model.newcomers import NewcomerHead, with_newcomers
 from forecast.model.observer import Observer, in_raster, warped
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures, RasterEncoder
@@ -75,6 +76,11 @@ class Forecaster(nn.Module):
         self.track_encoder = silent_linear(dim, dim)
         self.observer = Observer(spec, self.attributes, len(inputs.classes))
         self.fading = nn.Parameter(torch.tensor(FADING_PER_S))
+        self.newcomer_head = (
+            NewcomerHead(dim, spec.pixel_dim, layers, len(inputs.classes))
+            if spec.has_raster_encoder
+            else None
+        )
 
     def use(self, spec: ForecasterSpec) -> None:
         """Takes other hyper-parameters, with which the weights are the same."""
@@ -173,7 +179,26 @@ class Forecaster(nn.Module):
             packed = self._packed(agents, state.pose, state.twist)
             query = query + agents.packing.pad(self.map_crop(packed, state.context))
         query = query + self.observer.carried(state.query)
-        return replace(state, ahead=True, query=query)
+        return replace(state, ahead=True, query=query, newcomers=self._newcomers(state))
+
+    def _newcomers(self, state: ForecastState) -> Float[Tensor, "b e hn wn"] | None:
+        """What tells of newcomers; None where no raster is read."""
+        head, features = self.newcomer_head, state.features
+        if head is None or features is None or not self.spec.newcomers:
+            return None
+        read: Tensor = head.read(features, state.context.map)
+        return read
+
+    def newcomer_logits(self, state: ForecastState) -> Float[Tensor, "b k hn wn"] | None:
+        """How likely newcomers are in each cell after a step; beyond the learned horizon as there.
+
+        None where no raster is read.
+        """
+        if self.newcomer_head is None or state.newcomers is None:
+            return None
+        arrived_s = min(state.elapsed_s, self.learned_horizon.seconds)
+        logits: Tensor = self.newcomer_head(state.newcomers, arrived_s / self.spec.time_unit_s)
+        return logits
 
     def _trail(self, agents: Agents) -> Float[Tensor, "b a f"]:
         """Where each agent was, from where it is."""
@@ -301,6 +326,9 @@ class Forecaster(nn.Module):
             self.least_cell,
             slots.uncertainty,
         )
+        occupancy, logits = rasters.occupancy, self.newcomer_logits(state)
+        if logits is not None:
+            occupancy = with_newcomers(occupancy, logits)
         return StepForecast(
             lead=slots.lead,
             ids=slots.agents.ids,
@@ -309,7 +337,7 @@ class Forecaster(nn.Module):
             existence=existence,
             instance=rasters.instance,
             semantic=rasters.semantic,
-            occupancy=rasters.occupancy,
+            occupancy=occupancy,
             flow=rasters.flow,
             uncertainty=torch.where(live[..., None], slots.uncertainty, torch.nan),
         )

@@ -113,6 +113,8 @@ class ForecasterSpec(Section):
     """Whether queries read the encoded features, by deformable attention."""
     refine_masks: bool = True
     """Whether the mask head refines the masks that are drawn."""
+    newcomers: bool = True
+    """Whether occupancy includes agents that have not been seen yet, as far as rasters are read."""
     keep: float = Field(default=0.5, gt=0, lt=1)
     """Existence probability above which an agent is drawn."""
     backend: BackendName = "auto"

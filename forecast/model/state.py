@@ -52,6 +52,8 @@ class ForecastState:
         query: What each query has learned of its agent.
         visibility: What visibility from the ego added to existence in the last step.
         query_pos: What QIM adds to the query's ``query_pos``; None where it updates the query only.
+        newcomers: What the last raster tells of agents that have not been seen yet; None where it
+            is not read, and before the first step.
     """
 
     lead: int
@@ -67,6 +69,7 @@ class ForecastState:
     query: Float[Tensor, "b a d"]
     visibility: Float[Tensor, "b a"]
     query_pos: Float[Tensor, "b a d"] | None = None
+    newcomers: Float[Tensor, "b e hn wn"] | None = None
 
     @property
     def features(self) -> EncodedFeatures | None:

@@ -16,7 +16,7 @@ from forecast.config.training import LossWeights, Optimisation, Stage, TrackRule
 from forecast.data.augment import augment
 from forecast.data.corruption import corrupt
 from forecast.data.mask_corruption import corrupt_rasters
-from forecast.errors import CheckpointError
+from forecast.errors import CheckpointError, ConfigError
 from forecast.loop import observed, rollout
 from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting, DetectingState
@@ -27,6 +27,7 @@ from forecast.model.state import ForecastState, SlotStep
 from forecast.training.denoising import Denoising
 from forecast.training.losses import Target, future_of, present_loss, step_loss
 from forecast.training.matching import TruthAssignment
+from forecast.training.newcomer_loss import newcomer_loss
 from forecast.training.tracking_losses import tracking_loss
 from forecast.types import BEVSequence, Observation, SceneContext, without_tracks
 
@@ -120,11 +121,15 @@ class ForecastTraining(pl.LightningModule):
                 layer.p = optimisation.dropout
         if self._frozen is not None:
             self._frozen.requires_grad_(False)
+        if optimisation.only:
+            _learn_only(model, optimisation.only)
 
     @property
     def _frozen(self) -> nn.Module | None:
         """The raster encoder where it does not learn."""
-        return None if self.optimisation.backbone_factor else self.model.raster_encoder
+        how = self.optimisation
+        learns = how.backbone_factor and (not how.only or "raster_encoder" in how.only)
+        return None if learns else self.model.raster_encoder
 
     def on_train_epoch_start(self) -> None:
         """The statistics of a raster encoder that does not learn stay as well."""
@@ -223,6 +228,7 @@ class ForecastTraining(pl.LightningModule):
         assignment: TruthAssignment | None,
     ) -> dict[str, Tensor]:
         assert batch.track_state is not None
+        assert batch.track_class is not None
         steps, frames = self._time_step(horizon, generator)
         present_on = batch.track_state[:, :, past.frames - 1 :: frames]
         units = frames * batch.dt_s / self.model.spec.time_unit_s
@@ -239,6 +245,13 @@ class ForecastTraining(pl.LightningModule):
             truth = targets[slots.lead // steps - 1]
             refine = self.model.refiner(state, slots)
             parts = step_loss(slots, truth, batch.grid, self.weights, generator, refine)
+            logits = self.model.newcomer_logits(state)
+            if logits is not None:
+                lead = slots.lead // steps
+                missed = newcomer_loss(
+                    logits, slots.agents, present_on[:, :, lead], batch.track_class, batch.grid
+                )
+                parts["newcomers"] = self.weights.newcomers * missed
             if slots.lead == steps:
                 parts |= present_loss(slots.agents, present_on[:, :, 0], self.weights)
             totals |= {name: totals.get(name, 0.0) + part for name, part in parts.items()}
@@ -328,6 +341,24 @@ class ForecastTraining(pl.LightningModule):
         warm = min(1.0, (step + 1) / max(1, self.optimisation.warmup_steps))
         done = min(1.0, step / max(1, self.steps))
         return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _learn_only(model: Forecaster, parts: tuple[str, ...]) -> None:
+    """Lets nothing but some parts learn.
+
+    Raises:
+        ConfigError: The network has no such part.
+    """
+    part_of = {name: name.split(".")[0] for name, _ in model.named_parameters()}
+    if unknown := sorted(set(parts) - set(part_of.values())):
+        raise ConfigError(
+            f"parts of the network: {', '.join(sorted(set(part_of.values())))}",
+            f"optimisation.only: {', '.join(unknown)}",
+            "correct it",
+        )
+    for name, parameter in model.named_parameters():
+        if part_of[name] not in parts:
+            parameter.requires_grad_(False)
 
 
 def _per_agent(parts: dict[str, Tensor]) -> dict[str, Tensor]:

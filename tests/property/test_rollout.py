@@ -191,6 +191,9 @@ def test_every_weight_has_a_say_in_training(
         logits = refine(slots.pose[:, :, None, :2])
         total = total + slots.pose.sum() + slots.existence.sum() + logits.sum()
         total = total + slots.moving.sum() + slots.uncertainty.sum()
+        newcomers = model.newcomer_logits(state)
+        assert newcomers is not None
+        total = total + newcomers.sum()
     total.backward()
     perception: tuple[str, ...] = ("tracker.", "track_encoder.")
     if model.spec.mask_head == "fpn":  # then only finding agents reads the pixel embedding

@@ -158,6 +158,30 @@ def test_a_newcomer_is_seen_at_the_present_only_in_tracks_and_rasters() -> None:
     assert torch.equal(varied.semantic[:, 2:], batch.semantic[:, 2:])
 
 
+@pytest.mark.parametrize("rasters", [3, 6])
+def test_who_comes_later_is_seen_in_nothing_up_to_the_present(rasters: int) -> None:
+    batch = observed(sequences(TRAFFIC), 3)
+    batch = replace(
+        batch, instance=batch.instance[:, :rasters], semantic=batch.semantic[:, :rasters]
+    )
+    how = Augmentation(0.0, 0.0, 0.0, unseen=0.6, other_rate=0.0)
+    varied = augment(batch, how, 3, torch.Generator().manual_seed(1))
+    assert varied.track_state is not None
+    assert varied.track_history is not None
+    assert batch.track_state is not None
+    there = varied.track_state.isfinite().all(-1)
+    later = ~there[:, :, :3].any(-1) & batch.track_state[:, :, 0].isfinite().all(-1)
+    assert later.any()
+    assert varied.track_history[later].isnan().all()
+    assert not varied.track_history[~later & there.any(-1)].isnan().all()
+    first = there[later].int().argmax(-1)
+    assert set(first.tolist()) > {3}, "at any lead"
+    for row, ids in zip(varied.instance[:, :3], later, strict=True):
+        assert not torch.isin(row, 1 + ids.nonzero().squeeze(1)).any()
+    after = torch.where(there[..., None], varied.track_state, batch.track_state)
+    torch.testing.assert_close(after, batch.track_state, equal_nan=True)
+
+
 def test_a_batch_at_another_rate_is_every_so_many_th_sample_up_to_the_present() -> None:
     batch = observed(sequences(TRAFFIC, history=7), 7)
     assert batch.sample_time is not None
