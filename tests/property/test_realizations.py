@@ -1,0 +1,170 @@
+"""What holds for the realizations of every model that has several futures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from forecast.errors import ConfigError
+from forecast.loop import REALIZATIONS_AT_ONCE, BranchingModel, branches, observed, realizations
+from forecast.model import branching
+from forecast.model.branching import Branching
+from forecast.model.noise import draw, laplace
+from forecast.model.sampled_kalman import SampledKalman
+from forecast.types import BEVSequence, Draws, map_tensors
+from tests.support.rollouts import detecting, run
+from tests.support.sequences import TRAFFIC, forecaster, sequences
+
+Model = BranchingModel[Any, Any, Any]
+MODELS = {
+    "tracked": lambda: Branching(forecaster()),
+    "detected": lambda: Branching(detecting()),
+    "kalman": lambda: SampledKalman(3),
+}
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> Iterator[Model]:
+    with torch.inference_mode():
+        yield MODELS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def past() -> BEVSequence:
+    return sequences(TRAFFIC).crop(0, 3)
+
+
+def poses(model: Model, past: BEVSequence, horizon: int, count: int, **options: Any) -> Tensor:
+    """Poses of all realizations, ``(K, B, leads, A, 3)``."""
+    return torch.stack([one.pose for one in realizations(model, past, horizon, count, **options)])
+
+
+def same(a: Tensor, b: Tensor) -> None:
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=0, equal_nan=True)
+
+
+def test_they_are_built_as_the_forecast_is(model: Model, past: BEVSequence) -> None:
+    forecast = run(model, past, 2)
+    futures = list(realizations(model, past, 2, 3, masks=True))
+    assert [one.number for one in futures] == [0, 1, 2]
+    for one in futures:
+        assert torch.equal(one.ids, forecast[0].ids)
+        assert torch.equal(one.label, forecast[0].label)
+        assert one.pose[:, 1].shape == forecast[1].pose.shape
+        assert one.instance is not None
+        assert one.instance[:, 1].shape == forecast[1].instance.shape
+        assert one.pose[:, :, 0].isfinite().any()  # of agents that are there
+        assert one.pose.isnan()[(one.ids == 0)[:, None].expand(-1, 2, -1)].all()  # of empty slots
+
+
+def test_the_same_seed_draws_the_same_whatever_the_batch(model: Model, past: BEVSequence) -> None:
+    together = poses(model, past, 3, 2, seed=5, first=7)
+    assert not torch.equal(together, poses(model, past, 3, 2, seed=6, first=7))
+    for index in range(past.batch):
+        one = map_tensors(past, lambda t, i=index: t[i : i + 1])
+        alone = poses(model, one, 3, 2, seed=5, first=7 + index)
+        same(together[:, index : index + 1, :, : alone.shape[3]], alone)
+
+
+def test_a_short_horizon_is_the_beginning_of_a_long_one(model: Model, past: BEVSequence) -> None:
+    same(poses(model, past, 3, 2), poses(model, past, 6, 2)[:, :, :3])
+
+
+def test_their_number_is_free(model: Model, past: BEVSequence) -> None:
+    many = poses(model, past, 2, REALIZATIONS_AT_ONCE + 2)
+    same(poses(model, past, 2, 3), many[:3])
+    assert len(many[:, 0, 0, 0, 0].unique()) == len(many)
+
+
+def test_without_noise_they_are_the_forecast_itself(
+    past: BEVSequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*given: Any) -> Any:
+        noise = draw(*given)
+        return replace(noise, normal=0 * noise.normal, chance=0 * noise.chance)
+
+    monkeypatch.setattr(branching, "draw", none)
+    model = Branching(forecaster())
+    forecast = run(model, past, 4)
+    for one in realizations(model, past, 4, 2, masks=True):
+        for lead, step in enumerate(forecast):
+            assert one.instance is not None
+            assert torch.equal(one.pose[:, lead].nan_to_num(), step.pose.nan_to_num())
+            assert torch.equal(one.instance[:, lead], step.instance)
+
+
+def test_agents_react_to_what_another_does(
+    past: BEVSequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise of one agent alone changes where its neighbours go."""
+    led = 0
+
+    def of_one(*given: Any) -> Any:
+        noise = draw(*given)
+        normal = torch.zeros_like(noise.normal)
+        normal[:, led] = 3.0
+        return replace(noise, normal=normal, chance=0 * noise.chance)
+
+    model = Branching(forecaster())
+    forecast = run(model, past, 4)[-1]
+    monkeypatch.setattr(branching, "draw", of_one)
+    (one,) = realizations(model, past, 4, 1)
+    others = forecast.ids[0] > 0
+    others[led] = False
+    assert others.any()
+    moved = (one.pose[0, -1] - forecast.pose[0])[others].abs().amax(-1)
+    assert (moved > 1e-5).all()
+
+
+def test_agents_that_are_gone_do_not_come_back(past: BEVSequence) -> None:
+    model = forecaster()
+    model.fading.data.zero_()
+    with torch.no_grad():
+        model.motion_head.existence[-1].bias.copy_(torch.tensor([-4.0]))  # 3 % to 70 %
+    there = poses(Branching(model), past, 6, 40)[..., 0].isfinite()
+    live = there.any(0).any(1)
+    assert live.any()
+    assert not (there[:, :, 1:] & ~there[:, :, :-1]).any()
+    assert 0 < there[:, :, -1][:, live].float().mean() < 1
+
+
+def test_noise_is_laplace_and_shared_as_said() -> None:
+    live = torch.ones(4, 50, dtype=torch.bool)
+    noise = draw(Draws(1, 0, range(40)), live, 2, 0.25)
+    normal = noise.normal
+    assert abs(normal.std() - 1) < 0.05
+    shared = (normal[:, ::2].mean(1) * normal[:, 1::2].mean(1)).mean()  # covariance of agents
+    assert abs(shared - 0.25) < 0.06
+    numbers = laplace(torch.randn(200_000, generator=torch.Generator().manual_seed(0)), 12.0)
+    assert abs(numbers.abs().mean() - 1) < 0.01
+    assert abs((numbers.abs() > 2).float().mean() - 0.1353) < 0.005  # exp(-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"horizon": 0}, "a horizon of at least 1"),
+        ({"count": 0}, "at least one realization"),
+        ({"seed": -1}, "seed of at least 0"),
+    ],
+)
+def test_refuses_impossible_numbers(
+    options: dict[str, Any], message: str, past: BEVSequence
+) -> None:
+    given = {"horizon": 1, "count": 1, **options}
+    with pytest.raises(ConfigError, match=message):
+        list(realizations(SampledKalman(3), past, **given))
+
+
+def test_a_state_can_branch_more_than_once(model: Model, past: BEVSequence) -> None:
+    """What a live stack does: it observes on, and asks for futures whenever it needs them."""
+    state = observed(model, past)
+    draws = Draws(0, 0, range(1))
+    first, second = (next(branches(model, state, 2, 0.5, draws)).pose for _ in range(2))
+    assert torch.equal(first.nan_to_num(), second.nan_to_num())
+    same(first, poses(model, past, 2, 1)[0])
