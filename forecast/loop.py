@@ -151,7 +151,8 @@ def branches(
     """The realizations of :func:`realizations` from a state that has observed a history."""
     if draws.seed < 0 or not draws.realizations:
         got = f"{len(draws.realizations)} with seed {draws.seed}"
-        raise ConfigError("at least one realization, with a seed of at least 0", got)
+        wanted = "at least one realization, with a seed of at least 0"
+        raise ConfigError(wanted, got, "change count or seed")
     for start in range(0, len(draws.realizations), REALIZATIONS_AT_ONCE):
         part = draws.realizations[start : start + REALIZATIONS_AT_ONCE]
         now = model.branch(state, replace(draws, realizations=part), dt_s)

@@ -20,6 +20,7 @@ from forecast.model.detected_input import Detecting, DetectingState
 from forecast.model.forecaster import Forecaster
 from forecast.model.noise import Noise, draw, laplace
 from forecast.model.scene import se2
+from forecast.model.scene.overlap import overlapping
 from forecast.model.state import ForecastState, SlotStep
 from forecast.types import (
     Draws,
@@ -32,13 +33,28 @@ from forecast.types import (
 
 # Largest number of an agent: beyond it a Laplace distribution is thinner than 1 in 400.
 MOST_ERRORS = 6.0
-# Share of the variance of these numbers that all agents of a scene have in common.
-COMMON = 0.0
-# Agents that are forecast to stand are displaced by this part of their expected error.
-STILL = 0.2
 # Slower ones (metres per step) and larger turns per step than these do not come from noise.
 LEAST_WAY_M = 0.25
 MOST_TURN = 0.3
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """How strong the noise is (docs/history/realizations.md has what was tried).
+
+    Attributes:
+        ahead: Times the expected error ahead.
+        aside: Times the expected error aside.
+        still: Times both of agents that are forecast to stand.
+        common: Share of the numbers' variance that all agents of a scene have in common.
+        gives_way: Whether an agent that would drive into another one stops instead.
+    """
+
+    ahead: float = 1.5
+    aside: float = 0.5
+    still: float = 0.0
+    common: float = 0.0
+    gives_way: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,10 +83,13 @@ class Branching:
 
     Args:
         model: The forecaster, of tracked or of detected input.
+        perturbation: How strong the noise is.
     """
 
-    def __init__(self, model: Forecaster | Detecting) -> None:
-        self.reader = model
+    def __init__(
+        self, model: Forecaster | Detecting, perturbation: Perturbation | None = None
+    ) -> None:
+        self.reader, self.perturbation = model, perturbation or Perturbation()
         self.model = model if isinstance(model, Forecaster) else model.model
 
     def start(self, context: SceneContext) -> Any:
@@ -92,7 +111,7 @@ class Branching:
         else:
             ahead = state if state.ahead else self.model.look_ahead(state)
         count = len(draws.realizations)
-        noise = draw(draws, ahead.agents.live, 2, COMMON)
+        noise = draw(draws, ahead.agents.live, 2, self.perturbation.common)
         scenes: ForecastState = map_tensors(ahead, lambda x: x.repeat_interleave(count, 0))
         none = torch.zeros_like(scenes.pose[..., :2])
         return Branches(count, scenes, noise, scenes.agents.live, none, none)
@@ -103,7 +122,9 @@ class Branching:
         """One step of all: as forecast from where they are, then displaced."""
         state, slots = self.model.advance(branches.state, dt_s)
         there = branches.there & (branches.noise.chance < slots.existence.sigmoid())
-        after = _displaced(replace(branches, state=state, there=there), slots)
+        after = _displaced(replace(branches, state=state, there=there), slots, self.perturbation)
+        if self.perturbation.gives_way:
+            after = _given_way(after, slots.before)
         pose = torch.where(there[..., None], after.state.pose, torch.nan)
         instance = None
         if masks:
@@ -124,32 +145,58 @@ def _by_realization(scenes: Tensor, count: int) -> Tensor:
     return scenes.unflatten(0, (-1, count))
 
 
-def _displaced(branches: Branches, slots: SlotStep) -> Branches:
+def _displaced(branches: Branches, slots: SlotStep, strength: Perturbation) -> Branches:
     """The realizations after a step, with every agent led away from where it was forecast."""
     state = branches.state
-    moves = (slots.moving > 0)[..., None]
-    share = torch.where(moves, 1.0, STILL)
-    wanted = laplace(branches.noise.normal, MOST_ERRORS) * slots.uncertainty * share
-    shift = wanted - branches.displaced - branches.carried * moves
-    way, (ahead, aside) = state.twist[..., 0], shift.unbind(-1)
+    moves = slots.moving > 0
+    times = slots.pose.new_tensor([strength.ahead, strength.aside])
+    wanted = laplace(branches.noise.normal, MOST_ERRORS) * slots.uncertainty * times
+    wanted = torch.where(moves[..., None], wanted, wanted * strength.still)
+    carried = torch.where(moves[..., None], branches.carried, 0.0)
+    ahead, aside = (wanted - branches.displaced - carried).unbind(-1)
     # Noise stops a moving agent; it does not push it into reverse.
-    least = torch.where(way >= 0, -way, ahead)
-    ahead = torch.where(moves[..., 0], torch.maximum(ahead, least), ahead)
+    way = state.twist[..., 0]
+    ahead = torch.where(moves & (way >= 0), torch.maximum(ahead, -way), ahead)
     driven = (way + ahead).abs()
-    steers = moves[..., 0] & (driven > LEAST_WAY_M)
+    steers = moves & (driven > LEAST_WAY_M)
     turn = torch.where(steers, aside / driven.clamp(min=LEAST_WAY_M), 0.0)
     turn = turn.clamp(-MOST_TURN, MOST_TURN)
     # An agent that is not displaced keeps its pose bit for bit: headings are not wrapped again.
     heading = state.pose[..., 2]
     heading = torch.where(turn == 0, heading, se2.wrap(heading + turn))
-    place = se2.apply(state.pose, torch.stack((ahead, aside), -1))
-    pose = torch.cat((place, heading[..., None]), -1)
-    faster = torch.where(moves[..., 0], ahead, 0.0)
+    shift = torch.stack((ahead, aside), -1)
+    pose = torch.cat((se2.apply(state.pose, shift), heading[..., None]), -1)
+    faster = torch.where(moves, ahead, 0.0)
     twist = torch.cat((state.twist[..., :1] + faster[..., None], state.twist[..., 1:]), -1)
-    rest = torch.where(moves, branches.carried, 0.0)
     return replace(
         branches,
         state=replace(state, pose=pose, twist=twist),
-        displaced=branches.displaced + rest + torch.stack((ahead, aside), -1),
-        carried=rest + torch.stack((faster, turn * driven), -1),
+        displaced=branches.displaced + carried + shift,
+        carried=carried + torch.stack((faster, turn * driven), -1),
+    )
+
+
+def _given_way(branches: Branches, before: Float[Tensor, "s a 3"]) -> Branches:
+    """The same, but an agent that would have driven into another one stays where it was.
+
+    Of two it is the one that runs into the other with its front. What it is displaced by is then
+    what it wanted to be: it does not hurry after what it has lost.
+    """
+    state, agents, there = branches.state, branches.state.agents, branches.there
+    hits = overlapping(state.pose, agents.size, there)
+    hits = hits & ~overlapping(before, agents.size, there)
+    other = se2.unapply(state.pose[:, :, None], state.pose[:, None, :, :2])
+    frontal = other[..., 0] / torch.linalg.vector_norm(other, dim=-1).clamp(min=1e-3)
+    moved = (state.pose != before).any(-1)
+    blamed = frontal >= frontal.transpose(1, 2)
+    stops = moved & (hits & (blamed | ~moved[:, None])).any(-1)
+    held = stops[..., None]
+    return replace(
+        branches,
+        state=replace(
+            state,
+            pose=torch.where(held, before, state.pose),
+            twist=torch.where(held, 0.0, state.twist),
+        ),
+        carried=torch.where(held, 0.0, branches.carried),
     )

@@ -13,12 +13,15 @@ from torch import Tensor
 from forecast.errors import ConfigError
 from forecast.loop import REALIZATIONS_AT_ONCE, BranchingModel, branches, observed, realizations
 from forecast.model import branching
-from forecast.model.branching import Branching
-from forecast.model.noise import draw, laplace
+from forecast.model.branching import Branching, Perturbation
+from forecast.model.heads import SURE_BIAS
+from forecast.model.noise import BLOCK, Noise, draw, laplace
 from forecast.model.sampled_kalman import SampledKalman
+from forecast.model.scene.overlap import overlapping
 from forecast.types import BEVSequence, Draws, map_tensors
 from tests.support.rollouts import detecting, run
 from tests.support.sequences import TRAFFIC, forecaster, sequences
+from tests.support.stores import Mover
 
 Model = BranchingModel[Any, Any, Any]
 MODELS = {
@@ -81,21 +84,24 @@ def test_their_number_is_free(model: Model, past: BEVSequence) -> None:
     assert len(many[:, 0, 0, 0, 0].unique()) == len(many)
 
 
+def everyone_stays(*given: Any) -> Noise:
+    noise = draw(*given)
+    return replace(noise, chance=0 * noise.chance)
+
+
 def test_without_noise_they_are_the_forecast_itself(
     past: BEVSequence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none(*given: Any) -> Any:
-        noise = draw(*given)
-        return replace(noise, normal=0 * noise.normal, chance=0 * noise.chance)
-
-    monkeypatch.setattr(branching, "draw", none)
-    model = Branching(forecaster())
+    monkeypatch.setattr(branching, "draw", everyone_stays)
+    silent = Perturbation(ahead=0.0, aside=0.0, gives_way=False)
+    model = Branching(forecaster(), silent)
     forecast = run(model, past, 4)
-    for one in realizations(model, past, 4, 2, masks=True):
-        for lead, step in enumerate(forecast):
-            assert one.instance is not None
-            assert torch.equal(one.pose[:, lead].nan_to_num(), step.pose.nan_to_num())
-            assert torch.equal(one.instance[:, lead], step.instance)
+    with torch.inference_mode():
+        (one,) = realizations(model, past, 4, 1, masks=True)
+    for lead, step in enumerate(forecast):
+        assert one.instance is not None
+        assert torch.equal(one.pose[:, lead].nan_to_num(), step.pose.nan_to_num())
+        assert torch.equal(one.instance[:, lead], step.instance)
 
 
 def test_agents_react_to_what_another_does(
@@ -104,16 +110,17 @@ def test_agents_react_to_what_another_does(
     """Noise of one agent alone changes where its neighbours go."""
     led = 0
 
-    def of_one(*given: Any) -> Any:
-        noise = draw(*given)
+    def of_one(*given: Any) -> Noise:
+        noise = everyone_stays(*given)
         normal = torch.zeros_like(noise.normal)
         normal[:, led] = 3.0
-        return replace(noise, normal=normal, chance=0 * noise.chance)
+        return replace(noise, normal=normal)
 
-    model = Branching(forecaster())
-    forecast = run(model, past, 4)[-1]
     monkeypatch.setattr(branching, "draw", of_one)
-    (one,) = realizations(model, past, 4, 1)
+    model = Branching(forecaster(), Perturbation(gives_way=False))
+    with torch.inference_mode():
+        forecast = run(model, past, 4)[-1]
+        (one,) = realizations(model, past, 4, 1)
     others = forecast.ids[0] > 0
     others[led] = False
     assert others.any()
@@ -121,16 +128,44 @@ def test_agents_react_to_what_another_does(
     assert (moved > 1e-5).all()
 
 
+def test_who_would_run_into_another_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A car that accelerates behind one that stands."""
+    past = sequences([[Mover(-9.0, 0.0, speed=6.0), Mover(4.0, 0.0)]]).crop(0, 3)
+
+    def hurrying(*given: Any) -> Noise:
+        noise = everyone_stays(*given)
+        normal = torch.zeros_like(noise.normal)
+        normal[:, 0, 0] = 2.0
+        return replace(noise, normal=normal)
+
+    monkeypatch.setattr(branching, "draw", hurrying)
+    size = torch.tensor([[[4.5, 2.0], [4.5, 2.0]]])
+    live = torch.ones(1, 2, dtype=torch.bool)
+    hit = {}
+    for gives_way in (False, True):
+        model = Branching(forecaster(trained=False), Perturbation(gives_way=gives_way))
+        with torch.inference_mode():
+            (one,) = realizations(model, past, 4, 1)
+        hit[gives_way] = [bool(overlapping(p[None], size, live).any()) for p in one.pose[0]]
+        assert one.pose[0, -1, 0, 0] > -9.0 + 3.0  # it has driven on until then
+    assert any(hit[False])
+    assert not any(hit[True])
+
+
 def test_agents_that_are_gone_do_not_come_back(past: BEVSequence) -> None:
     model = forecaster()
-    model.fading.data.zero_()
-    with torch.no_grad():
-        model.motion_head.existence[-1].bias.copy_(torch.tensor([-4.0]))  # 3 % to 70 %
-    there = poses(Branching(model), past, 6, 40)[..., 0].isfinite()
+    existence = model.motion_head.existence[-1]
+    assert isinstance(existence, torch.nn.Linear)
+    with torch.inference_mode():
+        existence.bias.fill_(-SURE_BIAS)  # about a half are there
+        there = poses(Branching(model), past, 6, 30)[..., 0].isfinite()
     live = there.any(0).any(1)
     assert live.any()
     assert not (there[:, :, 1:] & ~there[:, :, :-1]).any()
-    assert 0 < there[:, :, -1][:, live].float().mean() < 1
+    last = there[:, :, -1].float().mean(0)[live]
+    assert ((last > 0.05) & (last < 0.95)).all()
 
 
 def test_noise_is_laplace_and_shared_as_said() -> None:
@@ -140,6 +175,8 @@ def test_noise_is_laplace_and_shared_as_said() -> None:
     assert abs(normal.std() - 1) < 0.05
     shared = (normal[:, ::2].mean(1) * normal[:, 1::2].mean(1)).mean()  # covariance of agents
     assert abs(shared - 0.25) < 0.06
+    eighths = (noise.chance.view(4, 5, BLOCK, 50) * BLOCK).long()  # one of each in a block
+    assert (eighths.sort(2).values == torch.arange(BLOCK)[:, None]).all()
     numbers = laplace(torch.randn(200_000, generator=torch.Generator().manual_seed(0)), 12.0)
     assert abs(numbers.abs().mean() - 1) < 0.01
     assert abs((numbers.abs() > 2).float().mean() - 0.1353) < 0.005  # exp(-2)
