@@ -18,7 +18,7 @@ from torch import Tensor
 
 from forecast.model.detected_input import Detecting, DetectingState
 from forecast.model.forecaster import Forecaster
-from forecast.model.noise import Noise, draw, laplace
+from forecast.model.noise import Noise, draw
 from forecast.model.scene import se2
 from forecast.model.scene.overlap import overlapping
 from forecast.model.state import ForecastState, SlotStep
@@ -31,8 +31,6 @@ from forecast.types import (
     map_tensors,
 )
 
-# Largest number of an agent: beyond it a Laplace distribution is thinner than 1 in 400.
-MOST_ERRORS = 6.0
 # Slower ones (metres per step) and larger turns per step than these do not come from noise.
 LEAST_WAY_M = 0.25
 MOST_TURN = 0.3
@@ -43,9 +41,9 @@ class Perturbation:
     """How strong the noise is (docs/history/realizations.md has what was tried).
 
     Attributes:
-        ahead: Times the expected error ahead.
-        aside: Times the expected error aside.
-        still: Times both of agents that are forecast to stand.
+        ahead: Standard deviation ahead, as a multiple of the expected error.
+        aside: The same aside.
+        still: By what both are multiplied for agents that are forecast to stand.
         common: Share of the numbers' variance that all agents of a scene have in common.
         gives_way: Whether an agent that would drive into another one stops instead.
     """
@@ -150,7 +148,7 @@ def _displaced(branches: Branches, slots: SlotStep, strength: Perturbation) -> B
     state = branches.state
     moves = slots.moving > 0
     times = slots.pose.new_tensor([strength.ahead, strength.aside])
-    wanted = laplace(branches.noise.normal, MOST_ERRORS) * slots.uncertainty * times
+    wanted = branches.noise.normal * slots.uncertainty * times
     wanted = torch.where(moves[..., None], wanted, wanted * strength.still)
     carried = torch.where(moves[..., None], branches.carried, 0.0)
     ahead, aside = (wanted - branches.displaced - carried).unbind(-1)

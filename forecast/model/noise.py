@@ -75,9 +75,3 @@ def _block(key: tuple[int, int, int], rows: int, columns: int) -> NDArray[np.flo
     drawn = np.random.default_rng(key).random((rows, columns, 2, BLOCK))
     eighth, place = drawn[:, :, 0].argsort(-1), drawn[:, :, 1]
     return np.asarray((eighth + place) / BLOCK)
-
-
-def laplace(normal: Float[Tensor, "*n"], most: float) -> Float[Tensor, "*n"]:
-    """Standard normal numbers made Laplace ones of scale 1, of the same order; at most ``most``."""
-    tail = torch.special.ndtr(-normal.abs())
-    return normal.sign() * -(2 * tail).clamp(min=math.exp(-most)).log()
