@@ -43,14 +43,12 @@ class Perturbation:
     Attributes:
         ahead: Standard deviation ahead, as a multiple of the expected error.
         aside: The same aside.
-        still: By what both are multiplied for agents that are forecast to stand.
         common: Share of the numbers' variance that all agents of a scene have in common.
         gives_way: Whether an agent that would drive into another one stops instead.
     """
 
     ahead: float = 1.5
     aside: float = 0.5
-    still: float = 0.0
     common: float = 0.0
     gives_way: bool = True
 
@@ -104,15 +102,19 @@ class Branching:
 
     def branch(self, state: ForecastState | DetectingState, draws: Draws, dt_s: float) -> Branches:
         """The state repeated for some realizations, each with random numbers of its own."""
-        if isinstance(state, DetectingState):
-            ahead = state.forecast if state.forecast.ahead else self.reader.look_ahead(state)
-        else:
-            ahead = state if state.ahead else self.model.look_ahead(state)
+        ahead = self._ahead(state)
         count = len(draws.realizations)
         noise = draw(draws, ahead.agents.live, 2, self.perturbation.common)
         scenes: ForecastState = map_tensors(ahead, lambda x: x.repeat_interleave(count, 0))
         none = torch.zeros_like(scenes.pose[..., :2])
         return Branches(count, scenes, noise, scenes.agents.live, none, none)
+
+    def _ahead(self, state: ForecastState | DetectingState) -> ForecastState:
+        """The state turned from observing to forecasting."""
+        if isinstance(state, ForecastState):
+            return state if state.ahead else self.model.look_ahead(state)
+        assert isinstance(self.reader, Detecting)
+        return state.forecast if state.forecast.ahead else self.reader.look_ahead(state)
 
     def step_branches(
         self, branches: Branches, dt_s: float, masks: bool = False
@@ -149,28 +151,28 @@ def _displaced(branches: Branches, slots: SlotStep, strength: Perturbation) -> B
     moves = slots.moving > 0
     times = slots.pose.new_tensor([strength.ahead, strength.aside])
     wanted = branches.noise.normal * slots.uncertainty * times
-    wanted = torch.where(moves[..., None], wanted, wanted * strength.still)
     carried = torch.where(moves[..., None], branches.carried, 0.0)
-    ahead, aside = (wanted - branches.displaced - carried).unbind(-1)
+    # Who is forecast to stand is not led any further.
+    ahead, aside = ((wanted - branches.displaced - carried) * moves[..., None]).unbind(-1)
     # Noise stops a moving agent; it does not push it into reverse.
     way = state.twist[..., 0]
     ahead = torch.where(moves & (way >= 0), torch.maximum(ahead, -way), ahead)
+    # It goes aside by turning, not by sliding.
     driven = (way + ahead).abs()
-    steers = moves & (driven > LEAST_WAY_M)
-    turn = torch.where(steers, aside / driven.clamp(min=LEAST_WAY_M), 0.0)
+    turn = torch.where(driven > LEAST_WAY_M, aside / driven.clamp(min=LEAST_WAY_M), 0.0)
     turn = turn.clamp(-MOST_TURN, MOST_TURN)
+    aside = turn * driven
     # An agent that is not displaced keeps its pose bit for bit: headings are not wrapped again.
     heading = state.pose[..., 2]
     heading = torch.where(turn == 0, heading, se2.wrap(heading + turn))
     shift = torch.stack((ahead, aside), -1)
     pose = torch.cat((se2.apply(state.pose, shift), heading[..., None]), -1)
-    faster = torch.where(moves, ahead, 0.0)
-    twist = torch.cat((state.twist[..., :1] + faster[..., None], state.twist[..., 1:]), -1)
+    twist = torch.cat((state.twist[..., :1] + shift[..., :1], state.twist[..., 1:]), -1)
     return replace(
         branches,
         state=replace(state, pose=pose, twist=twist),
         displaced=branches.displaced + carried + shift,
-        carried=carried + torch.stack((faster, turn * driven), -1),
+        carried=carried + shift,
     )
 
 

@@ -128,6 +128,22 @@ def test_agents_react_to_what_another_does(
     assert (moved > 1e-5).all()
 
 
+def test_who_comes_to_stand_stays_where_noise_has_led_it(past: BEVSequence) -> None:
+    model = Branching(forecaster(trained=False))
+    gate = model.model.motion_head.moving[-1]
+    assert isinstance(gate, torch.nn.Linear)
+    with torch.inference_mode():
+        now = model.branch(observed(model, past), Draws(0, 0, range(2)), 0.5)
+        before = now.state.pose
+        now, first = model.step_branches(now, 0.5)
+        assert (now.displaced.abs().amax(-1) > 0.05).any()
+        assert not torch.equal(now.state.pose, before)
+        gate.bias.fill_(-SURE_BIAS - 1.0)
+        _, second = model.step_branches(now, 0.5)
+    there = second.pose.isfinite()
+    assert torch.equal(first.pose[there], second.pose[there])
+
+
 def test_who_would_run_into_another_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
