@@ -118,7 +118,9 @@ class ForecastWriter:
         self.url = url
         group = zarr.open_group(url, mode="r+", use_consolidated=False)
         self._arrays: dict[str, Any] = {name: group[name] for name in FORECAST_VARIABLES}
-        self._several = {name: group[name] for name in REALIZATION_VARIABLES if name in group}
+        self._several: dict[str, Any] = {
+            name: group[name] for name in REALIZATION_VARIABLES if name in group
+        }
         self.horizon, self.tracks = self._arrays["existence"].shape[1:]
 
     def write(self, sequences: slice, steps: Iterable[StepForecast]) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from forecast.model.detected_input import Detecting, DetectingState
 from forecast.model.forecaster import Forecaster
-from forecast.model.noise import Noise, draw
+from forecast.model.noise import Noise, by_realization, draw
 from forecast.model.scene import se2
 from forecast.model.scene.overlap import overlapping
 from forecast.model.state import ForecastState, SlotStep
@@ -131,18 +131,14 @@ class Branching:
             seen = replace(
                 slots, pose=after.state.pose, existence=torch.where(there, torch.inf, -torch.inf)
             )
-            instance = _by_realization(self.model.draw(after.state, seen).instance, after.count)
+            instance = by_realization(self.model.draw(after.state, seen).instance, after.count)
         agents = slots.agents
         return after, RealizationStep(
             ids=agents.ids[:: after.count],
             label=agents.label[:: after.count],
-            pose=_by_realization(pose, after.count),
+            pose=by_realization(pose, after.count),
             instance=instance,
         )
-
-
-def _by_realization(scenes: Tensor, count: int) -> Tensor:
-    return scenes.unflatten(0, (-1, count))
 
 
 def _displaced(branches: Branches, slots: SlotStep, strength: Perturbation) -> Branches:

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -75,3 +75,8 @@ def _block(key: tuple[int, int, int], rows: int, columns: int) -> NDArray[np.flo
     drawn = np.random.default_rng(key).random((rows, columns, 2, BLOCK))
     eighth, place = drawn[:, :, 0].argsort(-1), drawn[:, :, 1]
     return np.asarray((eighth + place) / BLOCK)
+
+
+def by_realization(scenes: Shaped[Tensor, "s *d"], count: int) -> Shaped[Tensor, "b k *d"]:
+    """What B x K scenes have, by sequence and realization."""
+    return scenes.view(-1, count, *scenes.shape[1:])

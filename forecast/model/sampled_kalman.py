@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from forecast.model.baselines import Baseline, KinematicState
-from forecast.model.noise import draw
+from forecast.model.noise import by_realization, draw
 from forecast.model.scene import se2
 from forecast.model.scene.rasterizer import rasterize
 from forecast.types import Draws, RealizationStep, map_tensors
@@ -50,7 +50,7 @@ class SampledKalman(Baseline):
         """Random numbers for some realizations of the state."""
         state = state if state.ahead else self.look_ahead(state, dt_s)
         count = len(draws.realizations)
-        noise = draw(draws, state.agents.live, 3).normal.unflatten(0, (-1, count))
+        noise = by_realization(draw(draws, state.agents.live, 3).normal, count)
         return KalmanBranches(count, state, noise, _drawn(state, noise))
 
     def step_branches(
@@ -87,7 +87,7 @@ class SampledKalman(Baseline):
             self.classes,
             least_cell=self.least_cell,
         )
-        return rasters.instance.unflatten(0, (-1, count))
+        return by_realization(rasters.instance, count)
 
 
 def _drawn(state: KinematicState, noise: Float[Tensor, "b k a 3"]) -> Float[Tensor, "b k a 3"]:
