@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from forecast.evaluation.evaluate import evaluate
     from forecast.grid import BEVGrid
     from forecast.inference.models import load_model
-    from forecast.loop import rollout
-    from forecast.types import BEVSequence, StepForecast
+    from forecast.loop import realizations, rollout
+    from forecast.types import BEVSequence, Realization, StepForecast
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "ForecastError",
+    "Realization",
     "StepForecast",
     "TrainingError",
     "evaluate",
@@ -39,6 +40,7 @@ __all__ = [
     "open_forecast",
     "open_sequences",
     "prepare",
+    "realizations",
     "rollout",
     "train",
 ]
@@ -47,12 +49,14 @@ __all__ = [
 _ORIGIN = {
     "BEVGrid": "grid",
     "BEVSequence": "types",
+    "Realization": "types",
     "StepForecast": "types",
     "evaluate": "evaluation.evaluate",
     "load_model": "inference.models",
     "open_forecast": "api",
     "open_sequences": "api",
     "prepare": "api",
+    "realizations": "loop",
     "rollout": "loop",
     "train": "api",
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "errors"),

@@ -1,4 +1,8 @@
-"""The one loop: what was seen is observed moment by moment, then the future is stepped through."""
+"""The one loop: what was seen is observed moment by moment, then the future is stepped through.
+
+It is stepped through once (:func:`rollout`), or in several ways that it may go
+(:func:`realizations`).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+import torch
+
 from forecast.errors import ConfigError
 from forecast.observations import observations, scene_context
-from forecast.types import BEVSequence, Observation, SceneContext, StepForecast
+from forecast.types import (
+    BEVSequence,
+    Draws,
+    Observation,
+    Realization,
+    RealizationStep,
+    SceneContext,
+    StepForecast,
+)
+
+REALIZATIONS_AT_ONCE = 8
+"""Realizations that are stepped together: memory does not grow with their number."""
 
 State = TypeVar("State")
+Branches = TypeVar("Branches")
 Step = TypeVar("Step", covariant=True)
 
 
@@ -30,6 +48,20 @@ class StepModel(Protocol[State, Step]):
 
     def step(self, state: State, dt_s: float) -> tuple[State, Step]:
         """The state ``dt_s`` seconds later and what it looks like; changes nothing."""
+        ...
+
+
+class BranchingModel(StepModel[State, Step], Protocol[State, Step, Branches]):
+    """A forecaster that knows how the future may go otherwise: its state can branch."""
+
+    def branch(self, state: State, draws: Draws, dt_s: float) -> Branches:
+        """The state repeated for some realizations, each with random numbers of its own."""
+        ...
+
+    def step_branches(
+        self, branches: Branches, dt_s: float, masks: bool = False
+    ) -> tuple[Branches, RealizationStep]:
+        """All of them ``dt_s`` seconds later; with their masks, if these are asked for."""
         ...
 
 
@@ -55,12 +87,90 @@ def rollout(
     Raises:
         ConfigError: The horizon is below 1.
     """
+    _check_horizon(horizon)
+    yield from steps(model, observed(model, history), horizon, dt_s or history.dt_s)
+
+
+def _check_horizon(horizon: int) -> None:
     if horizon < 1:
         raise ConfigError("a horizon of at least 1 step", str(horizon), "raise --horizon")
-    state = observed(model, history)
+
+
+def steps(model: StepModel[State, Step], state: State, horizon: int, dt_s: float) -> Iterator[Step]:
+    """The next steps from a state, one by one."""
     for _ in range(horizon):
-        state, forecast = model.step(state, dt_s or history.dt_s)
+        state, forecast = model.step(state, dt_s)
         yield forecast
+
+
+def realizations(
+    model: BranchingModel[Any, Any, Any],
+    history: BEVSequence,
+    horizon: int,
+    count: int,
+    seed: int = 0,
+    *,
+    first: int = 0,
+    masks: bool = False,
+    dt_s: float | None = None,
+) -> Iterator[Realization]:
+    """Several ways that the future may go, one by one; memory does not grow with their number.
+
+    Each is one consistent scene: agents react to what the others do in it. All are equally likely.
+    Realization n of a sequence is the same however many are made, and in whatever batch.
+
+    Args:
+        model: A learned forecaster of tracked or detected input, or the baseline ``kalman``.
+        history: Frames up to and including the present, and no others.
+        horizon: Number of steps, at least 1.
+        count: How many realizations, at least 1.
+        seed: Of the random numbers, at least 0.
+        first: Place of the history's first sequence in its store: sequences of different places
+            have different random numbers.
+        masks: Whether masks are drawn too.
+        dt_s: Seconds of a step; None = those between the frames of the history.
+
+    Raises:
+        ConfigError: A number is too small, or the model knows one future only.
+    """
+    _check_horizon(horizon)
+    state = observed(model, history)
+    yield from branches(
+        model, state, horizon, dt_s or history.dt_s, Draws(seed, first, range(count)), masks
+    )
+
+
+def branches(
+    model: BranchingModel[State, Any, Any],
+    state: State,
+    horizon: int,
+    dt_s: float,
+    draws: Draws,
+    masks: bool = False,
+) -> Iterator[Realization]:
+    """The realizations of :func:`realizations` from a state that has observed a history."""
+    if draws.seed < 0 or not draws.realizations:
+        got = f"{len(draws.realizations)} with seed {draws.seed}"
+        wanted = "at least one realization, with a seed of at least 0"
+        raise ConfigError(wanted, got, "change count or seed")
+    for start in range(0, len(draws.realizations), REALIZATIONS_AT_ONCE):
+        part = draws.realizations[start : start + REALIZATIONS_AT_ONCE]
+        now = model.branch(state, replace(draws, realizations=part), dt_s)
+        leads = []
+        for _ in range(horizon):
+            now, step = model.step_branches(now, dt_s, masks)
+            leads.append(step)
+        pose = torch.stack([step.pose for step in leads], 2)
+        drawn = [step.instance for step in leads if step.instance is not None]
+        instance = torch.stack(drawn, 2) if drawn else None
+        for index, number in enumerate(part):
+            yield Realization(
+                number=number,
+                ids=leads[0].ids,
+                label=leads[0].label,
+                pose=pose[:, index],
+                instance=None if instance is None else instance[:, index],
+            )
 
 
 def teacher_forced(

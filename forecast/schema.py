@@ -73,6 +73,11 @@ FORECAST_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
 }
 OPTIONAL_FORECAST_VARIABLES = frozenset({"uncertainty"})
 """Those that stores of ``bev-forecast/1`` lack."""
+REALIZATION_VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
+    "realization_pose": (("sequence", "realization", "lead", "track", "pose"), "float32"),
+    "realization_instance": (("sequence", "realization", "lead", "y", "x"), "uint16"),
+}
+"""Those of forecast stores with several futures; masks only where they were asked for."""
 SIDES = ("ahead", "aside")
 
 
@@ -183,6 +188,8 @@ class ForecastAttributes(Attributes):
     input: str = "tracked"
     rollout: str = "free-running"
     data: str | None = None
+    realizations: int = Field(default=0, ge=0)
+    seed: int = 0
 
 
 _Attributes = TypeVar("_Attributes", bound=Attributes)

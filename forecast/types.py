@@ -277,6 +277,62 @@ def _mirror_signs(like: Tensor) -> Float[Tensor, "5"]:
     return like.new_tensor([1.0, -1.0, -1.0, 1.0, 1.0])
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Which realizations of a batch of sequences are drawn; the same ones are always the same.
+
+    Attributes:
+        seed: Of all random numbers, at least 0.
+        first: Place of the batch's first sequence among all that are forecast.
+        realizations: Their numbers, from 0.
+    """
+
+    seed: int
+    first: int
+    realizations: range
+
+
+@dataclass(frozen=True)
+class RealizationStep:
+    """One future step of K realizations of B sequences, A agent slots each.
+
+    Attributes:
+        ids: Instance id of each slot, the same in all realizations; 0 = the slot is empty.
+        label: Class of each slot from 1; 0 = the slot is empty.
+        pose: x, y, yaw in the present frame; NaN = no such agent, or gone in this realization.
+        instance: Label maps of ids; None where they are not drawn.
+    """
+
+    ids: Int[Tensor, "b a"]
+    label: Int[Tensor, "b a"]
+    pose: Float[Tensor, "b k a 3"]
+    instance: Int[Tensor, "b k h w"] | None = None
+
+
+@dataclass(frozen=True)
+class Realization:
+    """One of several possible futures of B sequences: one consistent scene in each of them.
+
+    Attributes:
+        number: Which one it is, from 0.
+        ids: Instance id of each slot; 0 = the slot is empty.
+        label: Class of each slot from 1; 0 = the slot is empty.
+        pose: x, y, yaw at every lead, in the present frame; NaN = no such agent, or gone.
+        instance: Label map of ids at every lead; None where masks were not asked for.
+    """
+
+    number: int
+    ids: Int[Tensor, "b a"]
+    label: Int[Tensor, "b a"]
+    pose: Float[Tensor, "b t a 3"]
+    instance: Int[Tensor, "b t h w"] | None = None
+
+    def to_numpy(self) -> dict[str, NDArray[Any]]:
+        """All but the number as arrays by name, in the shapes above; without what is None."""
+        said = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return {name: as_numpy(tensor) for name, tensor in said.items()}
+
+
 def without_tracks(sequence: BEVSequence) -> BEVSequence:
     """The same sequences with rasters alone."""
     return replace(

@@ -18,7 +18,7 @@ Model = Annotated[
     str | None,
     typer.Option(
         help="A checkpoint, persistence, constant-velocity, constant-turn,"
-        " constant-acceleration or components-cv.",
+        " constant-acceleration, kalman or components-cv.",
         show_default="the packaged checkpoint",
     ),
 ]
@@ -59,6 +59,17 @@ TeacherForced = Annotated[
         " which errors come from earlier leads (`evaluate --by-lead`).",
     ),
 ]
+Realizations = Annotated[
+    int | None,
+    typer.Option(
+        help="Write so many possible futures too: joint, equally likely (docs/forecast_format.md).",
+        show_default="none",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Of the random numbers of --realizations.")]
+RealizationMasks = Annotated[
+    bool, typer.Option("--realization-masks", help="Draw the masks of every realization too.")
+]
 Limit = Annotated[int | None, typer.Option(help="Only the first so many sequences.")]
 BatchSize = Annotated[int, typer.Option(help="Sequences at a time.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")]
@@ -79,6 +90,9 @@ def rollout(
     mirror: Mirror = False,
     fast: Fast = False,
     teacher_forced: TeacherForced = False,
+    realizations: Realizations = None,
+    seed: Seed = 0,
+    realization_masks: RealizationMasks = False,
     limit: Limit = None,
     batch_size: BatchSize = 8,
     device: Device = "auto",
@@ -104,6 +118,9 @@ def rollout(
         mirror=mirror,
         fast=fast,
         teacher_forced=teacher_forced,
+        realizations=realizations,
+        seed=seed,
+        realization_masks=realization_masks,
         limit=limit,
         batch_size=batch_size,
         device=device,

@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,11 @@ from forecast.inference.comparison import BaselineComparison, seen_at_present
 from forecast.inference.models import choose_device, load_model_for
 from forecast.inference.request import RolloutRequest
 from forecast.inference.writer import ForecastWriter, create_store, write_left_out
-from forecast.loop import rollout, teacher_forced
+from forecast.loop import branches, observed, steps, teacher_forced
 from forecast.model.baselines import COMPONENT_SLOTS
 from forecast.model.scene.agents import MoreAgentsThanSlots
 from forecast.storage.resumable import ResumableOutput
-from forecast.types import BEVSequence, StepForecast
+from forecast.types import BEVSequence, Draws
 
 
 class RolloutJob:
@@ -52,11 +51,13 @@ class RolloutJob:
                 request.fast,
             )
         self.provenance = self.model.provenance.to_attrs()
-        self.how = {
+        self.how: dict[str, Any] = {
             "rollout": "teacher-forced" if request.teacher_forced else "free-running",
             "input": request.input_mode,
             "data": self.reader.path,
         }
+        if request.realizations:
+            self.how |= {"realizations": request.realizations, "seed": request.seed}
         self.count = min(request.limit or len(self.reader), len(self.reader))
         if self.count < 1:
             found = f"none in {self.reader.path}"
@@ -75,6 +76,7 @@ class RolloutJob:
             "contents": hashlib.sha256(json.dumps(about).encode()).hexdigest(),
             "sequences": self.count,
             "horizon": self.request.horizon,
+            "realization masks": self.request.realization_masks,
             "batch size": self.request.batch_size,
             "device": self.device.type,
         }
@@ -90,6 +92,8 @@ class RolloutJob:
             horizon=self.request.horizon,
             tracks=self._tracks(),
             attrs={**self.provenance, **self.how, DIGEST: digest},
+            realizations=self.request.realizations or 0,
+            masks=self.request.realization_masks,
         )
 
     def forecast(self, url: str, index: int) -> dict[str, Any]:
@@ -98,22 +102,35 @@ class RolloutJob:
         with record_function("reading the store"):
             batch = collate([self.reader[place] for place in places])
         began = time.perf_counter()
-        steps = comparison.watch("forecast", self.steps(batch.to(self.device)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MoreAgentsThanSlots)  # they are counted here
-            with record_function("writing"):
-                known = ForecastWriter(url).write(slice(places.start, places.stop), steps)
+            known = self._write(url, places, batch.to(self.device), comparison)
             seconds = time.perf_counter() - began
             comparison.score(batch, self.reader.scenes[places.start : places.stop])
         left_out = self._left_out(batch, known)
         return {"seconds": seconds, "counted": comparison.counted(), "left_out": left_out}
 
-    def steps(self, batch: BEVSequence) -> Iterator[StepForecast]:
-        """The leads that were asked for; only teacher forcing is handed the future."""
-        history, horizon = self.reader.meta.history, self.request.horizon
-        if self.request.teacher_forced:
-            return teacher_forced(self.model, batch, history, horizon)
-        return rollout(self.model, batch.crop(0, history), horizon)
+    def _write(
+        self, url: str, places: range, batch: BEVSequence, comparison: BaselineComparison
+    ) -> NDArray[np.bool_]:
+        """Writes a batch's forecast, and its realizations from the same state; who is forecast."""
+        request, history = self.request, self.reader.meta.history
+        horizon, dt_s = request.horizon, batch.dt_s
+        sequences, writer = slice(places.start, places.stop), ForecastWriter(url)
+        if request.teacher_forced:  # this alone is handed the future
+            forecasts = teacher_forced(self.model, batch, history, horizon)
+            with record_function("writing"):
+                return writer.write(sequences, comparison.watch("forecast", forecasts))
+        state = observed(self.model, batch.crop(0, history))
+        forecasts = steps(self.model, state, horizon, dt_s)
+        with record_function("writing"):
+            known = writer.write(sequences, comparison.watch("forecast", forecasts))
+            if request.realizations:
+                draws = Draws(request.seed, places.start, range(request.realizations))
+                masks = request.realization_masks
+                futures = branches(self.model, state, horizon, dt_s, draws, masks)
+                writer.write_realizations(sequences, futures)
+        return known
 
     def comparison(self) -> BaselineComparison:
         """A comparison in which nothing is counted yet."""

@@ -12,15 +12,24 @@ from forecast.checkpoint.checkpoint import named_checkpoint
 from forecast.checkpoint.packaged import PACKAGED
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError
-from forecast.inference.request import InputMode, check_model
-from forecast.loop import StepModel
+from forecast.inference.request import InputMode, check_model, refuse_realizations
+from forecast.loop import BranchingModel, StepModel
 from forecast.model.baselines import Baseline, Components
+from forecast.model.branching import Branching
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
+from forecast.model.sampled_kalman import SampledKalman
 from forecast.model.spec import BASELINES, COMPONENTS
 from forecast.schema import DEFAULT_CLASSES
-from forecast.types import Observation, SceneContext, StepForecast, on_device
+from forecast.types import (
+    Draws,
+    Observation,
+    RealizationStep,
+    SceneContext,
+    StepForecast,
+    on_device,
+)
 
 Model = StepModel[Any, StepForecast]
 
@@ -95,6 +104,29 @@ class LoadedModel:
         with torch.inference_mode():
             return self.model.step(state, dt_s)
 
+    def branch(self, state: Any, draws: Draws, dt_s: float) -> Any:
+        """The state repeated for some realizations.
+
+        Raises:
+            ConfigError: The model knows one future only.
+        """
+        with torch.inference_mode():
+            return self._branching().branch(state, draws, dt_s)
+
+    def step_branches(
+        self, branches: Any, dt_s: float, masks: bool = False
+    ) -> tuple[Any, RealizationStep]:
+        """The next state and poses of all realizations."""
+        with torch.inference_mode():
+            return self._branching().step_branches(branches, dt_s, masks)
+
+    def _branching(self) -> BranchingModel[Any, StepForecast, Any]:
+        if isinstance(self.model, SampledKalman):
+            return self.model
+        if isinstance(self.model, Forecaster | Detecting):
+            return Branching(self.model)
+        refuse_realizations(self.provenance.model, bool(self.provenance.mirrored))
+
     def _with_known_layers(self, context: SceneContext) -> SceneContext:
         """The scene with the map layers that the model knows; those it is not given are empty."""
         given = context.map.shape[1]
@@ -142,8 +174,12 @@ def load_model(
     device = choose_device(device)
     for baseline in BASELINES:
         if name == baseline:
-            model = Baseline(baseline, len(classes), least_cell=least_cell)
-            return LoadedModel(model, Provenance(baseline), device, tuple(classes))
+            kinematic = (
+                SampledKalman(len(classes), least_cell)
+                if baseline == "kalman"
+                else Baseline(baseline, len(classes), least_cell=least_cell)
+            )
+            return LoadedModel(kinematic, Provenance(baseline), device, tuple(classes))
     if name == COMPONENTS:
         parts = Components(len(classes))
         return LoadedModel(parts, Provenance(COMPONENTS), device, tuple(classes))

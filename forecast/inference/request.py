@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from data_tools.formats.ros_messages import refuse_missing_packages
 from forecast.checkpoint.metadata import is_checkpoint, weights_of
@@ -19,6 +19,8 @@ from forecast.storage.stores import lacks_ids, open_sequence_store, refusing_dam
 
 InputMode = Literal["tracked", "detected"]
 NOT_LEARNED = (*BASELINES, COMPONENTS)
+ONE_FUTURE = tuple(name for name in NOT_LEARNED if name != "kalman")
+"""Models that do not say how large their errors are, and so have no realizations."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class RolloutRequest:
         scheduler: Address of a Dask cluster to use instead, e.g. ``tcp://10.0.0.1:8786``; data,
             model and output must be within reach of all its workers.
         resume: Whether to go on with an interrupted run of the same request.
+        realizations: How many futures are drawn beside the forecast; None = none.
+        seed: Of their random numbers.
+        realization_masks: Whether their masks are stored too.
 
     Raises:
         ForecastError: A count is below one, options exclude each other, the data or the model are
@@ -68,6 +73,9 @@ class RolloutRequest:
     workers: int = 1
     scheduler: str | None = None
     resume: bool = False
+    realizations: int | None = None
+    seed: int = 0
+    realization_masks: bool = False
 
     def __post_init__(self) -> None:
         check_counts(
@@ -75,7 +83,9 @@ class RolloutRequest:
             limit=self.limit,
             batch_size=self.batch_size,
             workers=self.workers,
+            realizations=self.realizations,
         )
+        self._check_realizations()
         _refuse_replacing_inputs(self)
         refuse_working_folder(self.output)
         self._check_data()
@@ -97,6 +107,21 @@ class RolloutRequest:
         self._check_mcap()
         for path in filter(None, (self.output, self.gif, self.mcap)):
             refuse_unwritable(path)
+
+    def _check_realizations(self) -> None:
+        if self.seed < 0:
+            raise ConfigError("a --seed of at least 0", str(self.seed), "change --seed")
+        if self.realizations is None:
+            if self.realization_masks:
+                raise ConfigError(
+                    "--realizations with --realization-masks", "none", "say how many, or drop it"
+                )
+        elif self.teacher_forced:
+            raise ConfigError(
+                "--realizations without --teacher-forced", "both", "leave one of them out"
+            )
+        elif self.mirror or self.model in ONE_FUTURE:
+            refuse_realizations(self.model or PACKAGED, self.mirror)
 
     def _check_data(self) -> None:
         """Refuses tracked input of agents without ids: the forecast would be empty."""
@@ -126,6 +151,21 @@ class RolloutRequest:
             )
         if not self.overwrite:
             refuse_existing(self.mcap)
+
+
+def refuse_realizations(name: str, mirror: bool) -> NoReturn:
+    """Says which models have several futures.
+
+    Args:
+        name: Of one that has not.
+        mirror: Whether that is because its forecast is averaged with that of the mirrored scene.
+
+    Raises:
+        ConfigError: Always.
+    """
+    wanted = "a learned model without --mirror, or kalman, for --realizations"
+    got = f"{name} with --mirror" if mirror else name
+    raise ConfigError(wanted, got, "drop one of them" if mirror else "change --model")
 
 
 def check_model(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,14 +14,23 @@ from zarr.codecs import BloscCodec, BloscShuffle
 
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from forecast.schema import FORECAST_SCHEMA, FORECAST_VARIABLES, POSE_NAMES, SIDES, SequenceMeta
+from forecast.loop import REALIZATIONS_AT_ONCE
+from forecast.schema import (
+    FORECAST_SCHEMA,
+    FORECAST_VARIABLES,
+    POSE_NAMES,
+    REALIZATION_VARIABLES,
+    SIDES,
+    SequenceMeta,
+)
 from forecast.storage.atomic import refusing_os_errors
 from forecast.storage.consolidation import consolidate
-from forecast.types import StepForecast, as_numpy
+from forecast.types import Realization, StepForecast, as_numpy
 
 BLOCK_LEADS = 6
 """Leads that are buffered and make one chunk: memory does not grow with the horizon."""
 BY_TRACK = ("existence", "pose", "uncertainty")
+POSES, MASKS = REALIZATION_VARIABLES
 LEFT_OUT = "agents_left_out"
 """How many agents of each sequence are there at present and not forecast."""
 
@@ -40,6 +49,11 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         " distribution, NaN = none or not known",
         "units": "m",
     },
+    POSES: {
+        "long_name": "x, y (m) and yaw (rad) in each of several futures, in the present ego frame,"
+        " NaN = no such agent, or gone in this future",
+    },
+    MASKS: {"long_name": "persistent instance id in each future, 0 = background", "units": "1"},
 }
 
 
@@ -51,6 +65,8 @@ def create_store(
     horizon: int,
     tracks: int,
     attrs: Mapping[str, Any],
+    realizations: int = 0,
+    masks: bool = False,
 ) -> None:
     """Lays out a forecast store whose forecasts are still missing.
 
@@ -61,6 +77,8 @@ def create_store(
         horizon: Leads per sequence, free of the source's own horizon.
         tracks: Number of instance ids; id n is track n - 1.
         attrs: Plain JSON values about model, checkpoint hash, config and data source.
+        realizations: Futures beside the forecast; 0 = none.
+        masks: Whether their masks are stored too.
     """
     frame = _coordinates(source, meta, horizon)
     frame.attrs = {**_attrs(meta), **attrs, "horizon": horizon}
@@ -74,10 +92,14 @@ def create_store(
         "track": tracks,
         "pose": len(POSE_NAMES),
         "side": len(SIDES),
+        "realization": realizations,
     }
+    several = (POSES, MASKS) if masks else (POSES,)
+    if realizations:
+        frame = frame.assign_coords(realization=("realization", *_numbered(realizations)))
     frame.to_zarr(url, mode="w", zarr_format=3, consolidated=False)
     group = zarr.open_group(url, mode="r+", use_consolidated=False)
-    for name in FORECAST_VARIABLES:
+    for name in (*FORECAST_VARIABLES, *(several if realizations else ())):
         _create(group, name, sizes)
     consolidate(url)
 
@@ -96,6 +118,9 @@ class ForecastWriter:
         self.url = url
         group = zarr.open_group(url, mode="r+", use_consolidated=False)
         self._arrays: dict[str, Any] = {name: group[name] for name in FORECAST_VARIABLES}
+        self._several: dict[str, Any] = {
+            name: group[name] for name in REALIZATION_VARIABLES if name in group
+        }
         self.horizon, self.tracks = self._arrays["existence"].shape[1:]
 
     def write(self, sequences: slice, steps: Iterable[StepForecast]) -> NDArray[np.bool_]:
@@ -124,6 +149,31 @@ class ForecastWriter:
                     array[sequences, start:stop] = arrays[name]
         next(remaining, None)  # refuses a step too many
         return known
+
+    def write_realizations(self, sequences: slice, futures: Iterable[Realization]) -> None:
+        """Consumes the realizations of some sequences, a few of them at a time.
+
+        Args:
+            sequences: Where the batch stands in the source.
+            futures: Realization 0 to the store's last, in order.
+
+        Raises:
+            DataError: An id exceeds the number of tracks, or the disk refuses.
+        """
+        remaining = iter(futures)
+        while part := list(islice(remaining, REALIZATIONS_AT_ONCE)):
+            numbers = slice(part[0].number, part[-1].number + 1)
+            with refusing_os_errors(self.url):
+                for name, array in self._several.items():
+                    array[sequences, numbers] = self._stacked(name, part)
+
+    def _stacked(self, name: str, part: Sequence[Realization]) -> NDArray[Any]:
+        """A variable of some realizations, ``(B, realizations, leads, ...)``."""
+        if name == POSES:
+            values = [_poses_by_track(one, self.tracks) for one in part]
+        else:
+            values = [as_numpy(one.instance) for one in part if one.instance is not None]
+        return np.stack(values, 1).astype(REALIZATION_VARIABLES[name][1])
 
     def _in_order(self, steps: Iterable[StepForecast]) -> Iterator[StepForecast]:
         expected = f"leads 1 to {self.horizon} in order"
@@ -155,15 +205,16 @@ def write_left_out(url: str, counts: list[int]) -> None:
 
 
 def _create(group: zarr.Group, name: str, sizes: Mapping[str, int]) -> None:
-    dims, dtype = FORECAST_VARIABLES[name]
+    dims, dtype = (FORECAST_VARIABLES | REALIZATION_VARIABLES)[name]
     shape = tuple(sizes[dim] for dim in dims)
-    chunks = (1, min(sizes["lead"], BLOCK_LEADS), *shape[2:])
+    most = {"sequence": 1, "lead": BLOCK_LEADS, "realization": REALIZATIONS_AT_ONCE}
+    chunks = tuple(min(sizes[dim], most.get(dim, sizes[dim])) for dim in dims)
     group.create_array(
         name,
         shape=shape,
         chunks=tuple(max(size, 1) for size in chunks),
         dtype=dtype,
-        fill_value=np.nan if name in BY_TRACK else 0,
+        fill_value=np.nan if name in (*BY_TRACK, POSES) else 0,
         # Shuffled bytes at the lowest level: nearly as small as higher ones, several times
         # quicker, and a rollout should not wait for its compressor.
         compressors=BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.shuffle),
@@ -201,13 +252,7 @@ def _lead_arrays(step: StepForecast, tracks: int) -> dict[str, NDArray[Any]]:
 def _by_track(step: StepForecast, tracks: int) -> dict[str, NDArray[np.float32]]:
     """What :data:`BY_TRACK` names of the slots in use, ``(B, tracks, ...)``, NaN elsewhere."""
     ids = as_numpy(step.ids)
-    if ids.max(initial=0) > tracks:
-        raise DataError(
-            f"instance ids up to {tracks}",
-            f"id {ids.max()} at lead {step.lead}",
-            "give the forecast store more tracks",
-        )
-    batch, slot = np.nonzero(ids)
+    batch, slot = _slots_in_use(ids, tracks)
     of_track = {}
     for name, shape in zip(BY_TRACK, ((), (len(POSE_NAMES),), (len(SIDES),)), strict=True):
         of_track[name] = np.full((len(ids), tracks, *shape), np.nan, np.float32)
@@ -215,6 +260,32 @@ def _by_track(step: StepForecast, tracks: int) -> dict[str, NDArray[np.float32]]
         if said is not None:
             of_track[name][batch, ids[batch, slot] - 1] = as_numpy(said)[batch, slot]
     return of_track
+
+
+def _poses_by_track(one: Realization, tracks: int) -> NDArray[np.float32]:
+    """Poses of a realization, ``(B, leads, tracks, 3)``, NaN where there is none."""
+    ids, pose = as_numpy(one.ids), as_numpy(one.pose)
+    batch, slot = _slots_in_use(ids, tracks)
+    of_track = np.full((len(ids), tracks, pose.shape[1], pose.shape[3]), np.nan, np.float32)
+    of_track[batch, ids[batch, slot] - 1] = pose.swapaxes(1, 2)[batch, slot]
+    return of_track.swapaxes(1, 2)
+
+
+def _slots_in_use(ids: NDArray[Any], tracks: int) -> tuple[NDArray[Any], ...]:
+    """Indices of the slots that hold an agent.
+
+    Raises:
+        DataError: An id exceeds ``tracks``.
+    """
+    if ids.max(initial=0) > tracks:
+        remedy = "give the forecast store more tracks"
+        raise DataError(f"instance ids up to {tracks}", f"id {ids.max()}", remedy)
+    return np.nonzero(ids)
+
+
+def _numbered(realizations: int) -> tuple[NDArray[Any], dict[str, str]]:
+    """The coordinate of realizations, as CF names it."""
+    return np.arange(realizations), {"standard_name": "realization", "units": "1"}
 
 
 def _attrs(meta: SequenceMeta) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from forecast.schema import (
     OPTIONAL_VARIABLES,
     POSE_NAMES,
     READ_FORECAST_SCHEMAS,
+    REALIZATION_VARIABLES,
     SEQUENCE_VARIABLES,
     SIDES,
     STATE_NAMES,
@@ -65,8 +66,12 @@ def open_forecast_store(path: str) -> xr.Dataset:
     dataset = open_store(path)
     remedy = "make it anew with `forecast rollout`"
     meta = read_attributes(ForecastAttributes, dataset.attrs, READ_FORECAST_SCHEMAS, path, remedy)
-    _check_variables(dataset, FORECAST_VARIABLES, OPTIONAL_FORECAST_VARIABLES, path)
+    variables = FORECAST_VARIABLES | REALIZATION_VARIABLES
+    optional = OPTIONAL_FORECAST_VARIABLES | REALIZATION_VARIABLES.keys()
+    _check_variables(dataset, variables, optional, path)
     sizes = {"lead": meta.horizon, "class": len(meta.classes), "side": len(SIDES)}
+    if meta.realizations:
+        sizes["realization"] = meta.realizations
     _check_sizes(dataset, BEVGrid.from_attrs(meta.grid), sizes, path)
     _load_provenance(dataset, path)
     return dataset
@@ -144,7 +149,10 @@ def refuse_impossible(arrays: Mapping[str, np.ndarray[Any, Any]], classes: int, 
             raise DataError(wanted, f"an infinite one in {path}", "make the store anew")
 
 
-_FINITE = {"track_state", "track_history", "sample_time", "map_point", "pose", "existence"}
+_FINITE = {
+    *("track_state", "track_history", "sample_time", "map_point"),
+    *("pose", "existence", "realization_pose"),
+}
 
 
 def _load_provenance(dataset: xr.Dataset, path: str) -> None:

@@ -13,9 +13,10 @@ import zarr
 
 from forecast.errors import DataError
 from forecast.inference.writer import BLOCK_LEADS, ForecastWriter, create_store
-from forecast.schema import FORECAST_VARIABLES
+from forecast.loop import REALIZATIONS_AT_ONCE
+from forecast.schema import FORECAST_VARIABLES, REALIZATION_VARIABLES
 from forecast.storage.stores import open_forecast_store, open_sequence_store
-from forecast.types import StepForecast
+from forecast.types import Realization, StepForecast
 from tests.support.stores import GRID, Mover, content, sequence_store
 
 SCENES = [[Mover(0, 0, speed=4), Mover(5, 5)], [Mover(3, -3)], []]
@@ -153,3 +154,45 @@ def test_a_full_disk_is_one_line(
 def test_writes_to_fsspec_urls(store: str) -> None:
     laid_out("memory://bucket/f.zarr", store).write(slice(0, 3), steps(3, 6))
     assert open_forecast_store("memory://bucket/f.zarr").sizes["lead"] == 6
+
+
+def test_realizations_are_written_beside_the_forecast(tmp_path: Path, store: str) -> None:
+    dataset, meta = open_sequence_store(store)
+    count, path = REALIZATIONS_AT_ONCE + 2, str(tmp_path / "f.zarr")
+    create_store(path, dataset, meta, horizon=2, tracks=3, attrs={}, realizations=count, masks=True)
+    out = ForecastWriter(path)
+    out.write(slice(0, 3), steps(3, 2))
+    out.write_realizations(slice(0, 2), futures(2, 2, count))
+    out.write_realizations(slice(2, 3), futures(1, 2, count, track=3))
+    forecast = open_forecast_store(path)
+    assert forecast.realization.values.tolist() == list(range(count))
+    assert forecast.realization.attrs["standard_name"] == "realization"
+    pose = forecast.realization_pose.values
+    assert pose.shape == (3, count, 2, 3, 3)
+    numbers = np.arange(count)[:, None, None] + np.array([0.0, 0.5])[:, None]
+    for sequence, track in ((0, 1), (1, 1), (2, 2)):
+        np.testing.assert_array_equal(pose[sequence, :, :, track], numbers + np.zeros(3))
+        assert np.isfinite(pose[sequence]).any((0, 1, 3)).nonzero()[0].tolist() == [track]
+    masks = forecast.realization_instance
+    assert masks.dtype == np.uint16
+    np.testing.assert_array_equal(masks[2, :, 0, 0, 0], np.arange(count))
+
+
+def test_without_realizations_the_store_has_none(tmp_path: Path, store: str) -> None:
+    laid_out(tmp_path / "f.zarr", store)
+    forecast = open_forecast_store(str(tmp_path / "f.zarr"))
+    assert not {"realization", *REALIZATION_VARIABLES} & set(forecast.variables)
+
+
+def futures(batch: int, horizon: int, count: int, track: int = 2) -> Iterator[Realization]:
+    """Slot 0 is empty, slot 1 holds ``track``; values name the realization and half the lead."""
+    for number in range(count):
+        pose = torch.full((batch, horizon, 2, 3), float(number))
+        pose += torch.arange(horizon)[:, None, None] / 2
+        yield Realization(
+            number=number,
+            ids=torch.tensor([[0, track]]).expand(batch, 2),
+            label=torch.tensor([[0, 1]]).expand(batch, 2),
+            pose=pose,
+            instance=torch.full((batch, horizon, *GRID.shape), number),
+        )
