@@ -75,7 +75,7 @@ class ProbabilityAccumulator(SceneSums):
     """Counts occupancy against what happened, and scores it at any moment."""
 
     columns = COLUMNS
-    needs_occupancy = True
+    reads = ("occupancy",)
     headlines = ("auc", "brier_occupied", "log_loss_occupied", "calibration_error")
 
     def __init__(self, classes: Sequence[str], horizon: int, grid: BEVGrid) -> None:
