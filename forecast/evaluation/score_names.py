@@ -10,6 +10,9 @@ _NAMES = {
     "brier_skill": "Brier skill",
     "log_loss_occupied": "log loss per occupied cell",
     "calibration_error": "calibration error",
+    "flow_epe": "flow EPE",
+    "flow_auc": "flow-grounded AUC",
+    "flow_soft_iou": "flow-grounded soft IoU",
     "min_ade": "minADE",
     "min_fde": "minFDE",
     "brier_min_fde": "Brier-minFDE",
@@ -23,7 +26,7 @@ _NAMES = {
     "true_collisions": "collisions in truth",
 }
 _OF_REALIZATIONS = frozenset({"min_ade", "min_fde", "brier_min_fde", "energy", "displacement"})
-_METRES = frozenset({"ade", "fde"}) | _OF_REALIZATIONS
+_METRES = frozenset({"ade", "fde", "flow_epe"}) | _OF_REALIZATIONS
 _ENDINGS = ("moving", "joint")
 _LOWER = _METRES | {
     "brier",

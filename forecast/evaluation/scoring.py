@@ -280,13 +280,18 @@ def refuse_impossible_realizations(arrays: Mapping[str, NDArray[Any]], path: str
         path: Of the store, for the error.
 
     Raises:
-        DataError: There is none, a weight is below 0 or not finite, or those of a sequence do not
-            add up to 1.
+        DataError: There is none, there is not a weight for each, one is below 0 or not finite, or
+            those of a sequence do not add up to 1.
     """
     remedy = "make the forecast anew with `forecast rollout`"
     if "realization_pose" in arrays and not arrays["realization_pose"].shape[1]:
         raise DataError("one realization at least", f"none in {path}", remedy)
-    weight = arrays.get("realization_weight", np.ones((1, 1)))
-    if not (weight >= 0).all() or not np.allclose(weight.sum(axis=1), 1, atol=1e-3):
-        wanted = "a realization_weight of 0 or more, of 1 in all"
+    weight = arrays.get("realization_weight")
+    if weight is not None and not (
+        "realization_pose" in arrays
+        and weight.shape == arrays["realization_pose"].shape[:2]
+        and (weight >= 0).all()
+        and np.allclose(weight.sum(axis=1), 1, atol=1e-3)
+    ):
+        wanted = "a realization_weight of 0 or more for each, of 1 in all"
         raise DataError(wanted, f"another in {path}", remedy)
