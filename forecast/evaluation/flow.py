@@ -7,12 +7,13 @@ occupancy and flow challenge.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.evaluation.counts import Forecast, Truth
-from forecast.evaluation.probabilities import pr_auc, soft_iou, threshold_counts, weigh
+from forecast.evaluation.counts import Truth
+from forecast.evaluation.probabilities import THRESHOLDS, pr_auc, soft_iou, threshold_counts, weigh
 from forecast.grid import BEVGrid
 
 
@@ -36,40 +37,44 @@ class Flow(IntEnum):
 
 
 def count_flow(
-    truth: Truth, forecast: Forecast, classes: int, grid: BEVGrid
+    truth: Truth, occupancy: NDArray[np.float32], guess: NDArray[Any] | None, grid: BEVGrid
 ) -> NDArray[np.float64]:
     """The sums of one sequence.
 
     Args:
         truth: L leads.
-        forecast: At least L leads, with occupancy.
-        classes: Number of classes K.
-        grid: Of both.
+        occupancy: ``(L, K, y, x)`` forecast probability of each class.
+        guess: ``(>= L, 2, y, x)`` forecast flow, metres per step; None = none.
+        grid: Of all.
 
     Returns:
         ``(K, L, len(Flow))``; NaN where there is no flow, errors likewise without true poses.
     """
+    classes = occupancy.shape[1]
     sums = np.zeros((classes, truth.horizon, len(Flow)))
-    if forecast.flow is None or forecast.occupancy is None:
+    if guess is None:
         return np.full_like(sums, np.nan)
-    carried, quality = np.zeros(sums.shape[:2], bool), np.zeros((*sums.shape[:2], 2))
+    carried, soft = np.zeros(sums.shape[:2], bool), np.zeros(sums.shape[:2])
+    cells = np.zeros((*sums.shape[:2], 2, THRESHOLDS - 1))
     moved, error = np.zeros(sums.shape[:2], bool), np.full(sums.shape[:2], np.nan)
     for lead in range(truth.horizon):
-        flow = forecast.flow[lead].astype(np.float64).reshape(2, -1)
+        flow = guess[lead].reshape(2, -1)
         for k in range(classes):
             before, now = (frame == k + 1 for frame in truth.semantic[lead : lead + 2])
             carried[k, lead] = before.any() and now.any()
             if carried[k, lead]:
-                likely = forecast.occupancy[lead, k].astype(np.float64).ravel()
-                quality[k, lead] = _grounded(likely, flow, before, now.ravel(), grid)
+                likely = occupancy[lead, k].ravel()
+                found = _grounded(likely, flow, before, now.ravel(), grid)
+                soft[k, lead], cells[k, lead] = found
         if truth.track_state is not None:
-            cells, shift = true_flow(truth, lead, grid)
-            label = truth.semantic[lead + 1].ravel()[cells]
-            off = np.linalg.norm(flow[:, cells].T - shift, axis=-1)
+            places, shift = true_flow(truth, lead, grid)
+            label = truth.semantic[lead + 1].ravel()[places]
+            off = np.linalg.norm(flow[:, places].T - shift, axis=-1)
             number = np.bincount(label, minlength=classes + 1)[1:]
             moved[:, lead] = number > 0
             total = np.bincount(label, off, minlength=classes + 1)[1:]
             error[:, lead] = total / number.clip(1)
+    quality = np.stack([pr_auc(cells), soft], axis=-1)
     weigh(sums[..., Flow.CARRIED : Flow.MOVED], carried, quality)
     weigh(sums[..., Flow.MOVED :], moved, error[..., None])
     if truth.track_state is None:
@@ -97,36 +102,40 @@ def true_flow(
     """
     assert truth.track_state is not None
     instance = truth.instance[lead + 1].ravel()
-    cells = np.flatnonzero((instance > 0) & (instance <= len(truth.track_state)))
-    state = truth.track_state[instance[cells].astype(np.int64) - 1, :, :3].astype(np.float64)
-    if not len(cells) or state.shape[-1] < 3:
+    cells = np.flatnonzero(instance)
+    track = instance[cells].astype(np.int64) - 1
+    known = track < len(truth.track_state)
+    cells, track = cells[known], track[known]
+    if not len(cells) or truth.track_state.shape[-1] < 3:
         return cells[:0], np.zeros((0, 2))
-    before, now = state[:, lead], state[:, lead + 1]
-    row, column = np.divmod(cells, grid.width)
-    place = np.stack([grid.x_m[column], grid.y_m[row]], axis=-1)
-    x, y = (place - now[:, :2]).T
+    before, now = (truth.track_state[:, lead + k, :3].astype(np.float64) for k in (0, 1))
     turn = before[:, 2] - now[:, 2]
-    cos, sin = np.cos(turn), np.sin(turn)
-    shift = before[:, :2] + np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1) - place
+    cos, sin = np.cos(turn)[track], np.sin(turn)[track]
+    row, column = np.divmod(cells, grid.width)
+    place = np.stack([grid.x_m[column], grid.y_m[row]])
+    x, y = place - now.T[:2, track]
+    there = before.T[:2, track] + np.stack([cos * x - sin * y, sin * x + cos * y])
+    shift = (there - place).T
     moved = (np.abs(shift) >= grid.resolution_m / 2).any(axis=-1) & np.isfinite(shift).all(axis=-1)
     return cells[moved], shift[moved]
 
 
 def _grounded(
-    likely: NDArray[np.float64],
-    flow: NDArray[np.float64],
+    likely: NDArray[np.float32],
+    flow: NDArray[Any],
     before: NDArray[np.bool_],
     now: NDArray[np.bool_],
     grid: BEVGrid,
-) -> tuple[float, float]:
-    """AUC and soft IoU of what the flow brings here of the true cells before, times occupancy."""
+) -> tuple[float, NDArray[np.float64]]:
+    """What the flow brings here of the true cells before, times occupancy: soft IoU and counts."""
     some = np.flatnonzero(likely)
     row, column = np.divmod(some, grid.width)
-    x, y = column + flow[0, some] / grid.resolution_m, row + flow[1, some] / grid.resolution_m
+    shift = flow[:, some].astype(np.float64) / grid.resolution_m
+    x, y = column + shift[0], row + shift[1]
     grounded = likely[some] * sample(before, x, y)
     hit, occupied = now[some], int(np.count_nonzero(now))
     cells = threshold_counts(grounded.astype(np.float32), hit, len(now), occupied)
-    return float(pr_auc(cells)), soft_iou(grounded, hit, occupied)
+    return soft_iou(grounded, hit, occupied), cells
 
 
 def sample(
@@ -139,8 +148,9 @@ def sample(
         x: ``(n,)`` columns; whole numbers are centres.
         y: ``(n,)`` rows.
     """
-    padded = np.pad(raster, 1).astype(np.float64)
-    height, width = padded.shape
+    height, width = (side + 2 for side in raster.shape)
+    padded = np.zeros((height, width), bool)
+    padded[1:-1, 1:-1] = raster
     # Farther outside than the padding is outside all the same.
     x, y = np.clip(x + 1, 0, width - 1), np.clip(y + 1, 0, height - 1)
     left, low = (

@@ -66,7 +66,7 @@ def count_probabilities(
     sums = np.zeros((classes, truth.horizon, COLUMNS))
     cells = np.zeros((classes, truth.horizon, 2, THRESHOLDS - 1))
     for lead in range(truth.horizon):
-        maps = occupancy[lead].astype(np.float32).reshape(classes, -1)
+        maps = occupancy[lead].astype(np.float32, copy=False).reshape(classes, -1)
         if not (maps.min(initial=0) >= 0 and maps.max(initial=0) <= 1):
             raise DataError(
                 "an occupancy from 0 to 1",

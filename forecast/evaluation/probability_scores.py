@@ -88,8 +88,9 @@ class ProbabilityAccumulator(SceneSums):
     def add(self, truth: Truth, forecast: Forecast) -> None:
         """Counts one sequence; the forecast must have its occupancy."""
         assert forecast.occupancy is not None
-        table, cells = count_probabilities(truth, forecast.occupancy, len(self.classes))
-        flow = count_flow(truth, forecast, len(self.classes), self.grid)
+        occupancy = forecast.occupancy[: truth.horizon].astype(np.float32)
+        table, cells = count_probabilities(truth, occupancy, len(self.classes))
+        flow = count_flow(truth, occupancy, forecast.flow, self.grid)
         self.add_table(truth.scene, np.concatenate([table, flow], axis=-1))
         self.cells += cells
 

@@ -48,21 +48,20 @@ def test_boxes_that_touch_do_not_overlap_and_unknown_ones_overlap_none() -> None
     assert overlaps_another(np.zeros((3, 0, 5))).shape == (3, 0)
 
 
-def test_the_shared_part_is_that_of_points_in_both() -> None:
-    first, off = boxes(1, 20, 1.0), boxes(2, 20, 1.0) * (0.5, 0.5, 0.1, 0, 0)
+@pytest.mark.parametrize("kind", ["any", "near", "turned alike", "the same"])
+def test_the_shared_part_is_that_of_polygons(kind: str) -> None:
+    first = boxes(1, 200, 2.0)
+    off = {
+        "any": boxes(2, 200, 2.0) - first,
+        "near": boxes(2, 200, 1.0) * (0.3, 0.3, 0.02, 0.05, 0.05),
+        "turned alike": boxes(2, 200, 1.0) * (1, 1, 0, 0, 0),
+        "the same": np.zeros((200, 5)),
+    }[kind]
     second = first + off
-    x, y = np.meshgrid(np.arange(-5, 5, 0.025), np.arange(-5, 5, 0.025))
-
-    def inside(box: NDArray[np.float64]) -> NDArray[np.bool_]:
-        cos, sin = np.cos(box[2]), np.sin(box[2])
-        ahead = cos * (x - box[0]) + sin * (y - box[1])
-        aside = cos * (y - box[1]) - sin * (x - box[0])
-        return (abs(ahead) <= box[3] / 2) & (abs(aside) <= box[4] / 2)
-
-    expected = [
-        (inside(a) & inside(b)).sum() / (inside(a) | inside(b)).sum()
-        for a, b in zip(first, second, strict=True)
-    ]
-    assert min(expected) < 0.3 < 0.5 < max(expected)
-    assert box_iou(first, second) == pytest.approx(expected, abs=0.02)
-    assert box_iou(first, first) == pytest.approx(np.ones(20))
+    one, other = (shapely.polygons(corners(some)) for some in (first, second))
+    shared = shapely.area(shapely.intersection(one, other))
+    expected = shared / (shapely.area(one) + shapely.area(other) - shared)
+    assert expected.max() > 0.3
+    assert box_iou(first, second) == pytest.approx(expected, abs=1e-5)
+    halves = first * (1, 1, 1, 0.5, 1)
+    assert box_iou(first, halves) == pytest.approx(np.full(200, 0.5), abs=1e-5)
