@@ -58,7 +58,8 @@ def _share_inside(
         step = np.where(np.abs(step) < TINY, TINY, step)
         ends = (-side / 2 - at) / step, (side / 2 - at) / step
         into, out = np.maximum(into, np.minimum(*ends)), np.minimum(out, np.maximum(*ends))
-    return np.maximum(out - into, 0.0)
+    share: NDArray[np.float64] = np.maximum(out - into, 0.0)
+    return share
 
 
 def overlaps_another(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -61,4 +61,7 @@ def energy_scores(
 def _fair(weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """By what pairs are multiplied, so that each realization is not compared with itself too."""
     chance = 1 - np.square(weight).sum(axis=0)
-    return np.divide(1.0, chance, out=np.zeros_like(chance), where=chance > 1e-9)
+    inverse: NDArray[np.float64] = np.divide(
+        1.0, chance, out=np.zeros_like(chance), where=chance > 1e-9
+    )
+    return inverse

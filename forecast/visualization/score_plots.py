@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from forecast.evaluation.against import Compared
 from forecast.evaluation.probability_scores import ClassProbabilities, ProbabilityAccumulator
 from forecast.evaluation.realization_scores import RealizationAccumulator
-from forecast.evaluation.score_names import label_of
+from forecast.evaluation.score_names import label_of, unit_of
 from forecast.evaluation.scores import Accumulator, SceneSums, scores_by_lead
 from forecast.storage.atomic import refuse_existing, refuse_unwritable
 from forecast.visualization.curves import Line, Panel, write_panels
@@ -113,4 +113,6 @@ def _by_lead(name: str, score: str, counted: Mapping[str, SceneSums], dt_s: floa
         values, intervals = scores_by_lead(sums, name)
         times = [(lead + 1) * dt_s for lead in range(sums.horizon)]
         lines[whose] = Line(times, values[score], intervals[score])
-    return Panel(name, "seconds ahead", label_of(score), lines)
+    unit = unit_of(score)
+    title = f"{label_of(score)},{unit}" if unit else label_of(score)
+    return Panel(name, "seconds ahead", title, lines)
