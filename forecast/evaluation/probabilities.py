@@ -120,7 +120,7 @@ def _count_map(
     """One class at one lead; most cells have probability 0 and are counted all at once."""
     some = np.flatnonzero(probability)
     likely, hit = probability[some].astype(np.float64), occupied[some]
-    total = np.count_nonzero(occupied)
+    total = int(np.count_nonzero(occupied))
     missed = total - np.count_nonzero(hit)
     outcome = np.where(hit, likely, 1 - likely)
     sums = np.zeros(COLUMNS)

@@ -174,7 +174,7 @@ def _count_agents(table: NDArray[np.float64], futures: Futures) -> None:
     """What is best for each agent by itself."""
     distance = _distance(futures)
     there, best, found = np.isfinite(distance).any(axis=0), distance.min(axis=0), _found(futures)
-    happened, boxed = np.isfinite(futures.truth[..., 0]), np.isfinite(futures.truth).all(axis=-1)
+    happened, boxed = _happened(futures), _known(futures.truth)
     doubt = np.square(1 - futures.weight[distance.argmin(axis=0)])
     so_far = _mean_so_far(distance, happened).min(axis=0)
     hits = {
@@ -207,7 +207,7 @@ def _count_agents(table: NDArray[np.float64], futures: Futures) -> None:
 def _count_scenes(table: NDArray[np.float64], futures: Futures) -> None:
     """What is best for all agents of a group at once."""
     distance, groups = _distance(futures), futures.groups.astype(np.float64)
-    happened, boxed = np.isfinite(futures.truth[..., 0]), np.isfinite(futures.truth).all(axis=-1)
+    happened, boxed = _happened(futures), _known(futures.truth)
     scene, known = _mean_of_groups(distance, happened, groups)
     best = scene.argmin(axis=0)
     chosen = np.where(known, scene.min(axis=0), 0.0)
@@ -229,14 +229,14 @@ def _count_scenes(table: NDArray[np.float64], futures: Futures) -> None:
 
 def _count_energy(table: NDArray[np.float64], futures: Futures) -> None:
     """The energy score, beside the displacement of the single forecast of the same agents."""
-    comparable = np.isfinite(futures.single).all(axis=-1, keepdims=True)
+    comparable = _known(futures.single)[..., None]
     truth = np.where(comparable, futures.truth[..., :2], np.nan)
     energy = energy_scores(futures.realized[..., :2], truth, futures.weight, futures.groups)
     single = np.linalg.norm(futures.single - truth, axis=-1)
     known = np.isfinite(energy[0] + single)
     # The scene's agents must be the same in both.
-    whole = np.isfinite(futures.realized[..., :2]).all(axis=(0, -1))[..., None]
-    same = np.where(whole, truth, np.nan)
+    whole = _known(futures.realized[..., :2]).all(axis=0)
+    same = np.where(whole[..., None], truth, np.nan)
     scene = energy_scores(futures.single[None], same, np.ones(1), futures.groups)[1]
     for column, each in {
         Tally.PAIRS: known,
@@ -255,8 +255,7 @@ def _count_collisions(table: NDArray[np.float64], futures: Futures) -> None:
     Only of agents that are in the truth too at that lead, and in the truth only of those that are
     forecast: more agents have more collisions.
     """
-    forecast = np.isfinite(futures.realized).all(axis=-1)
-    there = np.isfinite(futures.truth).all(axis=-1) & forecast.any(axis=0)
+    there = _known(futures.truth) & _known(futures.realized).any(axis=0)
     happened = np.where(there[..., None], futures.truth, np.nan)
     realized = np.where(there[..., None], futures.realized, np.nan)
     met = np.logical_or.accumulate(overlaps_another(realized) @ futures.groups, axis=1)
@@ -284,8 +283,8 @@ def within_waymo(futures: Futures) -> NDArray[np.bool_]:
     x, y = np.moveaxis(futures.realized[..., :2] - futures.truth[..., :2], -1, 0)
     cos, sin = np.cos(futures.truth[..., 2]), np.sin(futures.truth[..., 2])
     ahead, aside = np.abs(cos * x + sin * y), np.abs(cos * y - sin * x)
-    known = np.isfinite(futures.truth).all(axis=-1)
-    return (ahead <= 2 * aside_m) & (aside <= aside_m) & known
+    hit: NDArray[np.bool_] = (ahead <= 2 * aside_m) & (aside <= aside_m) & _known(futures.truth)
+    return hit
 
 
 def missed_by_any(hit: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -303,7 +302,19 @@ def missed_by_any(hit: NDArray[np.bool_]) -> NDArray[np.float64]:
         if number <= many:
             rest = [comb(many - hits, number) for hits in range(many + 1)]
             table[:, place] = np.array(rest, float) / comb(many, number)
-    return table[np.count_nonzero(hit, axis=0)]
+    missed: NDArray[np.float64] = table[np.count_nonzero(hit, axis=0)]
+    return missed
+
+
+def _known(states: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which states ``(..., size)`` have all their numbers."""
+    known: NDArray[np.bool_] = np.isfinite(states).all(axis=-1)
+    return known
+
+
+def _happened(futures: Futures) -> NDArray[np.bool_]:
+    """Where the agents truly are, ``(L, N)``, whether or not their heading and size are known."""
+    return _known(futures.truth[..., :2])
 
 
 def _found(futures: Futures) -> NDArray[np.bool_]:
@@ -315,7 +326,8 @@ def _found(futures: Futures) -> NDArray[np.bool_]:
 def _distance(futures: Futures) -> NDArray[np.float64]:
     """From the true places, ``(K, L, N)`` metres; infinite where one of the two is not there."""
     apart = np.linalg.norm(futures.realized[..., :2] - futures.truth[..., :2], axis=-1)
-    return np.nan_to_num(apart, nan=np.inf)
+    distance: NDArray[np.float64] = np.nan_to_num(apart, nan=np.inf)
+    return distance
 
 
 def _mean_so_far(distance: NDArray[np.float64], happened: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -339,7 +351,8 @@ def _speed(place: NDArray[np.float64], dt_s: float) -> NDArray[np.float64]:
     seen = np.isfinite(place[1:]).all(axis=-1)
     first = seen.argmax(axis=0)
     moved = np.take_along_axis(place[1:], first[None, :, None], axis=0)[0] - place[0]
-    return np.linalg.norm(moved, axis=-1) / (dt_s * (first + 1))
+    speed: NDArray[np.float64] = np.linalg.norm(moved, axis=-1) / (dt_s * (first + 1))
+    return speed
 
 
 def _of_ids(pose: NDArray[Any], ids: NDArray[np.int64], size: int) -> NDArray[np.float64]:
