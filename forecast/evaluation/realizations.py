@@ -235,7 +235,7 @@ def _count_energy(table: NDArray[np.float64], futures: Futures) -> None:
     single = np.linalg.norm(futures.single - truth, axis=-1)
     known = np.isfinite(energy[0] + single)
     # The scene's agents must be the same in both.
-    whole = _known(futures.realized[..., :2]).all(axis=0)
+    whole = np.asarray(_known(futures.realized[..., :2]).all(axis=0))
     same = np.where(whole[..., None], truth, np.nan)
     scene = energy_scores(futures.single[None], same, np.ones(1), futures.groups)[1]
     for column, each in {
@@ -308,7 +308,7 @@ def missed_by_any(hit: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 def _known(states: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which states ``(..., size)`` have all their numbers."""
-    known: NDArray[np.bool_] = np.isfinite(states).all(axis=-1)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(states).all(axis=-1))
     return known
 
 
