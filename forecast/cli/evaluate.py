@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 MASKS, PROBABILITIES, REALIZATIONS = "", "--probabilities", "--realizations"
 """What is scored: masks where nothing else is asked for."""
+OfProbabilities = Annotated[
+    bool, typer.Option(PROBABILITIES, help="Score the occupancy as a probability, instead.")
+]
+OfRealizations = Annotated[
+    bool, typer.Option(REALIZATIONS, help="Score several futures of the agents, instead.")
+]
 OLD_BY_LEAD = "--drift"  # what --by-lead was called; refused with the new name
 
 
@@ -40,14 +46,8 @@ def evaluate(
         bool,
         typer.Option("--cells", help="Say whose the wrong cells are that IoU counts, instead."),
     ] = False,
-    probabilities: Annotated[
-        bool,
-        typer.Option("--probabilities", help="Score the occupancy as a probability, instead."),
-    ] = False,
-    realizations: Annotated[
-        bool,
-        typer.Option("--realizations", help="Score several futures of the agents, instead."),
-    ] = False,
+    probabilities: OfProbabilities = False,
+    realizations: OfRealizations = False,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -146,7 +146,8 @@ def _score(
     if plots is not None:
         refuse_replacing("--plots", plots, (), (forecast, data, *against))
         check_folder(plots, overwrite)
-    counted = {one: _count(kinds[one], *stores) for one in (shown if plots is None else kinds)}
+    wanted = shown if plots is None else list(kinds)
+    counted: dict[str, Compared[Any]] = {one: _count(kinds[one], *stores) for one in wanted}
     _show_scores([counted[one].scores() for one in shown], as_json)
     if plots is not None:
         write_score_plots(plots, *counted.values(), overwrite=overwrite)
