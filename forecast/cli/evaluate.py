@@ -15,8 +15,17 @@ from forecast.errors import ConfigError, check_counts
 if TYPE_CHECKING:
     from forecast.evaluation.against import Compared, ScoresAgainst
     from forecast.evaluation.counts import Forecast
+    from forecast.evaluation.scores import SceneSums, Scope
     from forecast.evaluation.scoring import Counted
 
+MASKS, PROBABILITIES, REALIZATIONS = "", "--probabilities", "--realizations"
+"""What is scored: masks where nothing else is asked for."""
+OfProbabilities = Annotated[
+    bool, typer.Option(PROBABILITIES, help="Score the occupancy as a probability, instead.")
+]
+OfRealizations = Annotated[
+    bool, typer.Option(REALIZATIONS, help="Score several futures of the agents, instead.")
+]
 OLD_BY_LEAD = "--drift"  # what --by-lead was called; refused with the new name
 
 
@@ -37,10 +46,8 @@ def evaluate(
         bool,
         typer.Option("--cells", help="Say whose the wrong cells are that IoU counts, instead."),
     ] = False,
-    probabilities: Annotated[
-        bool,
-        typer.Option("--probabilities", help="Score the occupancy as a probability, instead."),
-    ] = False,
+    probabilities: OfProbabilities = False,
+    realizations: OfRealizations = False,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,7 +57,9 @@ def evaluate(
     ] = None,
     plots: Annotated[
         str | None,
-        typer.Option(help="A folder for pictures too: reliability, precision and recall, leads."),
+        typer.Option(
+            help="A folder for pictures too: reliability, precision and recall, leads, futures."
+        ),
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -62,7 +71,13 @@ def evaluate(
         got = f"{OLD_BY_LEAD}, its name in earlier versions"
         raise ConfigError("--by-lead", got, "write --by-lead")
     check_counts(workers=workers)
-    asked = {"--by": by, "--cells": cells, "--by-lead": by_lead, "--probabilities": probabilities}
+    asked = {
+        "--by": by,
+        "--cells": cells,
+        "--by-lead": by_lead,
+        PROBABILITIES: probabilities,
+        REALIZATIONS: realizations,
+    }
     given = [name for name, wanted in asked.items() if wanted]
     _refuse_combinations(given, against, plots, overwrite, workers)
     from forecast.evaluation.scoring import truth_of
@@ -72,7 +87,7 @@ def evaluate(
         _take_apart(forecast, data, by, cells, against or (), as_json)
     else:
         stores = forecast, data, against or (), workers
-        _score(stores, probabilities, plots, overwrite, as_json)
+        _score(stores, given[0] if given else MASKS, plots, overwrite, as_json)
 
 
 def _take_apart(
@@ -105,30 +120,38 @@ def _take_apart(
 
 def _score(
     stores: tuple[str, str, Sequence[str], int],
-    probabilities: bool,
+    asked: str,
     plots: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Scores the masks or the occupancy, by themselves or against others, and draws both."""
+    """Scores masks, occupancy or futures, by themselves or against others, and draws all three."""
     from forecast.cli import console
     from forecast.evaluation.probability_scores import ProbabilityAccumulator
+    from forecast.evaluation.realization_scores import RealizationAccumulator
     from forecast.evaluation.scores import Accumulator
-
-    if plots is None:
-        kind = ProbabilityAccumulator if probabilities else Accumulator
-        _show_scores(_count(kind, *stores).scores(), as_json)
-        return
+    from forecast.evaluation.scoring import has_realizations
     from forecast.storage.atomic import refuse_replacing
     from forecast.visualization.score_plots import check_folder, write_score_plots
 
+    kinds: dict[str, type[SceneSums]] = {
+        MASKS: Accumulator,
+        PROBABILITIES: ProbabilityAccumulator,
+        REALIZATIONS: RealizationAccumulator,
+    }
     forecast, data, against, _ = stores
-    refuse_replacing("--plots", plots, (), (forecast, data, *against))
-    check_folder(plots, overwrite)
-    masks, chances = _count(Accumulator, *stores), _count(ProbabilityAccumulator, *stores)
-    _show_scores((chances if probabilities else masks).scores(), as_json)
-    write_score_plots(plots, masks, chances, overwrite=overwrite)
-    console.print_remark(f"pictures: {plots}")
+    shown = [asked]
+    if asked == MASKS and not against and has_realizations(forecast):
+        shown.append(REALIZATIONS)
+    if plots is not None:
+        refuse_replacing("--plots", plots, (), (forecast, data, *against))
+        check_folder(plots, overwrite)
+    wanted = shown if plots is None else list(kinds)
+    counted: dict[str, Compared[Any]] = {one: _count(kinds[one], *stores) for one in wanted}
+    _show_scores([counted[one].scores() for one in shown], as_json)
+    if plots is not None:
+        write_score_plots(plots, *counted.values(), overwrite=overwrite)
+        console.print_remark(f"pictures: {plots}")
 
 
 def _count(
@@ -141,19 +164,42 @@ def _count(
         return compare_stores(kind, forecast, data, against, _roll_out, progress, workers)
 
 
-def _show_scores(found: ScoresAgainst, as_json: bool) -> None:
-    from forecast.cli import gain_tables, probability_tables, score_tables
+def _show_scores(shown: Sequence[ScoresAgainst], as_json: bool) -> None:
+    """The scores that were asked for, and those of the same forecast's futures after them."""
+    from forecast.cli import gain_tables, realization_tables
+    from forecast.evaluation.realization_scores import RealizationScores
+
+    found, *more = shown
+    futures = [one.scores for one in more if isinstance(one.scores, RealizationScores)]
+
+    def tables() -> None:
+        if found.references:
+            gain_tables.print_against(found)
+        else:
+            _print_scores(found.scores)
+        for one in futures:
+            realization_tables.print_more(one)
+
+    plain = found.to_json() if found.references else found.scores.to_json()
+    for one in futures:
+        several = {"number": one.realizations, "classes": one.to_json()["classes"]}
+        plain |= {"realizations": several}
+    _show(plain, tables, as_json)
+
+
+def _print_scores(scores: Scope) -> None:
+    from forecast.cli import probability_tables, realization_tables, score_tables
     from forecast.evaluation.probability_scores import ProbabilityScores
+    from forecast.evaluation.realization_scores import RealizationScores
     from forecast.evaluation.scores import Scores
 
-    scores = found.scores
-    if found.references:
-        _show(found.to_json(), partial(gain_tables.print_against, found), as_json)
-    elif isinstance(scores, ProbabilityScores):
-        table = partial(probability_tables.print_probabilities, scores)
-        _show(scores.to_json(), table, as_json)
-    elif isinstance(scores, Scores):
-        _show(scores.to_json(), partial(score_tables.print_scores, scores), as_json)
+    match scores:
+        case ProbabilityScores():
+            probability_tables.print_probabilities(scores)
+        case RealizationScores():
+            realization_tables.print_realizations(scores)
+        case Scores():
+            score_tables.print_scores(scores)
 
 
 def _refuse_combinations(
@@ -166,15 +212,14 @@ def _refuse_combinations(
     """Refuses options that exclude each other."""
     names = " and ".join(asked)
     if len(asked) > 1:
-        wanted = "one of --by, --cells, --by-lead and --probabilities"
+        wanted = "one of --by, --cells, --by-lead, --probabilities and --realizations"
         raise ConfigError(wanted, names, "run them one by one")
     if against and names in ("--by", "--cells"):
-        wanted = "--against alone, with --by-lead or with --probabilities"
+        wanted = "--against alone, with --by-lead, --probabilities or --realizations"
         raise ConfigError(wanted, names, f"leave {names} out")
     if plots is not None and names in ("--by", "--cells", "--by-lead"):
-        raise ConfigError(
-            "--plots alone, with --against or with --probabilities", names, "drop one"
-        )
+        wanted = "--plots alone, with --against, --probabilities or --realizations"
+        raise ConfigError(wanted, names, "drop one")
     if plots == "":
         raise ConfigError("a folder for --plots", "no name", "name one")
     if overwrite and plots is None:

@@ -16,6 +16,7 @@ from forecast.cli.score_tables import (
 )
 from forecast.evaluation.against import verdict
 from forecast.evaluation.probability_scores import ProbabilityScores
+from forecast.evaluation.realization_scores import RealizationScores
 from forecast.evaluation.score_names import TOO_SMALL_TO_SHOW, label_of, unit_of
 from forecast.evaluation.scores import Scope, Scores
 
@@ -52,6 +53,8 @@ def _values(scores: Scope) -> dict[str, dict[str, float | None]]:
             for name, one in scores.classes.items()
             if one.counts["cells"]
         }
+    if isinstance(scores, RealizationScores):
+        return {name: one.scores for name, one in scores.classes.items() if one.counts["agents"]}
     assert isinstance(scores, ProbabilityScores)
     return {name: one.scores for name, one in scores.classes.items() if one.counts["occupied"]}
 

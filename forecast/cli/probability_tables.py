@@ -16,7 +16,7 @@ from forecast.cli.score_tables import (
     titled_table,
     when,
 )
-from forecast.evaluation.score_names import TOO_SMALL_TO_SHOW, label_of
+from forecast.evaluation.score_names import TOO_SMALL_TO_SHOW, label_of, unit_of
 
 if TYPE_CHECKING:
     from forecast.evaluation.probability_scores import ClassProbabilities, ProbabilityScores
@@ -32,7 +32,9 @@ MEANINGS = """\
 [low, high]: 95 % interval over scenes
 AUC: of precision over recall; soft IoU: of probabilities; both as in Waymo's challenge
 Brier, log loss: per occupied cell, 0 is best; skill: over the share of occupied cells as forecast
-calibration error: mean of |forecast - observed| where the forecast is above 0"""
+calibration error: mean of |forecast - observed| where the forecast is above 0
+flow EPE: mean error per step where the truth moved; flow-grounded: occupancy times the true cells
+of the step before, brought here by the flow; all as in Waymo's challenge, but EPE in metres"""
 
 
 def print_probabilities(scores: ProbabilityScores) -> None:
@@ -50,7 +52,8 @@ def print_probabilities(scores: ProbabilityScores) -> None:
         cells = (
             number_with_interval(one.scores[score], one.interval[score]) for one in found.values()
         )
-        table.add_row(label_of(score), *cells)
+        unit = unit_of(score)
+        table.add_row(f"{label_of(score)},{unit}" if unit else label_of(score), *cells)
     print_table(table)
     for name, one in found.items():
         print_table(_lead_table(name, one, scores))

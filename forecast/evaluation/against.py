@@ -11,7 +11,7 @@ import xarray as xr
 from forecast.errors import DataError
 from forecast.evaluation.agreement import DIGEST, moments
 from forecast.evaluation.counts import Forecast
-from forecast.evaluation.score_names import LOWER_IS_BETTER, label_of, unit_of
+from forecast.evaluation.score_names import label_of, lower_is_better, unit_of
 from forecast.evaluation.scores import Gain, Scope, defined, gains
 from forecast.evaluation.scoring import Counted, Pair, count_stores, input_of, name_of
 from forecast.model.spec import BASELINES, COMPONENTS
@@ -221,7 +221,7 @@ def verdict(score: str, gain: Gain) -> Verdict:
     """Whether a difference is for the better, as far as its interval tells."""
     if not gain.sure:
         return "not sure"
-    return "better" if gain.below == (score in LOWER_IS_BETTER) else "worse"
+    return "better" if gain.below == lower_is_better(score) else "worse"
 
 
 def summary(label: str, model: str, found: Mapping[str, Gain]) -> str:

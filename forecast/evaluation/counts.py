@@ -62,6 +62,7 @@ class Truth:
         track_state: ``(N, 1 + L, >= 2)`` x, y, ... in metres per track (= id - 1), or None.
         track_class: ``(N,)`` class of each track from 1, or None.
         scene: Name of the recording, the unit of the bootstrap.
+        dt_s: Time from frame to frame, for scores that know speeds.
     """
 
     semantic: NDArray[Any]
@@ -69,6 +70,7 @@ class Truth:
     track_state: NDArray[Any] | None = None
     track_class: NDArray[Any] | None = None
     scene: str = ""
+    dt_s: float = 0.5
 
     def from_present(self, history: int, horizon: int | None = None) -> Truth:
         """What is left of whole sequences of ``history + L`` frames: present frame and leads."""
@@ -100,6 +102,11 @@ class Forecast:
             ``pose`` is.
         occupancy: ``(L, K, y, x)`` probability that a cell is of each class; None where it is
             not asked for.
+        flow: ``(L, 2, y, x)`` backward flow (x, y) at the destination cell, metres per step; None
+            likewise.
+        realization_pose: ``(K, L, N, >= 2)`` K futures, each as ``pose`` is one; None likewise, or
+            if there are none.
+        realization_weight: ``(K,)`` how likely each is; None = all alike.
     """
 
     semantic: NDArray[Any]
@@ -107,6 +114,9 @@ class Forecast:
     pose: NDArray[Any] | None = None
     existence: NDArray[Any] | None = None
     occupancy: NDArray[Any] | None = None
+    flow: NDArray[Any] | None = None
+    realization_pose: NDArray[Any] | None = None
+    realization_weight: NDArray[Any] | None = None
 
 
 def count(truth: Truth, forecast: Forecast, classes: int, grid: BEVGrid) -> NDArray[np.float64]:
@@ -290,7 +300,7 @@ def _count_displacement(
         [np.isfinite(true_centre).all(axis=-1), np.isfinite(distance), np.nan_to_num(distance)],
         axis=-1,
     )
-    label = _track_class(truth)[ids - 1]
+    label = track_class(truth)[ids - 1]
     moves = np.isin(ids, list(moving))
     unseen = ~np.isin(ids, visible_ids(truth))
     for k in range(len(sums)):
@@ -299,7 +309,7 @@ def _count_displacement(
         sums[k, :, Sum.AGENTS_WITHOUT_CELL] = table[(label == k + 1) & unseen, :, 0].sum(axis=0)
 
 
-def _track_class(truth: Truth) -> NDArray[np.int64]:
+def track_class(truth: Truth) -> NDArray[np.int64]:
     """Class of each track from 1; without ``track_class`` that of its mask at present."""
     assert truth.track_state is not None
     if truth.track_class is not None:

@@ -43,7 +43,7 @@ def bins_of(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     The three are cells with a probability above 0, how many of them are occupied, and the sum of
     their probabilities.
     """
-    return sums[..., len(Chance) :].reshape(*sums.shape[:-1], 3, BINS)
+    return sums[..., len(Chance) : COLUMNS].reshape(*sums.shape[:-1], 3, BINS)
 
 
 def count_probabilities(
@@ -66,7 +66,7 @@ def count_probabilities(
     sums = np.zeros((classes, truth.horizon, COLUMNS))
     cells = np.zeros((classes, truth.horizon, 2, THRESHOLDS - 1))
     for lead in range(truth.horizon):
-        maps = occupancy[lead].astype(np.float32).reshape(classes, -1)
+        maps = occupancy[lead].astype(np.float32, copy=False).reshape(classes, -1)
         if not (maps.min(initial=0) >= 0 and maps.max(initial=0) <= 1):
             raise DataError(
                 "an occupancy from 0 to 1",
@@ -78,13 +78,40 @@ def count_probabilities(
             sums[k, lead], cells[k, lead] = _count_map(maps[k], occupied)
     there = sums[..., Chance.OCCUPIED] > 0
     quality = np.stack([pr_auc(cells), sums[..., Chance.SOFT_IOU]], axis=-1)
+    weigh(sums[..., Chance.SEQUENCES : len(Chance)], there, quality)
+    return sums, cells
+
+
+def weigh(
+    sums: NDArray[np.float64], there: NDArray[np.bool_], quality: NDArray[np.float64]
+) -> None:
+    """Writes columns of which means over leads, then over sequences, are made.
+
+    Args:
+        sums: ``(K, L, 2 + 2 * Q)``: whether there is something to score; each of Q qualities; the
+            share of the sequence's leads with something to score that this one is; the qualities
+            times that.
+        there: ``(K, L)``.
+        quality: ``(K, L, Q)``; those of other leads than ``there`` do not count.
+    """
+    many = quality.shape[-1]
     quality = np.where(there[..., None], quality, 0.0)
     share = there / np.maximum(there.sum(axis=1, keepdims=True), 1)
-    sums[..., Chance.SEQUENCES] = there
-    sums[..., Chance.AUC : Chance.SHARE] = quality
-    sums[..., Chance.SHARE] = share
-    sums[..., Chance.AUC_SHARE : Chance.SOFT_IOU_SHARE + 1] = share[..., None] * quality
-    return sums, cells
+    sums[..., 0], sums[..., 1 : 1 + many] = there, quality
+    sums[..., 1 + many], sums[..., 2 + many :] = share, share[..., None] * quality
+
+
+def weighed_mean(sums: NDArray[np.float64], which: int = 0) -> NDArray[np.float64]:
+    """The mean of one of the qualities of :func:`weigh`.
+
+    Args:
+        sums: ``(..., leads, 2 + 2 * Q)``, summed over sequences.
+        which: From 0.
+    """
+    total, many = sums.sum(axis=-2), sums.shape[-1] // 2 - 1
+    # Of one lead alone each sequence counts the same, however many leads of it have cells.
+    first = 0 if sums.shape[-2] == 1 else 1 + many
+    return _divide(total[..., first + 1 + which], total[..., first], np.nan)
 
 
 def _count_map(
@@ -93,23 +120,46 @@ def _count_map(
     """One class at one lead; most cells have probability 0 and are counted all at once."""
     some = np.flatnonzero(probability)
     likely, hit = probability[some].astype(np.float64), occupied[some]
-    total = np.count_nonzero(occupied)
+    total = int(np.count_nonzero(occupied))
     missed = total - np.count_nonzero(hit)
     outcome = np.where(hit, likely, 1 - likely)
-    both = likely[hit].sum()
     sums = np.zeros(COLUMNS)
     sums[Chance.CELLS], sums[Chance.OCCUPIED] = len(occupied), total
     sums[Chance.SQUARES] = np.square(1 - outcome).sum() + missed
     sums[Chance.LOG_LOSS] = -np.log(np.maximum(outcome, LEAST)).sum() - missed * np.log(LEAST)
-    sums[Chance.SOFT_IOU] = both / max(likely.sum() + total - both, 1e-12)
+    sums[Chance.SOFT_IOU] = soft_iou(likely, hit, total)
     bin_, columns = _bin(probability[some], BINS), bins_of(sums)
     columns[:] = [np.bincount(bin_, weights, BINS) for weights in (None, hit, likely)]
+    return sums, threshold_counts(probability[some], hit, len(occupied), total)
+
+
+def soft_iou(likely: NDArray[np.float64], hit: NDArray[np.bool_], occupied: int) -> float:
+    """Of a map with some likely cells, of which some are hit, as is every occupied one."""
+    both = likely[hit].sum()
+    return float(both / max(likely.sum() + occupied - both, 1e-12))
+
+
+def threshold_counts(
+    likely: NDArray[np.float32], hit: NDArray[np.bool_], cells: int, occupied: int
+) -> NDArray[np.float64]:
+    """How many empty and how many occupied cells lie between one threshold and the next.
+
+    Args:
+        likely: ``(n,)`` probabilities of some cells; all other cells have 0.
+        hit: ``(n,)`` which of them are occupied.
+        cells: Of the map.
+        occupied: Of the map, in truth.
+
+    Returns:
+        ``(2, THRESHOLDS - 1)``.
+    """
     # As Keras does it, and in its precision: the first bin holds the zeros too.
-    step = _bin(probability[some], THRESHOLDS - 1)
+    step = _bin(likely, THRESHOLDS - 1)
     counts = np.bincount(2 * step + hit, minlength=2 * (THRESHOLDS - 1))
     steps: NDArray[np.float64] = counts.reshape(-1, 2).T.astype(np.float64)
-    steps[:, 0] += len(occupied) - len(some) - missed, missed
-    return sums, steps
+    missed = occupied - np.count_nonzero(hit)
+    steps[:, 0] += cells - len(likely) - missed, missed
+    return steps
 
 
 def _bin(probability: NDArray[np.float32], bins: int) -> NDArray[np.int64]:

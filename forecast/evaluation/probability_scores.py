@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.evaluation.counts import Forecast, Truth
+from forecast.evaluation.flow import Flow, count_flow
 from forecast.evaluation.probabilities import (
     BINS,
     COLUMNS,
@@ -19,6 +20,7 @@ from forecast.evaluation.probabilities import (
     count_probabilities,
     pr_auc,
     precision_recall,
+    weighed_mean,
 )
 from forecast.evaluation.scores import (
     Interval,
@@ -74,8 +76,8 @@ class ProbabilityScores(Scope):
 class ProbabilityAccumulator(SceneSums):
     """Counts occupancy against what happened, and scores it at any moment."""
 
-    columns = COLUMNS
-    needs_occupancy = True
+    columns = COLUMNS + len(Flow)
+    reads = ("occupancy", "flow")
     headlines = ("auc", "brier_occupied", "log_loss_occupied", "calibration_error")
 
     def __init__(self, classes: Sequence[str], horizon: int, grid: BEVGrid) -> None:
@@ -86,8 +88,10 @@ class ProbabilityAccumulator(SceneSums):
     def add(self, truth: Truth, forecast: Forecast) -> None:
         """Counts one sequence; the forecast must have its occupancy."""
         assert forecast.occupancy is not None
-        table, cells = count_probabilities(truth, forecast.occupancy, len(self.classes))
-        self.add_table(truth.scene, table)
+        occupancy = forecast.occupancy[: truth.horizon].astype(np.float32)
+        table, cells = count_probabilities(truth, occupancy, len(self.classes))
+        flow = count_flow(truth, occupancy, forecast.flow, self.grid)
+        self.add_table(truth.scene, np.concatenate([table, flow], axis=-1))
         self.cells += cells
 
     def counted(self) -> dict[str, Any]:
@@ -108,28 +112,32 @@ class ProbabilityAccumulator(SceneSums):
         the mean squared error; ``brier_skill`` is what it is better than that of each lead's share
         of occupied cells as a constant forecast, ``brier_occupied`` and ``log_loss_occupied`` are
         divided by the number of occupied cells. ``calibration_error`` is the mean distance of
-        forecast from observed frequency over the bins, where the forecast is above 0.
+        forecast from observed frequency over the bins, where the forecast is above 0. ``flow_epe``
+        is the mean error of the flow where the truth moved, metres per step; ``flow_auc`` and
+        ``flow_soft_iou`` are those of the true cells of the lead before, brought here by the flow,
+        times the occupancy. All three are means as ``auc`` is.
         """
         total = sums.sum(axis=-2)
         cells, occupied = sums[..., Chance.CELLS], sums[..., Chance.OCCUPIED]
         constant = (occupied * (1 - ratio(occupied, cells))).sum(axis=-1)
         squares = total[..., Chance.SQUARES]
         likely, found, forecast = np.moveaxis(bins_of(total), -2, 0)
-        # Of one lead alone each sequence counts the same, however many leads of it have cells.
-        alone = sums.shape[-2] == 1
-        weight, auc, soft_iou = (
-            (Chance.SEQUENCES, Chance.AUC, Chance.SOFT_IOU)
-            if alone
-            else (Chance.SHARE, Chance.AUC_SHARE, Chance.SOFT_IOU_SHARE)
+        chances = sums[..., Chance.SEQUENCES : len(Chance)]
+        carried, moved = (
+            sums[..., COLUMNS + first : COLUMNS + end]
+            for first, end in ((Flow.CARRIED, Flow.MOVED), (Flow.MOVED, len(Flow)))
         )
         return {
-            "auc": ratio(total[..., auc], total[..., weight]),
-            "soft_iou": ratio(total[..., soft_iou], total[..., weight]),
+            "auc": weighed_mean(chances),
+            "soft_iou": weighed_mean(chances, 1),
             "brier": ratio(squares, total[..., Chance.CELLS]),
             "brier_occupied": ratio(squares, total[..., Chance.OCCUPIED]),
             "brier_skill": 1 - ratio(squares, constant),
             "log_loss_occupied": ratio(total[..., Chance.LOG_LOSS], total[..., Chance.OCCUPIED]),
             "calibration_error": ratio(np.abs(forecast - found).sum(axis=-1), likely.sum(axis=-1)),
+            "flow_epe": weighed_mean(moved),
+            "flow_auc": weighed_mean(carried),
+            "flow_soft_iou": weighed_mean(carried, 1),
         }
 
     def scores(self, **provenance: Any) -> ProbabilityScores:

@@ -112,8 +112,8 @@ class SceneSums(ABC):
 
     columns: ClassVar[int]
     """Sums of each class and lead."""
-    needs_occupancy: ClassVar[bool] = False
-    """Whether forecasts must come with their occupancy."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Variables of a forecast store that are read beside masks and poses, where they are there."""
     headlines: ClassVar[tuple[str, ...]]
     """The scores that a sentence is about; a table has all."""
 

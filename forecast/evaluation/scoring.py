@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from forecast.errors import DataError
 from forecast.evaluation.agreement import check_agreement
@@ -153,7 +155,7 @@ class Pair(Generic[Counted]):
             self.meta,
             block,
             self.horizon,
-            with_occupancy=self.kind.needs_occupancy,
+            self.kind.reads,
         )
         for truth, forecast in zip(self.truths(block), forecasts, strict=True):
             counter.add(truth, forecast)
@@ -194,6 +196,15 @@ def truth_of(forecast_path: str) -> str:
     return made_from
 
 
+def has_realizations(forecast_path: str) -> bool:
+    """Whether a forecast store has several futures of its agents.
+
+    Raises:
+        DataError: The store cannot be read.
+    """
+    return "realization_pose" in open_forecast_store(forecast_path)
+
+
 def in_blocks(sequences: range, meta: SequenceMeta, horizon: int) -> list[range]:
     """Sequences in blocks that fit in memory, of a shard at most."""
     cells = (1 + horizon) * meta.grid.height * meta.grid.width
@@ -220,7 +231,8 @@ def read_truths(
             arrays = {name: part[name].values for name in names}
         refuse_impossible(arrays, len(meta.classes), path)
         for index, scene in enumerate(part["scene"].values.tolist()):
-            yield Truth(**{name: array[index] for name, array in arrays.items()}, scene=scene)
+            one = {name: array[index] for name, array in arrays.items()}
+            yield Truth(**one, scene=scene, dt_s=meta.dt_s)
 
 
 def read_forecasts(
@@ -229,9 +241,17 @@ def read_forecasts(
     meta: SequenceMeta,
     sequences: range,
     horizon: int,
-    with_occupancy: bool = False,
+    more: Sequence[str] = (),
 ) -> Iterator[Forecast]:
     """The first ``horizon`` leads of some sequences of the forecast store at ``path``.
+
+    Args:
+        path: Of the store, for errors.
+        forecast: The store.
+        meta: Of the truth.
+        sequences: Which.
+        horizon: Leads.
+        more: Variables beside masks, poses and existence; those that the store lacks are left out.
 
     Raises:
         DataError: A chunk is damaged, or a class unknown.
@@ -239,7 +259,7 @@ def read_forecasts(
     # Tracks can be compared only where the forecast has the truth's ids.
     tracked = input_of(forecast.attrs) == "tracked"
     names = ["semantic", "instance", *(("pose", "existence") if tracked else ())]
-    names += ["occupancy"] if with_occupancy else []
+    names += [name for name in more if name in forecast]
     wanted = forecast[names].isel(sequence=slice(sequences.start, sequences.stop))
     wanted = wanted.isel(lead=slice(horizon))
     for block in blocks(wanted):
@@ -247,5 +267,31 @@ def read_forecasts(
         with refusing_damage(path):
             arrays = {name: part[name].values for name in names}
         refuse_impossible(arrays, len(meta.classes), path)
+        refuse_impossible_realizations(arrays, path)
         for index in range(part.sizes["sequence"]):
             yield Forecast(**{name: array[index] for name, array in arrays.items()})
+
+
+def refuse_impossible_realizations(arrays: Mapping[str, NDArray[Any]], path: str) -> None:
+    """Refuses no realization at all, and weights of them that are no probabilities.
+
+    Args:
+        arrays: Of some sequences, by name.
+        path: Of the store, for the error.
+
+    Raises:
+        DataError: There is none, there is not a weight for each, one is below 0 or not finite, or
+            those of a sequence do not add up to 1.
+    """
+    remedy = "make the forecast anew with `forecast rollout`"
+    if "realization_pose" in arrays and not arrays["realization_pose"].shape[1]:
+        raise DataError("one realization at least", f"none in {path}", remedy)
+    weight = arrays.get("realization_weight")
+    if weight is not None and not (
+        "realization_pose" in arrays
+        and weight.shape == arrays["realization_pose"].shape[:2]
+        and (weight >= 0).all()
+        and np.allclose(weight.sum(axis=1), 1, atol=1e-3)
+    ):
+        wanted = "a realization_weight of 0 or more for each, of 1 in all"
+        raise DataError(wanted, f"another in {path}", remedy)

@@ -62,4 +62,5 @@ def _forecast(arrays: dict[str, NDArray[Any]], tracked: bool) -> Forecast:
         pose=arrays["pose"] if tracked else None,
         existence=arrays["existence"] if tracked else None,
         occupancy=arrays["occupancy"],
+        flow=arrays["flow"],
     )

@@ -14,7 +14,7 @@ from tests.support.stores import Mover, forecast_store, sequence_store
 
 FILES = sorted(
     f"{name}.{kind}"
-    for name in ("reliability", "precision_recall", "by_lead")
+    for name in ("reliability", "precision_recall", "by_lead", "realizations")
     for kind in ("png", "svg")
 )
 

@@ -96,4 +96,4 @@ def test_an_occupancy_that_is_no_probability_is_refused(refused: Refused, tmp_pa
 @pytest.mark.parametrize("other", ["--by-lead", "--cells", "--by lead"])
 def test_probabilities_are_asked_for_alone(other: str, refused: Refused) -> None:
     line = refused("evaluate", "a.zarr", "--data", "d.zarr", "--probabilities", *other.split())
-    assert "one of --by, --cells, --by-lead and --probabilities" in line
+    assert "one of --by, --cells, --by-lead, --probabilities" in line

@@ -82,6 +82,9 @@ def test_a_certain_forecast_that_is_right_has_the_best_scores() -> None:
         "brier_skill": 1.0,
         "log_loss_occupied": 0.0,
         "calibration_error": 0.0,
+        "flow_epe": None,
+        "flow_auc": None,
+        "flow_soft_iou": None,
     }
     assert vehicle.interval["auc"] == (1.0, 1.0)
     assert vehicle.reliability == [

@@ -10,30 +10,39 @@ import pytest
 
 from forecast.evaluation.against import Compared, compare_stores
 from forecast.evaluation.probability_scores import ProbabilityAccumulator
+from forecast.evaluation.realization_scores import RealizationAccumulator
 from forecast.evaluation.scores import Accumulator, scores_by_lead
 from forecast.visualization import score_plots
 from forecast.visualization.curves import Panel
+from tests.support.futures import add_realizations
 from tests.support.stores import Mover, forecast_store, sequence_store
 
 SCENES = [[Mover(0, -4, speed=6)], [Mover(3, -3, speed=4), Mover(-6, 4, label=2)]]
 
+Counted = tuple[
+    Compared[Accumulator], Compared[ProbabilityAccumulator], Compared[RealizationAccumulator]
+]
+
 
 @pytest.fixture
-def counted(tmp_path: Path) -> tuple[Compared[Accumulator], Compared[ProbabilityAccumulator]]:
+def counted(tmp_path: Path) -> Counted:
     data = sequence_store(tmp_path / "s.zarr", SCENES)
     own, other = (forecast_store(tmp_path / name, data) for name in ("a.zarr", "b.zarr"))
+    add_realizations(own, data, 3)
 
     def roll_out(*_: object) -> Any:
         raise AssertionError("no baseline is asked for")
 
     arguments = own, data, [other], roll_out
-    return compare_stores(Accumulator, *arguments), compare_stores(
-        ProbabilityAccumulator, *arguments
+    return (
+        compare_stores(Accumulator, *arguments),
+        compare_stores(ProbabilityAccumulator, *arguments),
+        compare_stores(RealizationAccumulator, *arguments),
     )
 
 
 def test_panels_hold_the_scores_of_every_class_and_forecast(
-    counted: tuple[Compared[Accumulator], Compared[ProbabilityAccumulator]],
+    counted: Counted,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drawn: dict[str, tuple[Sequence[Sequence[Panel]], str]] = {}
@@ -42,8 +51,8 @@ def test_panels_hold_the_scores_of_every_class_and_forecast(
         drawn[Path(paths[0]).stem] = rows, accent
 
     monkeypatch.setattr(score_plots, "write_panels", keep)
-    masks, chances = counted
-    score_plots.write_score_plots("pictures", masks, chances)
+    masks, chances, futures = counted
+    score_plots.write_score_plots("pictures", masks, chances, futures)
     assert list(drawn) == list(score_plots.PICTURES)
     own, other = list(masks.named())
     assert own.endswith("a.zarr)"), "two of one model are told apart by path"
@@ -64,3 +73,11 @@ def test_panels_hold_the_scores_of_every_class_and_forecast(
     line = by_lead[1][0].lines[own]
     assert (line.y, line.interval) == (values["vpq_moving"], intervals["vpq_moving"])
     assert line.x == pytest.approx([0.5, 1, 1.5, 2, 2.5, 3])
+    by_number, energy = drawn["realizations"][0]
+    one = futures.own.scores().classes["vehicle"]
+    line = by_number[0].lines[own]
+    assert line.x == [1, 2, 3]
+    assert line.y == one.by_number["miss_rate_moving"]
+    assert by_number[0].lines[other].x == [1], "one future counts as one realization"
+    assert energy[0].lines[own].y == one.by_lead["energy_moving"]
+    assert energy[0].lines[other].y == [0.0] * 6, "the perfect forecast"
