@@ -20,15 +20,11 @@ from data_tools.sources.tracks_table import scene_table
 from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from tests.support.fuzz import damaged, fuzzed
+from tests.support.presets import FOOT_M, NGSIM, ngsim_rows
 from tests.support.recordings import assert_read_or_refused, needs, recording
 from tests.support.tables import assert_seen_where_rows_are, drives, read, rows_of, state_at
 
-FOOT_M = 0.3048
 ARGOVERSE = "TIMESTAMP,TRACK_ID,OBJECT_TYPE,X,Y,CITY_NAME"
-NGSIM = (
-    "Vehicle_ID,Frame_ID,Total_Frames,Global_Time,Local_X,Local_Y,Global_X,Global_Y,v_Length,"
-    "v_Width,v_Class,v_Vel,v_Acc,Lane_ID,Preceding,Following,Space_Headway,Time_Headway"
-)
 
 
 @needs("interaction_csv")
@@ -152,30 +148,6 @@ def test_trajnet(tmp_path, first, step, between):
     path.write_text("\n".join([*lines, f"{first + 20 * step} 3.0 ? ?"]))
     with pytest.raises(DataError, match=r"a finite number; got '\?' in column x, row 58 of"):
         read("trajnet", path, dt_s=0.4)
-
-
-def ngsim_rows(frames: int = 40) -> list[list[object]]:
-    """A car that turns, a lorry that goes straight on and a motorcycle, in the order of time."""
-    rows = []
-    sizes = {5: (14.5, 6.4, 2), 6: (52.0, 8.5, 3), 7: (7.2, 2.9, 1)}
-    for frame in range(frames):
-        for number, (length, width, kind) in sizes.items():
-            x, y, yaw = drives(3, frames, seed=4)[number - 5, frame]
-            if number == 6:
-                x, y, yaw = 12.0, 9.0 + frame, math.pi / 2
-            front = np.array([x, y]) + length * FOOT_M / 2 * np.array(
-                [math.cos(yaw), math.sin(yaw)]
-            )
-            speed = (
-                10.0
-                if number == 6
-                else np.hypot(*np.diff(drives(3, 2, 4)[number - 5, :, :2].T))[0] * 10
-            )
-            time_ms, global_feet = 1118846979700 + 100 * frame, (6451137.6, 1873344.9)
-            row = [number, 13 + frame, frames, time_ms, *(front / FOOT_M).round(6), *global_feet]
-            row += [length, width, kind, round(speed / FOOT_M, 3), 0.0, 2, 0, 13, 0.0, 0.0]
-            rows.append(row)
-    return rows
 
 
 @pytest.mark.parametrize("text", [False, True])
