@@ -275,6 +275,32 @@ def test_a_unit_that_is_wrong_is_noticed(tmp_path):
         origin.read(origin.find([str(path)])[0], 0.5)
 
 
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ("8,100,2.0,0,-14.5,3", r"a size above 0; got -14\.5 ft in column long, row 3 of .*a\.csv"),
+        ("8,100,2.0,0,14.5,9e3", r"up to 1000 m/s; got 9000\.0 km/h in column fast, row 3 of"),
+        ("8,100,2.0,5000,14.5,3", r"yaw within four turns; got 5000\.0 deg in column turn, row 3"),
+        ("7,200,2.0,0,14.5,3", r"each time of a track once; got 200\.0 ms in column t, row 3 of"),
+    ],
+)
+def test_what_is_wrong_is_quoted_as_the_file_has_it(tmp_path, columns, expected):
+    path = tmp_path / "a.csv"
+    path.write_text(f"id,t,x,turn,long,fast\n7,100,1.0,90,14.5,3\n7,200,2.0,90,14.5,3\n{columns}")
+    said = {
+        "track_id": "id",
+        "class": {"value": "car"},
+        "time_s": {"column": "t", "unit": "ms"},
+        "x_m": {"column": "x", "unit": "ft"},
+        "y_m": {"column": "x", "unit": "ft"},
+        "yaw_rad": {"column": "turn", "unit": "deg"},
+        "length_m": {"column": "long", "unit": "ft"},
+        "speed_mps": {"column": "fast", "unit": "km/h"},
+    }
+    with pytest.raises(DataError, match=expected):
+        scene_table(str(path), None, Preset.model_validate({"files": ["*"], "columns": said}))
+
+
 def test_columns_of_an_unpublished_kind_are_found_in_parquet_too(tmp_path):
     import pandas as pd
 
