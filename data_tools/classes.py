@@ -8,6 +8,7 @@ not have keep their own name in lower case, so that ``--classes vehicle,animal``
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from data_tools import py123d_labels
 
@@ -176,9 +177,17 @@ def class_of(
         The class; the native label in lower case where nothing says anything.
     """
     name = native.lower()
+    return _named(source, tuple(overrides), tuple(classes)).get(name, name)
+
+
+@lru_cache(maxsize=32)
+def _named(
+    source: str, overrides: tuple[tuple[str, str], ...], classes: tuple[str, ...]
+) -> dict[str, str]:
+    """The class of each label, in lower case, of which something is said."""
     chosen, table = _in_lower_case(overrides), _in_lower_case(CLASSES.get(source, {}).items())
     own = {wanted.lower(): wanted.lower() for wanted in classes}
-    return (table | own | chosen).get(name, name)
+    return table | own | chosen
 
 
 def is_known(source: str, native: str) -> bool:

@@ -7,7 +7,8 @@ which is the same text in all scenes, with what was found in this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import shapely
@@ -40,10 +41,11 @@ def of_scene(scene: Scene) -> dict[str, str]:
 
     Those that the source has looked at, which has them as they are in the file, go first.
     """
+    placed = _placed(scene.state[..., :3])
     paths = [
         (scene.time_s[seen], track[seen])
-        for track in scene.state
-        if (seen := _placed(track[:, :3])).any()
+        for track, seen in zip(scene.state, placed, strict=True)
+        if seen.any()
     ]
     places = [track[:, :2] for _, track in paths]
     xy = np.concatenate(places) if places else np.empty((0, 2))
@@ -58,7 +60,7 @@ def of_headings(paths: Iterable[tuple[Array, Array]]) -> dict[str, str]:
         paths: Times ``(n,)`` of each agent, ascending, and its x, y, yaw and what else,
             ``(n, 3 or more)``, yaw as it is in the recording.
     """
-    moves = [move for time_s, pose in paths if len(move := _moves(time_s, pose)) >= LEAST_STEPS]
+    moves = _moves(list(paths))
     if len(moves) < LEAST_ALIKE:
         return {}
     off = np.array([_circular_median(_errors(move, move[:, 1:])) for move in moves])
@@ -88,18 +90,30 @@ def _of_turned(off: Array, typical: float) -> dict[str, str]:
     return {}
 
 
-def _moves(time_s: Array, pose: Array) -> Array:
-    """The direction of each way that tells one, and yaw at its start and end: ``(m, 3)``."""
+def _moves(paths: Sequence[tuple[Array, Array]]) -> list[Array]:
+    """Of each agent that has enough the direction of its ways, and yaw at their start and end.
+
+    Returns:
+        ``(m, 3)`` of each.
+    """
+    if not paths:
+        return []
+    time_s, pose = (np.concatenate(rows) for rows in zip(*paths, strict=True))
+    agent = np.repeat(np.arange(len(paths)), [len(rows) for rows, _ in paths])
     placed = _placed(pose)
-    if not placed.all():
-        time_s, pose = time_s[placed], pose[placed]
-    later = np.searchsorted(time_s, time_s + LAG_S)
-    start = np.flatnonzero(later < len(time_s))
+    time_s, pose, agent = time_s[placed], pose[placed], agent[placed]
+    borders = np.searchsorted(agent, np.arange(len(paths) + 1))
+    own = [time_s[start:stop] for start, stop in pairwise(borders)]
+    later = np.concatenate([np.searchsorted(times, times + LAG_S) for times in own])
+    later += borders[agent]
+    start = np.flatnonzero(later < borders[agent + 1])
     end = later[start]
     way = pose[end, :2] - pose[start, :2]
     told = (np.hypot(*way.T) > LEAST_M) & (time_s[end] - time_s[start] <= MAX_LAG_S)
     course = np.arctan2(way[:, 1], way[:, 0])
-    return np.asarray(np.column_stack([course, pose[start, 2], pose[end, 2]])[told])
+    moves = np.column_stack([course, pose[start, 2], pose[end, 2]])[told]
+    count = np.bincount(agent[start[told]], minlength=len(paths))
+    return [m for m in np.split(moves, count.cumsum()[:-1]) if len(m) >= LEAST_STEPS]
 
 
 def _errors(move: Array, yaw: Array) -> Array:

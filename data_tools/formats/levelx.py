@@ -82,6 +82,11 @@ def beside(path: str, name: str) -> str:
     return f"{path.removesuffix(ENDING)}_{name}.csv"
 
 
+def tables_beside(path: str) -> list[str]:
+    """The paths of the two other tables of a recording."""
+    return [beside(path, name) for name in ("tracksMeta", "recordingMeta")]
+
+
 def _highd(path: str) -> pd.DataFrame:
     """A table of highD in the layout of the others."""
     rows = _numbers(path, HIGHD_COLUMNS)
@@ -201,15 +206,21 @@ def _numbers(path: str, columns: Sequence[str]) -> pd.DataFrame:
             f"{found!r} in column {columns[column]}, row {row + 1} of {path}",
             "correct the table",
         )
-    if table.empty:
-        raise DataError("rows", f"none in {path}", "leave it out")
+    _refuse_empty(table, path)
     return table[list(columns)]
 
 
 def _text(path: str, columns: Sequence[str]) -> pd.DataFrame:
     """Columns of a table as they stand there; what is empty is missing."""
     _refuse_missing(path, columns)
-    return _read(path, dtype=str, keep_default_na=False, na_values=[""])[list(columns)]
+    table = _read(path, dtype=str, keep_default_na=False, na_values=[""])
+    _refuse_empty(table, path)
+    return table[list(columns)]
+
+
+def _refuse_empty(table: pd.DataFrame, path: str) -> None:
+    if table.empty:
+        raise DataError("rows", f"none in {path}", "leave it out")
 
 
 def _refuse_missing(path: str, columns: Sequence[str]) -> None:

@@ -141,22 +141,29 @@ class _Rows:
         )
 
 
+def definitions_beside(path: str) -> list[str]:
+    """Where definitions of types may be, beside a file of floating car data."""
+    return [_stem(path) + ending for ending in TYPES_BESIDE]
+
+
 def _types_beside(path: str) -> dict[str, VehicleType]:
     """The types defined in the files beside a file of floating car data, by their names."""
-    folder, name = posixpath.split(path)
-    stem = name.split(".")[0]
     types: dict[str, VehicleType] = {}
-    for ending in TYPES_BESIDE:
-        place = posixpath.join(folder, stem + ending)
+    for place in definitions_beside(path):
         system, inner = filesystem(place)
         if system.isfile(inner):
-            root = "routes" if ".rou." in ending else "additional"
+            root = "routes" if ".rou." in place.removeprefix(_stem(path)) else "additional"
             for child in read_xml(place, root):
                 types |= {
                     one.get("id", ""): _type(one, f"vType {one.get('id')} of {place}")
                     for one in child.iter("vType")
                 }
     return types
+
+
+def _stem(path: str) -> str:
+    folder, name = posixpath.split(path)
+    return posixpath.join(folder, name.split(".")[0])
 
 
 def _type(element: ET.Element, where: str) -> VehicleType:

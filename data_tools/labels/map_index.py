@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import shapely
@@ -44,14 +46,24 @@ class MapIndex(tuple[MapElement, ...]):
         Raises:
             DataError: A lane is longer than any (:data:`data_tools.labels.rasterise.MAX_LANE_M`).
         """
-        shapes = [self._shapes[number] for number in self._drawn]
-        lanes = [self._shapes[number] for number in self._drawn if is_lane(self[number])]
-        refuse_longer(shapely.length(lanes).max(initial=0.0))
-        return shapely.STRtree(shapes)
+        lanes = [is_lane(self[number]) for number in self._drawn]
+        refuse_longer(shapely.length(self._shapes[self._drawn][lanes]).max(initial=0.0))
+        return shapely.STRtree(self._shapes[self._drawn])
 
     @cached_property
-    def _shapes(self) -> list[shapely.Geometry | None]:
-        return [_shape(element) for element in self]
+    def _shapes(self) -> NDArray[Any]:
+        """A line or a polygon of each element; None where it has too few points."""
+        points = [_finite(element.points) for element in self]
+        is_area = [e.closed and len(p) > 2 for e, p in zip(self, points, strict=True)]
+        lines = [n for n, p in enumerate(points) if len(p) > 1 and not is_area[n]]
+        shapes = np.full(len(self), None, object)
+        if lines:
+            which = np.repeat(np.arange(len(lines)), [len(points[n]) for n in lines])
+            every = np.concatenate([points[n] for n in lines])
+            shapes[lines] = shapely.linestrings(every, indices=which)
+        for number in np.flatnonzero(is_area):
+            shapes[number] = shapely.Polygon(points[number])
+        return shapes
 
     @cached_property
     def _drawn(self) -> NDArray[np.intp]:
@@ -77,8 +89,9 @@ class MapIndex(tuple[MapElement, ...]):
         area, found = self.tree.query(shapely.box(*areas.T))
         number = self._drawn[found]
         order = np.lexsort((number, area))
-        ends = np.searchsorted(area[order], np.arange(1, len(areas)))
-        return [part.tolist() for part in np.split(number[order], ends)]
+        ends = np.searchsorted(area[order], np.arange(len(areas) + 1)).tolist()
+        chosen = number[order].tolist()
+        return [chosen[start:stop] for start, stop in pairwise(ends)]
 
     def edges(self, area: Array) -> MapEdges:
         """What :func:`~data_tools.labels.rasterise.map_edges` gives of the elements in an area."""
@@ -119,8 +132,5 @@ def area_of(grid: BEVGrid, pose: Array) -> Array:
     return np.concatenate([corners.min(axis=1) - MARGIN_M, corners.max(axis=1) + MARGIN_M])
 
 
-def _shape(element: MapElement) -> shapely.Geometry | None:
-    points = element.points[np.isfinite(element.points).all(axis=1)]
-    if element.closed and len(points) > 2:
-        return shapely.Polygon(points)
-    return shapely.LineString(points) if len(points) > 1 else None
+def _finite(points: Array) -> Array:
+    return points[np.isfinite(points).all(axis=1)]

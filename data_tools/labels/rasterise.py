@@ -305,5 +305,8 @@ def _resample(line: Array, spacing_m: float) -> Array:
     count = max(1, round(travelled[-1] / spacing_m))
     at = (np.arange(count) + 0.5) * travelled[-1] / count
     segment = np.searchsorted(travelled, at, side="right") - 1
-    x, y = (np.interp(at, travelled, line[:, axis]) for axis in (0, 1))
-    return np.stack([x, y, np.arctan2(step[segment, 1], step[segment, 0])], axis=1)
+    points = np.empty((count, 3))
+    for axis in (0, 1):
+        points[:, axis] = np.interp(at, travelled, line[:, axis])
+    points[:, 2] = np.arctan2(step[segment, 1], step[segment, 0])
+    return points

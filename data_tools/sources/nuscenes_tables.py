@@ -19,6 +19,11 @@ from forecast.errors import DataError
 from forecast.storage.files import version_of
 
 CHANNEL = "LIDAR_TOP"
+# What is read of a version.
+TABLES = (
+    *("category", "sensor", "calibrated_sensor", "sample_data", "ego_pose", "visibility"),
+    *("sample_annotation", "scene", "sample", "instance", "log"),
+)
 Numbers = tuple[float, ...]
 _FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 
@@ -86,12 +91,13 @@ def tables(folder: str) -> Tables:
     Raises:
         DataError: A table is missing, cut off, or has a record at fault, which is named.
     """
-    return _tables(folder, version_of(f"{folder}/sample.json", "a nuScenes table"))
+    versions = (version_of(f"{folder}/{name}.json", "a nuScenes table") for name in TABLES)
+    return _tables(folder, tuple(versions))
 
 
 @lru_cache(maxsize=1)
-def _tables(folder: str, _version: str) -> Tables:
-    """Reads a version; ``_version`` makes a changed one a new one."""
+def _tables(folder: str, _versions: tuple[str, ...]) -> Tables:
+    """Reads a version; ``_versions`` of its files make a changed one a new one."""
 
     def table(name: str, keep: Callable[[dict[str, Any]], tuple[Any, Any] | None]) -> Any:
         return _by_key(_rows(folder, name, keep), name, folder)

@@ -30,7 +30,8 @@ def load(path: str, preset: Preset = OWN) -> pd.DataFrame:
     """
     try:
         paths = [path, *_beside(path, preset)]
-        versions = tuple(version_of(one, "a CSV or Parquet table") for one in paths)
+        read = (*paths, *_further(path, preset))
+        versions = tuple(version_of(one, "a CSV or Parquet table") for one in read)
         return _load(tuple(paths), versions, preset)
     except DataError:
         raise
@@ -56,9 +57,25 @@ def _beside(path: str, preset: Preset) -> list[str]:
     for part, other in preset.beside.items():
         if part in name:
             further = posixpath.join(folder, name.replace(part, other, 1))
-            system, inner = filesystem(further)
-            found += [further] if further != path and system.isfile(inner) else []
+            found += [further] if further != path and _is_file(further) else []
     return found
+
+
+def _further(path: str, preset: Preset) -> list[str]:
+    """What else a layout reads for the rows of a table."""
+    match preset.layout:
+        case "levelx":
+            places = levelx.tables_beside(path)
+        case "sumo-fcd":
+            places = sumo_fcd.definitions_beside(path)
+        case "table":
+            places = []
+    return [place for place in places if _is_file(place)]
+
+
+def _is_file(path: str) -> bool:
+    system, inner = filesystem(path)
+    return bool(system.isfile(inner))
 
 
 @lru_cache(maxsize=1)

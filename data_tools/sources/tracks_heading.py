@@ -60,18 +60,19 @@ def table_headings(
     seen = _sightings(table, _noise(table, agents), rows_of)
     first = np.array([one.position[0] for one in seen])
     lanes = _lane_headings(first, MapIndex.of(elements))
-    whole, causal = given.copy(), given.copy()
+    whole, causal, standing = given.copy(), given.copy(), np.zeros(len(given))
     for rows, gait, lane, (then, after) in zip(
         rows_of, gaits, lanes, headings_of(seen, gaits), strict=True
     ):
-        standing = lane if gait is WHEELS else np.nan
+        has_lane = gait is WHEELS and not np.isnan(lane)
         notes["tracks with yaw from their motion"] += 1
         if np.isnan(after).all():
-            source = "heading 0" if np.isnan(standing) else "that of their lane"
+            source = "that of their lane" if has_lane else "heading 0"
             notes[f"tracks that never move and have no yaw, {source}"] += 1
-        for target, found in ((whole, after), (causal, then)):
-            found = np.where(np.isnan(found), np.nan_to_num(standing), found)
-            target[rows] = np.where(np.isnan(given[rows]), found, given[rows])
+        whole[rows], causal[rows], standing[rows] = after, then, lane if has_lane else 0.0
+    for found in (whole, causal):
+        np.copyto(found, standing, where=np.isnan(found))
+        np.copyto(found, given, where=~np.isnan(given))
     return whole, causal
 
 

@@ -60,7 +60,7 @@ def resample(track: Track, time_s: Array) -> Array:
         observation, and within gaps of more than :data:`MAX_GAP_S`.
     """
     seen = track.time_s
-    after = np.clip(np.searchsorted(seen, time_s), 0, len(seen) - 1)
+    after = np.minimum(np.searchsorted(seen, time_s), len(seen) - 1)
     before = np.maximum(after - 1, 0)
     off = np.minimum(np.abs(time_s - seen[after]), np.abs(time_s - seen[before]))
     inside = (time_s >= seen[0]) & (time_s <= seen[-1])

@@ -92,7 +92,7 @@ def scene_table(path: str, scene: str | None, preset: Preset = OWN) -> Table:
         fault.refuse(rows)
     _check_ego(table, path)
     _check_velocity(whole.rows, path, preset)
-    _check_times(table, whole.rows, rows, path)
+    _check_times(table, whole, rows, path)
     return table
 
 
@@ -129,7 +129,7 @@ class _Whole:
     """
 
     def __init__(self, rows: pd.DataFrame, path: str, preset: Preset) -> None:
-        self.rows, self._path = rows, path
+        self.rows, self._path, self._preset = rows, path, preset
         self.unreadable: list[_Fault] = []
         self.out_of_range: list[_Fault] = []
         said, all_rows = preset.columns, np.arange(len(rows))
@@ -143,6 +143,7 @@ class _Whole:
         for name in (*NUMBERS, *OPTIONAL_NUMBERS):
             self.columns[name] = self._numbers(name, said.of(name))
         self.columns["is_ego"] = self._truths(said.is_ego)
+        self._given = dict(self.columns)  # in the units of the file
         self._to_our_units(preset)
         self._check_ranges()
 
@@ -231,20 +232,36 @@ class _Whole:
         for name in SPEEDS:
             too_fast = np.abs(self.columns[name]) > MAX_SPEED
             self._note_range(too_fast, f"a speed up to {MAX_SPEED:g} m/s", name)
-        degrees = np.abs(self.columns["yaw_rad"]) > MAX_YAW_RAD
-        self._note_range(degrees, "yaw in radians (these look like degrees)", "yaw_rad")
+        said = self._preset.columns.yaw_rad
+        in_degrees = said is not None and said.unit == "deg"
+        expected = "within four turns" if in_degrees else "in radians (these look like degrees)"
+        turned = np.abs(self.columns["yaw_rad"]) > MAX_YAW_RAD
+        self._note_range(turned, f"yaw {expected}", "yaw_rad")
+
+    def error(self, expected: str, name: str, row: int) -> DataError:
+        """What is said of a row, counted from 0, whose value in one of our columns is wrong."""
+        said = self._preset.columns.of(name)
+        ours = type(said).model_fields
+        unit = f" {said.unit}" if "unit" in ours and said.unit != ours["unit"].default else ""
+        return self._error(expected, self._given[name][row], unit, said.column, row)
+
+    def _error(self, expected: str, value: Any, unit: str, column: str, row: int) -> DataError:
+        found = "nothing" if pd.isna(value) else repr(getattr(value, "item", lambda: value)())
+        where = f"in column {column}, {row_of(self.rows, row, self._path)}"
+        return DataError(expected, f"{found}{unit} {where}", "correct the table")
 
     def _note(self, wrong: NDArray[np.bool_], expected: str, name: str) -> None:
         """Notes rows whose value in a column of the file is wrong."""
         if wrong.any():
-            error = partial(_error, expected, self.rows[name].iloc, name, self.rows, self._path)
-            self.unreadable.append(_Fault(wrong, error))
+            values = self.rows[name]
+            self.unreadable.append(
+                _Fault(wrong, lambda row: self._error(expected, values.iloc[row], "", name, row))
+            )
 
     def _note_range(self, wrong: NDArray[np.bool_], expected: str, name: str) -> None:
         """Notes rows whose value in one of our columns is wrong."""
         if wrong.any():
-            error = partial(_error, expected, self.columns[name], name, self.rows, self._path)
-            self.out_of_range.append(_Fault(wrong, error))
+            self.out_of_range.append(_Fault(wrong, partial(self.error, expected, name)))
 
 
 _kept: list[_Whole] = []
@@ -293,7 +310,7 @@ def _check_velocity(whole: pd.DataFrame, path: str, preset: Preset) -> None:
         raise DataError("vx_mps and vy_mps together", f"{there[0]} alone in {path}", "add both")
 
 
-def _check_times(table: Table, whole: pd.DataFrame, rows: Rows, path: str) -> None:
+def _check_times(table: Table, whole: _Whole, rows: Rows, path: str) -> None:
     """Within a track every time is later than that of the row before it, by seconds at most."""
     time_s = table["time_s"]
     step_s = steps(grouped(table["track_id"]), time_s)
@@ -301,8 +318,7 @@ def _check_times(table: Table, whole: pd.DataFrame, rows: Rows, path: str) -> No
     faults["times that ascend within a track"] = step_s < 0
     for expected, wrong in faults.items():
         if wrong.any():
-            first, row = int(wrong.argmax()), int(rows[wrong.argmax()])
-            raise _error(expected, {row: time_s[first]}, "time_s", whole, path, row)
+            raise whole.error(expected, "time_s", int(rows[wrong.argmax()]))
     known = step_s[~np.isnan(step_s)]
     usual = float(np.median(known)) if len(known) else 0.0
     if usual > MAX_STEP_S:
@@ -311,14 +327,3 @@ def _check_times(table: Table, whole: pd.DataFrame, rows: Rows, path: str) -> No
             f"{usual:g} from one to the next in scene {table['scene'][0]!r} of {path}",
             "divide time_s by 1e3 (milliseconds), 1e6 (microseconds) or 1e9 (nanoseconds)",
         )
-
-
-def _error(
-    expected: str, values: Any, name: str, whole: pd.DataFrame, path: str, row: int
-) -> DataError:
-    """What is said of a row, counted from 0, that has a wrong value in a column."""
-    value = values[row]
-    found = "nothing" if pd.isna(value) else repr(getattr(value, "item", lambda: value)())
-    return DataError(
-        expected, f"{found} in column {name}, {row_of(whole, row, path)}", "correct the table"
-    )

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fuzz_sources import SOURCES, Fuzzer, run_apart
+from tests.support.fuzz_samples import TARGETS
+from tests.support.fuzz_sources import Fuzzer, run_apart
 from tests.support.mutation import mutated
 
 CASES = 25
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", TARGETS)
 def test_a_damaged_recording_gives_scenes_or_one_line_that_names_it(
     name: str, tmp_path: Path
 ) -> None:

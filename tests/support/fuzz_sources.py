@@ -1,4 +1,4 @@
-"""Damages recordings until a source stumbles: ``python -m tests.support.fuzz_sources SOURCE``.
+"""Damages recordings until a source stumbles: ``python -m tests.support.fuzz_sources TARGET``.
 
 Whatever a recording holds, a source must give scenes that become sequences, or one ForecastError
 that names the file: no other exception and no warning, within ten seconds of work and a gigabyte.
@@ -23,7 +23,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mcap.writer import CompressionType
 
 from data_tools.classes import class_of
 from data_tools.options import PrepareOptions
@@ -39,125 +38,34 @@ from data_tools.prepare import _draw, _naming
 from data_tools.scene import DenseScene, Scene
 from data_tools.sources import Source, source
 from forecast.errors import ForecastError
-from forecast.grid import BEVGrid
+from tests.support.fuzz_samples import GRID, TARGETS
 from tests.support.measure import Cost
 from tests.support.mutation import mutated
 
-GRID = BEVGrid(-12.0, 20.0, -8.0, 8.0, 0.5)
 MOST_SECONDS, MOST_MIB = 10, 1024
 MOST_ADDRESSES = 8 * 2**30  # so that a case does not take the machine with it
 UNITS, SEQUENCES = 2, 2  # tried of each damaged recording
 LARGE_BYTES = 3_000_000  # sensors' data, which no source here reads
 
 
-def _samples() -> dict[str, Callable[[Path], object]]:
-    """What writes a tiny recording of each source into a new folder."""
-    from tests.support import (
-        argoverse2,
-        commonroad,
-        mcap_bags,
-        nuplan,
-        nuscenes,
-        py123d,
-        rasters,
-        scenarios,
-        waymo_perception,
-    )
-    from tests.unit.data_tools.sources import (
-        test_kitti_tracking,
-        test_lyft_l5,
-        test_scenarionet,
-        test_tracks,
-        test_waymo_motion,
-    )
-
-    lane = [(0.0, 0.0), (5.0, 0.0), (9.0, 1.0)]
-    feature = {"1": {"type": "LANE_FREEWAY", "polyline": np.array(lane)}}
-    scene = rasters.drive([test_lyft_l5.MOVERS[4][1]], test_lyft_l5.EGO)
-
-    def nuscenes_root(folder: Path) -> None:
-        nuscenes.write_version(folder)
-        nuscenes.write_map(folder)
-
-    def commonroad_root(folder: Path) -> None:
-        commonroad.write(folder / "a.xml", commonroad.LITTLE)
-        commonroad.write(folder / "b.xml", commonroad.VARIED)
-
-    def bags(folder: Path) -> None:
-        mcap_bags.write_bag(folder / "a.mcap", mcap_bags.drive())
-        plain = CompressionType.NONE  # without checksums, so that damage reaches the messages
-        packing = {"compression": plain, "enable_crcs": False}
-        mcap_bags.write_bag(folder / "b.mcap", mcap_bags.drive(seconds=2.0), **packing)
-        mcap_bags.write_bag(folder / "c.mcap", mcap_bags.drive(seconds=2.0), **packing)
-        mcap_bags.without_index(folder / "c.mcap")
-
-    def nuplan_root(folder: Path) -> None:
-        nuplan.write_log(folder / "a.db", frames=51)
-        nuplan.write_map(folder)
-
-    def py123d_root(folder: Path) -> None:
-        unit = py123d.write_log(folder)
-        py123d.write_map(Path(unit).with_name("map.arrow"))
-
-    def tables(folder: Path) -> None:
-        drive = test_tracks.drive
-        for name in ("a.csv", "b.csv.gz", "c.parquet"):
-            test_tracks.written(folder, drive(is_ego=True), drive("w", 1.0, y=5.0), name=name)
-        line = {"type": "LineString", "coordinates": [[0.0, 0.0], [20.0, 0.0]]}
-        feature = {"type": "Feature", "properties": {"layer": "lane_centre"}, "geometry": line}
-        scenarios.write(
-            folder / "a.csv.geojson", {"type": "FeatureCollection", "features": [feature]}
-        )
-
-    def dense(folder: Path) -> None:
-        rasters.write_zarr(folder / "a.zarr", rasters.seen(scene, GRID))
-        rasters.write_zarr(folder / "b.zarr", rasters.seen(scene, GRID), version=2)
-        rasters.write_netcdf(folder / "c.nc", rasters.seen(scene, GRID))
-        rasters.write_folder(folder / "d", rasters.seen(scene, GRID), GRID)
-
-    return {
-        "argoverse2-sensor": argoverse2.write_log,
-        "argoverse2-motion": argoverse2.write_scenario,
-        "nuscenes": nuscenes_root,
-        "nuplan": nuplan_root,
-        "waymo-motion": lambda folder: test_waymo_motion.write(
-            folder / "a.tfrecord",
-            test_waymo_motion.scenario(features=[test_waymo_motion.lane(2, lane)]),
-        ),
-        "waymo-perception": waymo_perception.write_segment,
-        "lyft-l5": lambda folder: test_lyft_l5.write(folder / "a.zarr", test_lyft_l5.tables(1)),
-        "kitti-tracking": test_kitti_tracking.write,
-        "scenarionet": lambda folder: test_scenarionet.write(
-            folder / "sd_a.pkl", test_scenarionet.scenario(map_features=feature)
-        ),
-        "commonroad": commonroad_root,
-        "py123d": py123d_root,
-        "mcap": bags,
-        "rasters": dense,
-        "waymo-json": lambda folder: scenarios.write(folder / "a.json", scenarios.crossing(1)),
-        "tracks": tables,
-    }
-
-
-SOURCES = tuple(_samples())
-
-
 class Fuzzer:
     """Draws cases, each from its own number, and tries them on a source.
 
     Args:
-        name: The source.
+        name: One of :data:`~tests.support.fuzz_samples.TARGETS`.
         folder: Where recordings are put and damaged.
         inputs: Recordings to damage beside those that tests make.
         seed: Of all draws.
     """
 
     def __init__(self, name: str, folder: Path, inputs: list[str], seed: int) -> None:
-        self.origin: Source = source(name)
+        target = TARGETS[name]
+        self.origin: Source = source(target.source, {}, target.preset)
+        self.victims = target.victims
         self.seed = seed
         made = folder / "made"
         made.mkdir()
-        _samples()[name](made)
+        target.write(made)
         self.roots = [made]
         for number, path in enumerate(inputs):
             copied = folder / f"copy-{number}"
@@ -174,7 +82,8 @@ class Fuzzer:
         chance = random.Random(f"{self.seed}-{number}")
         # What tests make is small, so that many of it are tried in the time of a real one.
         root = self.roots[0] if chance.random() < 0.7 else chance.choice(self.roots)
-        files = sorted(f for f in root.rglob("*") if f.is_file() and _read_by_some(f))
+        every = sorted(f for f in root.rglob("*") if f.is_file() and _read_by_some(f))
+        files = [f for f in every if f.name.endswith(self.victims or "")] or every
         victim = chance.choice(files)
         return root, mutated(victim, chance), victim
 
@@ -342,7 +251,7 @@ def run_apart(fuzzer: Fuzzer, name: str, seconds: float, keep: Path, progress: P
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", choices=SOURCES)
+    parser.add_argument("target", choices=tuple(TARGETS))
     parser.add_argument("inputs", nargs="*", help="recordings to damage copies of")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -351,13 +260,13 @@ def main() -> None:
     chosen: Any = parser.parse_args()
     chosen.keep.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        fuzzer = Fuzzer(chosen.source, Path(folder), chosen.inputs, chosen.seed)
+        fuzzer = Fuzzer(chosen.target, Path(folder), chosen.inputs, chosen.seed)
         if chosen.only is not None:
             print(fuzzer.attempt(chosen.only))
             return
         gc.freeze()  # what is there already is not looked through before each case
         progress = Path(folder) / "case"
-        failed = run_apart(fuzzer, chosen.source, chosen.seconds, chosen.keep, progress)
+        failed = run_apart(fuzzer, chosen.target, chosen.seconds, chosen.keep, progress)
     sys.exit(failed > 0)
 
 

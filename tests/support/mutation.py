@@ -74,7 +74,7 @@ def _by_format(  # noqa: C901 - one case a format, and no other decision
         case "json" | "geojson" | "zarray" | "zattrs" | "zgroup":
             text = json.dumps(changed_tree(json.loads(content), chance), ensure_ascii=True)
             return text.encode("utf-8", "surrogatepass")
-        case "xml":
+        case "xml" | "osm":
             return changed_xml(content, chance)
         case "feather" | "arrow":
             table = changed_table(feather.read_table(pa.BufferReader(content)), chance)

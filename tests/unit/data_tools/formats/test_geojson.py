@@ -49,6 +49,30 @@ def test_heights_are_left_out(tmp_path):
     np.testing.assert_array_equal(found.points, LINE)
 
 
+@pytest.mark.parametrize(
+    "points", [LINE, [[0.1, -2], [1e-30, 3.5]], [[1, 1]] * 2, [[2**60, 1], [0, 2**62]]]
+)
+def test_a_line_is_the_same_by_itself_and_by_shapely(tmp_path, points):
+    kinds = (
+        feature("road_edge", "LineString", points),
+        feature("road_edge", "MultiLineString", [points]),
+    )
+    alone, one_of_many = read_map(written(tmp_path, *kinds))
+    assert alone.points.dtype == one_of_many.points.dtype
+    np.testing.assert_array_equal(alone.points, one_of_many.points)
+    assert (alone.layer, alone.closed) == (one_of_many.layer, one_of_many.closed)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [[[0, 0]], [], [0, 1], [[0, 0], [1]], None, [[10**400, 0.5], [1, 1]], [[LINE]], [[0]] * 2],
+)
+def test_points_that_make_no_line_are_refused(tmp_path, points):
+    path = written(tmp_path, feature("road_edge", "LineString", points))
+    with pytest.raises(DataError, match=r"feature 1 of .*map\.geojson"):
+        read_map(path)
+
+
 @pytest.mark.parametrize("kind", ["Polygon", "MultiPolygon"])
 def test_a_polygon_with_holes_is_cut_so_that_the_holes_stay_open(tmp_path, kind):
     other = [[[1, 1], [3, 1], [3, 3], [1, 3], [1, 1]]]

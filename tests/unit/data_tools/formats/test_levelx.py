@@ -218,6 +218,20 @@ def test_a_table_that_is_missing_empty_or_lacks_a_column_is_named(tmp_path, writ
         source("tracks", preset="levelx").read(path, 0.1)
 
 
+def test_a_recording_whose_further_table_changed_is_read_again(tmp_path):
+    path = write_highd(tmp_path)
+    assert scene(path).track_class == ("Truck", "Car", "Car")
+    meta = tmp_path / "01_tracksMeta.csv"
+    pd.read_csv(meta).assign(**{"class": "Truck"}).to_csv(meta, index=False)
+    assert scene(path).track_class == ("Truck", "Truck", "Truck")
+    meta = tmp_path / "01_recordingMeta.csv"
+    meta.write_text(meta.read_text().splitlines()[0])
+    with pytest.raises(DataError, match=r"rows; got none in .*01_recordingMeta\.csv"):
+        scene(path)
+    with pytest.raises(DataError, match=r"rows; got none in .*01_recordingMeta\.csv"):
+        read_map(path, Counter())
+
+
 @pytest.mark.parametrize("row", [1, 2, 9])
 def test_a_row_that_is_too_long_is_refused(tmp_path, row):
     path = Path(write_ind(tmp_path))

@@ -213,6 +213,13 @@ def test_types_beside_say_class_and_size(tmp_path, ending):
     assert table["width"].tolist() == [1.8, 2.6]
 
 
+def test_a_file_whose_types_changed_is_read_again(tmp_path):
+    path = written(tmp_path, steps(CAR.format("bus"), CAR.format("bus")))
+    assert scene(path, 1.0).track_class == ("bus",)
+    (tmp_path / "drive.rou.xml").write_text('<routes><vType id="bus" vClass="truck"/></routes>')
+    assert scene(path, 1.0).track_class == ("truck",)
+
+
 def test_who_rides_and_containers_are_no_agents(tmp_path):
     rider = '<person id="p" x="1" y="2" angle="0" type="t" speed="0" vehicle="a"/>'
     container = '<container id="c" x="1" y="2" angle="0" type="t" speed="0"/>'

@@ -58,7 +58,7 @@ def counted(monkeypatch, module, name):
 
 def test_the_map_is_read_once_and_each_lane_resampled_once(table, tmp_path, monkeypatch):
     read = counted(monkeypatch, geojson, "read_json")
-    shapes = counted(monkeypatch, map_index, "_shape")
+    shapes = counted(monkeypatch, map_index, "_finite")
     lanes = counted(monkeypatch, map_index, "lane_points")
     output = str(tmp_path / "out.zarr")
     grid = BEVGrid(-20.0, 20.0, -20.0, 20.0, 0.5)

@@ -88,6 +88,13 @@ def test_keyframes_by_a_clock_of_whole_sweeps_are_half_a_second_apart(tmp_path):
     np.testing.assert_allclose(made.time_s, 0.5 * np.arange(FRAMES))
 
 
+def test_a_version_of_which_one_table_changed_is_read_again(tmp_path):
+    assert read(tmp_path).track_class == ("vehicle.car",)
+    table = tmp_path / "v1.0-mini" / "category.json"
+    table.write_text(table.read_text().replace('"name": "vehicle.car"', '"name": "vehicle.truck"'))
+    assert NuScenes().read(f"{table.parent}#scene-0061", 0.5).track_class == ("vehicle.truck",)
+
+
 def test_every_scene_of_every_version_is_found_from_the_root_down(tmp_path):
     agents = {"car": ("vehicle.car", CAR)}
     mini = write_version(tmp_path, version({"scene-0061": agents, "scene 2#": agents}))

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from data_tools.sources import source
-from tests.support.fuzz_sources import _samples
+from tests.support.fuzz_samples import TARGETS
 
 STEP_S = {"nuscenes": 0.5, "nuplan": 0.05}  # the others: ten times a second
-NAMES = [name for name in _samples() if name != "rasters"]
+NAMES = [name for name, target in TARGETS.items() if name == target.source != "rasters"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tracks_are_handed_on_at_the_recordings_own_rate(tmp_path, name):
-    _samples()[name](tmp_path)
+    TARGETS[name].write(tmp_path)
     origin = source(name)
     dt_s = 10 * STEP_S[name] if name == "nuplan" else 2 * STEP_S.get(name, 0.25)
     scene = origin.read(origin.find([str(tmp_path)])[0], dt_s)

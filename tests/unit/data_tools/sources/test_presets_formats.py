@@ -20,15 +20,11 @@ from data_tools.sources.tracks_table import scene_table
 from forecast.angles import wrap_angle
 from forecast.errors import DataError
 from tests.support.fuzz import damaged, fuzzed
+from tests.support.presets import FOOT_M, NGSIM, ngsim_rows
 from tests.support.recordings import assert_read_or_refused, needs, recording
 from tests.support.tables import assert_seen_where_rows_are, drives, read, rows_of, state_at
 
-FOOT_M = 0.3048
 ARGOVERSE = "TIMESTAMP,TRACK_ID,OBJECT_TYPE,X,Y,CITY_NAME"
-NGSIM = (
-    "Vehicle_ID,Frame_ID,Total_Frames,Global_Time,Local_X,Local_Y,Global_X,Global_Y,v_Length,"
-    "v_Width,v_Class,v_Vel,v_Acc,Lane_ID,Preceding,Following,Space_Headway,Time_Headway"
-)
 
 
 @needs("interaction_csv")
@@ -154,30 +150,6 @@ def test_trajnet(tmp_path, first, step, between):
         read("trajnet", path, dt_s=0.4)
 
 
-def ngsim_rows(frames: int = 40) -> list[list[object]]:
-    """A car that turns, a lorry that goes straight on and a motorcycle, in the order of time."""
-    rows = []
-    sizes = {5: (14.5, 6.4, 2), 6: (52.0, 8.5, 3), 7: (7.2, 2.9, 1)}
-    for frame in range(frames):
-        for number, (length, width, kind) in sizes.items():
-            x, y, yaw = drives(3, frames, seed=4)[number - 5, frame]
-            if number == 6:
-                x, y, yaw = 12.0, 9.0 + frame, math.pi / 2
-            front = np.array([x, y]) + length * FOOT_M / 2 * np.array(
-                [math.cos(yaw), math.sin(yaw)]
-            )
-            speed = (
-                10.0
-                if number == 6
-                else np.hypot(*np.diff(drives(3, 2, 4)[number - 5, :, :2].T))[0] * 10
-            )
-            time_ms, global_feet = 1118846979700 + 100 * frame, (6451137.6, 1873344.9)
-            row = [number, 13 + frame, frames, time_ms, *(front / FOOT_M).round(6), *global_feet]
-            row += [length, width, kind, round(speed / FOOT_M, 3), 0.0, 2, 0, 13, 0.0, 0.0]
-            rows.append(row)
-    return rows
-
-
 @pytest.mark.parametrize("text", [False, True])
 def test_ngsim(tmp_path, text):
     rows = ngsim_rows()
@@ -301,6 +273,32 @@ def test_a_unit_that_is_wrong_is_noticed(tmp_path):
     origin = Tracks(preset=Preset.model_validate(said))
     with pytest.raises(DataError, match=r"speed_mps in metres a second; got 3\.3 times"):
         origin.read(origin.find([str(path)])[0], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ("8,100,2.0,0,-14.5,3", r"a size above 0; got -14\.5 ft in column long, row 3 of .*a\.csv"),
+        ("8,100,2.0,0,14.5,9e3", r"up to 1000 m/s; got 9000\.0 km/h in column fast, row 3 of"),
+        ("8,100,2.0,5000,14.5,3", r"yaw within four turns; got 5000\.0 deg in column turn, row 3"),
+        ("7,200,2.0,0,14.5,3", r"each time of a track once; got 200\.0 ms in column t, row 3 of"),
+    ],
+)
+def test_what_is_wrong_is_quoted_as_the_file_has_it(tmp_path, columns, expected):
+    path = tmp_path / "a.csv"
+    path.write_text(f"id,t,x,turn,long,fast\n7,100,1.0,90,14.5,3\n7,200,2.0,90,14.5,3\n{columns}")
+    said = {
+        "track_id": "id",
+        "class": {"value": "car"},
+        "time_s": {"column": "t", "unit": "ms"},
+        "x_m": {"column": "x", "unit": "ft"},
+        "y_m": {"column": "x", "unit": "ft"},
+        "yaw_rad": {"column": "turn", "unit": "deg"},
+        "length_m": {"column": "long", "unit": "ft"},
+        "speed_mps": {"column": "fast", "unit": "km/h"},
+    }
+    with pytest.raises(DataError, match=expected):
+        scene_table(str(path), None, Preset.model_validate({"files": ["*"], "columns": said}))
 
 
 def test_columns_of_an_unpublished_kind_are_found_in_parquet_too(tmp_path):
