@@ -13,6 +13,8 @@ from forecast.evaluation.counts import mask_centres
 from forecast.grid import BEVGrid
 from forecast.schema import SequenceMeta
 
+MOST_REALIZATIONS = 16  # the first so many of a store are drawn: of more no path is told apart
+
 
 @dataclass(frozen=True)
 class Realizations:
@@ -32,7 +34,7 @@ class Realizations:
 
 
 def realizations_of(one: xr.Dataset, ours: xr.Dataset, meta: SequenceMeta) -> Realizations | None:
-    """The realizations of one sequence; None where its forecast has none.
+    """The first realizations of one sequence, sixteen at most; None where its forecast has none.
 
     Sizes, classes and present places are those of the observed boxes. Where the forecast's ids are
     not the store's, or there are no boxes, sizes and classes are those of the forecast's masks.
@@ -44,7 +46,8 @@ def realizations_of(one: xr.Dataset, ours: xr.Dataset, meta: SequenceMeta) -> Re
     """
     if "realization_pose" not in ours:
         return None
-    pose = ours["realization_pose"].values.astype(np.float64)
+    drawn = ours["realization_pose"].isel(realization=slice(MOST_REALIZATIONS))
+    pose = drawn.values.astype(np.float64)
     pose[~np.isfinite(pose).all(axis=-1)] = np.nan
     count = pose.shape[2]
     same_ids = has_ids_of_store(ours)

@@ -125,5 +125,6 @@ def of_any_class(probability: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Classes count as independent, as agents do in a forecast's occupancy.
     """
-    free = np.prod(1 - probability / 100, axis=0)
-    return np.rint(100 * (1 - free)).astype(np.uint8)
+    free: NDArray[np.float64] = np.prod(1 - probability / 100, axis=0)
+    taken: NDArray[np.uint8] = np.rint(100 * (1 - free)).astype(np.uint8)
+    return taken

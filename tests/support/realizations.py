@@ -21,22 +21,18 @@ def add_realizations(path: str, count: int, seed: int = 0) -> str:
         The path.
     """
     group = zarr.open_group(path, mode="r+", use_consolidated=False)
-    pose = np.asarray(group["pose"])[:, None]  # (S, 1, L, N, 3)
+    pose = np.asarray(group["pose"])[:, None]
     sequences, _, leads, tracks, _ = pose.shape
     share = np.arange(1, leads + 1)[:, None] / leads
     random = np.random.default_rng(seed)
-    ahead, aside = (
-        random.normal(0, [3.0, 1.5], (sequences, count, 1, tracks, 2)).transpose(4, 0, 1, 2, 3)
-        * share[None, None, None]
-    )
+    shape = sequences, count, 1, tracks
+    ahead, aside = random.normal(0, 3.0, shape) * share, random.normal(0, 1.5, shape) * share**2
     yaw = pose[..., 2]
-    x = pose[..., 0] + ahead * np.cos(yaw) - aside * share * np.sin(yaw)
-    y = pose[..., 1] + ahead * np.sin(yaw) + aside * share * np.cos(yaw)
-    turned = yaw + 0.1 * aside * share
+    x = pose[..., 0] + ahead * np.cos(yaw) - aside * np.sin(yaw)
+    y = pose[..., 1] + ahead * np.sin(yaw) + aside * np.cos(yaw)
     group.create_array(
         "realization_pose",
-        data=np.stack([x, y, turned], axis=-1).astype(np.float32),
+        data=np.stack([x, y, yaw + 0.1 * aside], axis=-1).astype(np.float32),
         dimension_names=("sequence", "realization", "lead", "track", "pose"),
-        overwrite=True,
     )
     return path
