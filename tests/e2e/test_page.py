@@ -140,8 +140,12 @@ def test_keys_step_through_time_sequences_and_layers(page: Any) -> None:
 def colour(page: Any, x_m: float, y_m: float) -> list[int]:
     """Red, green and blue that are seen at a place, in metres ahead and to the left of the ego."""
     found: list[int] = page.evaluate(
-        """([x, y]) => Array.from($("view").getContext("2d")
-            .getImageData(...pixel(x, y), 1, 1).data).slice(0, 3)""",
+        """place => {
+            const [column, row] = pixel(...place);
+            const pen = new OffscreenCanvas(1, 1).getContext("2d");
+            pen.drawImage($("view"), -Math.floor(column), -Math.floor(row));
+            return Array.from(pen.getImageData(0, 0, 1, 1).data).slice(0, 3);
+        }""",
         [x_m, y_m],
     )
     return found

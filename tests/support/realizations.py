@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import zarr
 
+from forecast.storage.consolidation import consolidate
+
 
 def add_realizations(path: str, count: int, seed: int = 0) -> str:
     """Adds ``realization_pose`` to a forecast store: its poses, off by more at each lead.
@@ -35,4 +37,5 @@ def add_realizations(path: str, count: int, seed: int = 0) -> str:
         data=np.stack([x, y, yaw + 0.1 * aside], axis=-1).astype(np.float32),
         dimension_names=("sequence", "realization", "lead", "track", "pose"),
     )
+    consolidate(path)
     return path
