@@ -49,14 +49,18 @@ def test_of_many_realizations_the_first_are_drawn(tmp_path: Path) -> None:
     np.testing.assert_array_equal(drawn.pose, pose[:MOST_REALIZATIONS])
 
 
-def test_where_ids_are_the_forecaster_s_own_its_masks_tell_the_size(tmp_path: Path) -> None:
-    data = sequence_store(tmp_path / "s.zarr", SCENES)
+def test_where_ids_are_the_forecaster_s_own_its_first_masks_tell_the_size(tmp_path: Path) -> None:
+    leaving = Mover(17.75, -6.0, speed=4.0)  # at last half beyond the edge
+    data = sequence_store(tmp_path / "s.zarr", [[*SCENES[0], leaving]])
     ours = add_realizations(forecast_store(tmp_path / "f.zarr", data, input="detected"), 2)
     drawn = found(ours, data)
     assert drawn is not None
     assert np.isnan(drawn.present).all(), "whose place now it is cannot be told"
-    np.testing.assert_allclose(drawn.size, [[4.5, 2.0], [3.0, 1.5]], atol=0.5)
-    np.testing.assert_array_equal(drawn.label, [1, 2])
+    first, turned, last = drawn.size
+    np.testing.assert_allclose(first, [5.0, 2.0], atol=1e-6)  # ten cells by four
+    np.testing.assert_allclose(turned, [3.0, 1.5], atol=0.5)
+    np.testing.assert_allclose(last, [4.5, 2.0], atol=1e-6)  # nine cells by four
+    np.testing.assert_array_equal(drawn.label, [1, 2, 1])
 
 
 def test_without_boxes_the_present_is_that_of_the_masks(tmp_path: Path) -> None:
