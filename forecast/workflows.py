@@ -131,7 +131,8 @@ def _forecast_batch(opened: Once[RolloutJob], resumable: ResumableOutput, index:
 
 @record_function("pictures")
 def _draw(request: RolloutRequest, reader: SequenceReader, count: int) -> None:
-    from forecast.visualization.render import view_of, write_gif
+    from forecast.visualization.render import write_gif
+    from forecast.visualization.view import view_of
 
     assert request.gif is not None
     forecast = open_forecast_store(request.output)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from forecast.cli.options import AsJson, Changes, Overwrite
+from forecast.cli.options import AsJson, Changes, DrawnLayer, Overwrite
 from forecast.errors import ConfigError
 
 inspect_app = typer.Typer(
@@ -78,18 +78,28 @@ def inspect_store(
     html: Annotated[
         str | None, typer.Option(help="Page to write: slide through time, switch layers.")
     ] = None,
+    layer: Annotated[
+        DrawnLayer,
+        typer.Option(
+            help="What is drawn of the forecast: its label maps, the probability that a cell is"
+            " taken, or the label maps over it. The page shows it first and can switch."
+        ),
+    ] = DrawnLayer.labels,
     overwrite: Overwrite = False,
 ) -> None:
     """Say what a sequence store or forecast store holds, and draw it."""
     from forecast.cli import console
     from forecast.inspection import store as inspection
 
+    if layer is not DrawnLayer.labels and forecast is None:
+        raise ConfigError(f"--forecast for --layer {layer.value}", "none", "name a forecast store")
     if png or gif or html:
         from forecast.visualization import page
 
-        page.draw_store(
-            page.Drawing(store, forecast, sequence, png=png, gif=gif, html=html), overwrite
+        drawing = page.Drawing(
+            store, forecast, sequence, png=png, gif=gif, html=html, layer=layer.value
         )
+        page.draw_store(drawing, overwrite)
     elif forecast is not None or sequence is not None:
         raise ConfigError("--png, --gif or --html", "none of them", "name a file to draw to")
     console.print_facts(inspection.describe_store(store))

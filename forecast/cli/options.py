@@ -26,6 +26,14 @@ class InputMode(StrEnum):
     detected = "detected"
 
 
+class DrawnLayer(StrEnum):
+    """What is drawn of a forecast."""
+
+    labels = "labels"
+    probability = "probability"
+    both = "both"
+
+
 class Question(StrEnum):
     """By what `forecast evaluate` takes errors apart."""
 

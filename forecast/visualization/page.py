@@ -20,12 +20,20 @@ from forecast.evaluation.scoring import open_pair
 from forecast.schema import SequenceMeta
 from forecast.storage.atomic import refuse_existing, staged_file
 from forecast.storage.stores import open_sequence_store, refusing_damage
-from forecast.visualization.colours import MAP_TONES, class_colour, id_colour
-from forecast.visualization.render import View, view_of, write_gif, write_png
+from forecast.visualization.colours import (
+    MAP_TONES,
+    class_colour,
+    id_colour,
+    probability_shades,
+)
+from forecast.visualization.futures import Realizations, has_ids_of_store
+from forecast.visualization.render import Layer, write_gif, write_png
+from forecast.visualization.view import View, view_of
 
 MOST_SEQUENCES = 12  # taken evenly from the store, so that a page stays a few megabytes
 COLOURS = 251  # a prime: ids that share a colour are far apart
 FLOW_SPACING = 4  # cells between arrows
+COMPRESSION = 6  # of gzip: 9 takes six times as long for two per cent
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Drawing:
         png: Contact sheet to write, or None.
         gif: Animation to write, or None.
         html: Page to write, or None.
+        layer: What is drawn of the forecast; in the page what is shown of it at first.
     """
 
     data: str
@@ -47,6 +56,7 @@ class Drawing:
     png: str | None = None
     gif: str | None = None
     html: str | None = None
+    layer: Layer = "labels"
 
 
 def draw_store(drawing: Drawing, overwrite: bool = False) -> None:
@@ -62,14 +72,17 @@ def draw_store(drawing: Drawing, overwrite: bool = False) -> None:
     if drawing.png or drawing.gif:
         _check_sequences([drawing.sequence or 0], data, forecast)
         with refusing_damage(drawing.data):
-            view = view_of(data, meta, drawing.sequence or 0, forecast)
+            index, probability = drawing.sequence or 0, drawing.layer != "labels"
+            view = view_of(data, meta, index, forecast, probability=probability)
         if drawing.png:
-            write_png(drawing.png, view, overwrite=overwrite)
+            write_png(drawing.png, view, layer=drawing.layer, overwrite=overwrite)
         if drawing.gif:
-            write_gif(drawing.gif, [view], overwrite=overwrite)
+            write_gif(drawing.gif, [view], layer=drawing.layer, overwrite=overwrite)
     if drawing.html:
-        chosen = None if drawing.sequence is None else [drawing.sequence]
-        write_page(drawing.html, drawing.data, drawing.forecast, chosen, overwrite=overwrite)
+        chosen, how = None if drawing.sequence is None else [drawing.sequence], drawing.layer
+        write_page(
+            drawing.html, drawing.data, drawing.forecast, chosen, layer=how, overwrite=overwrite
+        )
 
 
 def write_page(
@@ -78,6 +91,7 @@ def write_page(
     forecast_path: str | None = None,
     sequences: Sequence[int] | None = None,
     *,
+    layer: Layer = "labels",
     overwrite: bool = False,
 ) -> None:
     """Writes sequences of a store, and forecasts beside them, as a self-contained page.
@@ -87,6 +101,7 @@ def write_page(
         data_path: Sequence store.
         forecast_path: Forecast store made from it, or None.
         sequences: Which; None = at most 12, taken evenly.
+        layer: What is shown of the forecast at first; all of it can be switched on and off.
         overwrite: Whether an existing file is replaced.
 
     Raises:
@@ -101,9 +116,11 @@ def write_page(
     _check_sequences(sequences, data, forecast)
     with refusing_damage(data_path):
         content = _header(data_path, meta, forecast) | {
-            "sequences": [_sequence(data, meta, index, forecast) for index in sequences]
+            "layer": layer,
+            "sequences": [_sequence(data, meta, index, forecast) for index in sequences],
         }
-    packed = base64.b64encode(gzip.compress(json.dumps(content).encode(), mtime=0)).decode()
+    text = json.dumps(content, separators=(",", ":")).encode()
+    packed = base64.b64encode(gzip.compress(text, COMPRESSION, mtime=0)).decode()
     template = (files("forecast.visualization") / "page.html").read_text(encoding="utf-8")
     page = template.replace("{{DATA}}", packed).encode()
     with staged_file(path, overwrite=overwrite) as file:
@@ -147,13 +164,15 @@ def _header(path: str, meta: SequenceMeta, forecast: xr.Dataset | None) -> dict[
         "tones": MAP_TONES,
         "colours": [id_colour(id_) for id_ in range(COLOURS)],
         "class_colours": [class_colour(label) for label in range(len(meta.classes) + 1)],
+        "class_names": list(meta.classes),
+        "shades": probability_shades(),
     }
 
 
 def _sequence(
     data: xr.Dataset, meta: SequenceMeta, index: int, forecast: xr.Dataset | None
 ) -> dict[str, Any]:
-    view = view_of(data, meta, index, forecast)
+    view = view_of(data, meta, index, forecast, probability=True)
     one = data.isel(sequence=index)
     ours = None if forecast is None else forecast.isel(sequence=index)
     rasters, classes = np.concatenate([view.history, view.truth]), ("", *meta.classes)
@@ -167,6 +186,8 @@ def _sequence(
         "history": [frame["shown"] for frame in seen[: meta.history]],
         "truth": [frame["shown"] for frame in seen[meta.history :]],
         "forecast": ahead,
+        "probability": [] if view.probability is None else _probability(view.probability),
+        "realizations": _realizations(view.realizations, classes) if view.realizations else None,
         "ego": np.round(view.ego_pose, 3).tolist(),
         "map": {name: runs(view.map[name]) for name in MAP_TONES if name in view.map},
     }
@@ -184,7 +205,7 @@ def _forecast_frames(
     ids = np.arange(1, int(rasters.max(initial=0)) + 1)
     places = np.stack([mask_centres(raster, ids, view.grid) for raster in rasters], axis=1)
     present = np.full((len(ids), 1, 2), np.nan)
-    if ours.attrs.get("input", "tracked") == "tracked":
+    if has_ids_of_store(ours):
         known = min(len(ids), len(centres))
         present[:known] = centres[:known, meta.history - 1 : meta.history]
     frames = [_frame(r, s) for r, s in zip(rasters, ours["semantic"].values, strict=True)]
@@ -193,6 +214,34 @@ def _forecast_frames(
     for frame, flow in zip(frames, ours["flow"].values, strict=True):
         frame["shown"]["flow"] = _arrows(view, frame["raster"], flow)
     return [frame["shown"] for frame in frames]
+
+
+def _probability(probability: NDArray[np.uint8]) -> list[list[list[int]]]:
+    """Per cent by lead and class, as runs."""
+    return [[runs(cells) for cells in classes] for classes in probability]
+
+
+def _realizations(futures: Realizations, classes: tuple[str, ...]) -> dict[str, Any]:
+    """How many there are, and of each agent that is in any: class, size, place now, and paths.
+
+    A path has x, y and yaw at each lead, or nothing.
+    """
+    agents = {}
+    for track in np.flatnonzero(np.isfinite(futures.pose).any(axis=(0, 1, 3))).tolist():
+        label = int(futures.label[track])
+        agents[track + 1] = {
+            "kind": classes[label] if label < len(classes) else f"class {label}",
+            "size": _finite(futures.size[None, track])[0],
+            "present": _finite(futures.present[None, track])[0],
+            "paths": [_finite(path) for path in futures.pose[:, :, track]],
+        }
+    return {"count": len(futures.pose), "agents": agents}
+
+
+def _finite(rows: NDArray[Any]) -> list[list[float] | None]:
+    """Rows of metres and radians, rounded to what can be seen; None where one is not known."""
+    known, rounded = np.isfinite(rows).all(axis=-1), np.round(rows.astype(np.float64), 2)
+    return [row if here else None for row, here in zip(rounded.tolist(), known, strict=True)]
 
 
 def _centres(view: View, rasters: NDArray[Any], one: xr.Dataset) -> NDArray[Any]:

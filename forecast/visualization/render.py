@@ -6,19 +6,14 @@ Pictures turn forward up and left left: image rows run down x, columns run down 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy import ndimage
 
-from forecast.errors import DataError
 from forecast.evaluation.counts import mask_centres
-from forecast.grid import BEVGrid
-from forecast.schema import SequenceMeta
 from forecast.storage.atomic import staged_file
 from forecast.visualization.colours import (
     ACCENT,
@@ -30,7 +25,9 @@ from forecast.visualization.colours import (
     class_colour,
     dim,
     id_colour,
+    probability_shades,
 )
+from forecast.visualization.view import View, of_any_class
 
 PANEL = 520  # pixels of a panel's longer side
 MARGIN = 22
@@ -40,87 +37,24 @@ FOOTER = 46
 RIM = 2  # cells around a mask, into which its smoothed edge may reach
 HOLD_S = 1.5  # how long the last frame stays
 
+Layer = Literal["labels", "probability", "both"]
+"""What is drawn of a forecast: its label maps, the probability of any class, or one over the other.
 
-@dataclass(frozen=True)
-class View:
-    """One sequence to be drawn.
-
-    Attributes:
-        grid: Of all rasters.
-        dt_s: Seconds between frames.
-        history: ``(T, y, x)`` ids of the frames up to and including the present, or classes.
-        truth: ``(L, y, x)`` ids of the leads whose truth is known, perhaps none; or classes.
-        forecast: ``(M, y, x)`` forecast ids, perhaps of more leads.
-        ego_pose: ``(T + L, 3)`` x, y, yaw in the present frame.
-        map: Layer name -> ``(y, x)`` 0/1.
-        model: Who forecast, for the panel's title.
-        scene: What is seen, for the picture's title.
-        classes: Names of the classes, where history and truth show these for want of ids; else ().
-    """
-
-    grid: BEVGrid
-    dt_s: float
-    history: NDArray[Any]
-    truth: NDArray[Any]
-    forecast: NDArray[Any]
-    ego_pose: NDArray[Any]
-    map: dict[str, NDArray[Any]]
-    model: str = "forecast"
-    scene: str = ""
-    classes: tuple[str, ...] = ()
-
-    @property
-    def frames(self) -> list[int]:
-        """Offsets from the present that can be drawn: ... -1, 0, 1 ... last lead."""
-        return list(range(1 - len(self.history), 1 + max(len(self.truth), len(self.forecast))))
+Of a view whose probability was not read it is always the label maps.
+"""
 
 
-def view_of(
-    data: xr.Dataset, meta: SequenceMeta, index: int, forecast: xr.Dataset | None = None
-) -> View:
-    """The view of one sequence of a store and, beside it, of its forecast store.
-
-    Without ids, agents are drawn in the colours of their classes.
-
-    Raises:
-        DataError: There is no such sequence.
-    """
-    if not 0 <= index < data.sizes["sequence"]:
-        raise DataError(
-            f"a sequence from 0 to {data.sizes['sequence'] - 1}", str(index), "choose another"
-        )
-    one = data.isel(sequence=index)
-    seen, classes = _seen(one, meta)
-    layers: Sequence[NDArray[Any]] = list(one["map"].values) if "map" in one else []
-    ours = None if forecast is None else forecast.isel(sequence=index)
-    return View(
-        grid=meta.grid,
-        dt_s=meta.dt_s,
-        history=seen[: meta.history],
-        truth=seen[meta.history :],
-        forecast=seen[:0] if ours is None else ours["instance"].values,
-        ego_pose=one["ego_pose"].values,
-        map=dict(zip(meta.map_layers, layers, strict=False)),
-        model="forecast" if ours is None else str(ours.attrs.get("model", "forecast")),
-        scene=str(one["scene"].values),
-        classes=classes,
-    )
-
-
-def _seen(one: xr.Dataset, meta: SequenceMeta) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """The ids in a sequence's frames and no names, or for want of ids the classes and theirs."""
-    instance, semantic = one["instance"].values, one["semantic"].values
-    if instance.any() or not semantic.any():
-        return instance, ()
-    return semantic, meta.classes
-
-
-def write_gif(path: str, views: Sequence[View], *, overwrite: bool = False) -> None:
+def write_gif(
+    path: str, views: Sequence[View], *, layer: Layer = "labels", overwrite: bool = False
+) -> None:
     """Animates sequences, one after the other, in real time.
+
+    Realizations are fans: the path of each agent in each of them, and a dot where it is.
 
     Args:
         path: Local path or fsspec URL.
         views: At least one.
+        layer: What is drawn of forecasts.
         overwrite: Whether an existing file is replaced.
 
     Raises:
@@ -128,7 +62,7 @@ def write_gif(path: str, views: Sequence[View], *, overwrite: bool = False) -> N
     """
     images, durations = [], []
     for view in views:
-        renderer = _Renderer(view)
+        renderer = _Renderer(view, layer)
         palette = renderer.palette()
         images += [_indexed(renderer.frame(offset), palette) for offset in view.frames]
         durations += [max(round(1000 * view.dt_s), 40)] * len(view.frames)
@@ -146,13 +80,19 @@ def write_gif(path: str, views: Sequence[View], *, overwrite: bool = False) -> N
     )
 
 
-def write_png(path: str, view: View, *, overwrite: bool = False) -> None:
+def write_png(path: str, view: View, *, layer: Layer = "labels", overwrite: bool = False) -> None:
     """A contact sheet: the present and a few leads up to the last, truth above forecast.
+
+    Args:
+        path: Local path or fsspec URL.
+        view: What is seen in it.
+        layer: What is drawn of the forecast.
+        overwrite: Whether an existing file is replaced.
 
     Raises:
         DataError: The path exists or cannot be written.
     """
-    _save(path, _Renderer(view).sheet(), overwrite, format="PNG", optimize=True)
+    _save(path, _Renderer(view, layer).sheet(), overwrite, format="PNG", optimize=True)
 
 
 def _save(path: str, image: Image.Image, overwrite: bool, **options: Any) -> None:
@@ -168,8 +108,10 @@ def to_picture(raster: NDArray[Any]) -> NDArray[Any]:
 class _Renderer:
     """Draws the frames of one view; panels are drawn large and shrunk, which smooths them."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, layer: Layer) -> None:
         self.view = view
+        self.labels = layer != "probability" or view.probability is None
+        self.probability = None if layer == "labels" else view.probability
         grid = view.grid
         self.zoom = max(1, round(2 * PANEL / max(grid.shape)))
         # Rows of a picture run along x and columns along y.
@@ -210,7 +152,7 @@ class _Renderer:
         """One palette for every frame, so that unchanged pixels compress to nothing.
 
         The ground covers most of a picture; the ids have entries of their own, which keep their
-        colours exact.
+        colours exact unless they are very many.
         """
         view = self.view
         of_ids = [view.forecast] if view.classes else [view.history, view.truth, view.forecast]
@@ -219,7 +161,13 @@ class _Renderer:
         agents = [shade for one in shades for shade in (one, dim(one))]
         agents += [class_colour(k) for k in range(1, len(view.classes) + 1)]
         ink = np.array([[PAPER, INK, FAINT, ACCENT, (255, 255, 255), *agents]], np.uint8)
-        entries = _reduced(Image.fromarray(ink), 176) + _reduced(self.ground, 80)
+        if self.probability is None:
+            entries = _reduced(Image.fromarray(ink), 176) + _reduced(self.ground, 80)
+        else:
+            likely = self.ground.copy()
+            self._likely(likely, self.probability.max(axis=0))
+            entries = _reduced(Image.fromarray(ink), 128) + _reduced(self.ground, 48)
+            entries += _reduced(likely, 80)
         palette = Image.new("P", (1, 1))
         palette.putpalette(entries)
         return palette
@@ -262,10 +210,16 @@ class _Renderer:
             return canvas.resize(self.panel, Image.Resampling.LANCZOS)
         ahead = leads[: max(offset, 0)]
         frames = np.concatenate([history, ahead])[: present + offset + 1]
-        if not by_class:
+        future = forecast and offset > 0
+        labels = self.labels or not future
+        if future and self.probability is not None:
+            self._likely(canvas, self.probability[offset - 1])
+        if not by_class and labels:
             self._trails(canvas, ahead if self.view.classes else frames)
-        for value, mask, corner in self._masks(frames[-1]):
+        for value, mask, corner in self._masks(frames[-1]) if labels else ():
             canvas.paste(class_colour(value) if by_class else id_colour(value), corner, mask)
+        if future:
+            self._fans(canvas, offset)
         if forecast and 0 < offset <= len(self.view.truth):
             self._outlines(canvas, self.view.truth[offset - 1])
         # The forecaster does not know where the ego will be: its present place is outlined.
@@ -316,6 +270,39 @@ class _Renderer:
         for id_, path in zip(ids.tolist(), centres, strict=True):
             points = [self._pixel(*point) for point in path if np.isfinite(point).all()]
             pen.line(points, dim(id_colour(id_)), max(round(0.7 * self.zoom), 2), joint="curve")
+
+    def _likely(self, canvas: Image.Image, probability: NDArray[np.uint8]) -> None:
+        """Shades of the probability that a cell is of any class, and a scale of them."""
+        shades = np.array(probability_shades(), np.uint8)
+        picture = Image.fromarray(np.ascontiguousarray(to_picture(of_any_class(probability))))
+        large = np.asarray(picture.resize(self.size, Image.Resampling.BILINEAR))
+        layer = Image.fromarray(shades[large])
+        canvas.paste(layer, (0, 0), layer)
+        line = canvas.height // 30
+        scale = Image.fromarray(np.tile(shades[None], (line // 2, 1, 1)))
+        scale = scale.resize((canvas.width // 4, line // 2))
+        left, low = line // 2, canvas.height - line // 2
+        canvas.paste(scale, (left, low - line // 2), scale)
+        pen, font = ImageDraw.Draw(canvas), _font(2 * line // 3)
+        pen.text((left, low - line), "probability: 0 to 100 %", INK, font, anchor="ls")
+
+    def _fans(self, canvas: Image.Image, offset: int) -> None:
+        """The path of each agent in each realization, and a dot where it is at a lead."""
+        futures = self.view.realizations
+        if futures is None:
+            return
+        pen, line = ImageDraw.Draw(canvas), max(round(0.25 * self.zoom), 1)
+        radius = 2 * line
+        for track, start in enumerate(futures.present):
+            colour = id_colour(track + 1)
+            for path in futures.pose[:, :, track, :2]:
+                points = [self._pixel(*at) for at in (start, *path) if np.isfinite(at).all()]
+                pen.line(points, dim(colour), line, joint="curve")
+            for place in futures.pose[:, offset - 1, track, :2]:
+                if np.isfinite(place).all():
+                    x, y = self._pixel(*place)
+                    box = x - radius, y - radius, x + radius, y + radius
+                    pen.ellipse(box, colour, GROUND)
 
     def _ego(self, canvas: Image.Image, pose: NDArray[Any], known: bool) -> None:
         """An arrow head along the ego's heading."""

@@ -18,7 +18,8 @@ from forecast.grid import BEVGrid
 from forecast.schema import SequenceMeta
 from forecast.storage.stores import open_forecast_store, open_sequence_store
 from forecast.visualization.colours import class_colour, id_colour
-from forecast.visualization.render import MARGIN, View, to_picture, view_of, write_gif, write_png
+from forecast.visualization.render import MARGIN, to_picture, write_gif, write_png
+from forecast.visualization.view import View, view_of
 from tests.support.stores import (
     GRID,
     Mover,
