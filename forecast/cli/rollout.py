@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from forecast.cli.options import InputMode, Overwrite, Resume, Scheduler
 from forecast.errors import ConfigError, counted
+
+if TYPE_CHECKING:
+    from forecast.workflows import RolloutSummary
 
 Horizon = Annotated[int, typer.Option(help="Steps to forecast.")]
 Data = Annotated[
@@ -134,11 +137,18 @@ def rollout(
         # asked, and the profiler keeps its own log to itself.
         os.environ |= {"CUDA_LAUNCH_BLOCKING": "1", "KINETO_LOG_LEVEL": "6"}
     from forecast import workflows
-    from forecast.cli import console, score_tables
+    from forecast.cli import console
     from forecast.cli.profile import profiled
 
     with console.progress("sequences") as progress, profiled(progress, profile) as (told, stages):
         summary = workflows.rollout_to_store(request, told)
+    _print(summary)
+    console.print_stage_times(stages)
+
+
+def _print(summary: RolloutSummary) -> None:
+    from forecast.cli import console, score_tables
+
     console.print_rollout_summary(summary)
     if crowded := sum(count > 0 for count in summary.left_out):
         console.print_remark(
@@ -151,4 +161,3 @@ def rollout(
         )
     if summary.scores:
         score_tables.print_comparison(summary.scores)
-    console.print_stage_times(stages)

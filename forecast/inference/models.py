@@ -172,17 +172,8 @@ def load_model(
     """
     check_model(name, input_mode, mirror, fast)
     device = choose_device(device)
-    for baseline in BASELINES:
-        if name == baseline:
-            kinematic = (
-                SampledKalman(len(classes), least_cell)
-                if baseline == "kalman"
-                else Baseline(baseline, len(classes), least_cell=least_cell)
-            )
-            return LoadedModel(kinematic, Provenance(baseline), device, tuple(classes))
-    if name == COMPONENTS:
-        parts = Components(len(classes))
-        return LoadedModel(parts, Provenance(COMPONENTS), device, tuple(classes))
+    if (baseline := _not_learned(name, len(classes), least_cell)) is not None:
+        return LoadedModel(baseline, Provenance(str(name)), device, tuple(classes))
     checkpoint = named_checkpoint(name := name or PACKAGED)
     forecaster = checkpoint.model.to(device)
     forecaster.least_cell = least_cell
@@ -205,6 +196,18 @@ def load_model(
         bev_channels=forecaster.inputs.bev_channels,
         known_layers=known,
     )
+
+
+def _not_learned(name: str | None, classes: int, least_cell: bool) -> Model | None:
+    """The baseline of a name; None where it is that of a checkpoint."""
+    if name == COMPONENTS:
+        return Components(classes)
+    if name == "kalman":
+        return SampledKalman(classes, least_cell)
+    for baseline in BASELINES:
+        if name == baseline:
+            return Baseline(baseline, classes, least_cell=least_cell)
+    return None
 
 
 def load_model_for(
