@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -165,7 +165,7 @@ class Forecaster:
             before, ids = None, _new_ids()
         if place == "again" and self._moment is not None:
             before, moment = self._before, self._moment.joined(moment)
-        self._refuse_other_kind(moment, None if before is None else self._moment)
+        self._refuse_unreadable(moment, None if before is None else self._moment)
         world = self._map if map is None else map
         now = self._advanced(before, moment, ids, world, self._reads(before, moment))
         # Only here, when all has gone well, is anything changed.
@@ -211,13 +211,6 @@ class Forecaster:
         self, time_s: float, ego_pose: ArrayLike, tracks: Tracks | None, raster: Raster | None
     ) -> Moment:
         """The moment as numbers."""
-        if self.tracked and tracks is None and (raster is None or raster.instance is None):
-            got = "neither" if raster is None else "a raster without ids"
-            remedy = "give Tracks.none() where no agent is seen, or use input_mode='detected'"
-            raise DataError("tracks or a raster with ids", got, remedy)
-        if not self.tracked and (raster is None or tracks is not None):
-            got = "tracks" if tracks is not None else "none"
-            raise DataError("a raster and no tracks, for detected input", got, "correct the call")
         names = self.classes
         return Moment(
             checked_time(time_s),
@@ -239,11 +232,20 @@ class Forecaster:
             return "again"
         return "next" if since_s > 0 else "late"
 
-    def _refuse_other_kind(self, moment: Moment, last: Moment | None) -> None:
-        """Agents come as tracks or as masks; their sizes and headings do not compare."""
-        if last is not None and (last.agents is None) != (moment.agents is None):
+    def _refuse_unreadable(self, moment: Moment, last: Moment | None) -> None:
+        """Refuses a moment of which the model, or the state that it has, can make nothing."""
+        agents, raster = moment.agents, moment.raster
+        if self.tracked and agents is None and (raster is None or raster.instance is None):
+            got = "neither" if raster is None else "a raster without ids"
+            remedy = "give Tracks.none() where no agent is seen, or use input_mode='detected'"
+            raise DataError("tracks or a raster with ids", got, remedy)
+        if not self.tracked and (raster is None or agents is not None):
+            got = "no raster" if raster is None else "tracks too"
+            raise DataError("a raster and no tracks, for detected input", got, "correct the call")
+        # Sizes and headings of masks and of boxes do not compare.
+        if last is not None and (last.agents is None) != (agents is None):
             kinds = ("tracks", "a raster alone")
-            before, now = kinds if moment.agents is None else kinds[::-1]
+            before, now = kinds if agents is None else kinds[::-1]
             remedy = f"give {before} in every frame, or call reset()"
             raise DataError(f"{before}, as in the frame before", now, remedy)
 
@@ -272,7 +274,9 @@ class Forecaster:
             fresh = self.model.start(scene_around(world, moment.ego_pose, self.grid, layers))
         if before is not None:
             state = self._brought(before, moment)
-            state = state if fresh is None else with_map_of(state, fresh, self.model.bev_channels or 0)
+            state = (
+                state if fresh is None else with_map_of(state, fresh, self.model.bev_channels or 0)
+            )
         frame = 0 if before is None else before.frame + 1
         numbers = partial(ids.numbers, time_s=moment.time_s, frame=frame)
         seen = observation(moment, numbers, reads, self.grid)

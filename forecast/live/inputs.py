@@ -71,7 +71,7 @@ class Agents:
         ids: Who each of the N is.
         state: ``(N, 5)`` x, y, yaw, length, width in the world.
         label: ``(N,)`` class of each from 1.
-        unusable: How many were left out: NaN, infinity, places and sizes that nothing on a road has.
+        unusable: How many were left out for NaN, infinity, or a place or size that none has.
         below_score: How many were left out for their score.
     """
 

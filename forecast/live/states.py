@@ -72,7 +72,9 @@ def with_map_of(state: Any, fresh: Any, channels: int) -> Any:
     match state:
         case MirroredState():
             scene = with_map_of(state.scene, fresh.scene, channels)
-            return replace(state, scene=scene, image=with_map_of(state.image, fresh.image, channels))
+            return replace(
+                state, scene=scene, image=with_map_of(state.image, fresh.image, channels)
+            )
         case DetectingState():
             return replace(state, forecast=with_map_of(state.forecast, fresh.forecast, channels))
         case ComponentState():
