@@ -59,7 +59,9 @@ test-lowest: $(LOWEST)/.installed
 $(LOWEST)/requirements.txt: pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/pip install --quiet uv
-	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct pyproject.toml --output-file $@
+	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --annotation-style line \
+		pyproject.toml | sed -n '/(pyproject.toml)/s/ *#.*//p' > $@.partial
+	mv $@.partial $@
 
 $(LOWEST)/.installed: $(LOWEST)/requirements.txt
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --constraint $< \

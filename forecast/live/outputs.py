@@ -118,7 +118,7 @@ def collected(
     said = steps[0].uncertainty is not None
     return LiveForecast(
         time_s=time_s,
-        lead_time_s=np.arange(1, len(steps) + 1) * dt_s,
+        lead_time_s=np.arange(1, len(steps) + 1, dtype=np.float64) * np.float64(dt_s),
         ids=tuple(owner(number) for number in numbers[live].tolist()),
         classes=tuple(class_names[k - 1] for k in label[live].tolist()),
         size=as_numpy(agents.size)[0][live],

@@ -16,6 +16,7 @@ from data_tools.labels.rasterise import rasterise_map
 from data_tools.scene import MapElement, MapLayer
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
+from forecast.live.inputs import checked_pose
 from forecast.schema import MAP_LAYERS
 
 Array = NDArray[np.float64]
@@ -154,7 +155,7 @@ def _points(name: str, points: ArrayLike, columns: int) -> Array:
 def _checked(raster: MapRaster | None) -> MapRaster | None:
     if raster is None:
         return None
-    _points("pose of the raster", [raster.pose], 3)
+    checked_pose(raster.pose, "pose of the raster")
     shape, wanted = np.shape(raster.layers), (len(raster.names), *raster.grid.shape)
     if shape != wanted or not set(raster.names) <= set(MAP_LAYERS):
         expected = f"a raster of shape {wanted}, layers among {', '.join(MAP_LAYERS)}"
