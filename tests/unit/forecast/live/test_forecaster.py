@@ -115,6 +115,15 @@ def test_agents_are_found_in_rasters_and_followed_as_the_grid_moves(kind: str) -
         model.observe(9.0, ego_pose=WORLD, tracks=Tracks.none())
 
 
+@pytest.mark.parametrize("kind", ["constant-velocity", "constant-turn", "kalman"])
+def test_what_stands_in_the_world_is_forecast_to_stand_while_the_ego_drives(kind: str) -> None:
+    found = drive(live(kind)).forecast(4, dt_s=0.5)
+    now = tracks_at(0.0)
+    place = np.array([now.x, now.y])[:, list(MOVERS).index(12)]
+    off = found.pose[:, found.ids.index(12), :2] - place
+    assert np.abs(off).max() < 0.05
+
+
 def test_the_world_frame_changes_nothing() -> None:
     near = drive(live(), world=np.zeros(3)).forecast(3)
     far = drive(live()).forecast(3)
