@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: rollout sample packaged test test-slow fuzz mutation benchmark lint types imports docs check clean
+.PHONY: rollout sample packaged test test-slow test-lowest fuzz mutation benchmark lint types imports docs check clean
 
 rollout: $(VENV)/.installed
 	$(BIN)/forecast rollout --horizon 6 --output forecast.zarr --gif forecast.gif --overwrite
@@ -49,6 +49,25 @@ test: $(VENV)/.installed-dev
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
+# The quick tests with the oldest release of every dependency that pyproject.toml admits, in an
+# environment of its own; what only tests need is of any age.
+LOWEST = .venv-lowest
+test-lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist worksteal \
+		-m "not slow and not benchmark" $(PYTEST_ARGS)
+
+$(LOWEST)/requirements.txt: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet uv
+	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --annotation-style line \
+		pyproject.toml | sed -n '/(pyproject.toml)/s/ *#.*//p' > $@.partial
+	mv $@.partial $@
+
+$(LOWEST)/.installed: $(LOWEST)/requirements.txt
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --constraint $< \
+		--editable ".[sumo,dev]"
+	touch $@
+
 # Damages recordings of every source for so many seconds each; what fails is in fuzz-failures.
 SECONDS ?= 600
 fuzz: $(VENV)/.installed-dev
@@ -79,7 +98,7 @@ docs: $(VENV)/.installed-dev
 check: lint types imports test docs
 
 clean:
-	rm -rf $(VENV) docs/_build build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) docs/_build build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,94 @@
+"""A moment as a model observes it: in the ego frame, at time 0, agents by number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from data_tools.geometry import poses_to_frame
+from data_tools.labels.rasterise import rasterise_boxes
+from forecast.grid import BEVGrid
+from forecast.live.inputs import Agents, Moment
+from forecast.live.world_map import WorldMap
+from forecast.types import Observation, SceneContext
+
+Numbers = Callable[[Sequence[Hashable]], list[int]]
+"""Gives every id of a stack its number."""
+
+
+def scene_around(
+    world: WorldMap, ego_pose: NDArray[np.float64], grid: BEVGrid, layers: Sequence[str] | None
+) -> SceneContext:
+    """The map as it is seen from the ego.
+
+    Args:
+        world: The map.
+        ego_pose: ``(3,)`` of the ego in the world.
+        grid: Around the ego.
+        layers: Names of the layers that the model is given, in order; None = all.
+    """
+    drawn, points = world.around(ego_pose, grid, layers)
+    return SceneContext(
+        map=torch.from_numpy(drawn)[None].float(),
+        points=torch.from_numpy(points.astype(np.float32))[None] if len(points) else None,
+        grid=grid,
+    )
+
+
+def observation(moment: Moment, numbers: Numbers, reads: bool, grid: BEVGrid) -> Observation:
+    """What a model is shown of a moment.
+
+    Args:
+        moment: In the world.
+        numbers: Of the ids in it.
+        reads: Whether a raster is read: the one that was given, or one drawn of the tracks.
+        grid: Around the ego.
+    """
+    agents, raster = moment.agents, moment.raster
+    own = None if raster is None or raster.bev is None else _batch(raster.bev, torch.float32)
+    seen = Observation(time_s=torch.zeros(1), ego_pose=torch.zeros(1, 3), bev=own)
+    if agents is not None:
+        return _of_tracks(seen, agents, moment.ego_pose, numbers, reads, grid)
+    assert raster is not None
+    semantic = _batch(raster.semantic, torch.int64)
+    if raster.instance is None:
+        return replace(seen, semantic=semantic)
+    ids, place = np.unique(raster.instance, return_inverse=True)
+    known = [0, *numbers(ids[ids > 0].tolist())] if ids[0] == 0 else numbers(ids.tolist())
+    labels = np.array(known)[place.reshape(grid.shape)]
+    return replace(seen, semantic=semantic, instance=_batch(labels, torch.int64))
+
+
+def _of_tracks(
+    seen: Observation,
+    agents: Agents,
+    ego_pose: NDArray[np.float64],
+    numbers: Numbers,
+    reads: bool,
+    grid: BEVGrid,
+) -> Observation:
+    """Tracks, and the raster of their boxes where one is read; its classes the model draws."""
+    state = poses_to_frame(agents.state, ego_pose)
+    ids = np.array(numbers(agents.ids), np.int64)
+    seen = replace(
+        seen,
+        track_id=_batch(ids, torch.int64),
+        track_state=_batch(state, torch.float32),
+        track_class=_batch(agents.label, torch.int64),
+    )
+    if not reads:
+        return seen
+    frame = np.zeros(len(ids), np.int64)
+    labels = rasterise_boxes(state, frame, ids.astype(np.uint16), 1, grid)[0]
+    instance = _batch(labels.astype(np.int64), torch.int64)
+    return replace(seen, semantic=torch.zeros_like(instance), instance=instance)
+
+
+def _batch(array: ArrayLike, kind: torch.dtype) -> Tensor:
+    """An array as a batch of one."""
+    return torch.as_tensor(np.asarray(array))[None].to(kind)

@@ -1,0 +1,304 @@
+"""The rules by which a live forecaster takes frames in, on small models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from forecast.errors import DataError, ForecastError
+from forecast.inference.models import LoadedModel, Provenance
+from forecast.live import Counts, Forecaster, LiveForecast, Raster, Tracks, WorldMap
+from forecast.live.outputs import poses_to_world
+from forecast.live.states import agents_in
+from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
+from tests.support.rollouts import MODELS
+from tests.support.sequences import forecaster
+from tests.support.stores import GRID, Mover, draw
+
+WORLD = np.array([3.2e6, -5.4e6, 2.0])
+MOVERS = {
+    "car": Mover(4.0, 3.0, 0.0, 6.0),
+    ("lidar", 4): Mover(-6.0, -4.0, 1.5, 3.0, 0.2),
+    12: Mover(8.0, -6.0, 3.0, 0.0, length=0.8, width=0.8, label=2),
+}
+
+
+def loaded(kind: str = "tracked", **changes: Any) -> LoadedModel:
+    model = forecaster(**changes) if changes else MODELS[kind]()
+    return LoadedModel(
+        model, Provenance("small"), torch.device("cpu"), DEFAULT_CLASSES, MAP_LAYERS, 0, MAP_LAYERS
+    )
+
+
+def live(kind: str = "without raster", **options: Any) -> Forecaster:
+    return Forecaster(loaded(kind), grid=GRID, **options)
+
+
+def ego_at(time_s: float, world: np.ndarray = WORLD) -> np.ndarray:
+    """Driving ahead at 4 m/s in a wide bend."""
+    yaw = 0.1 * time_s
+    return poses_to_world(np.array([40 * math.sin(yaw), 40 - 40 * math.cos(yaw), yaw]), world)
+
+
+def tracks_at(
+    time_s: float, movers: dict[Any, Mover] = MOVERS, world: np.ndarray = WORLD
+) -> Tracks:
+    state = np.array([mover.state(np.array([time_s]))[0] for mover in movers.values()])
+    state = state.reshape(-1, 5)
+    x, y, yaw = poses_to_world(state[:, :3], world).T
+    names = [DEFAULT_CLASSES[mover.label - 1] for mover in movers.values()]
+    return Tracks(list(movers), x, y, yaw, state[:, 3], state[:, 4], names)
+
+
+def drive(
+    to: Forecaster, until_s: float = 1.0, step_s: float = 0.25, world: np.ndarray = WORLD
+) -> Forecaster:
+    for k in range(round(until_s / step_s) + 1):
+        time_s = k * step_s
+        to.observe(time_s, ego_pose=ego_at(time_s, world), tracks=tracks_at(time_s, world=world))
+    return to
+
+
+def assert_alike(one: LiveForecast, other: LiveForecast, atol: float = 0.0) -> None:
+    assert one.ids == other.ids
+    np.testing.assert_allclose(one.pose, other.pose, atol=atol, rtol=0)
+    np.testing.assert_allclose(one.existence, other.existence, atol=max(atol, 1e-6), rtol=0)
+    assert (one.instance != other.instance).mean() <= (1e-3 if atol else 0.0)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in MODELS if kind not in ("detected", "components")]
+)
+def test_every_model_forecasts_in_the_world_under_the_ids_of_the_stack(kind: str) -> None:
+    found = drive(live(kind)).forecast(horizon=4, dt_s=0.25)
+    assert set(found.ids) <= set(MOVERS)
+    assert "car" in found.ids
+    assert found.time_s == 1.0
+    np.testing.assert_allclose(found.lead_time_s, [0.25, 0.5, 0.75, 1.0])
+    assert found.pose.shape == (4, len(found.ids), 3)
+    assert found.occupancy.shape == (4, 3, *GRID.shape)
+    row = found.ids.index("car")
+    now = tracks_at(1.0)
+    start = np.array([now.x, now.y])[:, 0]
+    assert np.linalg.norm(found.pose[0, row, :2] - start) < 6.0  # in the world, near where it was
+    np.testing.assert_allclose(found.size[row], [4.5, 2.0], atol=1e-5)
+    assert found.classes[row] == "vehicle"
+    if found.existence[0, row] > 0.5:
+        assert (found.instance[0] == row + 1).any()
+    assert found.instance.max() <= len(found.ids)
+    np.testing.assert_array_equal(found.grid_pose, ego_at(1.0))
+
+
+@pytest.mark.parametrize("kind", ["detected", "components"])
+def test_agents_are_found_in_rasters_and_followed_as_the_grid_moves(kind: str) -> None:
+    model = live(kind, input_mode="detected")
+    parked = np.array([[6.0, 2.0, 0.4, 4.5, 2.0]])
+    for k in range(5):
+        ego = np.array([0.5 * k, 0.0, 0.02 * k])
+        box = parked.copy()
+        dx, dy = box[0, 0] - ego[0], box[0, 1] - ego[1]
+        cos, sin = math.cos(ego[2]), math.sin(ego[2])
+        box[0, :3] = cos * dx + sin * dy, cos * dy - sin * dx, box[0, 2] - ego[2]
+        raster = Raster((draw(GRID, box) > 0).astype(int))
+        model.observe(0.5 * k, ego_pose=poses_to_world(ego, WORLD), raster=raster)
+    found = model.forecast(1)
+    assert len(found.ids) == 1
+    place = poses_to_world(parked[:, :3], WORLD)[0, :2]
+    assert np.linalg.norm(found.pose[0, 0, :2] - place) < 1.5
+    with pytest.raises(DataError, match="a raster and no tracks"):
+        model.observe(9.0, ego_pose=WORLD, tracks=Tracks.none())
+
+
+@pytest.mark.parametrize("kind", ["constant-velocity", "constant-turn", "kalman"])
+def test_what_stands_in_the_world_is_forecast_to_stand_while_the_ego_drives(kind: str) -> None:
+    found = drive(live(kind)).forecast(4, dt_s=0.5)
+    now = tracks_at(0.0)
+    place = np.array([now.x, now.y])[:, list(MOVERS).index(12)]
+    off = found.pose[:, found.ids.index(12), :2] - place
+    assert np.abs(off).max() < 0.05
+
+
+def test_the_world_frame_changes_nothing() -> None:
+    near = drive(live(), world=np.zeros(3)).forecast(3)
+    far = drive(live()).forecast(3)
+    assert near.ids == far.ids
+    there = poses_to_world(near.pose, WORLD)
+    np.testing.assert_allclose(there[..., :2], far.pose[..., :2], atol=1e-3, rtol=0)
+    assert (near.instance != far.instance).mean() < 1e-3
+
+
+def test_masks_with_ids_are_observed_under_these_ids() -> None:
+    model = live("tracked")
+    state = np.array([[6.0, 2.0, 0.0, 4.5, 2.0], [-6.0, -4.0, 0.0, 4.5, 2.0]])
+    labels = draw(GRID, state).astype(np.int64)
+    labels[labels == 1], labels[labels == 2] = 70_000, 5
+    for k in range(3):
+        model.observe(0.5 * k, ego_pose=WORLD, raster=Raster((labels > 0).astype(int), labels))
+    assert set(model.forecast(1).ids) == {5, 70_000}
+    with pytest.raises(DataError, match="a raster alone, as in the frame before; got tracks"):
+        model.observe(1.5, ego_pose=WORLD, tracks=tracks_at(1.5))
+
+
+def test_asking_changes_nothing_and_may_come_between_rasters() -> None:
+    asked, silent = live("tracked"), live("tracked")
+    for k in range(8):
+        for one in (asked, silent):
+            one.observe(0.1 * k, ego_pose=ego_at(0.1 * k), tracks=tracks_at(0.1 * k))
+        asked.forecast(2)
+    assert_alike(asked.forecast(2), silent.forecast(2))
+
+
+def test_a_late_frame_is_left_out_and_counted() -> None:
+    model, other = drive(live()), drive(live())
+    gone = model.observe(0.75, ego_pose=ego_at(0.75), tracks=Tracks.none())
+    assert gone == Counts(late=1)
+    assert model.counts == replace(other.counts, late=1)
+    assert_alike(model.forecast(2), other.forecast(2))
+
+
+def test_more_of_the_same_moment_takes_the_place_of_what_was_said() -> None:
+    model, other = drive(live("tracked")), drive(live("tracked"))
+    wrong = tracks_at(1.6)
+    for one, tracks in ((model, wrong), (other, tracks_at(1.1))):
+        one.observe(1.1, ego_pose=ego_at(1.1), tracks=tracks)
+    again = model.observe(1.1, ego_pose=ego_at(1.1), tracks=tracks_at(1.1))
+    assert again == Counts(again=1)
+    assert_alike(model.forecast(2), other.forecast(2))
+    # A raster that comes after the tracks of its moment joins them.
+    late = Raster(np.zeros(GRID.shape, int))
+    assert model.observe(1.1, ego_pose=ego_at(1.1), raster=late) == Counts(again=1)
+    assert set(model.forecast(1).ids) == set(other.forecast(1).ids)
+
+
+@pytest.mark.parametrize(
+    ("time_s", "ego"),
+    [(3.1, ego_at(1.2)), (-1.5, ego_at(1.2)), (1.1, ego_at(1.0) + np.array([0.0, 900.0, 0.0]))],
+    ids=["gap", "clock set back", "leap of the ego"],
+)
+def test_a_gap_a_clock_set_back_and_a_leap_start_anew(time_s: float, ego: np.ndarray) -> None:
+    model, new = drive(live()), live()
+    found = model.observe(time_s, ego_pose=ego, tracks=tracks_at(1.0))
+    assert (found.restarts, found.frames) == (1, 1)
+    new.observe(time_s, ego_pose=ego, tracks=tracks_at(1.0))
+    assert_alike(model.forecast(2), new.forecast(2))
+
+
+def test_missing_frames_are_longer_intervals() -> None:
+    """A car of constant speed is where it is, whatever was missed."""
+    model = Forecaster(loaded("constant-velocity"), grid=GRID)
+    for time_s in (0.0, 0.1, 0.5, 0.6, 1.7, 2.3):
+        tracks = tracks_at(time_s - 2.3, {"car": MOVERS["car"]})
+        model.observe(time_s, ego_pose=WORLD, tracks=tracks)
+    assert model.counts.restarts == 0
+    found = model.forecast(1, dt_s=0.5)
+    then = tracks_at(0.5, {"car": MOVERS["car"]})
+    np.testing.assert_allclose(found.pose[0, 0, :2], [then.x[0], then.y[0]], atol=1e-2)  # type: ignore[index]
+
+
+def test_of_more_agents_than_slots_the_nearest_are_kept_and_the_others_counted() -> None:
+    model = Forecaster(loaded(raster="none", slots=3), grid=GRID)
+    movers = {k: Mover(2.0 * k - 6, 4.0, 0.0, 0.0, 1.5, 1.0) for k in range(8)}
+    for k in range(4):
+        found = model.observe(0.1 * k, ego_pose=WORLD, tracks=tracks_at(0.0, movers))
+        assert found.no_slot == 5
+    assert model.counts.no_slot == 20
+    assert set(model.forecast(1).ids) == {2, 3, 4}
+
+
+def test_agents_that_cannot_be_used_are_counted_and_the_others_forecast() -> None:
+    model = live()
+    for k in range(3):
+        tracks = tracks_at(0.1 * k)
+        spoilt = replace(tracks, yaw=[math.nan, *np.asarray(tracks.yaw)[1:]])
+        assert model.observe(0.1 * k, ego_pose=ego_at(0.1 * k), tracks=spoilt).unusable == 1
+    assert set(model.forecast(1).ids) == set(MOVERS) - {"car"}
+    assert model.counts == Counts(frames=3, unusable=3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"time_s": math.nan}, "a finite time_s; got nan"),
+        ({"ego_pose": [0, 0]}, r"ego_pose of shape \(3,\)"),
+        ({"tracks": None}, r"tracks or a raster with ids; got neither"),
+        ({"tracks": None, "raster": Raster(np.zeros(GRID.shape, int))}, "a raster without ids"),
+        ({"tracks": replace(tracks_at(0), classes=["tram"] * 3)}, "a class of vehicle"),
+        ({"raster": Raster(np.zeros((3, 3), int))}, "of shape"),
+    ],
+)
+def test_what_is_refused_changes_nothing(call: dict[str, Any], message: str) -> None:
+    model, other = drive(live()), drive(live())
+    given = {"time_s": 1.1, "ego_pose": ego_at(1.1), "tracks": tracks_at(1.1)} | call
+    with pytest.raises(DataError, match=message) as caught:
+        model.observe(given.pop("time_s"), **given)
+    assert "\n" not in str(caught.value)
+    assert model.counts == other.counts
+    assert_alike(model.forecast(2), other.forecast(2))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: live().forecast(1),
+        lambda: drive(live(), 0.1).forecast(0),
+        lambda: drive(live(), 0.1).forecast(1, dt_s=0.0),
+        lambda: drive(live(), 0.1).forecast(1, dt_s=math.nan),
+        lambda: live(raster_every_s=0.0),
+        lambda: Forecaster("no such model"),
+        lambda: Forecaster("kalman", input_mode="detected"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_line(call: Callable[[], object]) -> None:
+    with pytest.raises(ForecastError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_street_is_a_forecast_too() -> None:
+    model = live("tracked")
+    for k in range(3):
+        model.observe(0.1 * k, ego_pose=ego_at(0.1 * k), tracks=Tracks.none())
+    found = model.forecast(2)
+    assert found.ids == ()
+    assert found.pose.shape == (2, 0, 3)
+    assert not found.instance.any()
+
+
+def test_an_agent_that_comes_back_after_long_is_new_and_nothing_grows() -> None:
+    model = live()
+    for k in range(100):
+        movers = {f"passing {k // 5}": MOVERS["car"], "parked": Mover(-4.0, 4.0)}
+        model.observe(0.1 * k, ego_pose=WORLD, tracks=tracks_at(0.0, movers))
+        assert len(model._ids) <= 2 + 30 // 5
+    assert agents_in(model._now.state).past.shape[2] == 24  # type: ignore[union-attr]
+    assert set(model.forecast(1).ids) >= {"parked", "passing 19"}
+
+
+def test_the_map_is_that_around_the_ego_wherever_it_drives() -> None:
+    """A road of lanes and a drivable strip: what is behind has gone, what comes has come."""
+    road = np.array([[-20.0, -4.0], [400.0, -4.0], [400.0, 4.0], [-20.0, 4.0]])
+    lane = np.array([[-20.0, 1.0], [400.0, 1.0]])
+    flat = [
+        poses_to_world(np.c_[points, np.zeros(len(points))], WORLD)[:, :2]
+        for points in (road, lane)
+    ]
+    world = WorldMap(drivable=flat[:1], lane_centre=flat[1:])
+    model, new = live("tracked"), live("tracked")
+    for k in range(20):
+        ego = poses_to_world(np.array([10.0 * k, 0.0, 0.0]), WORLD)
+        model.observe(0.4 * k, ego_pose=ego, tracks=Tracks.none(), map=world if not k else None)
+    model.forecast(1)
+    new.observe(0.4 * 19, ego_pose=ego, tracks=Tracks.none(), map=world)
+    shown = [
+        one._advanced(one._before, one._moment, one._ids, one._map, True) for one in (model, new)
+    ]  # type: ignore[arg-type]
+    context, fresh = (one.state.context for one in shown)
+    assert torch.equal(context.map, fresh.map)
+    torch.testing.assert_close(context.points, fresh.points)
+    assert context.map[0, 0].any()
