@@ -35,7 +35,9 @@ def observations(history: BEVSequence) -> Iterator[Observation]:
         return
     time_s = _without_padding(history.sample_time)
     frames = list(range(history.frames))
-    for sample in range(time_s.shape[1]):
+    # What is padding in the whole batch is no moment: a frame would be taken to be of it.
+    begin = int(history.sample_time.isfinite().any(0).int().argmax())
+    for sample in range(begin, time_s.shape[1]):
         now = time_s[:, sample]
         while frames and _frame_time(history, frames[0]) < float(now.min()) - SAME_MOMENT_S:
             yield _frame(history, frames.pop(0), tracks=False)

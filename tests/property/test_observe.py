@@ -82,12 +82,13 @@ def test_a_history_in_two_sittings_is_the_history_at_once(kind: str, rate: str) 
             assert_same(model.step(begun, 0.5)[1], whole)
 
 
-def test_a_batch_of_samples_forecasts_what_each_sequence_alone_would() -> None:
+@pytest.mark.parametrize("padding", [8, 10], ids=["between frames", "up to a frame"])
+def test_a_batch_of_samples_forecasts_what_each_sequence_alone_would(padding: int) -> None:
     model, batch = forecaster(), sampled(sequences(TRAFFIC))
     assert batch.sample_time is not None
     assert batch.track_history is not None
-    batch.sample_time[1, :8] = torch.nan  # one recording has begun only a while ago
-    batch.track_history[1, :, :8] = torch.nan
+    batch.sample_time[1, :padding] = torch.nan  # one recording has begun only a while ago
+    batch.track_history[1, :, :padding] = torch.nan
     together = run(model, batch, 2)[-1]
     for index in range(2):
         alone = run(model, map_tensors(batch, lambda t, i=index: t[i : i + 1]), 2)[-1]
