@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from forecast.doctor.checkup import Checkup
     from forecast.doctor.clip import Finding
     from forecast.doctor.leak import LeakReport
+    from forecast.export.write import Exported
     from forecast.inspection.costs import LayerCost
     from forecast.inspection.network import ModelSummary, Variant
     from forecast.workflows import RolloutSummary
@@ -63,6 +64,20 @@ def print_facts(facts: Mapping[str, str]) -> None:
     table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(name, value)
+    print_table(table)
+
+
+def print_parity(done: Exported) -> None:
+    """Where an export is, and how far its graphs are from the model."""
+    print(f"exported to {done.output}; largest differences over {done.histories} histories:")
+    table = Table(box=None, pad_edge=False)
+    rows = [
+        (kind, slots, found) for kind, own in done.parity.items() for slots, found in own.items()
+    ]
+    for header in ("format", "agents", *rows[0][2]):
+        table.add_column(header, justify="right" if header != "format" else "left")
+    for kind, slots, found in rows:
+        table.add_row(kind, slots, *(f"{value:.1e}" for value in found.values()))
     print_table(table)
 
 

@@ -17,6 +17,7 @@ import typer
 from forecast import __version__
 from forecast.cli.doctor import doctor
 from forecast.cli.evaluate import evaluate
+from forecast.cli.export import export
 from forecast.cli.inspect import inspect_app
 from forecast.cli.interruption import InterruptibleGroup
 from forecast.cli.prepare import prepare
@@ -119,7 +120,7 @@ def options(
         os.environ["FORECAST_DEBUG"] = "1"  # the environment reaches worker processes too
 
 
-for command in (prepare, train, rollout, evaluate, doctor):
+for command in (prepare, train, rollout, evaluate, doctor, export):
     app.command()(command)
 
 

@@ -162,14 +162,10 @@ class Forecaster(nn.Module):
         Raises:
             ConfigError: Nothing was observed.
         """
-        agents, ego = state.agents, state.ego
-        if ego is None or agents.past.shape[2] == 0:
+        if state.ego is None or state.agents.past.shape[2] == 0:
             raise ConfigError("an observation before the first step", "none", "observe a frame")
-        cells = None if state.raster is None else state.raster.labels
-        fresh_enough = agents.hidden_s <= LONGEST_HIDDEN_S
-        grid = state.context.grid
-        agents, order = present(agents, state.pose, fresh_enough, cells, grid)
-        state = state.take(order, agents)
+        state = self.present(state)
+        agents = state.agents
         twist, acceleration = self.observer.motion(state)
         state = replace(state, twist=twist, acceleration=acceleration)
         query = self.agent_encoder(
@@ -199,6 +195,13 @@ class Forecaster(nn.Module):
         arrived_s = min(state.elapsed_s, self.learned_horizon.seconds)
         logits: Tensor = self.newcomer_head(state.newcomers, arrived_s / self.spec.time_unit_s)
         return logits
+
+    def present(self, state: ForecastState) -> ForecastState:
+        """The same with those agents alone that are forecast."""
+        cells = None if state.raster is None else state.raster.labels
+        fresh_enough = state.agents.hidden_s <= LONGEST_HIDDEN_S
+        agents, order = present(state.agents, state.pose, fresh_enough, cells, state.context.grid)
+        return state.take(order, agents)
 
     def _trail(self, agents: Agents) -> Float[Tensor, "b a f"]:
         """Where each agent was, from where it is."""
@@ -287,7 +290,7 @@ class Forecaster(nn.Module):
         acceleration = pack(state.acceleration) / packed.twist.new_tensor(RESIDUAL_SCALE)
         # Accelerations seen in masks are mostly noise, those of boxes are not.
         boxed = torch.full_like(acceleration[:, :1], float(state.agents.boxed))
-        step = torch.full_like(boxed, units).log()
+        step = (torch.ones_like(boxed) * units).log()
         features = (bounded(packed.twist), come, packed.attributes, acceleration, boxed, step)
         query_pos: Tensor = self.query_pos_encoder(torch.cat(features, -1))
         return query_pos if state.query_pos is None else query_pos + pack(state.query_pos)

@@ -24,7 +24,15 @@ from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
 from forecast.model.scene.agent_motion import SAME_MOMENT_S, last_motion, motion_between, same_front
-from forecast.model.scene.agents import Association, associate, attributes_of, facing, seen_in
+from forecast.model.scene.agents import (
+    Agents,
+    Association,
+    Seen,
+    associate,
+    attributes_of,
+    facing,
+    seen_in,
+)
 from forecast.model.scene.context import EgoMotion
 from forecast.model.scene.rasterizer import rasterize
 from forecast.model.scene.warp import warp_by_agents
@@ -99,7 +107,7 @@ class Observer(nn.Module):
         gap = self._gap(state, frame)
         state = replace(_predicted(state, gap), ego=_ego_motion(state.ego, frame, gap))
         seen = seen_in(frame, state.context.grid)
-        link = associate(state.agents, seen, self.spec.slots)
+        link = self.associate(state.agents, seen)
         state, measured = state.linked(link, seen), link.shown(seen.pose)
         if seen.long is not None:
             long = link.shown(seen.long)
@@ -115,6 +123,10 @@ class Observer(nn.Module):
             features = self._fused(state, encode(semantic))
         state = self._corrected(state, link.found, measured, frame, features, read_scene)
         return _with_raster(state, frame, features)
+
+    def associate(self, agents: Agents, seen: Seen) -> Association:
+        """Which of the agents seen each slot is."""
+        return associate(agents, seen, self.spec.slots)
 
     def _gap(self, state: ForecastState, frame: Observation) -> Float[Tensor, "b"]:
         """Time since the observation before, in time units."""

@@ -171,6 +171,9 @@ def crop(packed: PackedQueries, context: SceneContext) -> Float[Tensor, "n m c c
     shape = world.new_tensor([image.shape[-1], image.shape[-2]])
     where = (world - low) / (shape * factor * grid.resolution_m) * 2 - 1
     views = where.view(-1, CROP_CELLS, CROP_CELLS, 2)
+    if torch.compiler.is_exporting():  # one sequence; a copy of the image for each would be made
+        rows = functional.grid_sample(image, views.flatten(0, 1)[None], align_corners=False)
+        return rows.unflatten(2, views.shape[:2])[0].transpose(0, 1)
     counts = torch.bincount(packed.sequence, minlength=len(image)).tolist()
     # One view of the image for each query: no copies, and torch's threads share the queries.
     crops = [

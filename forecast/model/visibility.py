@@ -49,7 +49,7 @@ class VisibilityHead(nn.Module):
             relative(se2.between(packed.pose, eye)),
             bounded(twist),
             bounded(packed.twist),
-            packed.pose.new_full((len(packed.pose), 1), part),
+            packed.pose.new_ones(len(packed.pose), 1) * part,
         )
         out: Tensor = self.judge(torch.cat(features, -1).detach()).squeeze(-1)
         return out

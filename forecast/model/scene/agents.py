@@ -107,12 +107,12 @@ class Agents:
         if seen.boxed:
             # Trackers' sizes jitter; the mean over what is remembered does less so.
             now = size + (now - size) / (before.sum(-1, keepdim=True) + 1)
-        return Agents(
+        return replace(
+            self,
             ids=link.ids,
             label=torch.where(link.found, link.shown(seen.label), link.carried(self.label)),
             past=link.carried(self.past),
             seen=before,
-            time_s=self.time_s,
             size=torch.where(found, now, size),
             boxed=seen.boxed,
         )

@@ -20,6 +20,19 @@ from forecast.model.scene.agents import Agents
 # Adds to the logit of points (b, a, p, 2), given in each agent's own frame, metres.
 Refiner = Callable[[Float[Tensor, "b a p 2"]], Float[Tensor, "b a p"]]
 
+
+class RowRefiner:
+    """A mask head that reads one list of points of all agents, not as many points of each."""
+
+    def __call__(self, points: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p"]:
+        """Not called: see :meth:`rows`."""
+        raise NotImplementedError
+
+    def rows(self, agent: Int[Tensor, "n"], points: Float[Tensor, "n 2"]) -> Float[Tensor, "n"]:
+        """Adds to the logit of each point of an agent's own frame."""
+        raise NotImplementedError
+
+
 # Cells further than two cells from an agent are not its own.
 FARTHEST_CELLS = 2
 FARTHEST_LOGIT = -2.0 * FARTHEST_CELLS
@@ -193,9 +206,17 @@ def _touched(
 
 def _runs(first: Int[Tensor, "n"], count: Int[Tensor, "n"]) -> tuple[Tensor, Tensor]:
     """Runs of numbers one after the other: which run each belongs to, and the number."""
-    run = torch.repeat_interleave(count)
+    run = _repeated(count) if torch.compiler.is_exporting() else torch.repeat_interleave(count)
     start = first - (count.cumsum(0) - count)
-    return run, start.index_select(0, run) + torch.arange(len(run), device=run.device)
+    return run, start.index_select(0, run) + torch.arange(run.shape[0], device=run.device)
+
+
+def _repeated(count: Int[Tensor, "n"]) -> Tensor:
+    """As ``torch.repeat_interleave``, whose ONNX form compares every run with every number."""
+    start, total = count.cumsum(0) - count, count.sum().item()
+    torch._check(total >= 0)
+    begun = count.new_zeros(total + 1).scatter_add(0, start, torch.ones_like(start))
+    return begun.cumsum(0)[:-1] - 1
 
 
 def _turned(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
@@ -250,7 +271,7 @@ def _covered(
     corner_x = _in_cells(x[:, None] + along, grid.x_min_m, grid)
     corner_y = _in_cells(y[:, None] + across, grid.y_min_m, grid)
     row, column = (place[:, None] for place in _places(pairs, grid))
-    end_x, end_y = corner_x.roll(-1, 1), corner_y.roll(-1, 1)
+    end_x, end_y = (torch.cat((x[:, 1:], x[:, :1]), 1) for x in (corner_x, corner_y))
     rising = end_y > corner_y
     low_x, high_x = torch.where(rising, corner_x, end_x), torch.where(rising, end_x, corner_x)
     low_y, high_y = torch.where(rising, corner_y, end_y), torch.where(rising, end_y, corner_y)
@@ -314,6 +335,8 @@ def _sample_mask(
 
 def _refined(agents: Agents, pairs: _Pairs, refine: Refiner) -> Float[Tensor, "n"]:
     """The mask head's logits; it reads as many points for each agent as the largest has."""
+    if isinstance(refine, RowRefiner):
+        return refine.rows(pairs.agent, torch.stack((pairs.ahead, pairs.aside), -1))
     batch, slots = agents.ids.shape
     count = torch.bincount(pairs.agent, minlength=batch * slots)
     most = max(int(count.amax()), 1)

@@ -1,0 +1,329 @@
+"""Runs an exported forecaster: numpy and ONNX Runtime alone, no torch and nothing else of ours.
+
+`forecast export` writes this file beside the graphs. What is here is what any host has to do, in
+whatever language: keep the state, know which slot holds which id, and call the graphs in turn.
+
+    forecaster = load("exported")
+    forecaster.start(map_layers, lane_points)
+    forecaster.observe(time_s, ego_pose, ids, labels, boxes)   # once for every moment
+    for step in forecaster.forecast(horizon=6, dt_s=0.5):
+        print(step["id"], step["pose"], step["existence"])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Arrays = dict[str, NDArray[Any]]
+Run = Callable[[str, Arrays], Arrays]
+"""Runs the graph of a name."""
+
+SCHEMA = "bev-forecast-export/1"
+METADATA = "metadata.json"
+DIRECTIONS = 8  # lane points of a square in different eighths of a turn are different lanes
+SPAN = 4096  # squares are told apart within so many from the origin to each side
+
+
+class ExportError(ValueError):
+    """An exported folder or an input that is not what it should be, in one line."""
+
+    def __init__(self, expected: str, got: str, remedy: str) -> None:
+        super().__init__(f"expected {expected}; got {got}; {remedy}")
+
+
+class HostForecaster:
+    """Keeps the state of one scene, and calls the graphs.
+
+    Args:
+        bucket: Of the metadata: slots, lane points, state and graphs.
+        lane_spacing_m: Of the metadata.
+        run: Runs a graph.
+
+    Attributes:
+        state: The state by name.
+        left_out: How many agents found no slot in the last observation.
+    """
+
+    def __init__(self, bucket: Mapping[str, Any], lane_spacing_m: float, run: Run) -> None:
+        self._run, self._graphs, self._state = run, bucket["graphs"], bucket["state"]
+        self.slots, self.lane_spacing_m = int(bucket["slots"]), lane_spacing_m
+        self.left_out = 0
+        self.start()
+
+    def start(self, layers: ArrayLike | None = None, points: ArrayLike | None = None) -> None:
+        """Forgets everything, and takes the map.
+
+        Args:
+            layers: ``(M, H, W)`` of 0 and 1, in the order of the metadata; None = empty.
+            points: ``(P, 3)`` x, y, yaw of lane centres, NaN padded; None = none. Of more than
+                there is room for, the nearest to the ego are kept.
+        """
+        self.state: Arrays = {
+            name: np.zeros(spec["shape"], spec["dtype"]) for name, spec in self._state.items()
+        }
+        room = self.state["lane_point"]
+        room[:] = np.nan
+        known = thinned(np.empty((0, 3)) if points is None else points, self.lane_spacing_m)
+        near = np.argsort(np.hypot(known[:, 0], known[:, 1]), kind="stable")[: room.shape[1]]
+        room[0, : len(near)] = known[np.sort(near)]
+        if layers is not None and "map" in self.state:
+            given = np.asarray(layers, np.float32)
+            if given.shape != self.state["map"].shape[1:]:
+                wanted = self.state["map"].shape[1:]
+                raise ExportError(f"a map of shape {wanted}", str(given.shape), "crop or fill it")
+            self.state["map"] = given[None]
+        self._on_raster: NDArray[Any] = np.empty(0, np.int64)
+
+    def observe(
+        self,
+        time_s: float,
+        ego_pose: ArrayLike,
+        ids: ArrayLike,
+        labels: ArrayLike,
+        boxes: ArrayLike,
+        raster: bool = True,
+        raster_ids: ArrayLike | None = None,
+        moved: ArrayLike = (0.0, 0.0, 0.0),
+    ) -> None:
+        """Takes what was seen at one moment.
+
+        Args:
+            time_s: When; not before the last one.
+            ego_pose: x, y, yaw of the ego.
+            ids: ``(N,)`` from 1, each once.
+            labels: ``(N,)`` classes from 1.
+            boxes: ``(N, 5)`` x, y, yaw, length, width; rows with NaN were not seen.
+            raster: Whether the boxes are drawn and the raster is read, if the model reads any.
+            raster_ids: Ids of agents that have a cell on the grid though their centre may be off
+                it, where ``raster`` is true; None = none.
+            moved: Pose of the frame that all of this is given in, in the frame of the observation
+                before; zero = the same.
+        """
+        ids, labels = np.asarray(ids, np.int64), np.asarray(labels, np.int64)
+        boxes = np.asarray(boxes, np.float32).reshape(-1, 5)
+        shown = np.isfinite(boxes).all(1) & (labels > 0) & (ids > 0)
+        if len(np.unique(ids[shown])) < shown.sum():
+            raise ExportError("every id once in a moment", "one twice", "give each agent its own")
+        if self.state["observed"][0] and time_s < self.state["time"][0, -1] - 0.02:
+            last = float(self.state["time"][0, -1])
+            raise ExportError(
+                "observations in the order of time",
+                f"one of {time_s} s after one of {last} s",
+                "sort them, or leave the late one out",
+            )
+        ids, labels, boxes = ids[shown], labels[shown], boxes[shown]
+        moved = np.asarray(moved, np.float32)
+        slot_id = self._associated(ids, boxes, moved)
+        slot_label = np.zeros_like(slot_id)
+        box = np.full((self.slots, 5), np.nan, np.float32)
+        for row, one in enumerate(ids):
+            for slot in np.flatnonzero(slot_id == one):
+                slot_label[slot], box[slot] = labels[row], boxes[row]
+        if raster:
+            self._on_raster = np.asarray([] if raster_ids is None else raster_ids, np.int64)
+        reads = raster and "observe_raster" in self._graphs
+        given = {
+            "slot_id": slot_id[None],
+            "slot_label": slot_label[None],
+            "box": box[None],
+            "time_s": np.array([time_s], np.float32),
+            "ego": np.asarray(ego_pose, np.float32)[None],
+            "moved": moved[None],
+        }
+        self.state.update(
+            self._call("observe_raster" if reads else "observe", self.state, given)[0]
+        )
+
+    def forecast(self, horizon: int, dt_s: float, draw: bool = False) -> Iterator[Arrays]:
+        """Steps into the future; what was observed stays as it is.
+
+        Args:
+            horizon: Number of steps.
+            dt_s: Seconds of each.
+            draw: Whether rasters are drawn as well.
+
+        Yields:
+            For each step ``id`` (0 = empty slot), ``label``, ``pose``, ``existence`` and
+            ``uncertainty`` of every slot; and ``instance``, ``semantic``, ``occupancy`` and
+            ``flow``, if they are drawn.
+        """
+        if not self.state["observed"][0] or not self.state.get("raster_seen", np.ones(1))[0]:
+            raise ExportError("an observation before the first step", "none", "observe a moment")
+        on_raster = np.isin(self.state["id"], self._on_raster)
+        future = dict(self.state)
+        future.update(self._call("look_ahead", future, {"on_raster": on_raster})[0])
+        for _ in range(horizon):
+            given = {"dt": np.array([dt_s], np.float32)}
+            changed, said = self._call("step", future, given)
+            future.update(changed)
+            step = {
+                "id": future["id"][0],
+                "label": future["label"][0],
+                "pose": said["forecast_pose"][0],
+                "existence": said["existence"][0],
+                "uncertainty": said["uncertainty"][0],
+            }
+            if draw:
+                rasters = self._call("draw", future, said)[1]
+                step.update({name: raster[0] for name, raster in rasters.items()})
+            yield step
+
+    def _call(self, name: str, state: Arrays, given: Arrays) -> tuple[Arrays, Arrays]:
+        """What a graph changes of the state, and what else it says."""
+        graph = self._graphs[name]
+        feed = {key: state[key] for key in graph["state"]}
+        feed.update({key: given[key] for key in graph["inputs"]})
+        said = self._run(name, feed)
+        changed = {key[5:]: value for key, value in said.items() if key.startswith("next_")}
+        return changed, {key: said[key] for key in graph["outputs"]}
+
+    def _associated(self, ids: NDArray[Any], boxes: NDArray[Any], moved: NDArray[Any]) -> Any:
+        """Which id each slot holds from now on.
+
+        Known agents keep their slots. When others come, agents that were not seen in any of the
+        observations that are remembered are forgotten. New agents take free slots, from the first.
+        Of more agents than slots the nearest to the ego are kept.
+        """
+        held = self.state["id"][0].copy()
+        new = ~np.isin(ids, held)
+        self.left_out = 0
+        if not new.any():
+            return held
+        held[~self.state["seen"][0].any(-1)] = 0
+        fresh, place = ids[new], boxes[new, :2]
+        if len(fresh) > (held == 0).sum():
+            known = np.flatnonzero(held)
+            last = _seen_from(moved, self.state["past"][0, known, -1, :2])
+            far = np.hypot(*np.concatenate((last, place)).T)
+            kept = np.zeros(len(far), bool)
+            kept[np.argsort(far, kind="stable")[: self.slots]] = True
+            self.left_out = int((~kept).sum())
+            held[known[~kept[: len(known)]]] = 0
+            fresh = fresh[kept[len(known) :]]
+        held[np.flatnonzero(held == 0)[: len(fresh)]] = fresh
+        return held
+
+
+def _seen_from(moved: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
+    """Points in the frame whose pose in theirs is ``moved``."""
+    x, y = (points - moved[:2]).T
+    cos, sin = np.cos(moved[2]), np.sin(moved[2])
+    return np.stack((cos * x + sin * y, cos * y - sin * x), -1)
+
+
+def thinned(points: ArrayLike, spacing_m: float) -> NDArray[Any]:
+    """The first lane point of each direction in every square of a lattice.
+
+    Args:
+        points: ``(P, 3)`` x, y, yaw; NaN padded.
+        spacing_m: Side of the squares; 0 = all points are kept.
+    """
+    points = np.asarray(points, np.float32).reshape(-1, 3)
+    points = points[np.isfinite(points).all(1)]
+    if not spacing_m:
+        return points
+    cell = np.floor(points[:, :2] / np.float32(spacing_m)).astype(np.int64)
+    cell = np.clip(cell, -SPAN, SPAN - 1) + SPAN
+    turns = points[:, 2] / np.float32(2 * np.pi) * np.float32(DIRECTIONS)
+    turn = np.round(turns).astype(np.int64) % DIRECTIONS
+    key = (cell[:, 0] * 2 * SPAN + cell[:, 1]) * DIRECTIONS + turn
+    first = np.unique(key, return_index=True)[1]
+    return points[np.sort(first)]
+
+
+def read_metadata(folder: str | Path) -> dict[str, Any]:
+    """The metadata of an exported folder, checked against its own checksum.
+
+    Raises:
+        ExportError: It is missing, of another schema, or was edited.
+    """
+    path = Path(folder) / METADATA
+    try:
+        metadata: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        schema, told = metadata["schema"], metadata.pop("sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExportError(
+            f"a folder that `forecast export` wrote, with {METADATA}",
+            f"{path} ({type(error).__name__})",
+            "check the folder, or export again",
+        ) from error
+    if schema != SCHEMA:
+        raise ExportError(f"an export of schema {SCHEMA}", f"{schema} in {path}", "export again")
+    if checksum(metadata) != told:
+        raise ExportError(
+            f"the {METADATA} that was exported", f"one that was edited: {path}", "export again"
+        )
+    return metadata
+
+
+def checksum(metadata: Mapping[str, Any]) -> str:
+    """SHA-256 of metadata, whatever the order and the spaces of its file."""
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
+
+
+def load(folder: str | Path, slots: int | None = None, threads: int = 0) -> HostForecaster:
+    """An exported forecaster on ONNX Runtime.
+
+    Args:
+        folder: That `forecast export` wrote.
+        slots: The bucket; None = the smallest.
+        threads: Of ONNX Runtime; 0 = as many as cores.
+
+    Raises:
+        ExportError: The folder lacks something, or a file is not the one that was exported.
+    """
+    metadata = read_metadata(folder)
+    if "onnx" not in metadata["formats"]:
+        found = ", ".join(metadata["formats"])
+        raise ExportError("graphs for ONNX Runtime", found, "export with --format onnx")
+    bucket = bucket_of(metadata, slots)
+    sessions = {
+        name: _session(Path(folder), graph["files"]["onnx"], threads)
+        for name, graph in bucket["graphs"].items()
+    }
+
+    def run(name: str, feed: Arrays) -> Arrays:
+        session = sessions[name]
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, feed), strict=True))
+
+    return HostForecaster(bucket, metadata["lane_spacing_m"], run)
+
+
+def bucket_of(metadata: Mapping[str, Any], slots: int | None) -> Any:
+    """The bucket of so many slots; the smallest where None."""
+    buckets = {bucket["slots"]: bucket for bucket in metadata["buckets"]}
+    chosen = min(buckets) if slots is None else slots
+    if chosen not in buckets:
+        raise ExportError(f"slots of {sorted(buckets)}", str(slots), "choose one of these")
+    return buckets[chosen]
+
+
+def checked_file(folder: Path, file: Mapping[str, str]) -> Path:
+    """The path of a graph that is the one that was exported."""
+    path = folder / file["path"]
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ExportError(f"the graph {path}", "none", "export again") from error
+    if found != file["sha256"]:
+        raise ExportError(
+            f"the graph that was exported as {path.name}", f"another one: {path}", "export again"
+        )
+    return path
+
+
+def _session(folder: Path, file: Mapping[str, str], threads: int) -> Any:
+    import onnxruntime
+
+    path = checked_file(folder, file)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,84 @@
+"""What an export is asked for; what is wrong with that is said before torch is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from forecast.checkpoint.metadata import is_checkpoint
+from forecast.checkpoint.packaged import PACKAGED
+from forecast.errors import CheckpointError, ConfigError
+from forecast.storage.atomic import refuse_existing, refuse_replacing, refuse_unwritable
+
+FORMATS = ("onnx", "pt2")
+NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}
+MOST_SLOTS = 4096
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export, and how.
+
+    Attributes:
+        model: A checkpoint; None = the packaged one.
+        output: Folder to write.
+        formats: Of :data:`FORMATS`.
+        slots: Agent slots of each bucket.
+        points: Room for lane points, of every bucket.
+        data: Sequence store whose histories are compared; None = the packaged sample.
+        histories: How many of them.
+        horizon: Steps of each.
+        overwrite: Whether a folder that is there is replaced.
+
+    Raises:
+        ForecastError: A format or a count is not admitted, a library is missing, the model is not
+            there, or the output is there already or cannot be written.
+    """
+
+    model: str | None
+    output: str
+    formats: Sequence[str] = ("onnx",)
+    slots: Sequence[int] = (64,)
+    points: int = 1024
+    data: str | None = None
+    histories: int = 10
+    horizon: int = 6
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.formats:
+            if name not in FORMATS:
+                raise ConfigError(f"formats {', '.join(FORMATS)}", repr(name), "correct --format")
+            for library in NEEDS[name]:
+                if find_spec(library) is None:
+                    remedy = "pip install 'bev-forecast[export]'"
+                    raise ConfigError(f"{library} for --format {name}", "none installed", remedy)
+        self._check_counts()
+        model = self.model or PACKAGED
+        if model != PACKAGED and not is_checkpoint(model):
+            raise CheckpointError(
+                "a checkpoint to export, or `packaged`", model, "check the model's path"
+            )
+        if not self.overwrite:
+            refuse_existing(self.output)
+        read = [path for path in (self.data, self.model) if path and path != PACKAGED]
+        refuse_replacing("--output", self.output, read, ())
+        refuse_unwritable(self.output)
+
+    def _check_counts(self) -> None:
+        counts = {"--agents": self.slots, "--lane-points": [self.points]}
+        for option, values in counts.items():
+            for value in values:
+                if not 1 <= value <= MOST_SLOTS:
+                    wanted = f"{option} of 1 to {MOST_SLOTS}"
+                    raise ConfigError(wanted, str(value), f"change {option}")
+        for option, value in (("--histories", self.histories), ("--horizon", self.horizon)):
+            if not 1 <= value <= 10_000:
+                raise ConfigError(f"{option} of 1 to 10000", str(value), f"change {option}")
+        if not self.formats or not self.slots or len(set(self.slots)) < len(self.slots):
+            raise ConfigError(
+                "one format and one number of agents at least, each once",
+                f"{list(self.formats)} and {list(self.slots)}",
+                "change --format or --agents",
+            )

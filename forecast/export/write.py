@@ -1,0 +1,362 @@
+"""Exports a forecaster: graphs, metadata and parity, in one folder that appears whole or not."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from forecast import __version__
+from forecast.checkpoint.checkpoint import Checkpoint, named_checkpoint
+from forecast.checkpoint.packaged import PACKAGED, packaged
+from forecast.data.reader import SequenceReader
+from forecast.errors import ConfigError, DataError, ForecastError
+from forecast.export import host
+from forecast.export.graphs import make_graph
+from forecast.export.host import Arrays, HostForecaster
+from forecast.export.layout import GraphSpec, Layout
+from forecast.export.parity import LIMIT, Differences, compare, observe_history
+from forecast.export.request import ExportRequest
+from forecast.export.slots import SlotForecaster
+from forecast.grid import BEVGrid
+from forecast.model.forecaster import Forecaster
+from forecast.parallel import Progress
+from forecast.storage.atomic import publish, remove
+from forecast.storage.files import filesystem, is_local
+from forecast.types import BEVSequence
+
+# Parts of the forecaster that each graph uses.
+PARTS = {
+    "observe": ("observer",),
+    "observe_raster": ("observer", "raster_encoder", "decoder", "query_pos_encoder"),
+    "look_ahead": ("observer", "agent_encoder", "map_crop"),
+    "step": (
+        *("decoder", "query_pos_encoder", "motion_head", "visibility_head"),
+        "query_interaction",
+    ),
+    "draw": ("mask_head",),
+}
+DT_RANGE_S = (0.1, 1.0)
+"""Steps that a forecaster is trained for (``augmentation.other_step``)."""
+
+
+class ParityError(ForecastError):
+    """Exported graphs that say something else than the forecaster."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export left behind.
+
+    Attributes:
+        output: The folder.
+        parity: The largest differences, by format and number of slots.
+        histories: How many were compared.
+    """
+
+    output: str
+    parity: dict[str, dict[str, Differences]]
+    histories: int
+
+
+def export(request: ExportRequest, progress: Progress = lambda done, of: None) -> Exported:
+    """Exports a forecaster, and compares what was exported with the forecaster itself.
+
+    Args:
+        request: What to export.
+        progress: Told after each graph.
+
+    Raises:
+        ForecastError: The model or the data cannot be read or exported, what was exported says
+            something else than the forecaster, or the folder cannot be written.
+    """
+    checkpoint = named_checkpoint(request.model or PACKAGED)
+    reader = SequenceReader(request.data or packaged("sample.zarr"))
+    forecaster = checkpoint.model
+    _refuse_unlike(forecaster, reader)
+    forecaster.least_cell = reader.meta.small_drawn
+    count = min(request.histories, len(reader))
+    histories = [_history(reader, index) for index in range(count)]
+    if not histories:
+        raise DataError("a history to compare with", f"none in {reader.path}", "use another store")
+    with _staged(request.output) as folder:
+        writer = _Writer(folder, request, checkpoint, reader.meta.grid, progress)
+        buckets = [writer.bucket(slots, histories[0]) for slots in request.slots]
+        metadata = writer.metadata(buckets)
+        parity = {
+            kind: {
+                str(bucket["slots"]): compare(
+                    opened(folder, metadata, kind, bucket), forecaster, histories, request.horizon
+                )
+                for bucket in buckets
+            }
+            for kind in request.formats
+        }
+        _refuse_apart(parity)
+        report = {"limit": LIMIT, "histories": count, "horizon": request.horizon, **parity}
+        _write_json(folder / "parity.json", report)
+        shutil.copy(inspect.getfile(host), folder / "host.py")
+    return Exported(request.output, parity, count)
+
+
+def _history(reader: SequenceReader, index: int) -> BEVSequence:
+    return reader[index].crop(0, reader.meta.history)
+
+
+def _refuse_unlike(forecaster: Forecaster, reader: SequenceReader) -> None:
+    """Refuses models that graphs are not made of, and data of another kind."""
+    inputs, meta = forecaster.inputs, reader.meta
+    if forecaster.spec.mask_head != "dot" and forecaster.spec.has_raster_encoder:
+        raise ConfigError("a model with mask_head: dot", "fpn", "export another model")
+    if inputs.bev_channels:
+        raise ConfigError("a model of classes and map alone", "bev channels", "export another")
+    if inputs.classes != meta.classes or inputs.map_layers != tuple(reader.map_layers):
+        raise DataError(
+            f"classes {inputs.classes} and map layers {inputs.map_layers}, as the model knows them",
+            f"{meta.classes} and {tuple(reader.map_layers)} in {reader.path}",
+            "give --data a store like those that it was trained with",
+        )
+    if "track_state" not in reader.variables:
+        raise DataError("a store with tracks", f"none in {reader.path}", "give another --data")
+
+
+def _refuse_apart(parity: dict[str, dict[str, Differences]]) -> None:
+    for kind, buckets in parity.items():
+        for slots, differences in buckets.items():
+            for name, value in differences.items():
+                if not value <= LIMIT:
+                    raise ParityError(
+                        f"{kind} graphs that say what the forecaster says, to {LIMIT:g}",
+                        f"{value:.2g} for {name} of {slots} agents",
+                        "nothing was exported; report it with the versions of torch and the format",
+                    )
+
+
+@contextmanager
+def _staged(output: str) -> Iterator[Path]:
+    """A folder beside the output that takes its place when it is complete."""
+    system, target = filesystem(output)
+    if not is_local(system):
+        raise ConfigError("a local folder to export to", output, "export there and copy it")
+    folder = Path(target).with_name(f".{Path(target).name}.partial-{uuid4().hex[:8]}")
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        publish(system, str(folder), target)
+    except BaseException:
+        remove(system, str(folder))
+        raise
+
+
+class _Writer:
+    """Writes the graphs of one forecaster."""
+
+    def __init__(
+        self,
+        folder: Path,
+        request: ExportRequest,
+        checkpoint: Checkpoint,
+        grid: BEVGrid,
+        progress: Progress,
+    ) -> None:
+        self.folder, self.request, self.checkpoint, self.grid = folder, request, checkpoint, grid
+        self.forecaster = SlotForecaster(checkpoint.model)
+        self.levels = _levels(checkpoint.model, grid)
+        self.progress, self.done = progress, 0
+
+    def bucket(self, slots: int, example: BEVSequence) -> dict[str, Any]:
+        """Writes the graphs of a bucket, and says what they are."""
+        model = self.checkpoint.model
+        layout = Layout(
+            model.spec, model.inputs, self.grid, slots, self.request.points, self.levels
+        )
+        examples = _examples(self.forecaster, layout, example)
+        graphs = {
+            spec.name: self._graph(layout, spec, examples[spec.name]) for spec in layout.graphs
+        }
+        state = {name: _described(spec) for name, spec in layout.state.items()}
+        return {"slots": slots, "state": state, "graphs": graphs}
+
+    def _graph(self, layout: Layout, spec: GraphSpec, example: Arrays) -> dict[str, Any]:
+        graph = make_graph(_trimmed(self.forecaster, PARTS[spec.name]), layout, spec)
+        tensors = {name: torch.as_tensor(value) for name, value in example.items()}
+        with torch.no_grad(), _quiet():
+            program = torch.export.export(graph, (), tensors)
+            files = {
+                kind: self._file(kind, program, tensors, spec, layout.slots)
+                for kind in self.request.formats
+            }
+        self.done += 1
+        self.progress(self.done, len(layout.graphs) * len(self.request.slots))
+        return {
+            "state": [one.name for one in spec.state],
+            "inputs": {one.name: _described(one) for one in spec.inputs},
+            "next_state": [one.name for one in spec.next_state],
+            "outputs": {one.name: _described(one) for one in spec.outputs},
+            "files": files,
+        }
+
+    def _file(
+        self,
+        kind: str,
+        program: ExportedProgram,
+        tensors: dict[str, Tensor],
+        spec: GraphSpec,
+        slots: int,
+    ) -> dict[str, str]:
+        path = self.folder / f"{spec.name}_{slots}.{kind}"
+        if kind == "pt2":
+            torch.export.save(program, path)
+        else:
+            made = torch.onnx.export(
+                program,
+                (),
+                kwargs=tensors,
+                output_names=spec.output_names,
+                optimize=False,  # ONNX Runtime does it; here it would take minutes
+                verbose=False,
+            )
+            assert made is not None
+            # For hosts that read no JSON: graphs of one export belong together.
+            made.model.metadata_props["bev_forecast"] = f"{self.checkpoint.hash}/{slots}"
+            made.save(path)
+        return {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+    def metadata(self, buckets: list[dict[str, Any]]) -> dict[str, Any]:
+        """Writes what the folder holds, with a checksum of itself, and returns it."""
+        model = self.checkpoint.model
+        about: dict[str, Any] = {
+            "schema": host.SCHEMA,
+            "version": __version__,
+            "checkpoint_sha256": self.checkpoint.hash,
+            "grid": self.grid.to_attrs(),
+            "classes": list(model.inputs.classes),
+            "map_layers": list(model.inputs.map_layers),
+            "dt_s": self.checkpoint.dt_s,
+            "dt_range_s": list(DT_RANGE_S),
+            "time_unit_s": model.spec.time_unit_s,
+            "learned_horizon_s": model.learned_horizon.seconds,
+            "lane_spacing_m": model.spec.lane_spacing_m,
+            "keep": model.spec.keep,
+            "formats": list(self.request.formats),
+            "buckets": buckets,
+        }
+        about = json.loads(json.dumps(about))
+        _write_json(self.folder / host.METADATA, {**about, "sha256": host.checksum(about)})
+        return about
+
+
+def opened(
+    folder: Path, metadata: dict[str, Any], kind: str, bucket: dict[str, Any]
+) -> HostForecaster:
+    """What was exported, from its files."""
+    if kind == "onnx":
+        return host.load(folder, bucket["slots"], threads=torch.get_num_threads())
+    return HostForecaster(bucket, metadata["lane_spacing_m"], _of_programs(folder, bucket))
+
+
+def _of_programs(folder: Path, bucket: dict[str, Any]) -> host.Run:
+    programs = {
+        name: torch.export.load(host.checked_file(folder, graph["files"]["pt2"])).module()
+        for name, graph in bucket["graphs"].items()
+    }
+    return _runner(programs.__getitem__)
+
+
+def _runner(module_of: Callable[[str], Any]) -> host.Run:
+    def run(name: str, feed: Arrays) -> Arrays:
+        with torch.inference_mode():
+            said = module_of(name)(**{key: torch.as_tensor(x) for key, x in feed.items()})
+        return {key: value.numpy() for key, value in said.items()}
+
+    return run
+
+
+def in_torch(forecaster: SlotForecaster, layout: Layout) -> HostForecaster:
+    """The graphs before they are exported, behind the same host."""
+    graphs = {spec.name: make_graph(forecaster, layout, spec) for spec in layout.graphs}
+    described = {
+        spec.name: {
+            "state": [one.name for one in spec.state],
+            "inputs": [one.name for one in spec.inputs],
+            "outputs": [one.name for one in spec.outputs],
+        }
+        for spec in layout.graphs
+    }
+    state = {name: asdict(spec) for name, spec in layout.state.items()}
+    bucket = {"slots": layout.slots, "state": state, "graphs": described}
+    return HostForecaster(bucket, layout.spec.lane_spacing_m, _runner(graphs.__getitem__))
+
+
+def _examples(
+    forecaster: SlotForecaster, layout: Layout, history: BEVSequence
+) -> dict[str, Arrays]:
+    """Inputs of each graph, from a real history."""
+    inputs: dict[str, Arrays] = {}
+    runner = in_torch(forecaster, layout)
+    run = runner._run
+
+    def remembered(name: str, feed: Arrays) -> Arrays:
+        inputs[name] = feed
+        return run(name, feed)
+
+    runner._run = remembered
+    observe_history(runner, history)
+    for _ in runner.forecast(2, history.dt_s, draw=True):
+        pass
+    return inputs
+
+
+def _levels(forecaster: Forecaster, grid: BEVGrid) -> tuple[tuple[int, int], ...]:
+    """Height and width of each level of the encoded features; none where no raster is read."""
+    if forecaster.spec.raster != "always" or forecaster.raster_encoder is None:
+        return ()
+    frame = torch.zeros(1, forecaster.inputs.channels, *grid.shape)
+    with torch.inference_mode():
+        return tuple((h, w) for h, w in forecaster.raster_encoder(frame).shapes)
+
+
+def _trimmed(forecaster: SlotForecaster, parts: tuple[str, ...]) -> SlotForecaster:
+    """The forecaster without what a graph does not use, whose weights would be written."""
+    some = copy.copy(forecaster)
+    modules = {name: part if name in parts else None for name, part in some._modules.items()}
+    object.__setattr__(some, "_modules", modules)
+    return some
+
+
+def _described(spec: Any) -> dict[str, Any]:
+    return {name: value for name, value in asdict(spec).items() if name != "name"}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides what the exporters tell of themselves."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
