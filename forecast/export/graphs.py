@@ -35,7 +35,12 @@ class Graph(nn.Module):
     def forward(self, **tensors: Tensor) -> Tensors:
         """The outputs, in the order of the specification."""
         said = self.run(tensors)
-        return {name: said[name] for name in self.spec.output_names}
+        given = {id(tensor) for tensor in tensors.values()}
+        # What goes through as it is gets a name of its own.
+        return {
+            name: said[name].clone() if id(said[name]) in given else said[name]
+            for name in self.spec.output_names
+        }
 
     def run(self, tensors: Tensors) -> Tensors:
         """All that the graph says, by name."""
@@ -71,7 +76,7 @@ class Observe(Graph):
             "next_seen": agents.seen,
             "next_time": agents.time_s,
             "next_observed": torch.ones_like(tensors["observed"]),
-            "next_ego_pose": ego.pose.clone(),
+            "next_ego_pose": ego.pose,
             "next_ego_twist": ego.twist,
             "next_map": after.context.map,
             "next_lane_point": after.context.points,
@@ -103,7 +108,7 @@ class LookAhead(Graph):
         return _next_moves(after) | {
             "next_id": after.agents.ids,
             "next_label": after.agents.label,
-            "next_present_pose": after.agents.pose.clone(),
+            "next_present_pose": after.agents.pose,
             "next_hidden": after.agents.hidden_s,
             "next_visibility": nothing,
             "next_elapsed": nothing[0, :1],
@@ -155,7 +160,7 @@ class Step(Graph):
             "forecast_pose": torch.where(live[..., None], slots.pose, torch.nan),
             "existence": torch.sigmoid(slots.existence) * live,
             "uncertainty": torch.where(live[..., None], slots.uncertainty, torch.nan),
-            "before": slots.before.clone(),
+            "before": slots.before,
             "moving": slots.moving,
             "decoded": slots.output,
         }

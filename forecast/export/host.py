@@ -27,6 +27,8 @@ Run = Callable[[str, Arrays], Arrays]
 
 SCHEMA = "bev-forecast-export/1"
 METADATA = "metadata.json"
+HISTORY = "history.txt"
+HISTORY_SCHEMA = "bev-forecast-history/1"
 DIRECTIONS = 8  # lane points of a square in different eighths of a turn are different lanes
 SPAN = 4096  # squares are told apart within so many from the origin to each side
 
@@ -297,6 +299,62 @@ def load(folder: str | Path, slots: int | None = None, threads: int = 0) -> Host
     return HostForecaster(bucket, metadata["lane_spacing_m"], run)
 
 
+def read_history(folder: str | Path) -> dict[str, Any]:
+    """The history that was exported, to try the graphs with.
+
+    Returns:
+        ``dt_s``; ``layers`` and ``points`` for :meth:`HostForecaster.start`; ``moments``, each the
+        arguments of :meth:`HostForecaster.observe`.
+
+    Raises:
+        ExportError: It is missing or damaged.
+    """
+    path = Path(folder) / HISTORY
+    try:
+        words = iter(path.read_text(encoding="utf-8").split())
+        if next(words) != HISTORY_SCHEMA:
+            raise ValueError("another schema")
+        dt_s, _ = _number(words, "dt_s"), _number(words, "lane_spacing_m")
+        layers, rows, columns = int(_number(words, "map")), int(next(words)), int(next(words))
+        cells = [[int(cell) for cell in next(words)] for _ in range(layers * rows)]
+        count = int(_number(words, "points"))
+        points = np.array([float(next(words)) for _ in range(3 * count)]).reshape(-1, 3)
+        moments = [_moment(words) for _ in range(int(_number(words, "moments")))]
+        return {
+            "dt_s": dt_s,
+            "layers": np.array(cells, np.float32).reshape(layers, rows, columns),
+            "points": points,
+            "moments": moments,
+        }
+    except (OSError, ValueError, StopIteration) as error:
+        raise ExportError(
+            "the history that was exported", f"{path} ({type(error).__name__})", "export again"
+        ) from error
+
+
+def _number(words: Iterator[str], name: str) -> float:
+    if next(words) != name:
+        raise ValueError(name)
+    return float(next(words))
+
+
+def _moment(words: Iterator[str]) -> dict[str, Any]:
+    time_s = _number(words, "moment")
+    ego = [float(next(words)) for _ in range(3)]
+    raster, boxes, on_raster = [int(next(words)) for _ in range(3)]
+    rows = [[float(next(words)) for _ in range(7)] for _ in range(boxes)]
+    table = np.array(rows).reshape(-1, 7)
+    return {
+        "time_s": time_s,
+        "ego_pose": ego,
+        "ids": table[:, 0],
+        "labels": table[:, 1],
+        "boxes": table[:, 2:],
+        "raster": bool(raster),
+        "raster_ids": [int(next(words)) for _ in range(on_raster)],
+    }
+
+
 def bucket_of(metadata: Mapping[str, Any], slots: int | None) -> Any:
     """The bucket of so many slots; the smallest where None."""
     buckets = {bucket["slots"]: bucket for bucket in metadata["buckets"]}
@@ -326,4 +384,5 @@ def _session(folder: Path, file: Mapping[str, str], threads: int) -> Any:
     path = checked_file(folder, file)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # not what it cannot fold
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from forecast.checkpoint.metadata import is_checkpoint
 from forecast.checkpoint.packaged import PACKAGED
@@ -56,7 +57,7 @@ class ExportRequest:
                     raise ConfigError(f"{library} for --format {name}", "none installed", remedy)
         self._check_counts()
         model = self.model or PACKAGED
-        if model != PACKAGED and not is_checkpoint(model):
+        if model != PACKAGED and not is_checkpoint(Path(model)):
             raise CheckpointError(
                 "a checkpoint to export, or `packaged`", model, "check the model's path"
             )

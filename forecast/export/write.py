@@ -26,6 +26,7 @@ from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError, ForecastError
 from forecast.export import host
+from forecast.export.example import write_history
 from forecast.export.graphs import make_graph
 from forecast.export.host import Arrays, HostForecaster
 from forecast.export.layout import GraphSpec, Layout
@@ -110,6 +111,7 @@ def export(request: ExportRequest, progress: Progress = lambda done, of: None) -
         report = {"limit": LIMIT, "histories": count, "horizon": request.horizon, **parity}
         _write_json(folder / "parity.json", report)
         shutil.copy(inspect.getfile(host), folder / "host.py")
+        write_history(folder / host.HISTORY, histories[0], forecaster.spec.lane_spacing_m)
     return Exported(request.output, parity, count)
 
 
@@ -228,6 +230,7 @@ class _Writer:
                 kwargs=tensors,
                 output_names=spec.output_names,
                 optimize=False,  # ONNX Runtime does it; here it would take minutes
+                custom_translation_table={torch.ops.aten.sort.stable: _stably_sorted},
                 verbose=False,
             )
             assert made is not None
@@ -319,6 +322,17 @@ def _examples(
     for _ in runner.forecast(2, history.dt_s, draw=True):
         pass
     return inputs
+
+
+def _stably_sorted(
+    values: Any, stable: bool = True, dim: int = -1, descending: bool = False
+) -> tuple[Any, Any]:
+    """Sorting in ONNX: of equal values TopK gives the first first."""
+    from onnxscript import opset18 as op
+
+    size = op.Shape(values, start=dim, end=dim + 1 if dim != -1 else None)
+    sorted_values, order = op.TopK(values, size, axis=dim, largest=descending, sorted=True)
+    return sorted_values, order
 
 
 def _levels(forecaster: Forecaster, grid: BEVGrid) -> tuple[tuple[int, int], ...]:

@@ -66,7 +66,8 @@ class Innovation:
     def features(self) -> Float[Tensor, "b a f"]:
         """As bounded numbers."""
         scaled = torch.asinh(self.pose / self.pose.new_tensor(INNOVATION_SCALE))
-        times = torch.stack((self.found, self.count.log1p(), self.gap.log1p()), -1)
+        found = self.found.to(scaled.dtype)
+        times = torch.stack((found, self.count.log1p(), self.gap.log1p()), -1)
         return torch.cat((scaled, times, bounded(self.twist), bounded(self.acceleration)), -1)
 
 
