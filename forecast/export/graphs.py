@@ -35,12 +35,14 @@ class Graph(nn.Module):
     def forward(self, **tensors: Tensor) -> Tensors:
         """The outputs, in the order of the specification."""
         said = self.run(tensors)
-        given = {id(tensor) for tensor in tensors.values()}
-        # What goes through as it is gets a name of its own.
-        return {
-            name: said[name].clone() if id(said[name]) in given else said[name]
-            for name in self.spec.output_names
-        }
+        named = {id(tensor) for tensor in tensors.values()}
+        outputs: Tensors = {}
+        for name in self.spec.output_names:
+            # What goes through as it is, or is said twice, gets a name of its own each time.
+            output = said[name].clone() if id(said[name]) in named else said[name]
+            outputs[name] = output
+            named.add(id(output))
+        return outputs
 
     def run(self, tensors: Tensors) -> Tensors:
         """All that the graph says, by name."""
