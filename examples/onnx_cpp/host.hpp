@@ -112,7 +112,7 @@ struct Box {
 };
 
 struct Moment {
-  float time_s = 0;
+  double time_s = 0;
   std::array<float, 3> ego{}, moved{};
   bool raster = true;  // whether the boxes are drawn and the raster is read
   std::vector<Box> boxes;
@@ -166,6 +166,8 @@ class Forecaster {
              float lane_spacing_m) {
     for (auto& [name, graph] : graphs_)
       for (auto& [input, zero] : graph->inputs) state_[input] = zero;
+    zero_s_ = last_s_ = -std::numeric_limits<double>::infinity();
+    raster_ids_.clear();
     if (state_.count("map")) {
       Tensor& layers = state_.at("map");
       if (map.size() * sizeof(float) != layers.bytes.size())
@@ -186,6 +188,16 @@ class Forecaster {
   }
 
   void observe(const Moment& moment) {
+    if (moment.time_s < last_s_ - 0.02)
+      throw std::runtime_error("expected moments in the order of time; got an earlier one; sort them");
+    last_s_ = moment.time_s;
+    if (moment.time_s - zero_s_ > 600) {  // clocks may count from 1970, and float has seven digits
+      Tensor& time = state_.at("time");
+      if (std::isfinite(zero_s_))
+        for (size_t i = 0; i < time.bytes.size() / sizeof(float); ++i)
+          time.as<float>()[i] -= static_cast<float>(moment.time_s - zero_s_);
+      zero_s_ = moment.time_s;
+    }
     Tensors given = given_of(moment, associated(moment));
     if (moment.raster) raster_ids_ = moment.raster_ids;
     const bool reads = moment.raster && graphs_.count("observe_raster");
@@ -193,6 +205,9 @@ class Forecaster {
   }
 
   std::vector<Step> forecast(int horizon, float dt_s) {
+    if (!state_.at("observed").as<bool>()[0] ||
+        (state_.count("raster_seen") && !state_.at("raster_seen").as<bool>()[0]))
+      throw std::runtime_error("expected a moment whose raster is read; got none; observe one");
     Tensors future = state_, given;
     given["on_raster"] = zeros({1, slots_}, ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL);
     for (int64_t i = 0; i < slots_; ++i)
@@ -290,7 +305,7 @@ class Forecaster {
       given.at("slot_label").as<int64_t>()[slot] = box.label;
       std::copy(box.pose_size.begin(), box.pose_size.end(), given.at("box").as<float>() + slot * 5);
     }
-    given.at("time_s").as<float>()[0] = moment.time_s;
+    given.at("time_s").as<float>()[0] = static_cast<float>(moment.time_s - zero_s_);
     std::copy(moment.ego.begin(), moment.ego.end(), given.at("ego").as<float>());
     std::copy(moment.moved.begin(), moment.moved.end(), given.at("moved").as<float>());
     Tensors inputs;
@@ -304,6 +319,7 @@ class Forecaster {
   std::map<std::string, std::unique_ptr<Graph>> graphs_;
   Tensors state_;
   std::set<int64_t> raster_ids_;
+  double zero_s_ = 0, last_s_ = 0;
 };
 
 }  // namespace forecast

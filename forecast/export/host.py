@@ -30,6 +30,8 @@ METADATA = "metadata.json"
 HISTORY = "history.txt"
 HISTORY_SCHEMA = "bev-forecast-history/1"
 DIRECTIONS = 8  # lane points of a square in different eighths of a turn are different lanes
+SAME_MOMENT_S = 0.02
+LONGEST_S = 600.0  # from which on times are counted anew: float32 has seven digits
 SPAN = 4096  # squares are told apart within so many from the origin to each side
 
 
@@ -82,6 +84,7 @@ class HostForecaster:
                 raise ExportError(f"a map of shape {wanted}", str(given.shape), "crop or fill it")
             self.state["map"] = given[None]
         self._on_raster: NDArray[Any] = np.empty(0, np.int64)
+        self._zero_s = self._last_s = -np.inf
 
     def observe(
         self,
@@ -113,11 +116,10 @@ class HostForecaster:
         shown = np.isfinite(boxes).all(1) & (labels > 0) & (ids > 0)
         if len(np.unique(ids[shown])) < shown.sum():
             raise ExportError("every id once in a moment", "one twice", "give each agent its own")
-        if self.state["observed"][0] and time_s < self.state["time"][0, -1] - 0.02:
-            last = float(self.state["time"][0, -1])
+        if time_s < self._last_s - SAME_MOMENT_S:
             raise ExportError(
                 "observations in the order of time",
-                f"one of {time_s} s after one of {last} s",
+                f"one of {time_s} s after one of {self._last_s} s",
                 "sort them, or leave the late one out",
             )
         ids, labels, boxes = ids[shown], labels[shown], boxes[shown]
@@ -135,13 +137,23 @@ class HostForecaster:
             "slot_id": slot_id[None],
             "slot_label": slot_label[None],
             "box": box[None],
-            "time_s": np.array([time_s], np.float32),
+            "time_s": np.array([self._since_zero(time_s)], np.float32),
             "ego": np.asarray(ego_pose, np.float32)[None],
             "moved": moved[None],
         }
         self.state.update(
             self._call("observe_raster" if reads else "observe", self.state, given)[0]
         )
+
+    def _since_zero(self, time_s: float) -> float:
+        """A time as the graphs are told it; clocks may count from 1970."""
+        if time_s - self._zero_s > LONGEST_S:
+            if np.isfinite(self._zero_s):
+                shift = np.float32(time_s - self._zero_s)
+                self.state["time"] = self.state["time"] - shift
+            self._zero_s = time_s
+        self._last_s = time_s
+        return time_s - self._zero_s
 
     def forecast(self, horizon: int, dt_s: float, draw: bool = False) -> Iterator[Arrays]:
         """Steps into the future; what was observed stays as it is.
@@ -156,8 +168,11 @@ class HostForecaster:
             ``uncertainty`` of every slot; and ``instance``, ``semantic``, ``occupancy`` and
             ``flow``, if they are drawn.
         """
-        if not self.state["observed"][0] or not self.state.get("raster_seen", np.ones(1))[0]:
+        if not self.state["observed"][0]:
             raise ExportError("an observation before the first step", "none", "observe a moment")
+        if not self.state.get("raster_seen", np.ones(1))[0]:
+            wanted = "an observation whose raster is read before the first step"
+            raise ExportError(wanted, "none", "observe a moment with raster=True")
         on_raster = np.isin(self.state["id"], self._on_raster)
         future = dict(self.state)
         future.update(self._call("look_ahead", future, {"on_raster": on_raster})[0])

@@ -201,3 +201,11 @@ def test_the_host_needs_no_torch() -> None:
     code = f"import sys; sys.modules['torch'] = None; sys.path.insert(0, {folder!r}); import host"
 
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_clocks_may_count_from_1970() -> None:
+    one, since = bookkeeper(), 1.7e9
+    for moment in (0.0, 0.1, 700.0, 700.1, 700.2):
+        see(one, since + moment, (7, 0.0))
+
+    np.testing.assert_allclose(one.state["time"][0], [-699.9, 0.0, 0.1, 0.2], atol=1e-4)
