@@ -173,7 +173,7 @@ def crop(packed: PackedQueries, context: SceneContext) -> Float[Tensor, "n m c c
     views = where.view(-1, CROP_CELLS, CROP_CELLS, 2)
     if torch.compiler.is_exporting():  # one sequence; a copy of the image for each would be made
         rows = functional.grid_sample(image, views.flatten(0, 1)[None], align_corners=False)
-        return rows.unflatten(2, views.shape[:2])[0].transpose(0, 1)
+        return rows[0].view(-1, *views.shape[:3]).transpose(0, 1)
     counts = torch.bincount(packed.sequence, minlength=len(image)).tolist()
     # One view of the image for each query: no copies, and torch's threads share the queries.
     crops = [
