@@ -87,9 +87,8 @@ class Layout:
     @property
     def graphs(self) -> tuple[GraphSpec, ...]:
         """All graphs, in the order in which they are run."""
-        observe = (self._observe("observe"),)
-        if self.levels:
-            observe += (self._observe("observe_raster"),)
+        names = ("observe", "observe_raster") if self.levels else ("observe",)
+        observe = (self._observe(name) for name in names)
         return (*observe, self._look_ahead, self._step, self._draw)
 
     @cached_property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -213,7 +214,7 @@ def _runs(first: Int[Tensor, "n"], count: Int[Tensor, "n"]) -> tuple[Tensor, Ten
 
 def _repeated(count: Int[Tensor, "n"]) -> Tensor:
     """As ``torch.repeat_interleave``, whose ONNX form compares every run with every number."""
-    start, total = count.cumsum(0) - count, count.sum().item()
+    start, total = count.cumsum(0) - count, cast(int, count.sum().item())
     torch._check(total >= 0)
     begun = count.new_zeros(total + 1).scatter_add(0, start, torch.ones_like(start))
     return begun.cumsum(0)[:-1] - 1
