@@ -69,7 +69,9 @@ class Observe(Graph):
         )
         after = self.forecaster.observe(_past(tensors, grid), frame)
         agents, ego, raster = after.agents, after.ego, after.raster
+        points = after.context.points
         assert ego is not None
+        assert points is not None
         said = {
             "next_id": agents.ids,
             "next_label": agents.label,
@@ -81,7 +83,7 @@ class Observe(Graph):
             "next_ego_pose": ego.pose,
             "next_ego_twist": ego.twist,
             "next_map": after.context.map,
-            "next_lane_point": after.context.points,
+            "next_lane_point": points,
         }
         if raster is not None:
             said |= _next_raster(raster, tensors["raster_frame"])

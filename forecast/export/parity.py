@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -41,7 +41,7 @@ def compare(
         histories: Of one sequence each.
         horizon: Steps of each.
     """
-    spec, largest = forecaster.spec, Counter[str]()
+    spec, largest = forecaster.spec, defaultdict[str, float](float)
     forecaster.use(replace(spec, slots=host.slots))
     try:
         for history in histories:
@@ -94,7 +94,7 @@ def observe_arguments(frame: Observation) -> dict[str, Any]:
         "labels": labels[0].numpy(),
         "boxes": boxes[0].numpy(),
         "raster": there and frame.semantic is not None,
-        "raster_ids": frame.instance.unique().numpy() if frame.instance is not None else None,
+        "raster_ids": None if frame.instance is None else np.unique(frame.instance.numpy()),
         "moved": np.zeros(3) if frame.moved is None else frame.moved[0].numpy(),
     }
 

@@ -162,6 +162,7 @@ class SlotObserver(Observer):
     def _gap(self, state: ForecastState, frame: Observation) -> Float[Tensor, "1"]:
         agents = state.agents
         assert isinstance(agents, SlotAgents)
+        assert agents.begun is not None
         gap = (frame.time_s - agents.time_s[:, -1]) * agents.begun
         return gap.clamp(min=0) / self.spec.time_unit_s
 
@@ -205,7 +206,8 @@ class SlotRefiner(RowRefiner):
         pixels = sample_at(raster.features.pixels, places[None, :, None], self.grid)[0, :, :-1, 0]
         embedded = self.head.embed(slots.output[0]).index_select(0, agent)
         moves = (slots.moving[0] > 0).index_select(0, agent)
-        return (embedded * pixels.T).sum(-1) * moves
+        out: Tensor = (embedded * pixels.T).sum(-1) * moves
+        return out
 
 
 class SlotForecaster(Forecaster):
