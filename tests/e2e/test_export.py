@@ -116,7 +116,9 @@ def built(folder: Path) -> Path:
 
     wheel = Path(onnxruntime.__file__).parent / "capi"
     if libraries := sorted(wheel.glob("libonnxruntime.so*")):
-        configure.append(f"-DONNXRUNTIME_LIBRARY={libraries[0]}")
+        library = folder / "libonnxruntime.so.1"  # the name by which programs ask for it
+        library.symlink_to(libraries[0])
+        configure.append(f"-DONNXRUNTIME_LIBRARY={library}")
     done = subprocess.run(configure, capture_output=True, text=True, check=False)
     if "ONNXRUNTIME_" in done.stderr:
         pytest.skip("no headers of ONNX Runtime: set ONNXRUNTIME_INCLUDE_DIR")
