@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from forecast.export.layout import GraphSpec, Layout
 from forecast.export.slots import SlotAgents, SlotForecaster, SlotRaster
 from forecast.grid import BEVGrid
+from forecast.model.newcomers import with_newcomers
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene.agents import slots_of
 from forecast.model.scene.context import EgoMotion
@@ -109,15 +110,20 @@ class LookAhead(Graph):
         state = _past(tensors, self.layout.grid)
         after = self.forecaster.look_ahead(state)
         nothing = torch.zeros_like(after.pose[..., 0])
-        return _next_moves(after) | {
-            "next_id": after.agents.ids,
-            "next_label": after.agents.label,
-            "next_present_pose": after.agents.pose,
-            "next_hidden": after.agents.hidden_s,
-            "next_visibility": nothing,
-            "next_elapsed": nothing[0, :1],
-            "next_query_pos": torch.zeros_like(after.query),
-        }
+        newcomers = {} if after.newcomers is None else {"next_newcomers": after.newcomers}
+        return (
+            _next_moves(after)
+            | newcomers
+            | {
+                "next_id": after.agents.ids,
+                "next_label": after.agents.label,
+                "next_present_pose": after.agents.pose,
+                "next_hidden": after.agents.hidden_s,
+                "next_visibility": nothing,
+                "next_elapsed": nothing[0, :1],
+                "next_query_pos": torch.zeros_like(after.query),
+            }
+        )
 
 
 def _past(tensors: Tensors, grid: BEVGrid) -> ForecastState:
@@ -181,15 +187,21 @@ class Draw(Graph):
         slots = {
             spec.name: slots_of(tensors[spec.name], order)
             for spec in (*self.spec.state, *self.spec.inputs)
-            if spec.name not in ("pixels", "raster_frame")
+            if spec.name not in ("pixels", "raster_frame", "newcomers", "elapsed")
         }
         rasters = self._drawn(tensors | slots)
         return {
             "instance": rasters.instance,
             "semantic": rasters.semantic,
-            "occupancy": rasters.occupancy,
+            "occupancy": self._with_newcomers(rasters.occupancy, tensors),
             "flow": rasters.flow,
         }
+
+    def _with_newcomers(self, occupancy: Tensor, tensors: Tensors) -> Tensor:
+        if "newcomers" not in tensors:
+            return occupancy
+        logits = self.forecaster.newcomers_after(tensors["newcomers"], tensors["elapsed"])
+        return with_newcomers(occupancy, logits)
 
     def _drawn(self, tensors: Tensors) -> Rasters:
         grid, spec = self.layout.grid, self.forecaster.spec

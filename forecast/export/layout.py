@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from forecast.grid import BEVGrid
+from forecast.model.newcomers import HIDDEN
 from forecast.model.scene.agents import MEMORY
 from forecast.model.spec import ForecasterSpec, Inputs
 
@@ -94,7 +95,7 @@ class Layout:
     @cached_property
     def state(self) -> dict[str, TensorSpec]:
         """Everything that is carried from graph to graph, zero at the start."""
-        agents = (*self._who, *self._past, *self._moves, *self._future)
+        agents = (*self._who, *self._past, *self._moves, *self._future, *self._newcomers)
         scene = (*self._ego, *self._scene, *self._raster)
         return {spec.name: spec for spec in (*agents, *scene)}
 
@@ -132,15 +133,24 @@ class Layout:
 
     @cached_property
     def _future(self) -> tuple[TensorSpec, ...]:
-        parts = (
+        parts: tuple[TensorSpec, ...] = (
             self._slots("present_pose", (3,), POSE, "x, y, yaw at the present"),
             self._slots("hidden", (), "s", "for how long it was not seen at the present"),
             self._slots("visibility", (), "", "what visibility adds to existence, a logit"),
             TensorSpec("elapsed", (1,), "float32", "s", "time of the steps so far"),
         )
-        if not self.spec.update_query_pos:
-            return parts
-        return (*parts, self._slots("query_pos", (self.spec.hidden_dim,), "", "added by QIM"))
+        if self.spec.update_query_pos:
+            parts += (self._slots("query_pos", (self.spec.hidden_dim,), "", "added by QIM"),)
+        return parts
+
+    @cached_property
+    def _newcomers(self) -> tuple[TensorSpec, ...]:
+        if not (self.levels and self.spec.newcomers):
+            return ()
+        height, width = self.grid.shape
+        shape = (1, HIDDEN, (height + 1) // 2, (width + 1) // 2)
+        meaning = "what the last raster tells of agents that were not seen yet"
+        return (TensorSpec("newcomers", shape, "float32", "", meaning),)
 
     @cached_property
     def _ego(self) -> tuple[TensorSpec, ...]:
@@ -188,6 +198,10 @@ class Layout:
             for index, shape in enumerate(self.levels)
         )
 
+    @property
+    def _pixels(self) -> tuple[TensorSpec, ...]:
+        return tuple(spec for spec in self._raster if spec.name == "pixels")
+
     @cached_property
     def _raster_frame(self) -> tuple[TensorSpec, ...]:
         return (
@@ -231,10 +245,11 @@ class Layout:
     def _look_ahead(self) -> GraphSpec:
         cells = "whether the agent has a cell in the last raster, though its centre may be off it"
         state = (*self._who, *self._past, *self._moves, *self._map)
+        if self._newcomers:
+            state += (self._levels[0], *self._pixels, *self._raster_frame)
         given = TensorSpec("on_raster", (1, self.slots), "bool", "", cells)
-        return GraphSpec(
-            "look_ahead", state, (given,), (), (*self._who[:2], *self._moves[1:], *self._future)
-        )
+        future = (*self._who[:2], *self._moves[1:], *self._future, *self._newcomers)
+        return GraphSpec("look_ahead", state, (given,), (), future)
 
     @property
     def _step(self) -> GraphSpec:
@@ -264,7 +279,8 @@ class Layout:
     @property
     def _draw(self) -> GraphSpec:
         raster = self._raster_frame if self.levels else ()
-        pixels = tuple(spec for spec in self._raster if spec.name == "pixels")
+        elapsed = tuple(spec for spec in self._future if spec.name == "elapsed")
+        newcomers = (*elapsed, *self._newcomers) if self._newcomers else ()
         classes, shape = len(self.inputs.classes), self.grid.shape
         labels = "int64"
         outputs = (
@@ -273,4 +289,5 @@ class Layout:
             TensorSpec("occupancy", (1, classes, *shape), "float32", "", "probability"),
             TensorSpec("flow", (1, 2, *shape), "float32", "m per step", "backward: x, y"),
         )
-        return GraphSpec("draw", (*self._who, *pixels, *raster), self._said, outputs, ())
+        state = (*self._who, *self._pixels, *raster, *newcomers)
+        return GraphSpec("draw", state, self._said, outputs, ())

@@ -246,6 +246,17 @@ class SlotForecaster(Forecaster):
         assert isinstance(self.mask_head, DotMaskHead)
         return SlotRefiner(self.mask_head, raster, slots, grid)
 
+    def newcomers_after(
+        self, read: Float[Tensor, "1 e hn wn"], elapsed_s: Float[Tensor, "1"]
+    ) -> Float[Tensor, "1 k hn wn"]:
+        """As ``newcomer_logits``, the time a tensor."""
+        head = self.newcomer_head
+        assert head is not None
+        units = elapsed_s.clamp(max=self.learned_horizon.seconds) / self.spec.time_unit_s
+        scale, shift = head.time(torch.cat((units, units.log1p())))[:, None, None].chunk(2)
+        out: Tensor = head.logits(torch.relu(read * (1 + scale) + shift))
+        return out
+
     def _packed(self, agents: Agents, pose: Tensor, twist: Tensor) -> PackedQueries:
         """Live queries do not see those of empty slots."""
         return replace(super()._packed(agents, pose, twist), group=agents.live.flatten())

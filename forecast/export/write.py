@@ -44,12 +44,12 @@ from forecast.types import BEVSequence
 PARTS = {
     "observe": ("observer",),
     "observe_raster": ("observer", "raster_encoder", "decoder", "query_pos_encoder"),
-    "look_ahead": ("observer", "agent_encoder", "map_crop"),
+    "look_ahead": ("observer", "agent_encoder", "map_crop", "newcomer_head"),
     "step": (
         *("decoder", "query_pos_encoder", "motion_head", "visibility_head"),
         "query_interaction",
     ),
-    "draw": ("mask_head",),
+    "draw": ("mask_head", "newcomer_head"),
 }
 DT_RANGE_S = (0.1, 1.0)
 """Steps that a forecaster is trained for (``augmentation.other_step``)."""
