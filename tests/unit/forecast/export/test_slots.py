@@ -53,6 +53,18 @@ def test_query_pos_of_qim_is_state() -> None:
     assert max(compare(hosted(model), model, [history_of(SCENE)], horizon=4).values()) < 1e-4
 
 
+def test_newcomers_are_drawn() -> None:
+    model = forecaster()
+    with torch.no_grad():
+        model.newcomer_head.logits.bias.fill_(-1.0)
+    host, history = hosted(model), history_of(SCENE)
+
+    largest = compare(host, model, [history], horizon=7)
+
+    assert largest["occupancy"] < 1e-4
+    assert next(host.forecast(1, 0.5, draw=True))["occupancy"].min() > 0.01
+
+
 def test_a_weight_of_another_value_is_noticed() -> None:
     model = forecaster()
     host = hosted(model)
