@@ -21,12 +21,12 @@ def test_a_damaged_recording_gives_scenes_or_one_line_that_names_it(
     name: str, tmp_path: Path
 ) -> None:
     fuzzer = Fuzzer(name, tmp_path, [], seed=0)
+    gc.freeze()  # what is there already is not looked through before each case
     if seconds := float(os.environ.get("FUZZ_SECONDS", "0")):
         keep = Path("fuzz-failures")
         keep.mkdir(exist_ok=True)
         assert not run_apart(fuzzer, name, seconds, keep, tmp_path / "case")
         return
-    gc.freeze()  # what is there already is not looked through before each case
     outcomes = {fuzzer.attempt(number) for number in range(CASES)}
     gc.unfreeze()
     assert outcomes == {"scenes", "refused"}  # damage that never shows, or always, tests little
