@@ -200,10 +200,10 @@ def test_a_box_is_drawn_along_its_heading(page: Any) -> None:
     x_m, y_m, yaw = TURNS_LEFT[-1]
     car = page.evaluate("colour(1)")
     for ahead, aside, drawn in (
-        (2, 0.7, 1),
-        (2, -0.7, 1),
-        (-2, 0.7, 1),
-        (-2, -0.7, 1),
+        (2.15, 0.85, 1),
+        (2.15, -0.85, 1),
+        (-2.15, 0.85, 1),
+        (-2.15, -0.85, 1),
         (0, 1.4, 0),
     ):
         x = x_m + ahead * np.cos(yaw) - aside * np.sin(yaw)
