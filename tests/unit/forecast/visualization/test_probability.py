@@ -43,12 +43,12 @@ def test_shades_grow_lighter_so_that_lightness_alone_tells_them_apart() -> None:
 
 
 def view() -> View:
-    """A car ahead that is forecast perfectly; to its right, where nothing is, a chance of half."""
+    """A car ahead, forecast perfectly; to its right, where nothing is, a chance of half at last."""
     data = sequence_dataset([[Mover(6, 5, length=6, width=4)]])
     seen = view_of(data, SequenceMeta.from_attrs(data.attrs, "memory"), 0)
     probability = np.zeros((len(seen.truth), 3, *GRID.shape), np.uint8)
     probability[:, 0][seen.truth > 0] = 100
-    probability[:, 1, 10:20, 40:50] = 50
+    probability[-1, 1, 10:20, 40:50] = 50
     return replace(seen, forecast=seen.truth, probability=probability)
 
 
