@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import zarr
 
@@ -189,6 +190,25 @@ def test_a_realization_is_played_box_by_box(page: Any) -> None:
     page.select_option("#realization", label="label maps")
     assert hover(page, 9.0, 6.0) == ""
     assert hover(page, 12.1, 0.1).startswith("forecast: id 1")
+
+
+def test_a_box_is_drawn_along_its_heading(page: Any) -> None:
+    for layer in ("truth", "fans", "history"):
+        page.set_checked(f"#{layer}", False)
+    page.select_option("#realization", label="realization 1")
+    slide(page, 6)
+    x_m, y_m, yaw = TURNS_LEFT[-1]
+    car = page.evaluate("colour(1)")
+    for ahead, aside, drawn in (
+        (2.15, 0.85, 1),
+        (2.15, -0.85, 1),
+        (-2.15, 0.85, 1),
+        (-2.15, -0.85, 1),
+        (0, 1.4, 0),
+    ):
+        x = x_m + ahead * np.cos(yaw) - aside * np.sin(yaw)
+        y = y_m + ahead * np.sin(yaw) + aside * np.cos(yaw)
+        assert (colour(page, float(x), float(y)) == car) == bool(drawn), (ahead, aside)
 
 
 def test_keys_step_through_realizations(page: Any) -> None:

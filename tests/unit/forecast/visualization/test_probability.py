@@ -43,12 +43,12 @@ def test_shades_grow_lighter_so_that_lightness_alone_tells_them_apart() -> None:
 
 
 def view() -> View:
-    """A car ahead that is forecast perfectly; to its right, where nothing is, a chance of half."""
+    """A car ahead, forecast perfectly; to its right, where nothing is, a chance of half at last."""
     data = sequence_dataset([[Mover(6, 5, length=6, width=4)]])
     seen = view_of(data, SequenceMeta.from_attrs(data.attrs, "memory"), 0)
     probability = np.zeros((len(seen.truth), 3, *GRID.shape), np.uint8)
     probability[:, 0][seen.truth > 0] = 100
-    probability[:, 1, 10:20, 40:50] = 50
+    probability[-1, 1, 10:20, 40:50] = 50
     return replace(seen, forecast=seen.truth, probability=probability)
 
 
@@ -108,7 +108,7 @@ def test_realizations_are_paths_from_the_present_with_a_dot_at_each_lead(tmp_pat
     pose[0, :, 0, 1], pose[1, :, 0, 1] = np.linspace(5, 10, 6), np.linspace(5, -8, 6)
     pose[:, :, 0, 2] = 0
     still = replace(view(), forecast=0 * view().truth, truth=0 * view().truth)
-    futures = Realizations(pose, np.array([[6.0, 5.0]]), np.array([[6.0, 4.0]]), np.array([1]))
+    futures = Realizations(pose, np.array([[0.0, 5.0]]), np.array([[6.0, 4.0]]), np.array([1]))
     write_gif(str(tmp_path / "none.gif"), [still])
     write_gif(str(tmp_path / "fans.gif"), [replace(still, realizations=futures)])
     without, drawn = last_panel(tmp_path / "none.gif"), last_panel(tmp_path / "fans.gif")
@@ -118,6 +118,6 @@ def test_realizations_are_paths_from_the_present_with_a_dot_at_each_lead(tmp_pat
     expected = ((12 - 10) * per_metre, top + (24 - 18) * per_metre)
     np.testing.assert_allclose(corners[0], expected, atol=8)
     np.testing.assert_allclose(
-        corners[1], ((12 + 8) * per_metre, top + (24 - 6) * per_metre), atol=8
+        corners[1], ((12 + 8) * per_metre, top + (24 - 0) * per_metre), atol=8
     )
     assert close_to(drawn, id_colour(1)) > 20, "dots have the agent's colour"
