@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forecast.errors import DataError
 from forecast.evaluation.counts import Truth
 from forecast.evaluation.probabilities import THRESHOLDS, pr_auc, soft_iou, threshold_counts, weigh
 from forecast.grid import BEVGrid
@@ -49,11 +50,20 @@ def count_flow(
 
     Returns:
         ``(K, L, len(Flow))``; NaN where there is no flow, errors likewise without true poses.
+
+    Raises:
+        DataError: The flow is not finite.
     """
     classes = occupancy.shape[1]
     sums = np.zeros((classes, truth.horizon, len(Flow)))
     if guess is None:
         return np.full_like(sums, np.nan)
+    if not np.isfinite(guess[: truth.horizon]).all():
+        raise DataError(
+            "a flow of finite numbers",
+            f"NaN or infinity in scene {truth.scene}",
+            "make the forecast anew with `forecast rollout`, or leave its flow out",
+        )
     carried, soft = np.zeros(sums.shape[:2], bool), np.zeros(sums.shape[:2])
     cells = np.zeros((*sums.shape[:2], 2, THRESHOLDS - 1))
     moved, error = np.zeros(sums.shape[:2], bool), np.full(sums.shape[:2], np.nan)

@@ -24,7 +24,7 @@ from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents, Association, Seen
 from forecast.model.scene.context import PackedQueries
 from forecast.model.scene.packing import Packing
-from forecast.model.scene.rasterizer import RowRefiner
+from forecast.model.scene.refiner import RowRefiner
 from forecast.model.scene.warp import sample_at
 from forecast.model.scene_attention import LaneAttention
 from forecast.model.state import ForecastState, LastRaster, SlotStep

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from forecast.errors import ConfigError
-from forecast.grid import BEVGrid
 from forecast.model.decoder import Decoder
 from forecast.model.heads import RESIDUAL_SCALE, MotionHead
-from forecast.model.layers.mask_heads import DotMaskHead, FpnMaskHead
 from forecast.model.layers.mlp import MLP, silent_linear
 from forecast.model.learned_horizon import LearnedHorizon
+from forecast.model.mask_refiner import mask_head_of, mask_refiner
 from forecast.model.newcomers import NewcomerHead, with_newcomers
-from forecast.model.observer import Observer, in_raster, warped
+from forecast.model.observer import Observer, warped
 from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures, RasterEncoder
 from forecast.model.scene import se2
@@ -26,11 +25,11 @@ from forecast.model.scene.agent_motion import past_pose
 from forecast.model.scene.agents import Agents, attributes_of, one_hot, present
 from forecast.model.scene.context import PackedQueries, bounded, relative
 from forecast.model.scene.lanes import thinned
-from forecast.model.scene.rasterizer import Refiner, rasterize
-from forecast.model.scene.warp import sample_at, sample_own
+from forecast.model.scene.rasterizer import rasterize
+from forecast.model.scene.refiner import Refiner
 from forecast.model.scene_attention import MapCrop
 from forecast.model.spec import ForecasterSpec, Inputs
-from forecast.model.state import ForecastState, LastRaster, SlotStep
+from forecast.model.state import ForecastState, SlotStep
 from forecast.model.tracker import Tracker
 from forecast.model.visibility import VisibilityHead
 from forecast.types import Observation, SceneContext, StepForecast
@@ -65,7 +64,7 @@ class Forecaster(nn.Module):
         self.decoder = Decoder(spec, self.attributes)
         self.motion_head = MotionHead(dim)
         self.visibility_head = VisibilityHead(self.attributes, spec.scene_dim)
-        self.mask_head = self._mask_head()
+        self.mask_head = mask_head_of(spec, self.raster_encoder)
         self.query_interaction = (
             QueryInteraction(dim, spec.heads, spec.ffn, spec.update_query_pos)
             if spec.query_interaction
@@ -353,29 +352,12 @@ class Forecaster(nn.Module):
         raster = state.raster
         if raster is None or raster.features is None or not self.spec.refine_masks:
             return None
-        refine = self._refiner(raster, raster.features, slots, state.context.grid)
+        grid = state.context.grid
+        refine = mask_refiner(self.mask_head, raster, raster.features, slots, grid)
         if not slots.agents.boxed:
             return refine
         moves = (slots.moving > 0)[..., None]
         return lambda body: refine(body) * moves
-
-    def _refiner(
-        self, raster: LastRaster, features: EncodedFeatures, slots: SlotStep, grid: BEVGrid
-    ) -> Refiner:
-        head = self.mask_head
-        if isinstance(head, DotMaskHead):
-
-            def refine(body: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p"]:
-                pixels = sample_at(features.pixels, in_raster(raster, body), grid)
-                out: Tensor = head(slots.output, pixels.permute(0, 2, 3, 1))
-                return out
-
-            return refine
-        coarse = features.levels[-1]
-        nothing_padded = torch.zeros_like(coarse[:, 0], dtype=torch.bool)
-        live = slots.agents.live
-        maps = head(slots.output, coarse, nothing_padded, features.guides, live)
-        return lambda body: sample_own(maps, in_raster(raster, body), grid)
 
     @record_function("encoding rasters")
     def encode_raster(
@@ -396,14 +378,6 @@ class Forecaster(nn.Module):
         occupied = one_hot(semantic, len(self.inputs.classes)).permute(0, 3, 1, 2).float()
         features: EncodedFeatures = self.raster_encoder(torch.cat((occupied, context.map), 1))
         return features
-
-    def _mask_head(self) -> DotMaskHead | FpnMaskHead:
-        """Untrained it adds nothing: masks are those of the boxes."""
-        if self.raster_encoder is None or self.spec.mask_head == "dot":
-            return DotMaskHead(self.spec.hidden_dim, self.spec.pixel_dim)
-        head = FpnMaskHead(self.spec.hidden_dim, self.spec.heads, self.raster_encoder.guide_widths)
-        nn.init.zeros_(head.logits.weight)
-        return head
 
     @record_function("warping encoded features")
     def _warped(self, state: ForecastState) -> EncodedFeatures | None:

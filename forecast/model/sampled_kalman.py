@@ -14,9 +14,6 @@ from forecast.model.scene import se2
 from forecast.model.scene.rasterizer import rasterize
 from forecast.types import Draws, RealizationStep, map_tensors
 
-# Added to variances (square metres and radians) before a root is taken of them.
-JITTER = 1e-8
-
 
 @dataclass(frozen=True)
 class KalmanBranches:
@@ -94,6 +91,8 @@ def _drawn(state: KinematicState, noise: Float[Tensor, "b k a 3"]) -> Float[Tens
     """Poses of the filter's distribution at this moment."""
     assert state.filtered is not None
     covariance = state.filtered.covariance[..., :3, :3]
-    root = torch.linalg.cholesky(covariance + JITTER * torch.eye(3, device=covariance.device))
+    # Far ahead it is no longer positive definite in float32: what falls below 0 is 0.
+    variance, axes = torch.linalg.eigh(covariance.double())
+    root = (axes * variance.clamp(min=0).sqrt()[..., None, :]).to(state.pose.dtype)
     pose = state.pose[:, None] + (root[:, None] @ noise[..., None]).squeeze(-1)
     return torch.cat((pose[..., :2], se2.wrap(pose[..., 2:])), -1)

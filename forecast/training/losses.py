@@ -17,7 +17,7 @@ from forecast.config.training import LossWeights
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents
-from forecast.model.scene.rasterizer import Refiner
+from forecast.model.scene.refiner import Refiner
 from forecast.model.state import SlotStep
 
 # Slope of the sigmoid by which an IoU above one half begins to count.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forecast.errors import DataError
 from forecast.evaluation.counts import Forecast, Truth
 from forecast.evaluation.flow import sample, true_flow
 from forecast.evaluation.probability_scores import ProbabilityAccumulator
@@ -191,3 +192,11 @@ def test_the_edge_of_a_raster_fades_into_nothing() -> None:
     expected = [1.0, 0.75, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 1.0]
     assert sample(full, x, np.ones(9)).tolist() == pytest.approx(expected)
     assert sample(full, np.ones(2), np.array([2.5, -0.5])).tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_a_flow_that_is_not_finite_is_refused() -> None:
+    truth, forecast = toys()[0]
+    assert forecast.flow is not None
+    forecast.flow[1, 0, 3, 3] = np.nan
+    with pytest.raises(DataError, match="a flow of finite numbers; got NaN or infinity in scene"):
+        scored((truth, forecast))

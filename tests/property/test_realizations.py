@@ -218,3 +218,10 @@ def test_a_state_can_branch_more_than_once(model: Model, past: BEVSequence) -> N
     first, second = (next(branches(model, state, 2, 0.5, draws)).pose for _ in range(2))
     assert torch.equal(first.nan_to_num(), second.nan_to_num())
     same(first, poses(model, past, 2, 1)[0])
+
+
+def test_kalman_has_several_futures_however_far_ahead(past: BEVSequence) -> None:
+    with torch.inference_mode():
+        far = poses(MODELS["kalman"](), past, 60, 2)
+    assert (far.isfinite().all(-1) == far[:, :, :1].isfinite().all(-1)).all()
+    assert far[0, :, -1].isfinite().any()

@@ -9,7 +9,8 @@ from forecast.grid import BEVGrid
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents
 from forecast.model.scene.cells import metric_cell_centres
-from forecast.model.scene.rasterizer import FARTHEST_LOGIT, Rasters, Refiner
+from forecast.model.scene.rasterizer import FARTHEST_LOGIT, Rasters
+from forecast.model.scene.refiner import Refiner
 
 
 def naive_rasterize(

@@ -7,7 +7,6 @@ kept in tensors of their own, because picking from one is several times quicker 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import cast
 
@@ -17,22 +16,7 @@ from torch import Tensor
 
 from forecast.grid import SUBCELLS, BEVGrid
 from forecast.model.scene.agents import Agents
-
-# Adds to the logit of points (b, a, p, 2), given in each agent's own frame, metres.
-Refiner = Callable[[Float[Tensor, "b a p 2"]], Float[Tensor, "b a p"]]
-
-
-class RowRefiner:
-    """A mask head that reads one list of points of all agents, not as many points of each."""
-
-    def __call__(self, points: Float[Tensor, "b a p 2"]) -> Float[Tensor, "b a p"]:
-        """Not called: see :meth:`rows`."""
-        raise NotImplementedError
-
-    def rows(self, agent: Int[Tensor, "n"], points: Float[Tensor, "n 2"]) -> Float[Tensor, "n"]:
-        """Adds to the logit of each point of an agent's own frame."""
-        raise NotImplementedError
-
+from forecast.model.scene.refiner import Refiner, RowRefiner
 
 # Cells further than two cells from an agent are not its own.
 FARTHEST_CELLS = 2

@@ -9,7 +9,8 @@ from torch import Tensor
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents
-from forecast.model.scene.rasterizer import Refiner, rasterize
+from forecast.model.scene.rasterizer import rasterize
+from forecast.model.scene.refiner import Refiner
 from tests.support.naive_rasterizer import naive_rasterize
 from tests.support.rollouts import agents_of as observed_agents
 from tests.support.sequences import sequences
