@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 GAINED = """\
 difference: this forecast's score minus the other's [95 % interval over scenes]
-better, worse: the whole interval is on one side; distances, losses and errors are better if less"""
+better, worse: the whole interval is on one side; distances, losses and errors are better if less
+no difference given: not a score of the forecast, or distances of other agents than the other's"""
 
 
 def print_against(found: ScoresAgainst) -> None:

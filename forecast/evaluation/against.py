@@ -51,7 +51,8 @@ class Reference:
     Attributes:
         model: Whose it is, with its input mode where that is another.
         scores: Class -> score -> its value.
-        gains: Class -> score -> what the forecast in question has more than this one.
+        gains: Class -> score -> what the forecast in question has more than this one, where that
+            says which is better.
         summary: Class -> a sentence on where it is better, and how sure that is.
     """
 
@@ -114,7 +115,11 @@ class Compared(Generic[Counted]):
         headlines = self.own.headlines
         found = {}
         for name, other in self.others.items():
-            more, sums = gains(self.own, other), other.sums().sum(axis=0)
+            sums = other.sums().sum(axis=0)
+            more = {
+                label: {s: gain for s, gain in one.items() if self.own.comparable(other, label, s)}
+                for label, one in gains(self.own, other).items()
+            }
             scores = {
                 label: {score: defined(value) for score, value in other.values(sums[k]).items()}
                 for k, label in enumerate(other.classes)

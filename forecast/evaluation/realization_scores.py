@@ -34,6 +34,21 @@ EVERY = "all classes"
 """The name under which stand the scores of all agents together, where there are several classes."""
 MOVING = "_moving"
 """Ends the names of the scores of the agents that move."""
+OF_AGENTS = {
+    "min_ade": Tally.FORECAST_SO_FAR,
+    "min_fde": Tally.FORECAST,
+    "brier_min_fde": Tally.FORECAST,
+    "energy": Tally.PAIRS,
+    "energy_ratio": Tally.PAIRS,
+    "min_ade_joint": Tally.FORECAST_SO_FAR,
+    "min_fde_joint": Tally.FORECAST,
+    "brier_min_fde_joint": Tally.FORECAST,
+}
+"""What distances are means over: those of two forecasts compare if both have as many agents."""
+NOT_JUDGED = frozenset(
+    {"displacement", "displacement_joint", "energy_joint", "energy_ratio_joint", "true_collisions"}
+)
+"""Scores of the truth and of the single forecast, and of the agents that all realizations have."""
 CURVES = ("miss_rate", "miss_rate_2_m", "found")
 """The scores that are known of fewer realizations than there are."""
 
@@ -120,6 +135,18 @@ class RealizationAccumulator(SceneSums):
         which = sums.reshape(*sums.shape[:-1], WHICH, COLUMNS)
         every, moving = (_values(which[..., place, :]) for place in range(WHICH))
         return every | {name + MOVING: value for name, value in moving.items()}
+
+    def comparable(self, other: SceneSums, label: str, score: str) -> bool:
+        """Distances of other agents do not compare: the easier ones are not a better forecast."""
+        plain = score.removesuffix(MOVING)
+        if plain not in OF_AGENTS:
+            return plain not in NOT_JUDGED
+        place, whole = (WHICH - 1) * (plain != score), self.classes.index(label)
+        numbers = [
+            sums.sums().sum(axis=0)[whole].reshape(-1, WHICH, COLUMNS)[:, place, OF_AGENTS[plain]]
+            for sums in (self, other)
+        ]
+        return bool((numbers[0] == numbers[1]).all())
 
     def scores(self, **provenance: Any) -> RealizationScores:
         """The scores so far; ``provenance`` fills in protocol, model, data and so on."""

@@ -208,7 +208,7 @@ def _count_scenes(table: NDArray[np.float64], futures: Futures) -> None:
     """What is best for all agents of a group at once."""
     distance, groups = _distance(futures), futures.groups.astype(np.float64)
     happened, boxed = _happened(futures), _known(futures.truth)
-    scene, known = _mean_of_groups(distance, happened, groups)
+    scene, known = _mean_of_groups(_filled(distance), happened, groups)
     best = scene.argmin(axis=0)
     chosen = np.where(known, scene.min(axis=0), 0.0)
     table[..., Tally.SCENES], table[..., Tally.JOINT_MIN_FDE] = known, chosen
@@ -221,7 +221,7 @@ def _count_scenes(table: NDArray[np.float64], futures: Futures) -> None:
     of_some = boxed @ futures.groups
     table[..., Tally.BOXED_SCENES] = of_some
     table[..., Tally.JOINT_MISSED] = of_some & (outside > 0).all(axis=0)
-    so_far = _mean_so_far(distance, happened)
+    so_far = _filled(_mean_so_far(distance, happened))
     scene, known = _mean_of_groups(so_far, np.ones_like(happened), groups)
     table[..., Tally.SCENES_SO_FAR] = known
     table[..., Tally.JOINT_MIN_ADE] = np.where(known, scene.min(axis=0), 0.0)
@@ -335,6 +335,13 @@ def _mean_so_far(distance: NDArray[np.float64], happened: NDArray[np.bool_]) -> 
     total = np.where(happened, distance, 0.0).cumsum(axis=1)
     leads = happened.cumsum(axis=0)
     return np.where(leads > 0, total / leads.clip(1), np.inf)
+
+
+def _filled(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A realization without an agent counts as its worst one: leaving it out gains nothing."""
+    there = np.isfinite(distance)
+    worst = np.where(there, distance, -np.inf).max(axis=0)
+    return np.where(there, distance, worst)
 
 
 def _mean_of_groups(

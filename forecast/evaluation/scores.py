@@ -146,6 +146,10 @@ class SceneSums(ABC):
     def scores(self, **provenance: Any) -> Scope:
         """The scores so far; ``provenance`` fills in protocol, model, data and so on."""
 
+    def comparable(self, other: SceneSums, label: str, score: str) -> bool:
+        """Whether the difference of a score of two forecasts says which of them is better."""
+        return True
+
     def add_table(self, scene: str, table: NDArray[np.float64]) -> None:
         """Adds the sums of one sequence."""
         self._scenes[scene] += table

@@ -109,9 +109,11 @@ class RolloutRequest:
             refuse_unwritable(path)
 
     def _check_realizations(self) -> None:
-        if self.seed < 0:
-            raise ConfigError("a --seed of at least 0", str(self.seed), "change --seed")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError("a --seed from 0 to 2^32 - 1", str(self.seed), "change --seed")
         if self.realizations is None:
+            if self.seed:
+                raise ConfigError("--realizations with --seed", "none", "say how many, or drop it")
             if self.realization_masks:
                 raise ConfigError(
                     "--realizations with --realization-masks", "none", "say how many, or drop it"

@@ -14,6 +14,7 @@ from forecast.grid import BEVGrid
 from forecast.schema import (
     FORECAST_VARIABLES,
     READ_FORECAST_SCHEMAS,
+    REALIZATION_VARIABLES,
     SEQUENCE_VARIABLES,
     SequenceMeta,
     protocol_text,
@@ -173,7 +174,7 @@ def _motion_text(moving: int, still: int, speed: Array) -> str:
 
 def _variable_facts(dataset: xr.Dataset) -> dict[str, str]:
     # Not data_vars: xarray counts "pose", which has a dimension of its own name, as a coordinate.
-    names = {**SEQUENCE_VARIABLES, **FORECAST_VARIABLES}
+    names = {**SEQUENCE_VARIABLES, **FORECAST_VARIABLES, **REALIZATION_VARIABLES}
     return {name: _array_text(dataset[name]) for name in names if name in dataset}
 
 

@@ -19,6 +19,7 @@ from torch.profiler import record_function
 
 from forecast.model.layers.mlp import MLP
 from forecast.model.raster_encoder import EncodedFeatures
+from forecast.model.scene.likelihood import faded
 
 HIDDEN = 32
 # An untrained head finds newcomers less likely than what is taken for none at all.
@@ -75,8 +76,8 @@ def with_newcomers(
 ) -> Float[Tensor, "b k h w"]:
     """The occupancy of known agents and of newcomers, as if they came independently.
 
-    Newcomers less likely than :data:`LEAST` are left out: most cells stay at zero.
+    Newcomers less likely than :data:`LEAST` are left out, and fade in above it: most cells stay at
+    zero.
     """
     likely = functional.interpolate(logits, occupancy.shape[-2:], mode="bilinear").sigmoid()
-    likely = torch.where(likely < LEAST, 0.0, likely)
-    return occupancy + (1 - occupancy) * likely
+    return occupancy + (1 - occupancy) * faded(likely, LEAST)

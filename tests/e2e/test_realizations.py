@@ -33,7 +33,13 @@ def test_the_store_is_that_of_the_forecast_and_the_same_in_any_batch(
         output = str(tmp_path / f"{name}.zarr")
         rollout_to_store(
             RolloutRequest(
-                data, "kalman", output, horizon=2, batch_size=size, realizations=count, seed=4
+                data,
+                "kalman",
+                output,
+                horizon=2,
+                batch_size=size,
+                realizations=count,
+                seed=4 if count else 0,
             )
         )
         stores[name] = open_forecast_store(output)
@@ -54,7 +60,9 @@ def test_the_store_is_that_of_the_forecast_and_the_same_in_any_batch(
     ("options", "message"),
     [
         ({"realizations": 0}, "--realizations of at least 1"),
-        ({"realizations": 2, "seed": -1}, "--seed of at least 0"),
+        ({"realizations": 2, "seed": -1}, "--seed from 0 to"),
+        ({"realizations": 2, "seed": 2**32}, "--seed from 0 to"),
+        ({"seed": 3}, "--realizations with --seed"),
         ({"realization_masks": True}, "--realizations with --realization-masks"),
         ({"realizations": 2, "model": "constant-turn"}, "kalman, for --realizations; got constant"),
         ({"realizations": 2, "mirror": True}, "without --mirror"),

@@ -9,7 +9,7 @@ from forecast.grid import BEVGrid
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents
 from forecast.model.scene.cells import metric_cell_centres
-from forecast.model.scene.rasterizer import FARTHEST_LOGIT, Rasters
+from forecast.model.scene.rasterizer import FARTHEST_LOGIT, LEAST_LIKELY, Rasters
 from forecast.model.scene.refiner import Refiner
 
 
@@ -74,7 +74,7 @@ def _likely(agents: Agents, body: Tensor, uncertainty: Tensor) -> Tensor:
         low, high = ((body[..., axis] + side * half) / scale for side in (-1, 1))
         below = [torch.searchsorted(error, edge.contiguous()) for edge in (low, high)]
         share = share * (below[1] - below[0]) / len(error)
-    return share
+    return share * (share / LEAST_LIKELY - 1).clamp(0, 1)
 
 
 def _share(agents: Agents, points: Tensor, observed: Tensor, grid: BEVGrid) -> Tensor:

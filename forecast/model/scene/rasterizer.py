@@ -16,6 +16,7 @@ from torch import Tensor
 
 from forecast.grid import SUBCELLS, BEVGrid
 from forecast.model.scene.agents import Agents
+from forecast.model.scene.likelihood import faded, interval
 from forecast.model.scene.refiner import Refiner, RowRefiner
 
 # Cells further than two cells from an agent are not its own.
@@ -26,6 +27,8 @@ FARTHEST_LOGIT = -2.0 * FARTHEST_CELLS
 EDGE_LOGIT = 1e-3
 # How many expected errors from an agent its occupancy ends: about 1 % is left there.
 FARTHEST_ERRORS = 4.0
+# What is less likely than that fades out, so that nothing jumps where a window ends.
+LEAST_LIKELY = 0.01
 SUREST = 1 - 1e-6  # that an agent is in a cell
 # What a mask may reach beyond the size that was fitted to it.
 MASK_MARGIN_CELLS = 3
@@ -118,7 +121,7 @@ def rasterize(
         likely = torch.sigmoid(logits)
     else:
         pairs = _windows(agents, pose, grid, FARTHEST_ERRORS * uncertainty)
-        likely = _covers(agents, pairs, uncertainty)
+        likely = faded(_covers(agents, pairs, uncertainty), LEAST_LIKELY)
     probability = likely * pairs.of(existence)
     return Rasters(
         _label_map(agents.ids, on_top, grid),
@@ -359,15 +362,8 @@ def _covers(
     for off, size, error in zip(
         (pairs.ahead, pairs.aside), agents.size.unbind(-1), uncertainty.unbind(-1), strict=True
     ):
-        share = share * _interval(off.abs(), pairs.of(size) / 2, pairs.of(error))
+        share = share * interval(off.abs(), pairs.of(size) / 2, pairs.of(error))
     return share
-
-
-def _interval(off: Tensor, half: Tensor, scale: Tensor) -> Tensor:
-    """How likely a Laplace distribution around 0 is within ``half`` of a point ``off`` >= 0."""
-    near = (off - half) / scale
-    below = torch.where(near < 0, near.clamp(max=0).exp() / 2, 1 - (-near.clamp(min=0)).exp() / 2)
-    return 1 - (-(off + half) / scale).exp() / 2 - below
 
 
 def _occupancy(

@@ -49,11 +49,12 @@ def test_newcomers_and_known_agents_are_independent() -> None:
 
 
 def test_what_is_hardly_likely_is_left_out() -> None:
-    nothing = torch.zeros(1, 2, 4, 6)
-    logits = torch.tensor([0.5, 1.5]).mul(LEAST).logit().view(1, 2, 1, 1)
+    nothing = torch.zeros(1, 3, 4, 6)
+    logits = torch.tensor([0.5, 1.5, 2.5]).mul(LEAST).logit().view(1, 3, 1, 1)
     there = with_newcomers(nothing, logits)
     assert (there[:, 0] == 0).all()
-    torch.testing.assert_close(there[:, 1], torch.full((1, 4, 6), 1.5 * LEAST))
+    expected = torch.tensor([0.0, 0.75, 2.5]).mul(LEAST).view(1, 3, 1, 1)
+    torch.testing.assert_close(there, expected.expand_as(there))
 
 
 def test_a_grid_of_odd_sides_has_newcomers_in_every_cell() -> None:
