@@ -103,7 +103,8 @@ def refuse_other_units(table: Table, agents: Mapping[str, Rows], path: str) -> N
     lag = round(min(max(1.0, SPEED_OVER_S / usual_s), len(step_s))) if usual_s > 0 else 1
     since_s = steps(agents, table["time_s"], lag).clip(min=1e-3)
     position = np.column_stack([table["x_m"], table["y_m"]])
-    moved = steps(agents, position, lag) / since_s[:, None]
+    with np.errstate(over="ignore"):  # a place beyond the earth in a little while
+        moved = steps(agents, position, lag) / since_s[:, None]
     moved[~(np.abs(moved) < FARTHEST_M)] = np.nan
     real = np.hypot(moved[:, 0], moved[:, 1])
     said = {"speed_mps": table["speed_mps"]}

@@ -45,6 +45,7 @@ OPTIONAL_NUMBERS = ("yaw_rad", "length_m", "width_m", *SPEEDS, "score")
 MAX_YAW_RAD = 8 * np.pi
 MOST_EXACT = 2**53  # of whole numbers held as floats
 MAX_SPEED = 1000.0  # m/s, no agent's
+LONGEST_QUOTE = 80  # characters of a value in a message
 # No tracker has longer steps; times in milliseconds do.
 MAX_STEP_S = 10.0
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
@@ -247,6 +248,7 @@ class _Whole:
 
     def _error(self, expected: str, value: Any, unit: str, column: str, row: int) -> DataError:
         found = "nothing" if pd.isna(value) else repr(getattr(value, "item", lambda: value)())
+        found = found if len(found) <= LONGEST_QUOTE else f"{found[:LONGEST_QUOTE]}..."
         where = f"in column {column}, {row_of(self.rows, row, self._path)}"
         return DataError(expected, f"{found}{unit} {where}", "correct the table")
 

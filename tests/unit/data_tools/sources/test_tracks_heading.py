@@ -75,8 +75,9 @@ def test_nothing_after_the_present_is_in_what_a_table_was_observed_to_be(tmp_pat
     assert (before.state[:, :6] != after.state[:, :6]).any()  # the truth knows the whole track
 
 
-def test_a_place_beyond_the_earth_costs_its_row_only(tmp_path):
-    x = np.where(np.arange(61) == 30, 1e300, 8.0 * TIMES)
+@pytest.mark.parametrize("place", [1e300, 1.7e308])
+def test_a_place_beyond_the_earth_costs_its_row_only(tmp_path, place):
+    x = np.where(np.arange(61) == 30, place, 8.0 * TIMES)
     scene = read(tmp_path, drive(x_m=x, vx_mps=8.0, vy_mps=0.0), drive("b", 4.0, y=4.0))
     np.testing.assert_allclose(scene.state[:, :, 2], 0.0, atol=0.01)
 
@@ -122,6 +123,10 @@ def test_a_velocity_tells_the_heading_from_the_first_row_on(tmp_path):
         ({"score": "high"}, "a finite number; got 'high' in column score"),
         ({"score": np.inf}, "a finite number; got 'inf' in column score"),
         ({"vy_mps": -1e300, "vx_mps": 0.0}, "a speed up to 1000 m/s; got -1e\\+300"),
+        (
+            {"vx_mps": "1" * 5000 + "x", "vy_mps": 0.0},
+            "a finite number; got '1{79}\\.\\.\\. in column",
+        ),
         ({"speed_mps": "fast"}, "a finite number; got 'fast' in column speed_mps"),
     ],
 )
