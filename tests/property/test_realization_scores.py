@@ -122,3 +122,44 @@ def test_of_all_realizations_the_curve_ends_at_the_score(one) -> None:
                 assert ends is None or sorted(curve, reverse=score != "found") == pytest.approx(
                     curve
                 )
+
+
+def counted_of(truth: Truth, forecast: Forecast) -> RealizationAccumulator:
+    counted = RealizationAccumulator(CLASSES, truth.horizon, GRID)
+    counted.add(truth, forecast)
+    return counted
+
+
+def without(forecast: Forecast, agent: int, realizations: slice = slice(None)) -> Forecast:
+    assert forecast.realization_pose is not None
+    poses = forecast.realization_pose.copy()
+    poses[realizations, :, agent] = np.nan
+    return replace(forecast, realization_pose=poses)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000))
+def test_a_future_is_not_better_for_all_without_an_agent(seed: int) -> None:
+    truth, forecast = futures(seed, 3)
+    off = np.linalg.norm(
+        forecast.realization_pose[..., :2] - truth.track_state[:, 1:, :2].swapaxes(0, 1), axis=-1
+    )
+    # Not the worst of it at any lead: that of another realization is taken instead.
+    spared = [n for n in range(off.shape[2]) if (off[0, :, n] < off[1:, :, n].max(axis=0)).all()]
+    before = values(truth, forecast)
+    for agent in spared:
+        after = values(truth, without(forecast, agent, slice(1)))
+        for score in ("min_fde_joint", "min_ade_joint"):
+            assert after[score][len(CLASSES)] >= before[score][len(CLASSES)] - 1e-9, score
+
+
+def test_distances_of_other_agents_do_not_compare() -> None:
+    truth, forecast = futures(1, 3)
+    whole = counted_of(truth, forecast)
+    name = whole.classes[int(truth.track_class[0]) - 1]
+    for other, same in ((forecast, True), (without(forecast, 0), False)):
+        another = counted_of(truth, other)
+        for score in ("min_ade", "min_fde", "energy", "min_fde_joint"):
+            assert whole.comparable(another, name, score) == same, score
+        assert whole.comparable(another, name, "miss_rate")
+        assert not whole.comparable(another, name, "true_collisions")

@@ -25,10 +25,10 @@ FARTHEST_LOGIT = -2.0 * FARTHEST_CELLS
 # Logits closer to 0 than this (far more than float32 is off) do not tell on which side of a box's
 # edge a cell's centre lies.
 EDGE_LOGIT = 1e-3
-# How many expected errors from an agent its occupancy ends: about 1 % is left there.
-FARTHEST_ERRORS = 4.0
+# How many expected errors from an agent its occupancy ends: less than 0.5 % is left there.
+FARTHEST_ERRORS = 4.7
 # What is less likely than that fades out, so that nothing jumps where a window ends.
-LEAST_LIKELY = 0.01
+LEAST_LIKELY = 0.005
 SUREST = 1 - 1e-6  # that an agent is in a cell
 # What a mask may reach beyond the size that was fitted to it.
 MASK_MARGIN_CELLS = 3
