@@ -37,13 +37,14 @@ def write_history(path: Path, history: BEVSequence, lane_spacing_m: float) -> No
 
 def _moment(frame: Observation) -> Iterator[str]:
     """Time, ego pose and whether the raster is read; then boxes; then ids in the raster."""
-    told = observe_arguments(frame)
-    seen = np.isfinite(told["boxes"]).all(1) & (told["labels"] > 0)
-    ids = told["raster_ids"] if told["raster"] else np.zeros(0, int)
+    arguments = observe_arguments(frame)
+    seen = np.isfinite(arguments["boxes"]).all(1) & (arguments["labels"] > 0)
+    drawn = bool(arguments["raster"])
+    ids = arguments["raster_ids"] if drawn else np.zeros(0, int)
     ids = ids[ids > 0]
-    ego = " ".join(f"{x:.9g}" for x in told["ego_pose"])
-    yield f"moment {told['time_s']:.9g} {ego} {int(told['raster'])} {seen.sum()} {len(ids)}"
+    ego = " ".join(f"{x:.9g}" for x in arguments["ego_pose"])
+    yield f"moment {arguments['time_s']:.9g} {ego} {drawn:d} {seen.sum()} {len(ids)}"
     for row in np.flatnonzero(seen):
-        box = " ".join(f"{x:.9g}" for x in told["boxes"][row])
-        yield f"{told['ids'][row]} {told['labels'][row]} {box}"
+        box = " ".join(f"{x:.9g}" for x in arguments["boxes"][row])
+        yield f"{arguments['ids'][row]} {arguments['labels'][row]} {box}"
     yield " ".join(map(str, ids))

@@ -127,7 +127,7 @@ class Layout:
         return (
             self._slots("pose", (3,), POSE, "x, y, yaw now"),
             self._slots("twist", (3,), MOTION, "ahead, aside, turned, in the agent's own frame"),
-            self._slots("acceleration", (3,), f"{MOTION}, squared", "change of the twist"),
+            self._slots("acceleration", (3,), f"{MOTION}, squared", "acceleration"),
             self._slots("query", (self.spec.hidden_dim,), "", "the track query"),
         )
 

@@ -76,7 +76,7 @@ def observe_history(host: HostForecaster, history: BEVSequence) -> None:
 
 
 def observe_arguments(frame: Observation) -> dict[str, Any]:
-    """What the host is told of an observation.
+    """What the host is given of an observation.
 
     Raises:
         DataError: It has no tracks: agents that are known by masks alone are not exported.

@@ -250,12 +250,10 @@ class SlotForecaster(Forecaster):
         self, read: Float[Tensor, "1 e hn wn"], elapsed_s: Float[Tensor, "1"]
     ) -> Float[Tensor, "1 k hn wn"]:
         """As ``newcomer_logits``, the time a tensor."""
-        head = self.newcomer_head
-        assert head is not None
-        units = elapsed_s.clamp(max=self.learned_horizon.seconds) / self.spec.time_unit_s
-        scale, shift = head.time(torch.cat((units, units.log1p())))[:, None, None].chunk(2)
-        out: Tensor = head.logits(torch.relu(read * (1 + scale) + shift))
-        return out
+        assert self.newcomer_head is not None
+        arrived_s = elapsed_s[0].clamp(max=self.learned_horizon.seconds)
+        logits: Tensor = self.newcomer_head(read, arrived_s / self.spec.time_unit_s)
+        return logits
 
     def _packed(self, agents: Agents, pose: Tensor, twist: Tensor) -> PackedQueries:
         """Live queries do not see those of empty slots."""

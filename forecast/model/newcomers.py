@@ -9,8 +9,6 @@ present as a map of its own.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -63,9 +61,13 @@ class NewcomerHead(nn.Module):
         return out
 
     @record_function("newcomers")
-    def forward(self, read: Float[Tensor, "b e hn wn"], units: float) -> Float[Tensor, "b k hn wn"]:
-        """Logits so many time units after the present."""
-        time = self.time(read.new_tensor([units, math.log1p(units)]))
+    def forward(
+        self, read: Float[Tensor, "b e hn wn"], units: float | Float[Tensor, ""]
+    ) -> Float[Tensor, "b k hn wn"]:
+        """Logits so many time units after the present; a tensor where graphs are exported."""
+        if not isinstance(units, Tensor):
+            units = torch.tensor(units, dtype=torch.float64)
+        time = self.time(torch.stack((units, units.log1p())).to(read))
         scale, shift = time[:, None, None].chunk(2)
         out: Tensor = self.logits(functional.relu(read * (1 + scale) + shift))
         return out
