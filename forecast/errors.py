@@ -37,6 +37,10 @@ class TrainingError(ForecastError):
     """Training that went wrong, such as a loss that is not finite."""
 
 
+class ParityError(ForecastError):
+    """Exported graphs that say something else than the forecaster."""
+
+
 def reason_of(error: BaseException) -> str:
     """The first line of what an error says, or its type where it says nothing."""
     lines = filter(None, map(str.strip, str(error).splitlines()))

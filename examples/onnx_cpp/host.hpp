@@ -70,8 +70,11 @@ class Graph {
     }
     for (size_t i = 0; i < session_.GetOutputCount(); ++i)
       outputs_.push_back(session_.GetOutputNameAllocated(i, allocator).get());
-    auto id = session_.GetModelMetadata().LookupCustomMetadataMapAllocated("bev_forecast", allocator);
+    auto metadata = session_.GetModelMetadata();
+    auto id = metadata.LookupCustomMetadataMapAllocated("bev_forecast", allocator);
     if (id) export_id = id.get();
+    auto count = metadata.LookupCustomMetadataMapAllocated("bev_forecast_classes", allocator);
+    if (count) classes = std::stoll(count.get());
   }
 
   // What it says. What is given goes before what the state holds.
@@ -100,6 +103,7 @@ class Graph {
 
   Tensors inputs;
   std::string export_id;
+  int64_t classes = 0;  // 0 = not told
 
  private:
   Ort::Session session_;
@@ -159,6 +163,9 @@ class Forecaster {
         throw std::runtime_error("expected graphs of one export; got " + path +
                                  " of another; export again");
     }
+    if (!graphs_.at("observe")->classes)
+      throw std::runtime_error("expected graphs that tell their classes; got none in " + folder +
+                               "; export again");
   }
 
   // Forgets everything, and takes the map (M x H x W of 0 and 1) and lane centres (x, y, yaw).
@@ -188,6 +195,13 @@ class Forecaster {
   }
 
   void observe(const Moment& moment) {
+    for (const Box& box : moment.boxes)
+      if (box.label > graphs_.at("observe")->classes)
+        throw std::runtime_error("expected labels of 1 to " +
+                                 std::to_string(graphs_.at("observe")->classes) + "; got " +
+                                 std::to_string(box.label) + "; give classes it knows");
+    if (!std::isfinite(moment.time_s))
+      throw std::runtime_error("expected a time in seconds; got none; give the moment's own");
     if (moment.time_s < last_s_ - 0.02)
       throw std::runtime_error("expected moments in the order of time; got an earlier one; sort them");
     last_s_ = moment.time_s;

@@ -40,6 +40,7 @@ class ExportError(ValueError):
 
     def __init__(self, expected: str, got: str, remedy: str) -> None:
         super().__init__(f"expected {expected}; got {got}; {remedy}")
+        self.parts = expected, got, remedy
 
 
 class HostForecaster:
@@ -47,7 +48,7 @@ class HostForecaster:
 
     Args:
         bucket: Of the metadata: slots, lane points, state and graphs.
-        lane_spacing_m: Of the metadata.
+        metadata: Of which it reads ``classes`` and ``lane_spacing_m``.
         run: Runs a graph.
 
     Attributes:
@@ -55,10 +56,10 @@ class HostForecaster:
         left_out: How many agents found no slot in the last observation.
     """
 
-    def __init__(self, bucket: Mapping[str, Any], lane_spacing_m: float, run: Run) -> None:
+    def __init__(self, bucket: Mapping[str, Any], metadata: Mapping[str, Any], run: Run) -> None:
         self._run, self._graphs, self._state = run, bucket["graphs"], bucket["state"]
-        self.slots, self.lane_spacing_m = int(bucket["slots"]), lane_spacing_m
-        self.left_out = 0
+        self.slots, self.lane_spacing_m = int(bucket["slots"]), metadata["lane_spacing_m"]
+        self.classes, self.left_out = len(metadata["classes"]), 0
         self.start()
 
     def start(self, layers: ArrayLike | None = None, points: ArrayLike | None = None) -> None:
@@ -78,9 +79,8 @@ class HostForecaster:
         near = np.argsort(np.hypot(known[:, 0], known[:, 1]), kind="stable")[: room.shape[1]]
         room[0, : len(near)] = known[np.sort(near)]
         if layers is not None and "map" in self.state:
-            given = np.asarray(layers, np.float32)
-            if given.shape != self.state["map"].shape[1:]:
-                wanted = self.state["map"].shape[1:]
+            given, wanted = np.asarray(layers, np.float32), self.state["map"].shape[1:]
+            if given.shape != wanted:
                 raise ExportError(f"a map of shape {wanted}", str(given.shape), "crop or fill it")
             self.state["map"] = given[None]
         self._on_raster: NDArray[Any] = np.empty(0, np.int64)
@@ -114,25 +114,17 @@ class HostForecaster:
         ids, labels = np.asarray(ids, np.int64), np.asarray(labels, np.int64)
         boxes = np.asarray(boxes, np.float32).reshape(-1, 5)
         shown = np.isfinite(boxes).all(1) & (labels > 0) & (ids > 0)
-        if len(np.unique(ids[shown])) < shown.sum():
-            raise ExportError("every id once in a moment", "one twice", "give each agent its own")
-        if time_s < self._last_s - SAME_MOMENT_S:
-            raise ExportError(
-                "observations in the order of time",
-                f"one of {time_s} s after one of {self._last_s} s",
-                "sort them, or leave the late one out",
-            )
         ids, labels, boxes = ids[shown], labels[shown], boxes[shown]
+        self._refuse_wrong(time_s, ids, labels)
         moved = np.asarray(moved, np.float32)
         slot_id = self._associated(ids, boxes, moved)
         slot_label = np.zeros_like(slot_id)
         box = np.full((self.slots, 5), np.nan, np.float32)
         for row, one in enumerate(ids):
-            for slot in np.flatnonzero(slot_id == one):
-                slot_label[slot], box[slot] = labels[row], boxes[row]
+            slot_label[slot_id == one], box[slot_id == one] = labels[row], boxes[row]
         if raster:
             self._on_raster = np.asarray([] if raster_ids is None else raster_ids, np.int64)
-        reads = raster and "observe_raster" in self._graphs
+        name = "observe_raster" if raster and "observe_raster" in self._graphs else "observe"
         given = {
             "slot_id": slot_id[None],
             "slot_label": slot_label[None],
@@ -141,12 +133,22 @@ class HostForecaster:
             "ego": np.asarray(ego_pose, np.float32)[None],
             "moved": moved[None],
         }
-        self.state.update(
-            self._call("observe_raster" if reads else "observe", self.state, given)[0]
-        )
+        self.state.update(self._call(name, self.state, given)[0])
+
+    def _refuse_wrong(self, time_s: float, ids: NDArray[Any], labels: NDArray[Any]) -> None:
+        if len(np.unique(ids)) < len(ids):
+            raise ExportError("every id once in a moment", "one twice", "give each agent its own")
+        if (most := labels.max(initial=0)) > self.classes:
+            raise ExportError(f"labels of 1 to {self.classes}", str(most), "give classes it knows")
+        if not np.isfinite(time_s):
+            raise ExportError("a time in seconds", str(time_s), "give the moment's own")
+        if time_s < self._last_s - SAME_MOMENT_S:
+            found = f"one of {time_s} s after one of {self._last_s} s"
+            remedy = "sort them, or leave the late one out"
+            raise ExportError("observations in the order of time", found, remedy)
 
     def _since_zero(self, time_s: float) -> float:
-        """A time as the graphs are told it; clocks may count from 1970."""
+        """A time as the graphs are given it; clocks may count from 1970."""
         if time_s - self._zero_s > LONGEST_S:
             if np.isfinite(self._zero_s):
                 shift = np.float32(time_s - self._zero_s)
@@ -180,13 +182,9 @@ class HostForecaster:
             given = {"dt": np.array([dt_s], np.float32)}
             changed, said = self._call("step", future, given)
             future.update(changed)
-            step = {
-                "id": future["id"][0],
-                "label": future["label"][0],
-                "pose": said["forecast_pose"][0],
-                "existence": said["existence"][0],
-                "uncertainty": said["uncertainty"][0],
-            }
+            step = {"id": future["id"][0], "label": future["label"][0]}
+            step["pose"] = said["forecast_pose"][0]
+            step.update({key: said[key][0] for key in ("existence", "uncertainty")})
             if draw:
                 rasters = self._call("draw", future, said)[1]
                 step.update({name: raster[0] for name, raster in rasters.items()})
@@ -264,7 +262,7 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / METADATA
     try:
         metadata: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema, told = metadata["schema"], metadata.pop("sha256")
+        schema, stated = metadata["schema"], metadata.pop("sha256")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportError(
             f"a folder that `forecast export` wrote, with {METADATA}",
@@ -273,10 +271,9 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
         ) from error
     if schema != SCHEMA:
         raise ExportError(f"an export of schema {SCHEMA}", f"{schema} in {path}", "export again")
-    if checksum(metadata) != told:
-        raise ExportError(
-            f"the {METADATA} that was exported", f"one that was edited: {path}", "export again"
-        )
+    if checksum(metadata) != stated:
+        found = f"one that was edited: {path}"
+        raise ExportError(f"the {METADATA} that was exported", found, "export again")
     return metadata
 
 
@@ -311,7 +308,7 @@ def load(folder: str | Path, slots: int | None = None, threads: int = 0) -> Host
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, feed), strict=True))
 
-    return HostForecaster(bucket, metadata["lane_spacing_m"], run)
+    return HostForecaster(bucket, metadata, run)
 
 
 def read_history(folder: str | Path) -> dict[str, Any]:
@@ -342,9 +339,8 @@ def read_history(folder: str | Path) -> dict[str, Any]:
             "moments": moments,
         }
     except (OSError, ValueError, StopIteration) as error:
-        raise ExportError(
-            "the history that was exported", f"{path} ({type(error).__name__})", "export again"
-        ) from error
+        found = f"{path} ({type(error).__name__})"
+        raise ExportError("the history that was exported", found, "export again") from error
 
 
 def _number(words: Iterator[str], name: str) -> float:
@@ -387,9 +383,8 @@ def checked_file(folder: Path, file: Mapping[str, str]) -> Path:
     except OSError as error:
         raise ExportError(f"the graph {path}", "none", "export again") from error
     if found != file["sha256"]:
-        raise ExportError(
-            f"the graph that was exported as {path.name}", f"another one: {path}", "export again"
-        )
+        wanted = f"the graph that was exported as {path.name}"
+        raise ExportError(wanted, f"another one: {path}", "export again")
     return path
 
 

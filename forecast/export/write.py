@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -24,20 +23,20 @@ from forecast import __version__
 from forecast.checkpoint.checkpoint import Checkpoint, named_checkpoint
 from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.data.reader import SequenceReader
-from forecast.errors import ConfigError, DataError, ForecastError
+from forecast.errors import ConfigError, DataError, ParityError
 from forecast.export import host
 from forecast.export.example import write_history
 from forecast.export.graphs import make_graph
 from forecast.export.host import Arrays, HostForecaster
 from forecast.export.layout import GraphSpec, Layout
-from forecast.export.parity import LIMIT, Differences, compare, observe_history
+from forecast.export.parity import LIMIT, Differences, compare, observe_arguments, observe_history
 from forecast.export.request import ExportRequest
 from forecast.export.slots import SlotForecaster
 from forecast.grid import BEVGrid
 from forecast.model.forecaster import Forecaster
+from forecast.observations import observations
 from forecast.parallel import Progress
-from forecast.storage.atomic import publish, remove
-from forecast.storage.files import filesystem, is_local
+from forecast.storage.atomic import staged_folder
 from forecast.types import BEVSequence
 
 # Parts of the forecaster that each graph uses.
@@ -51,12 +50,6 @@ PARTS = {
     ),
     "draw": ("mask_head", "newcomer_head"),
 }
-DT_RANGE_S = (0.1, 1.0)
-"""Steps that a forecaster is trained for (``augmentation.other_step``)."""
-
-
-class ParityError(ForecastError):
-    """Exported graphs that say something else than the forecaster."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +87,7 @@ def export(request: ExportRequest, progress: Progress = lambda done, of: None) -
     histories = [_history(reader, index) for index in range(count)]
     if not histories:
         raise DataError("a history to compare with", f"none in {reader.path}", "use another store")
-    with _staged(request.output) as folder:
+    with staged_folder(request.output) as folder, _refusing_export_errors():
         writer = _Writer(folder, request, checkpoint, reader.meta.grid, progress)
         buckets = [writer.bucket(slots, histories[0]) for slots in request.slots]
         metadata = writer.metadata(buckets)
@@ -149,19 +142,31 @@ def _refuse_apart(parity: dict[str, dict[str, Differences]]) -> None:
 
 
 @contextmanager
-def _staged(output: str) -> Iterator[Path]:
-    """A folder beside the output that takes its place when it is complete."""
-    system, target = filesystem(output)
-    if not is_local(system):
-        raise ConfigError("a local folder to export to", output, "export there and copy it")
-    folder = Path(target).with_name(f".{Path(target).name}.partial-{uuid4().hex[:8]}")
-    folder.mkdir(parents=True)
+def _refusing_export_errors() -> Iterator[None]:
+    """Turns what a host refuses, which knows no errors of ours, into one of them."""
     try:
-        yield folder
-        publish(system, str(folder), target)
-    except BaseException:
-        remove(system, str(folder))
-        raise
+        yield
+    except host.ExportError as error:
+        raise DataError(*error.parts) from error
+
+
+def _steps_known(checkpoint: Checkpoint) -> tuple[float, float]:
+    """The shortest and the longest step that a forecaster was trained for, in seconds.
+
+    ``augmentation.other_step`` of any of its trainings makes some a fifth or twice as long.
+    """
+    dt_s = checkpoint.dt_s
+    return (dt_s / 5, dt_s * 2) if _had_other_steps(checkpoint.training) else (dt_s, dt_s)
+
+
+def _had_other_steps(training: Any) -> bool:
+    """Whether a configuration says so: there are several where runs went on from one another."""
+    if not isinstance(training, dict):
+        return False
+    return any(
+        bool(value) if name == "other_step" else _had_other_steps(value)
+        for name, value in training.items()
+    )
 
 
 class _Writer:
@@ -235,7 +240,9 @@ class _Writer:
             )
             assert made is not None
             # For hosts that read no JSON: graphs of one export belong together.
+            classes = len(self.checkpoint.model.inputs.classes)
             made.model.metadata_props["bev_forecast"] = f"{self.checkpoint.hash}/{slots}"
+            made.model.metadata_props["bev_forecast_classes"] = str(classes)
             made.save(path)
         return {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
@@ -250,7 +257,7 @@ class _Writer:
             "classes": list(model.inputs.classes),
             "map_layers": list(model.inputs.map_layers),
             "dt_s": self.checkpoint.dt_s,
-            "dt_range_s": list(DT_RANGE_S),
+            "dt_range_s": list(_steps_known(self.checkpoint)),
             "time_unit_s": model.spec.time_unit_s,
             "learned_horizon_s": model.learned_horizon.seconds,
             "lane_spacing_m": model.spec.lane_spacing_m,
@@ -269,7 +276,11 @@ def opened(
     """What was exported, from its files."""
     if kind == "onnx":
         return host.load(folder, bucket["slots"], threads=torch.get_num_threads())
-    return HostForecaster(bucket, metadata["lane_spacing_m"], _of_programs(folder, bucket))
+    return HostForecaster(bucket, metadata, _of_programs(folder, bucket))
+
+
+Watch = Callable[[str, Arrays], None]
+"""Is told which graph is run, and on what."""
 
 
 def _of_programs(folder: Path, bucket: dict[str, Any]) -> host.Run:
@@ -289,8 +300,10 @@ def _runner(module_of: Callable[[str], Any]) -> host.Run:
     return run
 
 
-def in_torch(forecaster: SlotForecaster, layout: Layout) -> HostForecaster:
-    """The graphs before they are exported, behind the same host."""
+def in_torch(
+    forecaster: SlotForecaster, layout: Layout, watch: Watch = lambda name, feed: None
+) -> HostForecaster:
+    """The graphs before they are exported, behind the same host; ``watch`` is told each call."""
     graphs = {spec.name: make_graph(forecaster, layout, spec) for spec in layout.graphs}
     described = {
         spec.name: {
@@ -302,7 +315,14 @@ def in_torch(forecaster: SlotForecaster, layout: Layout) -> HostForecaster:
     }
     state = {name: asdict(spec) for name, spec in layout.state.items()}
     bucket = {"slots": layout.slots, "state": state, "graphs": described}
-    return HostForecaster(bucket, layout.spec.lane_spacing_m, _runner(graphs.__getitem__))
+    about = {"lane_spacing_m": layout.spec.lane_spacing_m, "classes": layout.inputs.classes}
+    run = _runner(graphs.__getitem__)
+
+    def watched(name: str, feed: Arrays) -> Arrays:
+        watch(name, feed)
+        return run(name, feed)
+
+    return HostForecaster(bucket, about, watched)
 
 
 def _examples(
@@ -310,15 +330,11 @@ def _examples(
 ) -> dict[str, Arrays]:
     """Inputs of each graph, from a real history."""
     inputs: dict[str, Arrays] = {}
-    runner = in_torch(forecaster, layout)
-    run = runner._run
-
-    def remembered(name: str, feed: Arrays) -> Arrays:
-        inputs[name] = feed
-        return run(name, feed)
-
-    runner._run = remembered
+    runner = in_torch(forecaster, layout, inputs.__setitem__)
     observe_history(runner, history)
+    last = observe_arguments(list(observations(history))[-1])
+    for raster in (False, True):  # all moments of the history may be of one kind
+        runner.observe(**last | {"raster": raster})
     for _ in runner.forecast(2, history.dt_s, draw=True):
         pass
     return inputs

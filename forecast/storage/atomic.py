@@ -57,6 +57,34 @@ def staged_file(path: str, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         raise
 
 
+@contextmanager
+def staged_folder(path: str) -> Iterator[Path]:
+    """Yields a local folder that has a temporary name beside ``path`` until it is complete.
+
+    When the block ends well, the folder takes the place of what is at ``path``; when it does not,
+    it is removed and ``path`` is untouched.
+
+    Args:
+        path: Local path. :func:`refuse_existing` says early that something is there.
+
+    Raises:
+        ConfigError: ``path`` is on an object store.
+        DataError: It cannot be written.
+    """
+    system, target = filesystem(path)
+    if not is_local(system):
+        raise ConfigError("a local folder to write", path, "write there and copy it")
+    folder = Path(target).with_name(f".{Path(target).name}.partial-{uuid.uuid4().hex[:8]}")
+    try:
+        with refusing_os_errors(path):
+            folder.mkdir(parents=True)
+            yield folder
+            publish(system, str(folder), target)
+    except BaseException:
+        remove(system, str(folder))
+        raise
+
+
 def publish(system: Any, temporary: str, target: str) -> None:
     """Renames a complete ``temporary`` to ``target``, replacing what is there.
 

@@ -48,7 +48,8 @@ def bookkeeper(slots: int = 3) -> HostForecaster:
             "next_observed": np.ones(1, bool),
         }
 
-    return HostForecaster({"slots": slots, "state": state, "graphs": {"observe": graph}}, 3.0, run)
+    bucket = {"slots": slots, "state": state, "graphs": {"observe": graph}}
+    return HostForecaster(bucket, {"lane_spacing_m": 3.0, "classes": ["vehicle", "tram"]}, run)
 
 
 def see(one: HostForecaster, time_s: float, *agents: tuple[int, float]) -> list[int]:
@@ -109,6 +110,11 @@ def test_what_a_host_refuses() -> None:
         see(one, 0.1, (7, 0.0))
     with pytest.raises(ExportError, match="every id once"):
         see(one, 0.6, (7, 0.0), (7, 1.0))
+    with pytest.raises(ExportError, match="a time in seconds; got nan"):
+        see(one, float("nan"), (7, 0.0))
+    with pytest.raises(ExportError, match="labels of 1 to 2; got 3"):
+        one.observe(0.6, np.zeros(3), [7, 8], [2, 3], [BOX, BOX])
+    one.observe(0.6, np.zeros(3), [7, 8], [2, 3], [BOX, (np.nan, *BOX[1:])])
     with pytest.raises(ExportError, match="an observation before the first step"):
         next(bookkeeper().forecast(1, 0.5))
 

@@ -1,19 +1,33 @@
 """An export appears whole, and only where it says what the forecaster says."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from forecast.checkpoint.checkpoint import Checkpoint
 from forecast.checkpoint.packaged import packaged
 from forecast.cli.export import _counts
 from forecast.data.reader import SequenceReader
-from forecast.errors import ConfigError, DataError
+from forecast.errors import ConfigError, DataError, ParityError
+from forecast.export.host import ExportError
+from forecast.export.layout import Layout
 from forecast.export.parity import LIMIT
-from forecast.export.write import ParityError, _refuse_apart, _refuse_unlike, _staged
+from forecast.export.slots import SlotForecaster
+from forecast.export.write import (
+    _examples,
+    _levels,
+    _refuse_apart,
+    _refuse_unlike,
+    _refusing_export_errors,
+    _steps_known,
+)
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
-from tests.support.sequences import INPUTS, SMALL, forecaster
+from forecast.storage.atomic import staged_folder
+from tests.support.sequences import INPUTS, SMALL, forecaster, sequences
+from tests.support.stores import GRID, Mover
 
 
 @pytest.mark.parametrize("value", [2 * LIMIT, np.inf, np.nan], ids=["more", "agents", "nan"])
@@ -25,14 +39,68 @@ def test_graphs_that_say_something_else_are_refused(value: float) -> None:
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError), _staged(str(tmp_path / "out")) as folder:
+    with (
+        pytest.raises(DataError, match=r"to write .*out; got is a directory"),
+        staged_folder(str(tmp_path / "out")) as folder,
+    ):
         folder.write_text("")
     assert not list(tmp_path.iterdir())
 
-    with _staged(str(tmp_path / "out")) as folder:
+    with staged_folder(str(tmp_path / "out")) as folder:
         (folder / "file").touch()
         assert not (tmp_path / "out").exists()
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "file"]
+
+
+def test_a_folder_is_local_and_below_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(DataError, match="to write"), staged_folder(str(tmp_path / "file" / "out")):
+        pass
+    with pytest.raises(ConfigError, match="a local folder"), staged_folder("memory://out"):
+        pass
+
+
+@pytest.mark.parametrize("raster", ["always", "none"])
+def test_every_graph_has_inputs_where_all_moments_have_rasters(raster: str) -> None:
+    model = forecaster(raster=raster)
+    history = sequences([[Mover(0.0, 0.0, speed=5.0)]]).crop(0, 3)
+    layout = Layout(model.spec, INPUTS, GRID, 4, 24, _levels(model, GRID))
+
+    examples = _examples(SlotForecaster(model), layout, history)
+
+    for spec in layout.graphs:
+        assert set(examples[spec.name]) == {one.name for one in (*spec.state, *spec.inputs)}
+
+
+OTHER_STEP = {"augmentation": {"other_step": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("training", "known"),
+    [
+        ({}, (0.4, 0.4)),
+        ({"config": {"augmentation": {"other_step": 0.0}}}, (0.4, 0.4)),
+        ({"config": OTHER_STEP}, (0.08, 0.8)),
+        ({"runs": {"first": OTHER_STEP, "second": {"seed": 1}}}, (0.08, 0.8)),
+        ({"runs": 3}, (0.4, 0.4)),
+    ],
+    ids=["unknown", "one step", "other steps", "in one of its runs", "another record"],
+)
+def test_steps_are_those_of_the_training(
+    training: dict[str, Any], known: tuple[float, float]
+) -> None:
+    checkpoint = Checkpoint(forecaster(trained=False), 0.4, "", training)
+
+    assert _steps_known(checkpoint) == pytest.approx(known)
+
+
+def test_what_the_host_refuses_is_an_error_of_ours() -> None:
+    with (
+        pytest.raises(DataError, match=r"^expected a map; got none; crop it$"),
+        _refusing_export_errors(),
+    ):
+        raise ExportError("a map", "none", "crop it")
 
 
 def test_models_and_stores_that_do_not_fit_are_refused() -> None:
