@@ -32,6 +32,7 @@ from forecast.export.layout import GraphSpec, Layout
 from forecast.export.parity import LIMIT, Differences, compare, observe_arguments, observe_history
 from forecast.export.request import ExportRequest
 from forecast.export.slots import SlotForecaster
+from forecast.export.translation import translations
 from forecast.grid import BEVGrid
 from forecast.model.forecaster import Forecaster
 from forecast.observations import observations
@@ -235,7 +236,7 @@ class _Writer:
                 kwargs=tensors,
                 output_names=spec.output_names,
                 optimize=False,  # ONNX Runtime does it; here it would take minutes
-                custom_translation_table={torch.ops.aten.sort.stable: _stably_sorted},
+                custom_translation_table=translations(),
                 verbose=False,
             )
             assert made is not None
@@ -338,17 +339,6 @@ def _examples(
     for _ in runner.forecast(2, history.dt_s, draw=True):
         pass
     return inputs
-
-
-def _stably_sorted(
-    values: Any, stable: bool = True, dim: int = -1, descending: bool = False
-) -> tuple[Any, Any]:
-    """Sorting in ONNX: of equal values TopK gives the first first."""
-    from onnxscript import opset18 as op
-
-    size = op.Shape(values, start=dim, end=dim + 1 if dim != -1 else None)
-    sorted_values, order = op.TopK(values, size, axis=dim, largest=descending, sorted=True)
-    return sorted_values, order
 
 
 def _levels(forecaster: Forecaster, grid: BEVGrid) -> tuple[tuple[int, int], ...]:
