@@ -30,6 +30,6 @@ def _distances(one: Any, other: Any, p: float, compute_mode: int | None = None) 
     from onnxscript import opset18 as op
 
     assert p == 2
-    rows = op.Unsqueeze(one, op.Constant(value_ints=[-2]))
-    columns = op.Unsqueeze(other, op.Constant(value_ints=[-3]))
-    return op.ReduceL2(op.Sub(rows, columns), op.Constant(value_ints=[-1]), keepdims=0)
+    axes: list[Any] = [op.Constant(value_ints=[axis]) for axis in (-2, -3, -1)]
+    apart = op.Sub(op.Unsqueeze(one, axes[0]), op.Unsqueeze(other, axes[1]))
+    return op.ReduceL2(apart, axes[2], keepdims=0)

@@ -18,6 +18,7 @@ class Both(nn.Module):
         return torch.cdist(points, points), torch.argsort(points[:, 0], stable=True)
 
 
+@pytest.mark.slow
 def test_distances_of_few_points_and_stable_sorting(tmp_path: Path) -> None:
     points = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))
     points[4:, 0] = points[0, 0]  # to be kept in their order
