@@ -6,9 +6,14 @@ Prints a line for every agent and step: lead, id, x, y, yaw, probability that it
 """
 
 import sys
+from pathlib import Path
 
+if len(sys.argv) < 2 or not (Path(sys.argv[1]) / "host.py").is_file():
+    sys.exit("error: expected a folder that `forecast export` wrote; got none; name it")
+if not all(slots.isdigit() for slots in sys.argv[2:3]):
+    sys.exit(f"error: expected a number of slots; got {sys.argv[2]}; correct it, or leave it out")
 folder = sys.argv[1]
-sys.path.insert(0, folder)  # `forecast export` writes host.py there
+sys.path.insert(0, folder)  # host.py is there
 
 from host import ExportError, load, read_history  # noqa: E402
 
