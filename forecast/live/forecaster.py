@@ -35,10 +35,11 @@ from forecast.live.states import agents_in, later, moved_to, with_map_of
 from forecast.live.world_map import WorldMap
 from forecast.model.forecaster import LONGEST_HIDDEN_S
 from forecast.model.scene.agents import MEMORY, MoreAgentsThanSlots
+from forecast.observations import SAME_MOMENT_S
 from forecast.schema import MAP_LAYERS
 
 LONGEST_GAP_S = 2.0  # after a longer one nothing that was known is worth keeping
-SAME_MOMENT_S = 1e-3
+ROUNDING_S = 1e-3  # of a time that is told twice; trackers of 50 Hz tell of frames 20 ms apart
 LONGEST_STEP_S = 10.0
 JITTER_S = 0.03  # by which a frame may be early for the next raster
 
@@ -141,8 +142,9 @@ class Forecaster:
     ) -> Counts:
         """Takes a moment in; whatever is refused changes nothing.
 
-        The moment before may be told of again: what is given now takes the place of what was. A
-        moment before it is late, and left out. After a gap of more than 2 s, a clock set back by
+        The moment before may be told of again: what is given now takes the place of what was; a
+        raster and tracks up to 30 ms apart are of one moment. A moment before it is late, and left
+        out. After a gap of more than 2 s, a clock set back by
         more than 2 s, or a leap that no vehicle makes, everything is forgotten first.
 
         Args:
@@ -228,7 +230,8 @@ class Forecaster:
         since_s = moment.time_s - last.time_s
         if abs(since_s) > LONGEST_GAP_S or (since_s >= 0 and _leaps(last, moment)):
             return "anew"
-        if abs(since_s) <= SAME_MOMENT_S:
+        # Clocks of tracker and camera jitter; a rollout takes these for one moment too.
+        if abs(since_s) <= (SAME_MOMENT_S if moment.completes(last) else ROUNDING_S):
             return "again"
         return "next" if since_s > 0 else "late"
 

@@ -176,6 +176,22 @@ def test_more_of_the_same_moment_takes_the_place_of_what_was_said() -> None:
     assert set(model.forecast(1).ids) == set(other.forecast(1).ids)
 
 
+@pytest.mark.parametrize("off_s", [-0.029, 0.005, 0.029])
+def test_a_raster_of_another_clock_joins_the_tracks_of_its_moment(off_s: float) -> None:
+    model, other = drive(live("tracked")), drive(live("tracked"))
+    raster = Raster(np.zeros(GRID.shape, int))
+    assert model.observe(1.0 + off_s, ego_pose=ego_at(1.0), raster=raster) == Counts(again=1)
+    other.observe(1.0, ego_pose=ego_at(1.0), raster=raster)
+    assert model.forecast(1).time_s == 1.0
+    assert_alike(model.forecast(2), other.forecast(2))
+    with pytest.raises(DataError, match="a raster without ids"):
+        drive(live("tracked")).observe(1.031, ego_pose=ego_at(1.031), raster=raster)
+
+
+def test_tracks_of_a_fast_tracker_are_moments_of_their_own() -> None:
+    assert drive(live(), 0.2, step_s=0.02).counts == Counts(frames=11)
+
+
 def test_of_a_moment_that_is_told_again_only_who_is_in_it_now_can_lack_a_slot() -> None:
     model = Forecaster(loaded(raster="none", slots=2), grid=GRID)
     movers = {k: Mover(4.0 * k, 4.0) for k in range(3)}
