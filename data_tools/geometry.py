@@ -43,6 +43,25 @@ def poses_to_frame(poses: Array, pose: Array) -> Array:
     return moved
 
 
+def poses_to_world(poses: Array, pose: Array) -> Array:
+    """Poses in the frame of a pose, in the world: the inverse of :func:`poses_to_frame`.
+
+    Args:
+        poses: ``(..., 3 or more)`` x, y, yaw and anything that does not move with the frame.
+        pose: ``(3,)`` x, y, yaw of the frame in the world.
+
+    Returns:
+        The same shape; NaN stays NaN; yaw in [-pi, pi).
+    """
+    cos, sin = np.cos(pose[2]), np.sin(pose[2])
+    x, y = poses[..., 0], poses[..., 1]
+    moved = poses.copy()
+    moved[..., 0] = pose[0] + cos * x - sin * y
+    moved[..., 1] = pose[1] + sin * x + cos * y
+    moved[..., 2] = wrap_angle(poses[..., 2] + pose[2])
+    return moved
+
+
 def box_corners(state: Array) -> Array:
     """Corners of boxes, counter-clockwise from the front left.
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from data_tools.geometry import poses_to_world
 from forecast.errors import DataError, ForecastError
 from forecast.inference.models import LoadedModel, Provenance
 from forecast.live import Counts, Forecaster, LiveForecast, Raster, Tracks, WorldMap
-from forecast.live.outputs import poses_to_world
 from forecast.live.states import agents_in
 from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
 from tests.support.rollouts import MODELS
