@@ -53,7 +53,7 @@ test-slow: $(VENV)/.installed-dev
 # environment of its own; what only tests need is of any age.
 LOWEST = .venv-lowest
 test-lowest: $(LOWEST)/.installed
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist worksteal \
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile \
 		-m "not slow and not benchmark" $(PYTEST_ARGS)
 
 $(LOWEST)/requirements.txt: pyproject.toml

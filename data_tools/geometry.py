@@ -27,6 +27,21 @@ def to_frame(points: Array, pose: Array) -> Array:
     return np.stack([cos * x + sin * y, cos * y - sin * x], axis=-1)
 
 
+def to_world(points: Array, pose: Array) -> Array:
+    """Points in the frame of a pose, in the world: the inverse of :func:`to_frame`.
+
+    Args:
+        points: ``(..., 2)`` x, y, metres.
+        pose: ``(3,)`` x, y, yaw of the frame in the world.
+
+    Returns:
+        ``(..., 2)`` x, y in the world.
+    """
+    cos, sin = np.cos(pose[2]), np.sin(pose[2])
+    x, y = points[..., 0], points[..., 1]
+    return np.stack([pose[0] + cos * x - sin * y, pose[1] + sin * x + cos * y], axis=-1)
+
+
 def poses_to_frame(poses: Array, pose: Array) -> Array:
     """World poses in the frame of a pose.
 
@@ -40,6 +55,22 @@ def poses_to_frame(poses: Array, pose: Array) -> Array:
     moved = poses.copy()
     moved[..., :2] = to_frame(poses[..., :2], pose)
     moved[..., 2] = wrap_angle(poses[..., 2] - pose[2])
+    return moved
+
+
+def poses_to_world(poses: Array, pose: Array) -> Array:
+    """Poses in the frame of a pose, in the world: the inverse of :func:`poses_to_frame`.
+
+    Args:
+        poses: ``(..., 3 or more)`` x, y, yaw and anything that does not move with the frame.
+        pose: ``(3,)`` x, y, yaw of the frame in the world.
+
+    Returns:
+        The same shape; NaN stays NaN; yaw in [-pi, pi).
+    """
+    moved = poses.copy()
+    moved[..., :2] = to_world(poses[..., :2], pose)
+    moved[..., 2] = wrap_angle(poses[..., 2] + pose[2])
     return moved
 
 

@@ -170,19 +170,20 @@ def _count_shapes(messages: Sequence[ObjectMessage], notes: Counter[str]) -> Non
 
 def _table(messages: Sequence[ObjectMessage], unit: str) -> Table:
     """All objects, a row each, in the order of time, in the columns of a table of tracks."""
-    values = np.concatenate([message.values for message in messages] or [np.empty((0, 9))])
+    nothing = np.empty((0, len(COLUMNS)))
+    values = np.concatenate([nothing, *(message.values for message in messages)])
     if not len(values):
         raise DataError("objects", f"none in {unit}", "leave the bag out")
     counts = [len(message.values) for message in messages]
     columns = dict(zip(COLUMNS, values.T, strict=True))
-    nothing = np.full(len(values), np.nan)
+    unknown = np.full(len(values), np.nan)
     return {
         "time_s": np.repeat(seconds([message.stamp_ns for message in messages]), counts),
         "track_id": np.array([name for message in messages for name in message.ids], object),
         "class": np.array([name for message in messages for name in message.labels], object),
         **{"x_m": columns["x"], "y_m": columns["y"], "yaw_rad": columns["yaw"]},
         **{"length_m": columns["length"], "width_m": columns["width"], "score": columns["score"]},
-        **{"speed_mps": nothing, "vx_mps": nothing, "vy_mps": nothing},
+        **{"speed_mps": unknown, "vx_mps": unknown, "vy_mps": unknown},
         "forward": columns["forward"],
         "sign_unknown": columns["sign_unknown"] > 0,
     }

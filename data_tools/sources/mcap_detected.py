@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from data_tools.labels.rasterise import rasterise_boxes
 from data_tools.scene import DenseScene
 from data_tools.sources.inputs import decimate
+from data_tools.sources.mcap_frames import UNPLACED
 from data_tools.sources.mcap_objects import ObjectMessage
 from data_tools.sources.observations import frame_numbers
 from forecast.errors import DataError
@@ -47,9 +48,10 @@ def detected_scene(
     Raises:
         DataError: Messages are not regular, too many, or no detection can be drawn.
     """
+    if len(messages) < 2:
+        got = f"{len(messages)} in {path}, {notes[UNPLACED]} more had no odometry near them"
+        raise DataError("two messages or more", got, "leave the bag out")
     stamp_s = (np.array([m.stamp_ns for m in messages]) - messages[0].stamp_ns) / 1e9
-    if len(stamp_s) < 2:
-        raise DataError("two messages or more", f"{len(stamp_s)} in {path}", "leave it out")
     step_s = float(np.median(np.diff(stamp_s)))
     frame = frame_numbers(stamp_s, step_s, JITTER * step_s, path)
     time_s = messages[0].stamp_ns / 1e9 + step_s * np.arange(int(frame[-1]) + 1, dtype=np.float64)

@@ -9,11 +9,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.geometry import poses_to_frame
+from data_tools.geometry import poses_to_frame, poses_to_world
 from data_tools.scene import FARTHEST_M
 from data_tools.sources.mcap_objects import Content, ObjectMessage
 from data_tools.sources.tracks_resample import Track, resample
-from forecast.angles import wrap_angle
 from forecast.errors import DataError
 
 Array = NDArray[np.float64]
@@ -69,28 +68,14 @@ def in_frame_of(which: str, content: Content, path: str) -> tuple[list[ObjectMes
         moved = list(content.objects)
         known = np.ones(len(moved), bool)
     else:
-        move = _to_ego if which == "ego" else _to_odometry
+        move = poses_to_frame if which == "ego" else poses_to_world
         pairs = zip(content.objects, poses, strict=True)
-        moved = [replace(m, values=move(m.values, pose)) for m, pose in pairs]
+        with np.errstate(all="ignore"):  # of places that are none, left out later
+            moved = [replace(m, values=move(m.values, pose)) for m, pose in pairs]
         known = np.isfinite(poses[:, 0])
         content.notes[UNPLACED] += int((~known).sum())
     kept = [message for message, keep in zip(moved, known, strict=True) if keep]
     return list(_somewhere(kept, content.notes)), poses[known]
-
-
-def _to_ego(values: Array, pose: Array) -> Array:
-    with np.errstate(all="ignore"):  # of places that are none, left out later
-        return poses_to_frame(values, pose)
-
-
-def _to_odometry(values: Array, pose: Array) -> Array:
-    moved = values.copy()
-    cos, sin = np.cos(pose[2]), np.sin(pose[2])
-    with np.errstate(all="ignore"):
-        moved[:, 0] = pose[0] + cos * values[:, 0] - sin * values[:, 1]
-        moved[:, 1] = pose[1] + sin * values[:, 0] + cos * values[:, 1]
-        moved[:, 2] = wrap_angle(pose[2] + values[:, 2])
-    return moved
 
 
 def _somewhere(messages: list[ObjectMessage], notes: Counter[str]) -> Iterator[ObjectMessage]:

@@ -5,21 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.geometry import box_corners
+
 APART_M = 1e-6
 """What is taken off a box, so that it has no side in common with another."""
 TINY = 1e-12
-
-
-def corners(box: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The corners of boxes, counter-clockwise: ``(..., 5)`` to ``(..., 4, 2)`` metres.
-
-    A box is x, y, yaw, length, width.
-    """
-    along = box[..., 3, None] / 2 * np.array([1.0, -1.0, -1.0, 1.0])
-    aside = box[..., 4, None] / 2 * np.array([1.0, 1.0, -1.0, -1.0])
-    cos, sin = np.cos(box[..., 2, None]), np.sin(box[..., 2, None])
-    x, y = box[..., 0, None], box[..., 1, None]
-    return np.stack([x + cos * along - sin * aside, y + sin * along + cos * aside], axis=-1)
 
 
 def box_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -33,7 +23,7 @@ def box_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[
     one, other = first[close], second[close].copy()
     # No side of one may lie on one of the other.
     other[:, 3:] -= APART_M
-    place = corners(one), corners(other)
+    place = box_corners(one), box_corners(other)
     shared = np.zeros(len(one))
     for mine, theirs in ((place[0], other), (place[1], one)):
         along = np.roll(mine, -1, axis=1) - mine

@@ -88,7 +88,7 @@ class _Forecast:
         scene: Name of its recording.
         stamp_ns: The present.
         dt_s: Seconds between leads.
-        ids: ``(n,)`` of the agents that are there at the present and forecast.
+        ids: ``(n,)`` of the agents that are there at the present and, in some future, at lead 1.
         label: ``(n,)`` Autoware's number of each one's class.
         size: ``(n, 2)`` length and width.
         existence: ``(n,)`` probability at the first lead.
@@ -117,7 +117,7 @@ class _Forecast:
         state = before["track_state"].values[:, meta.history - 1]
         futures, confidence = _futures(one)
         known = np.isfinite(state).all(axis=1)
-        known &= np.isfinite(futures[:, 0]).all(axis=(0, 2))
+        known &= np.isfinite(futures[confidence > 0, 0]).all(axis=2).any(axis=0)
         kept = np.flatnonzero(known)
         present = np.broadcast_to(state[kept, :3], (len(futures), 1, len(kept), 3))
         free = np.prod(1 - one["occupancy"].values.astype(np.float32), axis=1)
@@ -250,10 +250,11 @@ def _last(path: Array) -> int:
 
 
 def _twist(paths: Array, one: _Forecast) -> Mapping[str, Mapping[str, float]]:
-    """The mean velocity of the first step, in the frame of the agent."""
-    step = paths[:, 1] - paths[:, 0]
+    """The mean velocity of the first step, in the frame of the agent; of futures that have one."""
+    there = np.isfinite(paths[:, 1]).all(axis=1)
+    step = paths[there, 1] - paths[there, 0]
     step[:, 2] = wrap_angle(step[:, 2])
-    x, y, turn = (one.confidence @ step) / one.dt_s
+    x, y, turn = np.average(step, axis=0, weights=one.confidence[there]) / one.dt_s
     yaw = paths[0, 0, 2]
     ahead, left = np.cos(yaw) * x + np.sin(yaw) * y, np.cos(yaw) * y - np.sin(yaw) * x
     return {

@@ -35,10 +35,11 @@ from forecast.live.states import agents_in, later, moved_to, with_map_of
 from forecast.live.world_map import WorldMap
 from forecast.model.forecaster import LONGEST_HIDDEN_S
 from forecast.model.scene.agents import MEMORY, MoreAgentsThanSlots
+from forecast.observations import SAME_MOMENT_S
 from forecast.schema import MAP_LAYERS
 
 LONGEST_GAP_S = 2.0  # after a longer one nothing that was known is worth keeping
-SAME_MOMENT_S = 1e-3
+ROUNDING_S = 1e-3  # of a time that is told twice; trackers of 50 Hz tell of frames 20 ms apart
 LONGEST_STEP_S = 10.0
 JITTER_S = 0.03  # by which a frame may be early for the next raster
 
@@ -54,6 +55,7 @@ class _Carried:
         state: Of the model, in the ego frame of the moment; its time 0 is the moment's.
         time_s: When, on the stack's clock.
         ego_pose: ``(3,)`` of the ego in the world.
+        ids: Numbers of those who are known, as of this moment; never changed.
         raster_s: When the last raster was read; -inf = never.
         frame: Which moment it is, counted.
     """
@@ -61,6 +63,7 @@ class _Carried:
     state: Any
     time_s: float
     ego_pose: NDArray[np.float64]
+    ids: IdPool
     raster_s: float = -math.inf
     frame: int = 0
 
@@ -127,7 +130,6 @@ class Forecaster:
         self._before: _Carried | None = None
         self._now: _Carried | None = None
         self._moment: Moment | None = None
-        self._ids = _new_ids()
 
     def observe(
         self,
@@ -140,8 +142,9 @@ class Forecaster:
     ) -> Counts:
         """Takes a moment in; whatever is refused changes nothing.
 
-        The moment before may be told of again: what is given now takes the place of what was. A
-        moment before it is late, and left out. After a gap of more than 2 s, a clock set back by
+        The moment before may be told of again: what is given now takes the place of what was; a
+        raster and tracks up to 30 ms apart are of one moment. A moment before it is late, and left
+        out. After a gap of more than 2 s, a clock set back by
         more than 2 s, or a leap that no vehicle makes, everything is forgotten first.
 
         Args:
@@ -158,20 +161,19 @@ class Forecaster:
             DataError: Something is not what it should be, or neither tracks nor a raster fit.
         """
         moment = self._checked(time_s, ego_pose, tracks, raster)
-        place, before, ids = self._place(moment), self._now, self._ids
+        place, before = self._place(moment), self._now
         if place == "late":
             return self._counted(Counts(late=1))
         if place == "anew":
-            before, ids = None, _new_ids()
+            before = None
         if place == "again" and self._moment is not None:
             before, moment = self._before, self._moment.joined(moment)
         self._refuse_unreadable(moment, None if before is None else self._moment)
         world = self._map if map is None else map
-        now = self._advanced(before, moment, ids, world, self._reads(before, moment))
+        now = self._advanced(before, moment, world, self._reads(before, moment))
         # Only here, when all has gone well, is anything changed.
-        self._before, self._now, self._moment = before, now, moment
-        self._ids, self._map = ids, world
-        return self._counted(_left_out(moment, now, ids, place))
+        self._before, self._now, self._moment, self._map = before, now, moment, world
+        return self._counted(_left_out(moment, now, place))
 
     def forecast(self, horizon: int = 6, dt_s: float = 0.5) -> LiveForecast:
         """The next seconds from the last moment on; asking changes nothing.
@@ -191,7 +193,7 @@ class Forecaster:
         if now is None or moment is None:
             raise ConfigError("an observation before the first forecast", "none", "observe a frame")
         if now.raster_s != now.time_s:  # a forecast starts from a raster of its own moment
-            now = self._advanced(self._before, moment, self._ids, self._map, reads=True)
+            now = self._advanced(self._before, moment, self._map, reads=True)
         state, steps = now.state, []
         for _ in range(horizon):
             state, step = self.model.step(state, dt_s)
@@ -199,7 +201,7 @@ class Forecaster:
         return collected(
             steps,
             agents_in(state),
-            self._ids.owner if self.tracked else int,
+            now.ids.owner if self.tracked else int,
             self.classes,
             time_s=moment.time_s,
             dt_s=dt_s,
@@ -228,7 +230,8 @@ class Forecaster:
         since_s = moment.time_s - last.time_s
         if abs(since_s) > LONGEST_GAP_S or (since_s >= 0 and _leaps(last, moment)):
             return "anew"
-        if abs(since_s) <= SAME_MOMENT_S:
+        # Clocks of tracker and camera jitter; a rollout takes these for one moment too.
+        if abs(since_s) <= (SAME_MOMENT_S if moment.completes(last) else ROUNDING_S):
             return "again"
         return "next" if since_s > 0 else "late"
 
@@ -257,14 +260,13 @@ class Forecaster:
 
     @torch.inference_mode()
     def _advanced(
-        self, before: _Carried | None, moment: Moment, ids: IdPool, world: WorldMap, reads: bool
+        self, before: _Carried | None, moment: Moment, world: WorldMap, reads: bool
     ) -> _Carried:
         """What is carried on from a moment.
 
         Args:
             before: What was carried to it; None = nothing was observed before.
             moment: What was seen.
-            ids: Numbers of those who are known.
             world: The map.
             reads: Whether a raster is read; the map around the ego is then drawn anew.
         """
@@ -278,6 +280,7 @@ class Forecaster:
                 state if fresh is None else with_map_of(state, fresh, self.model.bev_channels or 0)
             )
         frame = 0 if before is None else before.frame + 1
+        ids = IdPool(MEMORY, LONGEST_HIDDEN_S) if before is None else before.ids.copy()
         numbers = partial(ids.numbers, time_s=moment.time_s, frame=frame)
         seen = observation(moment, numbers, reads, self.grid)
         with warnings.catch_warnings():
@@ -285,7 +288,7 @@ class Forecaster:
             state = self.model.observe(fresh if state is None else state, seen)
         last_s = -math.inf if before is None else before.raster_s
         raster_s = moment.time_s if reads else last_s
-        return _Carried(state, moment.time_s, moment.ego_pose, raster_s, frame)
+        return _Carried(state, moment.time_s, moment.ego_pose, ids, raster_s, frame)
 
     def _brought(self, before: _Carried, moment: Moment) -> Any:
         """The state as it was, seen from where and when the ego is now."""
@@ -298,17 +301,13 @@ class Forecaster:
         return counts
 
 
-def _new_ids() -> IdPool:
-    return IdPool(MEMORY, LONGEST_HIDDEN_S)
-
-
 def _leaps(last: Moment, moment: Moment) -> bool:
     """Whether the ego has gone farther than any vehicle does: a localisation that was corrected."""
     way = math.dist(last.ego_pose[:2], moment.ego_pose[:2])
     return way > MAX_SPEED_M_S * (moment.time_s - last.time_s) + TOLERANCE_M
 
 
-def _left_out(moment: Moment, now: _Carried, ids: IdPool, place: Place) -> Counts:
+def _left_out(moment: Moment, now: _Carried, place: Place) -> Counts:
     """What became of a moment that was observed."""
     agents = moment.agents
     known = set(agents_in(now.state).ids.flatten().tolist())
@@ -318,5 +317,5 @@ def _left_out(moment: Moment, now: _Carried, ids: IdPool, place: Place) -> Count
         restarts=int(place == "anew"),
         unusable=0 if agents is None else agents.unusable,
         below_score=0 if agents is None else agents.below_score,
-        no_slot=ids.without_slot(now.frame, known),
+        no_slot=now.ids.without_slot(now.frame, known),
     )

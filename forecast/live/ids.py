@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Set
+from copy import copy
 from dataclasses import dataclass
 
 from forecast.errors import DataError
 from forecast.schema import MAX_INSTANCE_ID
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Known:
     number: int
     time_s: float
@@ -20,8 +21,8 @@ class IdPool:
     """Gives every id of a stack a number from 1 for as long as a model may know it.
 
     An id that has been seen neither in the last ``frames`` frames nor in the last ``seconds`` is
-    forgotten, and its number goes to somebody else after all others have had their turn: a model
-    drops those that it has not seen whenever somebody new comes, so it can mistake no one.
+    forgotten. A freed number is reused only after all other numbers; by then the model has dropped
+    the agent that had it.
 
     Args:
         frames: Frames that a model remembers.
@@ -37,6 +38,12 @@ class IdPool:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def copy(self) -> IdPool:
+        """The same pool, to be changed without changing this one."""
+        other = copy(self)
+        other._known, other._owner = dict(self._known), dict(self._owner)
+        return other
 
     def owner(self, number: int) -> Hashable:
         """Whose number it is."""
@@ -62,11 +69,9 @@ class IdPool:
         found = []
         for id_ in ids:
             known = self._known.get(id_)
-            if known is None:
-                known = self._known[id_] = _Known(self._free(), time_s, frame)
-                self._owner[known.number] = id_
-            known.time_s, known.frame = time_s, frame
-            found.append(known.number)
+            number = self._free() if known is None else known.number
+            self._known[id_], self._owner[number] = _Known(number, time_s, frame), id_
+            found.append(number)
         return found
 
     def _forget(self, time_s: float, frame: int) -> None:

@@ -98,6 +98,11 @@ class Moment:
     agents: Agents | None = None
     raster: Raster | None = None
 
+    def completes(self, other: Moment) -> bool:
+        """Whether one of the two has tracks alone, the other a raster alone."""
+        alone = {(one.agents is None, one.raster is None) for one in (self, other)}
+        return alone == {(True, False), (False, True)}
+
     def joined(self, later: Moment) -> Moment:
         """The same moment, of which something more or something else was said."""
         agents = self.agents if later.agents is None else later.agents

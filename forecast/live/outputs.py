@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.angles import wrap_angle
+from data_tools.geometry import poses_to_world
 from forecast.grid import BEVGrid
 from forecast.model.scene.agents import Agents
 from forecast.types import StepForecast, as_numpy
@@ -133,11 +133,3 @@ def collected(
         occupancy=leads("occupancy"),
         flow=leads("flow"),
     )
-
-
-def poses_to_world(poses: NDArray[np.float64], frame: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Poses ``(..., 3)`` of a frame, in the world in which its pose ``(3,)`` is given."""
-    cos, sin = np.cos(frame[2]), np.sin(frame[2])
-    x, y, yaw = np.moveaxis(poses, -1, 0)
-    there = (frame[0] + cos * x - sin * y, frame[1] + sin * x + cos * y, wrap_angle(yaw + frame[2]))
-    return np.stack(there, axis=-1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from data_tools.formats.geojson import read_map
-from data_tools.geometry import poses_to_frame
+from data_tools.geometry import poses_to_frame, to_world
 from data_tools.labels.map_index import MapIndex, area_of
 from data_tools.labels.rasterise import rasterise_map
 from data_tools.scene import MapElement, MapLayer
@@ -40,11 +40,10 @@ class MapRaster:
 
     def around(self, ego_pose: Array, grid: BEVGrid) -> NDArray[np.uint8]:
         """The same on another grid around the ego, layers in the order of ``MAP_LAYERS``."""
-        x, y = np.meshgrid(grid.x_m, grid.y_m)
+        cells = np.stack(np.meshgrid(grid.x_m, grid.y_m), axis=-1)
         # By way of the ego's pose in the tile's frame, so that no coordinate is large.
-        px, py, yaw = poses_to_frame(ego_pose, np.asarray(self.pose, np.float64))
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        there = px + cos * x - sin * y, py + sin * x + cos * y
+        ego = poses_to_frame(ego_pose, np.asarray(self.pose, np.float64))
+        there = np.moveaxis(to_world(cells, ego), -1, 0)
         low, step = (self.grid.x_min_m, self.grid.y_min_m), self.grid.resolution_m
         column, row = (np.floor((at - edge) / step) for at, edge in zip(there, low, strict=True))
         inside = (column >= 0) & (column < self.grid.width) & (row >= 0) & (row < self.grid.height)

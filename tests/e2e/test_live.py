@@ -96,7 +96,8 @@ def test_an_hour_leaves_nothing_behind() -> None:
         if frame > HOUR - 24:
             short.observe(time_s, ego_pose=ego, tracks=tracks)
         if frame in (600, HOUR):
-            held[frame] = tensor_bytes(long), len(long._ids), resident_mib()
+            assert long._now is not None
+            held[frame] = tensor_bytes(long), len(long._now.ids), resident_mib()
     ours, theirs = long.forecast(6), short.forecast(6)
     print({frame: numbers for frame, numbers in held.items()})
     assert held[HOUR][0] <= 1.1 * held[600][0]

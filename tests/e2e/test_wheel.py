@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 OPTIONAL = (
     *("cv2", "mmcv", "MultiScaleDeformableAttention", "torch_ms_deform_attn"),
     *("libsumo", "sumo", "traci", "s3fs", "h5netcdf", "h5py", "playwright", "transformers"),
+    *("mcap", "mcap_ros2", "onnx", "onnxruntime", "onnxscript"),
 )
 # In one process: that nothing of it is asked for, and that every command says what it does.
 HELP = """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import shapely
 
-from forecast.evaluation.boxes import corners
+from data_tools.geometry import box_corners
 from forecast.evaluation.counts import Forecast, Truth
 from forecast.evaluation.realization_scores import (
     EVERY,
@@ -211,7 +211,7 @@ def test_ade_of_objects_that_are_not_always_valid_as_waymo_has_it() -> None:
 
 def box(state: Any, pose: Any = None) -> Any:
     where = state[:3] if pose is None else pose
-    return shapely.Polygon(corners(np.array([*where, *state[3:]])))
+    return shapely.Polygon(box_corners(np.array([*where, *state[3:]])))
 
 
 def collides(boxes: list[Any], own: list[int]) -> bool:

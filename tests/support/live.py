@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.geometry import poses_to_world
 from forecast.live import Forecaster, MapRaster, Raster, Tracks, WorldMap
-from forecast.live.outputs import poses_to_world
 from forecast.schema import DEFAULT_CLASSES
 from forecast.types import BEVSequence
 

@@ -183,6 +183,19 @@ def test_detections_become_rasters_without_ids(tmp_path: Path) -> None:
     np.testing.assert_allclose(data["init_time"][0], bags.START_S + 1.0)
 
 
+@pytest.mark.parametrize("near", [0, 1])
+def test_detections_without_odometry_near_them_are_refused(tmp_path: Path, near: int) -> None:
+    entries = [
+        (on, kind, message)
+        for on, kind, message in bags.detections(seconds=1.0)
+        if on == bags.DETECTIONS or bags.stamp_ns(message) < (bags.START_S + near * 0.06) * 10**9
+    ]
+    alone = bags.odometry(500.0, POSE)
+    said = f"two messages or more; got {near} in .*, {11 - near} more had no odometry near them"
+    with pytest.raises(DataError, match=said):
+        read(tmp_path, [*entries, (bags.EGO, ODOMETRY, alone)], objects=bags.DETECTIONS)
+
+
 def test_sequences_have_the_scores_and_times_of_the_bag(tmp_path: Path) -> None:
     bags.write_bag(tmp_path / "a.mcap", bags.drive())
     report = prepare("mcap", [str(tmp_path)], str(tmp_path / "o.zarr"), PrepareOptions(grid=GRID))

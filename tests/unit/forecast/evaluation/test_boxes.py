@@ -7,7 +7,8 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
-from forecast.evaluation.boxes import box_iou, corners, overlaps_another
+from data_tools.geometry import box_corners
+from forecast.evaluation.boxes import box_iou, overlaps_another
 
 
 def boxes(seed: int, count: int, side: float = 12.0) -> NDArray[np.float64]:
@@ -27,7 +28,7 @@ def test_who_overlaps_whom_is_what_polygons_say(seed: int) -> None:
     frames = np.stack([boxes(10 * seed + k, 25) for k in range(4)])
     found = overlaps_another(frames)
     for frame, told in zip(frames, found, strict=True):
-        polygons = shapely.polygons(corners(frame))
+        polygons = shapely.polygons(box_corners(frame))
         shared = shapely.area(shapely.intersection(polygons[:, None], polygons[None]))
         np.fill_diagonal(shared, 0.0)
         assert told.tolist() == (shared > 1e-9).any(axis=1).tolist()
@@ -58,7 +59,7 @@ def test_the_shared_part_is_that_of_polygons(kind: str) -> None:
         "the same": np.zeros((200, 5)),
     }[kind]
     second = first + off
-    one, other = (shapely.polygons(corners(some)) for some in (first, second))
+    one, other = (shapely.polygons(box_corners(some)) for some in (first, second))
     shared = shapely.area(shapely.intersection(one, other))
     expected = shared / (shapely.area(one) + shapely.area(other) - shared)
     assert expected.max() > 0.3

@@ -159,6 +159,26 @@ def test_every_realization_is_a_path_with_its_share(
             np.testing.assert_array_equal(found[0], poses(paths[0])[0])
 
 
+def test_who_leaves_at_once_in_one_realization_is_there_in_the_others(
+    forecast: xr.Dataset, source: xr.Dataset, tmp_path: Path
+) -> None:
+    futures = np.repeat(forecast["pose"].values[:, None], 4, axis=1)
+    futures[0, 1, :, 0] = np.nan  # of one future the first agent leaves before the first lead
+    futures[0, 2, 0, 0, :2] = 0.0, 0.0  # and in one it stands
+    futures[0, :3, :, 2] = np.nan  # the third is there only in one that cannot be
+    dims = ("sequence", "realization", "lead", "track", "pose")
+    forecast["realization_pose"] = dims, futures
+    forecast["realization_weight"] = ("sequence", "realization"), np.array([[3.0, 4.0, 1.0, 0.0]])
+    ((_, message),) = written(tmp_path, forecast, source)["/forecast/objects"]
+    assert [thing.object_id.uuid[-1] for thing in message.objects] == [1, 2]
+    first = message.objects[0].kinematics
+    assert [len(path.path) for path in first.predicted_paths] == [7, 1, 7, 7]
+    assert [path.confidence for path in first.predicted_paths] == [0.375, 0.5, 0.125, 0.0]
+    twist = first.initial_twist_with_covariance.twist
+    np.testing.assert_allclose(twist.linear.x, 0.75 * 4.0, atol=0.01)
+    np.testing.assert_allclose(twist.angular.z, 0.2, atol=1e-4)
+
+
 def test_realizations_may_have_weights(
     forecast: xr.Dataset, source: xr.Dataset, tmp_path: Path
 ) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from data_tools.geometry import poses_to_world
 from forecast.errors import DataError, ForecastError
 from forecast.inference.models import LoadedModel, Provenance
 from forecast.live import Counts, Forecaster, LiveForecast, Raster, Tracks, WorldMap
-from forecast.live.outputs import poses_to_world
 from forecast.live.states import agents_in
 from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
 from tests.support.rollouts import MODELS
@@ -89,8 +89,8 @@ def test_every_model_forecasts_in_the_world_under_the_ids_of_the_stack(kind: str
     assert np.linalg.norm(found.pose[0, row, :2] - start) < 6.0  # in the world, near where it was
     np.testing.assert_allclose(found.size[row], [4.5, 2.0], atol=1e-5)
     assert found.classes[row] == "vehicle"
-    if found.existence[0, row] > 0.5:
-        assert (found.instance[0] == row + 1).any()
+    assert found.existence[0, row] > 0.5
+    assert (found.instance[0] == row + 1).any()
     assert found.instance.max() <= len(found.ids)
     np.testing.assert_array_equal(found.grid_pose, ego_at(1.0))
 
@@ -174,6 +174,52 @@ def test_more_of_the_same_moment_takes_the_place_of_what_was_said() -> None:
     late = Raster(np.zeros(GRID.shape, int))
     assert model.observe(1.1, ego_pose=ego_at(1.1), raster=late) == Counts(again=1)
     assert set(model.forecast(1).ids) == set(other.forecast(1).ids)
+
+
+@pytest.mark.parametrize("off_s", [-0.029, 0.005, 0.029])
+def test_a_raster_of_another_clock_joins_the_tracks_of_its_moment(off_s: float) -> None:
+    model, other = drive(live("tracked")), drive(live("tracked"))
+    raster = Raster(np.zeros(GRID.shape, int))
+    assert model.observe(1.0 + off_s, ego_pose=ego_at(1.0), raster=raster) == Counts(again=1)
+    other.observe(1.0, ego_pose=ego_at(1.0), raster=raster)
+    assert model.forecast(1).time_s == 1.0
+    assert_alike(model.forecast(2), other.forecast(2))
+    with pytest.raises(DataError, match="a raster without ids"):
+        drive(live("tracked")).observe(1.031, ego_pose=ego_at(1.031), raster=raster)
+
+
+def test_tracks_of_a_fast_tracker_are_moments_of_their_own() -> None:
+    assert drive(live(), 0.2, step_s=0.02).counts == Counts(frames=11)
+
+
+def test_of_a_moment_that_is_told_again_only_who_is_in_it_now_can_lack_a_slot() -> None:
+    model = Forecaster(loaded(raster="none", slots=2), grid=GRID)
+    movers = {k: Mover(4.0 * k, 4.0) for k in range(3)}
+    two = {k: movers[k] for k in (0, 1)}
+    for time_s in (0.0, 0.1):
+        told = model.observe(time_s, ego_pose=WORLD, tracks=tracks_at(0.0, movers))
+        assert told == Counts(frames=1, no_slot=1)
+        again = model.observe(time_s, ego_pose=WORLD, tracks=tracks_at(0.0, two))
+        assert again == Counts(again=1)
+
+
+def test_a_model_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, other = (drive(Forecaster(loaded(raster="none", slots=3), grid=GRID)) for _ in range(2))
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    crowd = {f"other {k}": Mover(2.0 * k, 8.0) for k in range(5)}
+    with monkeypatch.context() as patch:
+        patch.setattr(LoadedModel, "observe", fails)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            model.observe(1.1, ego_pose=ego_at(1.1), tracks=tracks_at(0.0, crowd))
+    assert model.counts == other.counts
+    for one in (model, other):
+        found = one.observe(1.1, ego_pose=ego_at(1.1), tracks=tracks_at(1.1))
+        assert found == Counts(frames=1)
+    assert_alike(model.forecast(2), other.forecast(2))
+    assert len(model._now.ids) == len(MOVERS)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +321,7 @@ def test_an_agent_that_comes_back_after_long_is_new_and_nothing_grows() -> None:
     for k in range(100):
         movers = {f"passing {k // 5}": MOVERS["car"], "parked": Mover(-4.0, 4.0)}
         model.observe(0.1 * k, ego_pose=WORLD, tracks=tracks_at(0.0, movers))
-        assert len(model._ids) <= 2 + 30 // 5
+        assert len(model._now.ids) <= 2 + 30 // 5  # type: ignore[union-attr]
     assert agents_in(model._now.state).past.shape[2] == 24  # type: ignore[union-attr]
     assert set(model.forecast(1).ids) >= {"parked", "passing 19"}
 
@@ -295,9 +341,7 @@ def test_the_map_is_that_around_the_ego_wherever_it_drives() -> None:
         model.observe(0.4 * k, ego_pose=ego, tracks=Tracks.none(), map=world if not k else None)
     model.forecast(1)
     new.observe(0.4 * 19, ego_pose=ego, tracks=Tracks.none(), map=world)
-    shown = [
-        one._advanced(one._before, one._moment, one._ids, one._map, True) for one in (model, new)
-    ]  # type: ignore[arg-type]
+    shown = [one._advanced(one._before, one._moment, one._map, True) for one in (model, new)]  # type: ignore[arg-type]
     context, fresh = (one.state.context for one in shown)
     assert torch.equal(context.map, fresh.map)
     torch.testing.assert_close(context.points, fresh.points)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_tools.geometry import poses_to_world
 from data_tools.labels.rasterise import lane_points, map_edges, rasterise_map
 from data_tools.scene import MapElement
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
-from forecast.live.outputs import poses_to_world
 from forecast.live.world_map import MapRaster, WorldMap
 from forecast.schema import MAP_LAYERS
 
