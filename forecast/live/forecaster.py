@@ -185,6 +185,9 @@ class Forecaster:
         Raises:
             ConfigError: Nothing was observed yet, or the horizon or the step is out of range.
         """
+        if int(horizon) != horizon:
+            raise ConfigError("a horizon of whole steps", str(horizon), "correct it")
+        horizon = int(horizon)
         check_counts(horizon=horizon)
         if not 0 < dt_s <= LONGEST_STEP_S:
             wanted = f"dt_s above 0 and up to {LONGEST_STEP_S:g} s"

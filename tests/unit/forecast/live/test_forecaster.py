@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from data_tools.geometry import poses_to_world
-from forecast.errors import DataError, ForecastError
+from forecast.errors import ConfigError, DataError, ForecastError
 from forecast.inference.models import LoadedModel, Provenance
 from forecast.live import Counts, Forecaster, LiveForecast, Raster, Tracks, WorldMap
 from forecast.live.states import agents_in
@@ -346,3 +346,10 @@ def test_the_map_is_that_around_the_ego_wherever_it_drives() -> None:
     assert torch.equal(context.map, fresh.map)
     torch.testing.assert_close(context.points, fresh.points)
     assert context.map[0, 0].any()
+
+
+@pytest.mark.parametrize("horizon", [2.5, 0, -2])
+def test_a_horizon_is_a_number_of_steps(horizon: float) -> None:
+    began = drive(live("constant-turn"))
+    with pytest.raises(ConfigError, match="horizon"):
+        began.forecast(horizon=horizon)  # type: ignore[arg-type]
