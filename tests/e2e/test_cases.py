@@ -5,6 +5,7 @@ They stay outside the repository, in ``../shared/cases``; where they are absent,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import runpy
 import shutil
