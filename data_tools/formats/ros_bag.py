@@ -117,7 +117,7 @@ def _refusing_damage(path: str) -> Iterator[None]:
         raise DataError("a whole bag", f"{path}, cut short", CUT_SHORT) from error
     except (
         *(McapError, OSError, zstandard.ZstdError, struct.error),
-        *(ArithmeticError, LookupError, RuntimeError, TypeError, ValueError),
+        *(ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError),
     ) as error:
         raise _damaged(path, reason_of(error)) from error
 
