@@ -178,7 +178,7 @@ class Hang(BaseException):
 
 
 def refuse_exhaustion(error: BaseException | None) -> None:
-    """EncodedFeatures that ran out is no way to find a fault, except in numcodecs' reader of texts.
+    """Running out of memory is no way to find a fault, except in numcodecs' reader of texts.
 
     That one trusts the number of texts that a chunk begins with, and makes room for them.
 
