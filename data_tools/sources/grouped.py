@@ -1,4 +1,4 @@
-"""Rows of a table by what a column of it says, found in one pass."""
+"""What a column of a table says, as text, and its rows by that, found in one pass."""
 
 from __future__ import annotations
 
@@ -8,8 +8,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api import types
 
 Rows = NDArray[np.intp]
+MOST_EXACT = 2**53  # of whole numbers held as floats
+
+
+def as_text(column: pd.Series[Any]) -> NDArray[np.object_]:
+    """What each row says, stripped: "" for nothing, whole numbers without a point."""
+    if column.dtype == object:  # perhaps of lists, which have no hash
+        column = column.astype(str).where(column.notna())
+    code, found = pd.factorize(column)
+    values = pd.Series(found)
+    text = values.astype(str).str.strip().to_numpy(object)
+    if types.is_float_dtype(values):  # numbers of classes: 1, not 1.0
+        whole = ((values % 1 == 0) & (values.abs() < MOST_EXACT)).to_numpy(bool)
+        text[whole] = values[whole].astype("int64").astype(str)
+    return np.append(text, "")[code]
 
 
 def grouped(names: pd.Series[Any] | NDArray[Any]) -> dict[str, Rows]:

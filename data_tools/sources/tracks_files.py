@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import posixpath
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from data_tools.formats import levelx, sumo_fcd
 from data_tools.sources.presets import OWN, Preset
 from forecast.errors import DataError, reason_of
-from forecast.storage.files import filesystem, version_of
+from forecast.storage.files import filesystem, opened, version_of
 
 MOST_NAMED = 12  # of the columns that were found, in an error
 SEPARATORS = {",": ",", ";": ";", "tab": "\t", "space": r"\s+"}
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "white space"}
-FILES = "files"  # attribute of a table: the path and the number of rows of each of its files
+FILES = "files"  # attribute of a table: path, first row and number of rows of each of its files
 
 
 def load(path: str, preset: Preset = OWN) -> pd.DataFrame:
@@ -28,11 +31,42 @@ def load(path: str, preset: Preset = OWN) -> pd.DataFrame:
     Raises:
         DataError: A file cannot be read, lacks a column or has no rows, or two share an id.
     """
-    try:
-        paths = [path, *_beside(path, preset)]
+    with damage_told(path):
+        paths = [path, *beside(path, preset)]
         read = (*paths, *_further(path, preset))
         versions = tuple(version_of(one, "a CSV or Parquet table") for one in read)
         return _load(tuple(paths), versions, preset)
+
+
+def chunks(path: str, preset: Preset, rows: int) -> Iterator[pd.DataFrame]:
+    """A table's columns as :func:`load` has them, so many rows at a time.
+
+    Raises:
+        DataError: A column is missing.
+        Exception: The file is damaged; whatever pandas and what it reads with raise.
+    """
+    if _is_parquet(path):
+        with opened(path) as file:
+            table = pq.ParquetFile(file)
+            found, wanted = table.schema_arrow.names, preset.columns.named()
+            named = [name for name in found if _spelled(name, preset) in wanted]
+            for batch in table.iter_batches(batch_size=rows, columns=named):
+                yield _wanted(batch.to_pandas(), path, preset)
+    else:
+        with pd.read_csv(path, **_csv_options(path, preset), chunksize=rows) as reader:
+            for part in reader:
+                yield _wanted(part, path, preset)
+
+
+@contextmanager
+def damage_told(path: str) -> Iterator[None]:
+    """Whatever reading a table raises, as an error of ours.
+
+    Raises:
+        DataError: Something was raised.
+    """
+    try:
+        yield
     except DataError:
         raise
     except Exception as error:  # damage makes pandas and what it reads with raise whatever there is
@@ -43,14 +77,14 @@ def load(path: str, preset: Preset = OWN) -> pd.DataFrame:
 
 def row_of(table: pd.DataFrame, index: int, path: str) -> str:
     """Where a row of a table is, its rows counted from 1 after the header."""
-    for place, rows in table.attrs.get(FILES, ()):
+    for place, first, rows in table.attrs.get(FILES, ()):
         if index < rows:
-            return f"row {index + 1} of {place}"
+            return f"row {first + index + 1} of {place}"
         index -= rows
     return f"row {index + 1} of {path}"
 
 
-def _beside(path: str, preset: Preset) -> list[str]:
+def beside(path: str, preset: Preset) -> list[str]:
     """The further files of a recording that are there."""
     folder, name = posixpath.split(path)
     found = []
@@ -88,26 +122,33 @@ def _load(paths: tuple[str, ...], _versions: tuple[str, ...], preset: Preset) ->
         _refuse_shared_ids(paths, tables, preset.columns.track_id.column)
         whole = pd.concat(tables, ignore_index=True)
     whole.attrs[FILES] = tuple(
-        (path, len(table)) for path, table in zip(paths, tables, strict=True)
+        (path, 0, len(table)) for path, table in zip(paths, tables, strict=True)
     )
     return whole
 
 
 def _checked(path: str, preset: Preset) -> pd.DataFrame:
     """One file's columns, of those that are named, all that must be there among them."""
+    table = _wanted(_read(path, preset), path, preset)
+    if table.empty:
+        raise DataError("rows", f"none in {path}", "leave it out")
+    return table
+
+
+def _wanted(table: pd.DataFrame, path: str, preset: Preset) -> pd.DataFrame:
+    """The columns of a file that are named, as the preset spells them."""
     wanted = preset.columns.named()
-    table, found = _read(path, preset)
+    found = [_spelled(name, preset) for name in table.columns]
     required = [name for name, must in wanted.items() if must]
-    missing = [name for name in required if name not in table.columns]
+    missing = [name for name in required if name not in found]
     if missing:
         raise DataError(
             f"the columns {', '.join(required)}",
             f"no {', '.join(missing)} in {path}, but {', '.join(map(repr, found[:MOST_NAMED]))}",
             "add them or rename yours" if preset == OWN else "take another --preset",
         )
-    if table.empty:
-        raise DataError("rows", f"none in {path}", "leave it out")
-    return table.reset_index(drop=True)
+    table.columns = pd.Index(found)
+    return table[[name for name in found if name in wanted]].reset_index(drop=True)
 
 
 def _spelled(name: str, preset: Preset) -> str:
@@ -117,35 +158,40 @@ def _spelled(name: str, preset: Preset) -> str:
     return next((own for own in preset.columns.named() if own.lower() == name.lower()), name)
 
 
-def _read(path: str, preset: Preset) -> tuple[pd.DataFrame, list[str]]:
-    """The named columns of a file, and the names of all that it has."""
-    wanted = preset.columns.named()
-    if preset.layout != "table":
-        table = levelx.read_table(path) if preset.layout == "levelx" else sumo_fcd.read_table(path)
-        return table, list(table.columns)
-    if path.endswith((".parquet", ".pq")):
-        table = pd.read_parquet(path)
-        found = [_spelled(name, preset) for name in table.columns]
-        table.columns = pd.Index(found)
-        return table[[name for name in found if name in wanted]], found
+def _read(path: str, preset: Preset) -> pd.DataFrame:
+    match preset.layout:
+        case "levelx":
+            return levelx.read_table(path)
+        case "sumo-fcd":
+            return sumo_fcd.read_table(path)
+        case "table" if _is_parquet(path):
+            return pd.read_parquet(path)
+        case "table":
+            table: pd.DataFrame = pd.read_csv(path, **_csv_options(path, preset))
+            return table
+
+
+def _is_parquet(path: str) -> bool:
+    return path.endswith((".parquet", ".pq"))
+
+
+def _csv_options(path: str, preset: Preset) -> dict[str, Any]:
+    """How pandas reads a CSV table; every column: only then it tells of rows that are too long."""
     separator = SEPARATORS[preset.delimiter]
     if preset.header is None:
-        head = pd.read_csv(path, sep=separator, nrows=0)
-        found = [_spelled(name, preset) for name in head.columns]
+        found = list(pd.read_csv(path, sep=separator, nrows=0).columns)
         _refuse_other_separators(found, separator, path)
     else:
         found = list(preset.header)
     _refuse_other_lengths(found, separator, preset.header is None, path)
-    table = pd.read_csv(
-        path,
-        sep=separator,
-        header=0 if preset.header is None else None,
-        names=found,
-        dtype=str,
-        keep_default_na=False,
-        na_values=[""],
-    )  # every column: of rows that are longer than others pandas tells only then
-    return table[[name for name in found if name in wanted]], found
+    return {
+        "sep": separator,
+        "header": 0 if preset.header is None else None,
+        "names": found,
+        "dtype": str,
+        "keep_default_na": False,
+        "na_values": [""],
+    }
 
 
 def _refuse_other_lengths(header: list[str], separator: str, in_file: bool, path: str) -> None:

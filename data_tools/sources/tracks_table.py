@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from data_tools.sources.grouped import Rows, grouped, steps
+from data_tools.sources.grouped import Rows, as_text, grouped, steps
 from data_tools.sources.presets import (
     LENGTHS_M,
     OWN,
@@ -30,6 +30,7 @@ from data_tools.sources.presets import (
     Time,
     Truth,
 )
+from data_tools.sources.tracks_blocks import blocks_of, load_block
 from data_tools.sources.tracks_files import load, row_of
 from forecast.errors import DataError
 
@@ -43,7 +44,6 @@ SPEEDS = ("speed_mps", "vx_mps", "vy_mps")
 OPTIONAL_NUMBERS = ("yaw_rad", "length_m", "width_m", *SPEEDS, "score")
 # Headings in radians stay below four turns; most tables in degrees exceed them.
 MAX_YAW_RAD = 8 * np.pi
-MOST_EXACT = 2**53  # of whole numbers held as floats
 MAX_SPEED = 1000.0  # m/s, no agent's
 LONGEST_QUOTE = 80  # characters of a value in a message
 # No tracker has longer steps; times in milliseconds do.
@@ -57,7 +57,7 @@ def scene_names(path: str, preset: Preset = OWN) -> list[str]:
     Raises:
         DataError: The table cannot be read, lacks a column, has no rows or a row without scene.
     """
-    return list(_whole(path, preset).scenes)
+    return list(blocks_of(path, preset) or _whole(path, preset).scenes)
 
 
 def scene_table(path: str, scene: str | None, preset: Preset = OWN) -> Table:
@@ -77,7 +77,7 @@ def scene_table(path: str, scene: str | None, preset: Preset = OWN) -> Table:
     Raises:
         DataError: A value is missing, of another kind, out of range or given twice.
     """
-    whole = _whole(path, preset)
+    whole = _whole(path, preset, scene)
     rows = np.arange(len(whole.rows)) if scene is None else whole.scenes.get(scene)
     if rows is None:
         raise DataError(f"rows of scene {scene!r}", f"none in {path}", "check the scene's name")
@@ -121,7 +121,7 @@ class _Fault:
 
 
 class _Whole:
-    """All rows of a table: where each scene is, the columns in our units, and their faults.
+    """All rows of a table or block: where each scene is, columns in our units, their faults.
 
     Args:
         rows: As they are in the file.
@@ -157,17 +157,7 @@ class _Whole:
         name = said.column
         if name is None:
             return np.full(len(self.rows), getattr(said, "value", None), object)
-        column = self.rows[name]
-        if column.dtype == object:  # perhaps of lists, which have no hash
-            column = column.astype(str).where(column.notna())
-        elif types.is_float_dtype(column):
-            given = column.dropna()
-            if (given % 1 == 0).all() and (given.abs() < MOST_EXACT).all():
-                column = column.astype("Int64")  # numbers of classes: 1, not 1.0
-        code, found = pd.factorize(column)
-        names = pd.Series(found).astype(str).str.strip().to_numpy(object)
-        text = np.append(names, "")[code]
-        self._note(code < 0, f"a {name}", name)
+        text = as_text(self.rows[name])
         self._note(text == "", f"a {name}", name)
         return text
 
@@ -269,9 +259,10 @@ class _Whole:
 _kept: list[_Whole] = []
 
 
-def _whole(path: str, preset: Preset) -> _Whole:
-    """A table; the last one is kept, so that one of many scenes is read through once."""
-    rows = load(path, preset)
+def _whole(path: str, preset: Preset, scene: str | None = None) -> _Whole:
+    """A table, or a large one's block with a scene; the last is kept, so as to be read once."""
+    block = blocks_of(path, preset).get(scene) if scene is not None else None
+    rows = load(path, preset) if block is None else load_block(path, preset, block)
     if not _kept or _kept[0].rows is not rows:
         _kept[:] = [_Whole(rows, path, preset)]
     return _kept[0]
