@@ -32,7 +32,8 @@ def topics(path: str) -> dict[str, str]:
 
     kinds, channels = {0: ""}, []
     with _refusing_damage(path), opened(path) as file:
-        summary = SeekingReader(file, record_size_limit=MOST_BYTES).get_summary()
+        bounded: Any = _Bounded(file)
+        summary = SeekingReader(bounded, record_size_limit=MOST_BYTES).get_summary()
     if summary is not None and summary.channels:
         kinds |= {schema.id: schema.name for schema in summary.schemas.values()}
         channels = list(summary.channels.values())
@@ -130,13 +131,37 @@ def _unpacked(file: IO[bytes]) -> Iterator[Any]:
     from mcap.records import Channel, Chunk, Message, Schema
     from mcap.stream_reader import StreamReader, breakup_chunk
 
-    reader = StreamReader(file, emit_chunks=True, validate_crcs=True, record_size_limit=MOST_BYTES)
+    bounded: Any = _Bounded(file)
+    reader = StreamReader(
+        bounded, emit_chunks=True, validate_crcs=True, record_size_limit=MOST_BYTES
+    )
     for record in reader.records:
         if isinstance(record, Chunk):
             plain = replace(record, compression="", data=_content(record))
             yield from breakup_chunk(plain, validate_crc=True)
         elif isinstance(record, Schema | Channel | Message):
             yield record
+
+
+class _Bounded:
+    """A file of which no more is read at once than a record may have.
+
+    A text in a record can say that it has 4 GiB, for which there would be made room.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seekable, self.seek, self.tell = file.seekable, file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """So many bytes, or all that are left.
+
+        Raises:
+            ValueError: They are too many.
+        """
+        if size > MOST_BYTES:
+            raise ValueError(f"a text of {size} bytes")
+        return self._file.read(size)
 
 
 def _content(chunk: Any) -> bytes:
