@@ -16,7 +16,7 @@ import pandas as pd
 
 from data_tools.sources.grouped import as_text
 from data_tools.sources.presets import Preset
-from data_tools.sources.tracks_files import FILES, beside, chunks, damage_told
+from data_tools.sources.tracks_files import FILES, beside, chunks, refusing_damage
 from forecast.storage.files import filesystem, version_of
 
 LARGE_BYTES = 2**23  # of a file; smaller ones are read whole
@@ -43,7 +43,7 @@ def load_block(path: str, preset: Preset, rows: range) -> pd.DataFrame:
     Raises:
         DataError: The file cannot be read.
     """
-    with damage_told(path):
+    with refusing_damage(path):
         return _load(path, version_of(path, "a CSV or Parquet table"), preset, rows)
 
 

@@ -31,7 +31,7 @@ def load(path: str, preset: Preset = OWN) -> pd.DataFrame:
     Raises:
         DataError: A file cannot be read, lacks a column or has no rows, or two share an id.
     """
-    with damage_told(path):
+    with refusing_damage(path):
         paths = [path, *beside(path, preset)]
         read = (*paths, *_further(path, preset))
         versions = tuple(version_of(one, "a CSV or Parquet table") for one in read)
@@ -59,8 +59,8 @@ def chunks(path: str, preset: Preset, rows: int) -> Iterator[pd.DataFrame]:
 
 
 @contextmanager
-def damage_told(path: str) -> Iterator[None]:
-    """Whatever reading a table raises, as an error of ours.
+def refusing_damage(path: str) -> Iterator[None]:
+    """Turns whatever reading a table raises into an error of ours.
 
     Raises:
         DataError: Something was raised.

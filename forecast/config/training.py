@@ -25,6 +25,16 @@ class Stage(Section):
     alike. Motion per step grows with it, and the present moves later in the store's frames, so
     a store must hold (history - 1 + horizon) x frame_stride + 1 frames.
     """
+    raster: bool = True
+    """Whether tracked input reads the raster, where model.raster is always; without it a step takes
+    a third of the time.
+    """
+    rests: tuple[str, ...] = ()
+    """Parts of the network that do not learn, such as raster_encoder, which is faster at rest."""
+    learning_rate: float | None = Field(default=None, ge=0)
+    """Peak of a warm-up and cosine that begin with this stage and last until another stage has one;
+    null = what went before goes on, from optimisation.learning_rate at first.
+    """
 
     def past(self, history: int) -> int:
         """Stored frames up to and including the present."""

@@ -177,8 +177,8 @@ def load_model(
     checkpoint = named_checkpoint(name := name or PACKAGED)
     forecaster = checkpoint.model.to(device)
     forecaster.least_cell = least_cell
-    if fast and forecaster.spec.raster == "always":
-        forecaster.use(replace(forecaster.spec, raster="detection"))
+    if fast:
+        forecaster.use(forecaster.spec.without_raster())
     known = forecaster.inputs.map_layers
     return LoadedModel(
         model=_reading(forecaster, input_mode, mirror),

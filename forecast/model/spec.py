@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from pydantic import Field
@@ -133,6 +133,10 @@ class ForecasterSpec(Section):
     def has_raster_encoder(self) -> bool:
         """Whether there is a raster encoder, and with it a tracker."""
         return self.raster != "none"
+
+    def without_raster(self) -> ForecasterSpec:
+        """The same, but that only detected input reads the raster."""
+        return replace(self, raster="detection") if self.raster == "always" else self
 
     @property
     def levels(self) -> int:

@@ -119,22 +119,33 @@ class ForecastTraining(pl.LightningModule):
         for layer in model.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = optimisation.dropout
-        if self._frozen is not None:
-            self._frozen.requires_grad_(False)
-        if optimisation.only:
-            _learn_only(model, optimisation.only)
+        _refuse_unknown_parts(model, curriculum, optimisation)
+        self.spec = model.spec  # stages may leave the raster out
+        # What rests in every stage is let be by all processes that train together, for good.
+        always = set.intersection(*map(self._resting, curriculum))
+        self._rest(always)
 
-    @property
-    def _frozen(self) -> nn.Module | None:
-        """The raster encoder where it does not learn."""
+    def _resting(self, stage: Stage) -> set[str]:
+        """The parts of the network that do not learn in a stage."""
         how = self.optimisation
-        learns = how.backbone_factor and (not how.only or "raster_encoder" in how.only)
-        return None if learns else self.model.raster_encoder
+        resting = set(stage.rests)
+        if not how.backbone_factor:
+            resting.add("raster_encoder")
+        if how.only:
+            resting |= _parts_of(self.model) - set(how.only)
+        return resting
+
+    def _rest(self, resting: set[str]) -> None:
+        for name, part in self.model.named_parameters():
+            part.requires_grad_(name.split(".")[0] not in resting)
 
     def on_train_epoch_start(self) -> None:
-        """The statistics of a raster encoder that does not learn stay as well."""
-        if self._frozen is not None:
-            self._frozen.eval()
+        """Reads and learns what the stage has; a resting encoder's statistics stay as well."""
+        resting = self._resting(self.stage)
+        self._rest(resting)
+        self.model.use(self.spec if self.stage.raster else self.spec.without_raster())
+        if self.model.raster_encoder is not None:
+            self.model.raster_encoder.train("raster_encoder" not in resting)
 
     @property
     def stage(self) -> Stage:
@@ -338,27 +349,49 @@ class ForecastTraining(pl.LightningModule):
         }
 
     def _schedule(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / max(1, self.optimisation.warmup_steps))
-        done = min(1.0, step / max(1, self.steps))
-        return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        """The learning rate over optimisation.learning_rate."""
+        how = self.optimisation
+        peak, begun, end = self._cosine(step)
+        warm = min(1.0, (step - begun + 1) / max(1, how.warmup_steps))
+        done = min(1.0, (step - begun) / max(1, end - begun))
+        share = peak / how.learning_rate if how.learning_rate else 0.0
+        return share * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def _cosine(self, step: int) -> tuple[float, int, int]:
+        """The peak of the cosine that a step is of, its first step and that after its last."""
+        a_epoch = self.steps // sum(stage.epochs for stage in self.curriculum)
+        peak, begun, end = self.optimisation.learning_rate, 0, 0
+        for stage in self.curriculum:
+            if stage.learning_rate is not None:
+                if begun < end > step:
+                    break
+                peak, begun = stage.learning_rate, end
+            end += stage.epochs * a_epoch
+        return peak, begun, end
 
 
-def _learn_only(model: Forecaster, parts: tuple[str, ...]) -> None:
-    """Lets nothing but some parts learn.
+def _parts_of(model: Forecaster) -> set[str]:
+    return {name.split(".")[0] for name, _ in model.named_parameters()}
+
+
+def _refuse_unknown_parts(
+    model: Forecaster, curriculum: tuple[Stage, ...], optimisation: Optimisation
+) -> None:
+    """Refuses parts that are to learn or to rest and that the network has not.
 
     Raises:
-        ConfigError: The network has no such part.
+        ConfigError: There is one.
     """
-    part_of = {name: name.split(".")[0] for name, _ in model.named_parameters()}
-    if unknown := sorted(set(parts) - set(part_of.values())):
-        raise ConfigError(
-            f"parts of the network: {', '.join(sorted(set(part_of.values())))}",
-            f"optimisation.only: {', '.join(unknown)}",
-            "correct it",
-        )
-    for name, parameter in model.named_parameters():
-        if part_of[name] not in parts:
-            parameter.requires_grad_(False)
+    parts = _parts_of(model)
+    named = {"optimisation.only": optimisation.only}
+    named |= {f"curriculum.{number}.rests": stage.rests for number, stage in enumerate(curriculum)}
+    for where, names in named.items():
+        if unknown := sorted(set(names) - parts):
+            raise ConfigError(
+                f"parts of the network: {', '.join(sorted(parts))}",
+                f"{where}: {', '.join(unknown)}",
+                "correct it",
+            )
 
 
 def _per_agent(parts: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -111,6 +111,7 @@ def _fit(
         except TrainingError as error:
             stopped = error
     weights = folder / "model.safetensors"
+    training.model.use(training.spec)  # whatever its last stage left out
     if trainer.is_global_zero and trainer.global_step:
         about = _about(config, batches, trainer.global_step, stopped)
         save_checkpoint(training.model, weights, batches.train[0].meta.dt_s, about)

@@ -345,20 +345,3 @@ def test_processes_divide_by_their_mean_number_of_agents(monkeypatch: pytest.Mon
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
     assert _per_agent(parts) == {"box": torch.tensor(4.0)}
     assert parts["agents"] == 1.0
-
-
-def test_only_the_parts_that_are_named_learn(store: str, tmp_path: Path) -> None:
-    reading = QUICK.model_copy(update={"model": SMALL, "curriculum": (Stage(1, 1),)})
-    run_training(reading, [store], None, str(tmp_path / "begun"), resume=False)
-    only = Optimisation(warmup_steps=2, only=("newcomer_head",))
-    going_on = reading.model_copy(update={"initial": str(tmp_path / "begun"), "optimisation": only})
-    run_training(going_on, [store], None, str(tmp_path / "run"), resume=False)
-    before, after = weights(tmp_path / "begun"), weights(tmp_path / "run")
-    changed = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
-    assert changed == {"newcomer_head"}
-
-
-def test_a_part_that_the_network_lacks_is_refused(store: str, tmp_path: Path) -> None:
-    lacking = QUICK.model_copy(update={"optimisation": Optimisation(only=("newcomer_heads",))})
-    with pytest.raises(ConfigError, match=r"optimisation\.only: newcomer_heads"):
-        run_training(lacking, [store], None, str(tmp_path / "run"), resume=False)

@@ -1,0 +1,106 @@
+"""What of the network learns, reads and how fast, by the stages of a curriculum."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from forecast.checkpoint.checkpoint import load_checkpoint
+from forecast.config.data import Augmentation, Corruption
+from forecast.config.training import LossWeights, Optimisation, Stage
+from forecast.errors import ConfigError
+from forecast.training.module import ForecastTraining
+from forecast.training.run import run_training
+from tests.support.sequences import SMALL, forecaster
+from tests.support.stores import Mover, sequence_store
+from tests.support.trainings import QUICK
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    scenes = [[Mover(-8.0 + i, 1.0, 0.1 * i, 4.0 + i, 0.2)] for i in range(8)]
+    return sequence_store(tmp_path / "train.zarr", scenes)
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    return dict(load_checkpoint(path).model.state_dict())
+
+
+def test_only_the_parts_that_are_named_learn(store: str, tmp_path: Path) -> None:
+    reading = QUICK.model_copy(update={"model": SMALL, "curriculum": (Stage(1, 1),)})
+    run_training(reading, [store], None, str(tmp_path / "begun"), resume=False)
+    only = Optimisation(warmup_steps=2, only=("newcomer_head",))
+    going_on = reading.model_copy(update={"initial": str(tmp_path / "begun"), "optimisation": only})
+    run_training(going_on, [store], None, str(tmp_path / "run"), resume=False)
+    before, after = weights(tmp_path / "begun"), weights(tmp_path / "run")
+    changed = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {"newcomer_head"}
+
+
+def test_a_part_that_the_network_lacks_is_refused(store: str, tmp_path: Path) -> None:
+    lacking = QUICK.model_copy(update={"optimisation": Optimisation(only=("newcomer_heads",))})
+    with pytest.raises(ConfigError, match=r"optimisation\.only: newcomer_heads"):
+        run_training(lacking, [store], None, str(tmp_path / "run"), resume=False)
+
+
+def test_a_stage_says_what_rests_and_whether_the_raster_is_read(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = replace(SMALL, raster="always")
+    without = Stage(1, 1, raster=False, rests=("raster_encoder", "mask_head"))
+    stages = (without, Stage(1, 1, rests=("motion_head",)))
+    config = QUICK.model_copy(update={"model": reading, "curriculum": stages})
+    seen: list[tuple[int, str, bool, dict[str, Tensor]]] = []
+    step = ForecastTraining.training_step
+
+    def watched(self: ForecastTraining, batch: Any, index: int) -> Tensor:
+        assert self.model.raster_encoder is not None
+        now = {name: one.detach().clone() for name, one in self.model.state_dict().items()}
+        seen.append(
+            (self.current_epoch, self.model.spec.raster, self.model.raster_encoder.training, now)
+        )
+        return step(self, batch, index)
+
+    monkeypatch.setattr(ForecastTraining, "training_step", watched)
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
+    assert [one[:3] for one in seen] == 4 * [(0, "detection", False)] + 4 * [(1, "always", True)]
+
+    def learned(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+        return {n.split(".")[0] for n in after if not torch.equal(after[n], before[n])}
+
+    first = learned(seen[0][3], seen[4][3])
+    assert "motion_head" in first
+    assert not {"raster_encoder", "mask_head"} & first
+    second = learned(seen[4][3], seen[7][3])
+    assert {"raster_encoder", "mask_head"} <= second
+    assert "motion_head" not in second
+    assert load_checkpoint(tmp_path / "run").model.spec.raster == "always"
+
+
+def test_stages_that_name_a_learning_rate_begin_a_cosine(store: str) -> None:
+    rates = (None, None, 0.0005, None, 0.002)
+    stages = tuple(Stage(2, 1, learning_rate=rate) for rate in rates)
+    how = Optimisation(learning_rate=0.001, warmup_steps=4)
+    training = ForecastTraining(
+        *(forecaster(), stages, LossWeights(), Augmentation(), Corruption(), how),
+        *(3, 0.5, 1000, 0),
+    )
+    rate = [how.learning_rate * training._schedule(step) for step in range(1000)]
+    for begun, end, peak in ((0, 400, 0.001), (400, 800, 0.0005), (800, 1000, 0.002)):
+        assert rate[begun] < 0.3 * peak, "it warms up"
+        assert max(rate[begun:end]) == pytest.approx(peak, rel=1e-2)
+        assert rate[(begun + end) // 2] == pytest.approx(0.51 * peak, rel=1e-2)
+        assert rate[end - 1] == pytest.approx(0.02 * peak, rel=2e-2)
+
+
+def test_a_stage_that_lets_a_part_rest_that_the_network_lacks_is_refused(
+    store: str, tmp_path: Path
+) -> None:
+    lacking = QUICK.model_copy(update={"curriculum": (Stage(1, 1), Stage(1, 1, rests=("head",)))})
+    with pytest.raises(ConfigError, match=r"parts of the network: .*curriculum\.1\.rests: head"):
+        run_training(lacking, [store], None, str(tmp_path / "run"), resume=False)
