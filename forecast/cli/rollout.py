@@ -21,7 +21,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         help="A checkpoint, persistence, constant-velocity, constant-turn,"
-        " constant-acceleration, kalman or components-cv.",
+        " constant-acceleration, kalman, components-cv, resampled-errors (those that come along,"
+        " or resampled-errors:STORE).",
         show_default="the packaged checkpoint",
     ),
 ]

@@ -14,7 +14,7 @@ from forecast.evaluation.counts import Forecast
 from forecast.evaluation.score_names import label_of, lower_is_better, unit_of
 from forecast.evaluation.scores import Gain, Scope, defined, gains
 from forecast.evaluation.scoring import Counted, Pair, count_stores, input_of, name_of
-from forecast.model.spec import BASELINES, COMPONENTS
+from forecast.model.spec import COMPONENTS, baseline_of
 from forecast.parallel import Progress
 from forecast.storage.identity import unchanged
 from forecast.storage.stores import open_forecast_store
@@ -27,7 +27,7 @@ REMEDY = "roll both out on the same store, equally far"
 
 def is_baseline(name: str) -> bool:
     """Whether what is compared with is a baseline's name, not the path of a store."""
-    return name in (*BASELINES, COMPONENTS)
+    return baseline_of(name) is not None
 
 
 def reference_shown(name: str, attrs: Mapping[Any, Any] | None, read: str) -> str:

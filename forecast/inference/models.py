@@ -12,15 +12,22 @@ from forecast.checkpoint.checkpoint import named_checkpoint
 from forecast.checkpoint.packaged import PACKAGED
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError
-from forecast.inference.request import InputMode, check_model, refuse_realizations
+from forecast.inference.error_paths import packaged_paths, paths_of
+from forecast.inference.request import (
+    InputMode,
+    check_model,
+    refuse_realizations,
+    store_of_errors,
+)
 from forecast.loop import BranchingModel, StepModel
 from forecast.model.baselines import Baseline, Components
 from forecast.model.branching import Branching
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
-from forecast.model.sampled_kalman import SampledKalman
-from forecast.model.spec import BASELINES, COMPONENTS
+from forecast.model.resampled_errors import ResampledErrors
+from forecast.model.sampled_baselines import SampledKalman
+from forecast.model.spec import BASELINES, COMPONENTS, RESAMPLED, baseline_of
 from forecast.schema import DEFAULT_CLASSES
 from forecast.types import (
     Draws,
@@ -172,7 +179,7 @@ def load_model(
     """
     check_model(name, input_mode, mirror, fast)
     device = choose_device(device)
-    if (baseline := _not_learned(name, len(classes), least_cell)) is not None:
+    if (baseline := _not_learned(name, classes, least_cell)) is not None:
         return LoadedModel(baseline, Provenance(str(name)), device, tuple(classes))
     checkpoint = named_checkpoint(name := name or PACKAGED)
     forecaster = checkpoint.model.to(device)
@@ -198,15 +205,19 @@ def load_model(
     )
 
 
-def _not_learned(name: str | None, classes: int, least_cell: bool) -> Model | None:
+def _not_learned(name: str | None, classes: Sequence[str], least_cell: bool) -> Model | None:
     """The baseline of a name; None where it is that of a checkpoint."""
     if name == COMPONENTS:
-        return Components(classes)
+        return Components(len(classes))
     if name == "kalman":
-        return SampledKalman(classes, least_cell)
+        return SampledKalman(len(classes), least_cell)
+    if baseline_of(name) == RESAMPLED:
+        store = store_of_errors(name)
+        paths = packaged_paths(classes) if store is None else paths_of(store, classes)
+        return ResampledErrors(paths, least_cell)
     for baseline in BASELINES:
         if name == baseline:
-            return Baseline(baseline, classes, least_cell=least_cell)
+            return Baseline(baseline, len(classes), least_cell=least_cell)
     return None
 
 

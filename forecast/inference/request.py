@@ -10,7 +10,7 @@ from data_tools.formats.ros_messages import refuse_missing_packages
 from forecast.checkpoint.metadata import is_checkpoint, weights_of
 from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.errors import CheckpointError, ConfigError, DataError, check_counts
-from forecast.model.spec import BASELINES, COMPONENTS
+from forecast.model.spec import BASELINES, COMPONENTS, NOT_LEARNED, RESAMPLED, baseline_of
 from forecast.storage.atomic import refuse_existing, refuse_replacing, refuse_unwritable
 from forecast.storage.files import is_within
 from forecast.storage.resumable import ResumableOutput
@@ -18,8 +18,7 @@ from forecast.storage.sole_writer import refuse_working_folder
 from forecast.storage.stores import lacks_ids, open_sequence_store, refusing_damage
 
 InputMode = Literal["tracked", "detected"]
-NOT_LEARNED = (*BASELINES, COMPONENTS)
-ONE_FUTURE = tuple(name for name in NOT_LEARNED if name != "kalman")
+ONE_FUTURE = tuple(name for name in NOT_LEARNED if name not in ("kalman", RESAMPLED))
 """Models that do not say how large their errors are, and so have no realizations."""
 
 
@@ -165,7 +164,7 @@ def refuse_realizations(name: str, mirror: bool) -> NoReturn:
     Raises:
         ConfigError: Always.
     """
-    wanted = "a learned model without --mirror, or kalman, for --realizations"
+    wanted = f"a learned model without --mirror, kalman or {RESAMPLED}, for --realizations"
     got = f"{name} with --mirror" if mirror else name
     raise ConfigError(wanted, got, "drop one of them" if mirror else "change --model")
 
@@ -189,18 +188,27 @@ def check_model(
         ConfigError: It cannot be asked for this.
     """
     for option, asked in (("--mirror", mirror), ("--fast", fast)):
-        if asked and (input_mode == "detected" or name in NOT_LEARNED):
+        if asked and (input_mode == "detected" or baseline_of(name)):
             got = f"{name or PACKAGED} and {input_mode} input"
             raise ConfigError(f"{option} with a learned model and tracked input", got, "drop it")
     if name == COMPONENTS and input_mode == "tracked":
         raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
-    if name in BASELINES and input_mode == "detected":
+    if baseline_of(name) in (*BASELINES, RESAMPLED) and input_mode == "detected":
         wanted = f"a learned model or {COMPONENTS} for detected input"
         raise ConfigError(wanted, str(name), "use --input tracked")
-    if not (name in (None, PACKAGED, *NOT_LEARNED) or is_checkpoint(Path(str(name)))):
+    if store := store_of_errors(name):
+        open_sequence_store(store)
+    elif not (name in (None, PACKAGED, *NOT_LEARNED) or is_checkpoint(Path(str(name)))):
         known = ", ".join((PACKAGED, *NOT_LEARNED))
         wanted = f"a *.safetensors file, a run's folder, or one of {known}"
         raise CheckpointError(wanted, repr(name), "correct --model")
+
+
+def store_of_errors(name: str | None) -> str | None:
+    """The store that the errors of :data:`RESAMPLED` are to be of; None where none is named."""
+    if baseline_of(name) != RESAMPLED:
+        return None
+    return str(name).partition(":")[2] or None
 
 
 def _refuse_replacing_inputs(request: RolloutRequest) -> None:
@@ -214,7 +222,9 @@ def _refuse_replacing_inputs(request: RolloutRequest) -> None:
     data = request.data or packaged("sample.zarr")
     kept = [data]
     model = request.model or PACKAGED
-    if model not in (PACKAGED, *NOT_LEARNED):
+    if store := store_of_errors(model):
+        kept.append(store)
+    elif model not in (PACKAGED, *NOT_LEARNED):
         weights = weights_of(Path(model))
         kept += [str(weights), str(weights.with_suffix(".json"))]
     stage = f"{request.output.rstrip('/')}.partial"

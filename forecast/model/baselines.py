@@ -39,6 +39,7 @@ class KinematicState:
         motion: Of a step: a displacement in the present frame or a twist.
         gain: What each step adds to its length, metres.
         filtered: What the Kalman filter has made of everything that was observed.
+        dt_s: Seconds of a step, once it forecasts.
     """
 
     lead: int
@@ -50,6 +51,7 @@ class KinematicState:
     motion: Float[Tensor, "b a 3"]
     gain: Float[Tensor, "b a"]
     filtered: KalmanState | None = None
+    dt_s: float = 0.0
 
 
 class Baseline:
@@ -115,8 +117,9 @@ class Baseline:
         latest = agents.last_seen.masked_fill(~agents.live, 0).amax(1, keepdim=True)
         here = agents.seen.any(-1) & (agents.last_seen == latest)
         agents, _ = present(agents, state.pose, here, state.labels, state.context.grid)
+        state = replace(state, ahead=True, agents=agents, dt_s=dt_s)
         if self.name == "kalman":
-            return _filtered(replace(state, ahead=True, agents=agents))
+            return _filtered(state)
         twist, change = last_motion(agents, dt_s)
         pose, gain = agents.pose, torch.zeros_like(twist[..., 0])
         if self.name == "persistence":
@@ -129,7 +132,7 @@ class Baseline:
             motion = twist
         if self.name == "constant-acceleration":
             gain = change[..., 0]
-        state = replace(state, ahead=True, agents=agents, pose=pose, motion=motion, gain=gain)
+        state = replace(state, pose=pose, motion=motion, gain=gain)
         late = agents.hidden_s[..., None] / dt_s
         return replace(state, pose=self._moved(replace(state, motion=motion * late)))
 

@@ -18,6 +18,14 @@ BaselineName = Literal[
 ]
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 COMPONENTS = "components-cv"  # for rasters without ids
+RESAMPLED = "resampled-errors"  # or resampled-errors:STORE, with errors on a store of one's own
+NOT_LEARNED = (*BASELINES, COMPONENTS, RESAMPLED)
+
+
+def baseline_of(name: str | None) -> str | None:
+    """The baseline that a model's name means; None where it means a checkpoint."""
+    kind = RESAMPLED if name is not None and name.startswith(f"{RESAMPLED}:") else name
+    return kind if kind in NOT_LEARNED else None
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from forecast.model import branching
 from forecast.model.branching import Branching, Perturbation
 from forecast.model.heads import SURE_BIAS
 from forecast.model.noise import BLOCK, Noise, draw
-from forecast.model.sampled_kalman import SampledKalman
+from forecast.model.sampled_baselines import SampledKalman
 from forecast.model.scene.overlap import overlapping
 from forecast.types import BEVSequence, Draws, map_tensors
+from tests.support.rollouts import MODELS as ROLLED
 from tests.support.rollouts import detecting, run
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 from tests.support.stores import Mover
@@ -28,6 +29,7 @@ MODELS = {
     "tracked": lambda: Branching(forecaster()),
     "detected": lambda: Branching(detecting()),
     "kalman": lambda: SampledKalman(3),
+    "resampled errors": ROLLED["resampled errors"],
 }
 
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 
+from forecast.inference.error_paths import packaged_paths
 from forecast.loop import StepModel, observed, rollout
 from forecast.model.baselines import Baseline, Components
 from forecast.model.detected_input import Detecting
 from forecast.model.mirrored import Mirrored
+from forecast.model.resampled_errors import ResampledErrors
 from forecast.model.scene.agents import Agents
 from forecast.model.spec import BASELINES
+from forecast.schema import DEFAULT_CLASSES
 from forecast.types import BEVSequence, StepForecast
 from tests.support.sequences import forecaster
 
@@ -53,6 +56,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "detected": detecting,
     "components": lambda: Components(3),
     **{name: (lambda name=name: Baseline(name, 3)) for name in BASELINES},
+    "resampled errors": lambda: ResampledErrors(packaged_paths(DEFAULT_CLASSES)),
 }
 
 

@@ -1,0 +1,111 @@
+"""Constant turn rate with the errors that it made elsewhere: what a histogram knows of the future.
+
+An error path is how far a forecast of one agent was off at each lead, in the frame of the forecast
+pose. A forecast of an agent of the same class and about the same speed is taken to be off by one of
+them, all leads by the same, so that occupancy is the share of the paths by which a cell is covered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from forecast.errors import CheckpointError
+from forecast.model.baselines import KinematicState
+from forecast.model.noise import Noise, by_realization, draw
+from forecast.model.sampled_baselines import SampledBaseline
+from forecast.model.scene import se2
+from forecast.types import Draws, StepForecast
+
+SPEEDS_MPS = (0.5, 3.0, 8.0, 14.0)
+"""Between them lie the agents that are of about the same speed."""
+PATHS = 64
+"""Error paths of each class and speed."""
+DRAWS = 32
+"""Of them, for each agent, that occupancy is the mean of."""
+
+
+@dataclass(frozen=True)
+class ErrorPaths:
+    """What constant turn rate was off by.
+
+    Attributes:
+        time_s: Seconds ahead, ascending.
+        off: Metres ahead and aside and radians, by class, speed and path.
+    """
+
+    time_s: Float[Tensor, "t"]
+    off: Float[Tensor, "k v m t 3"]
+
+    def __post_init__(self) -> None:
+        shape = (len(SPEEDS_MPS) + 1, PATHS, len(self.time_s), 3)
+        fits = self.off.ndim == 5 and self.off.shape[1:] == shape
+        ahead = self.time_s.diff(prepend=self.time_s.new_zeros(1))
+        if not (fits and len(ahead) and bool((ahead > 0).all() and self.off.isfinite().all())):
+            got = f"{tuple(self.off.shape)} at {self.time_s.tolist()}"
+            raise CheckpointError(f"finite error paths (classes, {shape})", got, "fit them anew")
+
+    def at(
+        self,
+        elapsed_s: float,
+        label: Int[Tensor, "b a"],
+        speed: Float[Tensor, "b a"],
+        path: Int[Tensor, "b k a"],
+    ) -> Float[Tensor, "b k a 3"]:
+        """The errors some time ahead; beyond the last they grow as they did up to it.
+
+        Args:
+            elapsed_s: Seconds ahead.
+            label: Class of each agent from 1; 0 = none.
+            speed: Of each agent, m/s.
+            path: Which of the paths each realization takes.
+        """
+        time = torch.cat((self.time_s.new_zeros(1), self.time_s)).to(self.off.device)
+        off = torch.cat((torch.zeros_like(self.off[..., :1, :]), self.off), -2)
+        after = int(torch.searchsorted(time, elapsed_s).clamp(1, len(time) - 1))
+        share = float((elapsed_s - time[after - 1]) / (time[after] - time[after - 1]))
+        if elapsed_s > time[-1]:
+            now = off[..., -1, :] * (elapsed_s / float(time[-1]))
+        else:
+            now = torch.lerp(off[..., after - 1, :], off[..., after, :], share)
+        bins = torch.bucketize(speed.abs(), speed.new_tensor(SPEEDS_MPS))
+        kind = (label - 1).clamp(0, len(self.off) - 1)
+        return now[kind[:, None], bins[:, None], path]
+
+
+class ResampledErrors(SampledBaseline):
+    """Constant turn rate whose occupancy and realizations err as it did elsewhere.
+
+    Args:
+        errors: What it was off by there, of each class of the data.
+        least_cell: Whether boxes are drawn as one cell at least.
+    """
+
+    def __init__(self, errors: ErrorPaths, least_cell: bool = False) -> None:
+        super().__init__("constant-turn", len(errors.off), least_cell=least_cell)
+        self.errors = errors
+
+    def step(self, state: KinematicState, dt_s: float) -> tuple[KinematicState, StepForecast]:
+        """Constant turn rate's step, with the occupancy of all the paths that it may be off by."""
+        state, forecast = super().step(state, dt_s)
+        # The same numbers for all sequences: what else is in a batch changes nothing.
+        widest = torch.ones_like(state.agents.live[:1])
+        noise = draw(Draws(0, 0, range(DRAWS)), widest, 3)
+        batch, slots = state.agents.live.shape
+        total = torch.zeros_like(forecast.occupancy)
+        for number in range(DRAWS):
+            chance = noise.chance[number].expand(batch, slots)
+            one = Noise(noise.normal[:0], chance)
+            pose = self.drawn(state, one, 1)
+            total += self.rasters(state, pose, pose).occupancy
+        return state, replace(forecast, occupancy=total / DRAWS)
+
+    def drawn(self, state: KinematicState, noise: Noise, count: int) -> Float[Tensor, "b k a 3"]:
+        """Each agent off by one of the paths."""
+        path = (by_realization(noise.chance, count) * PATHS).long().clamp(max=PATHS - 1)
+        speed = state.motion[..., 0] / state.dt_s
+        off = self.errors.at(state.lead * state.dt_s, state.agents.label, speed, path)
+        return se2.compose(state.pose[:, None].expand_as(off), off)
