@@ -26,7 +26,7 @@ from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
 from forecast.model.resampled_errors import ResampledErrors
-from forecast.model.sampled_baselines import SampledKalman
+from forecast.model.sampled_baselines import SampledBaseline, SampledKalman
 from forecast.model.spec import BASELINES, COMPONENTS, RESAMPLED, baseline_of
 from forecast.schema import DEFAULT_CLASSES
 from forecast.types import (
@@ -128,7 +128,7 @@ class LoadedModel:
             return self._branching().step_branches(branches, dt_s, masks)
 
     def _branching(self) -> BranchingModel[Any, StepForecast, Any]:
-        if isinstance(self.model, SampledKalman):
+        if isinstance(self.model, SampledBaseline):
             return self.model
         if isinstance(self.model, Forecaster | Detecting):
             return Branching(self.model)

@@ -33,10 +33,12 @@ from forecast.live.inputs import (
 from forecast.live.outputs import Counts, LiveForecast, collected
 from forecast.live.states import agents_in, later, moved_to, with_map_of
 from forecast.live.world_map import WorldMap
+from forecast.loop import branches
 from forecast.model.forecaster import LONGEST_HIDDEN_S
 from forecast.model.scene.agents import MEMORY, MoreAgentsThanSlots
 from forecast.observations import SAME_MOMENT_S
 from forecast.schema import MAP_LAYERS
+from forecast.types import Draws
 
 LONGEST_GAP_S = 2.0  # after a longer one nothing that was known is worth keeping
 ROUNDING_S = 1e-3  # of a time that is told twice; trackers of 50 Hz tell of frames 20 ms apart
@@ -175,20 +177,28 @@ class Forecaster:
         self._before, self._now, self._moment, self._map = before, now, moment, world
         return self._counted(_left_out(moment, now, place))
 
-    def forecast(self, horizon: int = 6, dt_s: float = 0.5) -> LiveForecast:
+    def forecast(
+        self,
+        horizon: int = 6,
+        dt_s: float = 0.5,
+        realizations: int | None = None,
+        seed: int = 0,
+    ) -> LiveForecast:
         """The next seconds from the last moment on; asking changes nothing.
 
         Args:
             horizon: Number of leads, at least 1.
             dt_s: Seconds between them.
+            realizations: How many futures are drawn beside the forecast; None = none.
+            seed: Of their random numbers, the same ones at every call.
 
         Raises:
-            ConfigError: Nothing was observed yet, or the horizon or the step is out of range.
+            ConfigError: Nothing was observed yet, the horizon, the step, the number of realizations
+                or the seed is out of range, or the model knows one future only.
         """
-        if int(horizon) != horizon:
-            raise ConfigError("a horizon of whole steps", str(horizon), "correct it")
-        horizon = int(horizon)
-        check_counts(horizon=horizon)
+        horizon = _whole("a horizon of whole steps", horizon)
+        count = None if realizations is None else _whole("whole realizations", realizations)
+        check_counts(horizon=horizon, realizations=count)
         if not 0 < dt_s <= LONGEST_STEP_S:
             wanted = f"dt_s above 0 and up to {LONGEST_STEP_S:g} s"
             raise ConfigError(wanted, str(dt_s), "correct it")
@@ -201,8 +211,11 @@ class Forecaster:
         for _ in range(horizon):
             state, step = self.model.step(state, dt_s)
             steps.append(step)
+        draws = Draws(seed, 0, range(count or 0))
+        futures = branches(self.model, now.state, horizon, dt_s, draws) if count else ()
         return collected(
             steps,
+            [one.pose for one in futures],
             agents_in(state),
             now.ids.owner if self.tracked else int,
             self.classes,
@@ -302,6 +315,12 @@ class Forecaster:
     def _counted(self, counts: Counts) -> Counts:
         self._total += counts
         return counts
+
+
+def _whole(wanted: str, number: float) -> int:
+    if int(number) != number:
+        raise ConfigError(wanted, str(number), "correct it")
+    return int(number)
 
 
 def _leaps(last: Moment, moment: Moment) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from data_tools.geometry import poses_to_world
 from forecast.grid import BEVGrid
@@ -58,6 +59,8 @@ class LiveForecast:
         existence: ``(L, A)`` probability that the agent is still there.
         uncertainty: ``(L, A, 2)`` expected error of the pose, metres ahead and aside of the agent;
             None = the model does not say.
+        realizations: ``(K, L, A, 3)`` poses of K futures that are equally likely, each a scene of
+            its own; NaN = gone in it; None = none were asked for.
         class_names: Names of the K classes.
         grid: Where the cells are, in the frame of ``grid_pose``.
         grid_pose: ``(3,)`` x, y, yaw of that frame in the world: the ego's at the present.
@@ -75,6 +78,7 @@ class LiveForecast:
     pose: NDArray[np.float64]
     existence: NDArray[Any]
     uncertainty: NDArray[Any] | None
+    realizations: NDArray[np.float64] | None
     class_names: tuple[str, ...]
     grid: BEVGrid
     grid_pose: NDArray[np.float64]
@@ -86,6 +90,7 @@ class LiveForecast:
 
 def collected(
     steps: Sequence[StepForecast],
+    futures: Sequence[Tensor],
     agents: Agents,
     owner: Callable[[int], Hashable],
     class_names: tuple[str, ...],
@@ -99,6 +104,7 @@ def collected(
 
     Args:
         steps: At least one, each of a batch of one.
+        futures: Poses of each realization, ``(1, L, A, 3)``.
         agents: Whose steps they are.
         owner: Whom a number belongs to.
         class_names: Of all classes.
@@ -115,6 +121,9 @@ def collected(
     def leads(name: str) -> NDArray[Any]:
         return np.stack([as_numpy(getattr(step, name))[0] for step in steps])
 
+    def in_world(pose: NDArray[Any]) -> NDArray[np.float64]:
+        return poses_to_world(pose.astype(np.float64), grid_pose)
+
     said = steps[0].uncertainty is not None
     return LiveForecast(
         time_s=time_s,
@@ -122,9 +131,12 @@ def collected(
         ids=tuple(owner(number) for number in numbers[live].tolist()),
         classes=tuple(class_names[k - 1] for k in label[live].tolist()),
         size=as_numpy(agents.size)[0][live],
-        pose=poses_to_world(leads("pose")[:, live].astype(np.float64), grid_pose),
+        pose=in_world(leads("pose")[:, live]),
         existence=leads("existence")[:, live],
         uncertainty=leads("uncertainty")[:, live] if said else None,
+        realizations=in_world(np.concatenate([as_numpy(one) for one in futures])[:, :, live])
+        if futures
+        else None,
         class_names=class_names,
         grid=grid,
         grid_pose=grid_pose,

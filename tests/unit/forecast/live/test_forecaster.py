@@ -353,3 +353,32 @@ def test_a_horizon_is_a_number_of_steps(horizon: float) -> None:
     began = drive(live("constant-turn"))
     with pytest.raises(ConfigError, match="horizon"):
         began.forecast(horizon=horizon)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["without raster", "resampled errors"])
+def test_futures_are_drawn_beside_the_forecast_in_the_world(kind: str) -> None:
+    driven = drive(live(kind))
+    alone = driven.forecast(4, 0.25)
+    assert alone.realizations is None
+    found = driven.forecast(4, 0.25, realizations=10)
+    assert_alike(found, alone)
+    futures = found.realizations
+    assert futures is not None
+    assert futures.shape == (10, *found.pose.shape)
+    assert np.nanmax(np.linalg.norm((futures - found.pose)[..., :2], axis=-1)) < 50.0, (
+        "in the world"
+    )
+    assert len({future[-1, found.ids.index("car")].tobytes() for future in futures}) > 5
+    few = driven.forecast(4, 0.25, realizations=3).realizations
+    np.testing.assert_allclose(few, futures[:3], atol=1e-5)
+    other = driven.forecast(4, 0.25, realizations=3, seed=1).realizations
+    assert not np.allclose(np.nan_to_num(other), np.nan_to_num(few))
+
+
+def test_a_model_of_one_future_has_no_realizations() -> None:
+    driven = drive(live("constant-turn"))
+    with pytest.raises(ConfigError, match="for --realizations"):
+        driven.forecast(realizations=2)
+    for wrong in (0, 2.5):
+        with pytest.raises(ConfigError, match="realizations"):
+            drive(live()).forecast(realizations=wrong)
