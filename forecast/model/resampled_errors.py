@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from forecast.errors import CheckpointError
 from forecast.model.baselines import KinematicState
@@ -25,7 +26,7 @@ SPEEDS_MPS = (0.5, 3.0, 8.0, 14.0)
 PATHS = 64
 """Error paths of each class and speed."""
 DRAWS = 32
-"""Of them, for each agent, that occupancy is the mean of."""
+"""Of them, for each agent, that occupancy is the mean of the masks of."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class ResampledErrors(SampledBaseline):
             chance = noise.chance[number].expand(batch, slots)
             one = Noise(noise.normal[:0], chance)
             pose = self.drawn(state, one, 1)
-            total += self.rasters(state, pose, pose).occupancy
+            classes = one_hot(self.rasters(state, pose, pose).semantic.long(), self.classes + 1)
+            total += classes[..., 1:].movedim(-1, 1)
         return state, replace(forecast, occupancy=total / DRAWS)
 
     def drawn(self, state: KinematicState, noise: Noise, count: int) -> Float[Tensor, "b k a 3"]:

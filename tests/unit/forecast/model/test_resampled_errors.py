@@ -57,13 +57,16 @@ def test_poses_and_masks_are_those_of_constant_turn_rate() -> None:
         assert not torch.equal(one.occupancy, other.occupancy)
 
 
-def test_without_errors_occupancy_is_that_of_constant_turn_rate() -> None:
-    batch = sequences(ALONE)
+def test_without_errors_occupancy_is_the_mask_of_constant_turn_rate() -> None:
+    batch = sequences([[Mover(-6.0, 0.0, 0.0, 2.0), Mover(5.0, 5.0, 0.0, 1.0, label=3)]])
     model = ResampledErrors(paths())
     for one, other in zip(
         run(model, batch, 2), run(Baseline("constant-turn", 3), batch, 2), strict=True
     ):
-        torch.testing.assert_close(one.occupancy, other.occupancy)
+        for k in range(3):
+            assert torch.equal(one.occupancy[:, k], (other.semantic == k + 1).float())
+        assert one.occupancy[:, 0].any()
+        assert one.occupancy[:, 2].any()
 
 
 def test_occupancy_is_the_share_of_error_paths_that_cover_a_cell() -> None:
