@@ -26,11 +26,13 @@ class Stage(Section):
     a store must hold (history - 1 + horizon) x frame_stride + 1 frames.
     """
     raster: bool = True
-    """Whether tracked input reads the raster, where model.raster is always; without it a step takes
-    a third of the time.
+    """Whether tracked input reads the raster, where model.raster is always; without it a step is
+    several times faster.
     """
-    rests: tuple[str, ...] = ()
-    """Parts of the network that do not learn, such as raster_encoder, which is faster at rest."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the network that do not learn, such as raster_encoder, whose steps are then faster;
+    optimisation.only and optimisation.backbone_factor hold beside it.
+    """
     learning_rate: float | None = Field(default=None, ge=0)
     """Peak of a warm-up and cosine that begin with this stage and last until another stage has one;
     null = what went before goes on, from optimisation.learning_rate at first.

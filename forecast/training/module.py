@@ -28,6 +28,7 @@ from forecast.training.denoising import Denoising
 from forecast.training.losses import Target, future_of, present_loss, step_loss
 from forecast.training.matching import TruthAssignment
 from forecast.training.newcomer_loss import newcomer_loss
+from forecast.training.stages import LearningRate, check_stages, frozen_in
 from forecast.training.tracking_losses import tracking_loss
 from forecast.types import BEVSequence, Observation, SceneContext, without_tracks
 
@@ -119,33 +120,34 @@ class ForecastTraining(pl.LightningModule):
         for layer in model.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = optimisation.dropout
-        _refuse_unknown_parts(model, curriculum, optimisation)
+        check_stages(curriculum, optimisation, model)
         self.spec = model.spec  # stages may leave the raster out
-        # What rests in every stage is let be by all processes that train together, for good.
-        always = set.intersection(*map(self._resting, curriculum))
-        self._rest(always)
+        # Processes that train together exchange gradients of what learns when they begin: of
+        # everything, therefore, that learns in any stage.
+        self._freeze(set.intersection(*map(self._frozen, curriculum)))
 
-    def _resting(self, stage: Stage) -> set[str]:
-        """The parts of the network that do not learn in a stage."""
-        how = self.optimisation
-        resting = set(stage.rests)
-        if not how.backbone_factor:
-            resting.add("raster_encoder")
-        if how.only:
-            resting |= _parts_of(self.model) - set(how.only)
-        return resting
+    def _frozen(self, stage: Stage) -> set[str]:
+        return frozen_in(stage, self.optimisation, self.model)
 
-    def _rest(self, resting: set[str]) -> None:
-        for name, part in self.model.named_parameters():
-            part.requires_grad_(name.split(".")[0] not in resting)
+    def _freeze(self, parts: set[str]) -> None:
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name.split(".")[0] not in parts)
+
+    def _enter(self, stage: Stage) -> None:
+        """Reads and learns what a stage has; a frozen encoder's statistics stay as well."""
+        frozen = self._frozen(stage)
+        self._freeze(frozen)
+        self.model.use(self.spec if stage.raster else self.spec.without_raster())
+        if self.model.raster_encoder is not None:
+            self.model.raster_encoder.train("raster_encoder" not in frozen)
+
+    def on_train_start(self) -> None:
+        """Enters the stage of a run that is resumed within an epoch, whose start is not told."""
+        self._enter(self.stage)
 
     def on_train_epoch_start(self) -> None:
-        """Reads and learns what the stage has; a resting encoder's statistics stay as well."""
-        resting = self._resting(self.stage)
-        self._rest(resting)
-        self.model.use(self.spec if self.stage.raster else self.spec.without_raster())
-        if self.model.raster_encoder is not None:
-            self.model.raster_encoder.train("raster_encoder" not in resting)
+        """Enters the stage; validation has changed what learns and what is read."""
+        self._enter(self.stage)
 
     @property
     def stage(self) -> Stage:
@@ -187,6 +189,12 @@ class ForecastTraining(pl.LightningModule):
         batch = augment(batch, self.augmentation, self.history, generator, rasters)
         parts = self._losses(batch, self.stage.horizon, generator, detected, masks_only)
         loss = torch.stack(tuple(parts.values())).sum()
+        if not loss.requires_grad:
+            raise ConfigError(
+                "stages in which something is used that learns",
+                f"none such in epoch {self.current_epoch + 1}",
+                "set raster: true in its stage, or freeze less",
+            )
         self.log("loss", loss, prog_bar=True, batch_size=batch.batch)
         # The loggers skip the other steps.
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -305,7 +313,8 @@ class ForecastTraining(pl.LightningModule):
         return sums
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the last epoch's sums."""
+        """Forgets the last epoch's sums; the network is judged as it will be shared."""
+        self.model.use(self.spec)
         self._sums = torch.zeros(len(VALIDATION_NOISE), 3)
 
     def on_validation_epoch_end(self) -> None:
@@ -328,6 +337,9 @@ class ForecastTraining(pl.LightningModule):
         """AdamW with warm-up and cosine decay; the raster encoder learns more slowly."""
         how = self.optimisation
         # In the model's order, not a set's: a resumed run finds optimizer state by index.
+        # A base of 0 could not be multiplied to a stage's own rate.
+        base = how.learning_rate or 1.0
+        rate = LearningRate(self.curriculum, how, self.steps)
         slow = (
             list(self.model.raster_encoder.parameters())
             if self.model.raster_encoder is not None
@@ -337,61 +349,16 @@ class ForecastTraining(pl.LightningModule):
         fast = [p for p in self.model.parameters() if p not in known]
         optimizer = torch.optim.AdamW(
             [
-                {"params": fast, "lr": how.learning_rate},
-                {"params": slow, "lr": how.learning_rate * how.backbone_factor},
+                {"params": fast, "lr": base},
+                {"params": slow, "lr": base * how.backbone_factor},
             ],
             weight_decay=how.weight_decay,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step) / base)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-    def _schedule(self, step: int) -> float:
-        """The learning rate over optimisation.learning_rate."""
-        how = self.optimisation
-        peak, begun, end = self._cosine(step)
-        warm = min(1.0, (step - begun + 1) / max(1, how.warmup_steps))
-        done = min(1.0, (step - begun) / max(1, end - begun))
-        share = peak / how.learning_rate if how.learning_rate else 0.0
-        return share * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-
-    def _cosine(self, step: int) -> tuple[float, int, int]:
-        """The peak of the cosine that a step is of, its first step and that after its last."""
-        a_epoch = self.steps // sum(stage.epochs for stage in self.curriculum)
-        peak, begun, end = self.optimisation.learning_rate, 0, 0
-        for stage in self.curriculum:
-            if stage.learning_rate is not None:
-                if begun < end > step:
-                    break
-                peak, begun = stage.learning_rate, end
-            end += stage.epochs * a_epoch
-        return peak, begun, end
-
-
-def _parts_of(model: Forecaster) -> set[str]:
-    return {name.split(".")[0] for name, _ in model.named_parameters()}
-
-
-def _refuse_unknown_parts(
-    model: Forecaster, curriculum: tuple[Stage, ...], optimisation: Optimisation
-) -> None:
-    """Refuses parts that are to learn or to rest and that the network has not.
-
-    Raises:
-        ConfigError: There is one.
-    """
-    parts = _parts_of(model)
-    named = {"optimisation.only": optimisation.only}
-    named |= {f"curriculum.{number}.rests": stage.rests for number, stage in enumerate(curriculum)}
-    for where, names in named.items():
-        if unknown := sorted(set(names) - parts):
-            raise ConfigError(
-                f"parts of the network: {', '.join(sorted(parts))}",
-                f"{where}: {', '.join(unknown)}",
-                "correct it",
-            )
 
 
 def _per_agent(parts: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from forecast.checkpoint.checkpoint import load_checkpoint
 from forecast.cli.main import app
+from forecast.config.config import Config
 from forecast.config.data import Loading
 from forecast.config.training import Optimisation, Stage
 from forecast.data.module import BatchOrder
@@ -37,16 +38,20 @@ def interrupted(store: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             run_training(STAGED, [store], None, str(run), resume=False)
 
 
-@pytest.mark.parametrize("step", [1, 5])
+UNLIKE = (Stage(1, 1), Stage(1, 1, raster=False, frozen=("raster_encoder", "mask_head")))
+READING = STAGED.model_copy(update={"model": replace(SMALL, raster="always"), "curriculum": UNLIKE})
+
+
+@pytest.mark.parametrize(("config", "step"), [(STAGED, 1), (STAGED, 5), (READING, 4)])
 def test_stages_with_and_without_the_raster_resume_bit_for_bit(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config, step: int
 ) -> None:
-    run_training(STAGED, [store], None, str(tmp_path / "whole"), resume=False)
+    run_training(config, [store], None, str(tmp_path / "whole"), resume=False)
     with monkeypatch.context() as patch:
         interrupt_at(patch, step)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run_training(STAGED, [store], None, str(tmp_path / "parts"), resume=False)
-    run_training(STAGED, [store], None, str(tmp_path / "parts"), resume=True)
+            run_training(config, [store], None, str(tmp_path / "parts"), resume=False)
+    run_training(config, [store], None, str(tmp_path / "parts"), resume=True)
     whole, parts = (
         load_checkpoint(tmp_path / name).model.state_dict() for name in ("whole", "parts")
     )

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from forecast.checkpoint.checkpoint import load_checkpoint
-from forecast.config.data import Augmentation, Corruption
-from forecast.config.training import LossWeights, Optimisation, Stage
+from forecast.config.training import Optimisation, Stage
 from forecast.errors import ConfigError
 from forecast.training.module import ForecastTraining
 from forecast.training.run import run_training
-from tests.support.sequences import SMALL, forecaster
+from forecast.training.stages import LearningRate
+from tests.support.sequences import SMALL
 from tests.support.stores import Mover, sequence_store
 from tests.support.trainings import QUICK
 
@@ -48,12 +48,12 @@ def test_a_part_that_the_network_lacks_is_refused(store: str, tmp_path: Path) ->
         run_training(lacking, [store], None, str(tmp_path / "run"), resume=False)
 
 
-def test_a_stage_says_what_rests_and_whether_the_raster_is_read(
+def test_a_stage_says_what_is_frozen_and_whether_the_raster_is_read(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading = replace(SMALL, raster="always")
-    without = Stage(1, 1, raster=False, rests=("raster_encoder", "mask_head"))
-    stages = (without, Stage(1, 1, rests=("motion_head",)))
+    without = Stage(1, 1, raster=False, frozen=("raster_encoder", "mask_head"))
+    stages = (without, Stage(1, 1, frozen=("motion_head",)))
     config = QUICK.model_copy(update={"model": reading, "curriculum": stages})
     seen: list[tuple[int, str, bool, dict[str, Tensor]]] = []
     step = ForecastTraining.training_step
@@ -82,25 +82,75 @@ def test_a_stage_says_what_rests_and_whether_the_raster_is_read(
     assert load_checkpoint(tmp_path / "run").model.spec.raster == "always"
 
 
-def test_stages_that_name_a_learning_rate_begin_a_cosine(store: str) -> None:
+def test_stages_that_name_a_learning_rate_begin_a_cosine() -> None:
     rates = (None, None, 0.0005, None, 0.002)
     stages = tuple(Stage(2, 1, learning_rate=rate) for rate in rates)
-    how = Optimisation(learning_rate=0.001, warmup_steps=4)
-    training = ForecastTraining(
-        *(forecaster(), stages, LossWeights(), Augmentation(), Corruption(), how),
-        *(3, 0.5, 1000, 0),
-    )
-    rate = [how.learning_rate * training._schedule(step) for step in range(1000)]
+    rate = LearningRate(stages, Optimisation(learning_rate=0.001, warmup_steps=4), 1000)
+    found = [rate(step) for step in range(1001)]
     for begun, end, peak in ((0, 400, 0.001), (400, 800, 0.0005), (800, 1000, 0.002)):
-        assert rate[begun] < 0.3 * peak, "it warms up"
-        assert max(rate[begun:end]) == pytest.approx(peak, rel=1e-2)
-        assert rate[(begun + end) // 2] == pytest.approx(0.51 * peak, rel=1e-2)
-        assert rate[end - 1] == pytest.approx(0.02 * peak, rel=2e-2)
+        assert found[begun] < 0.3 * peak, "it warms up"
+        assert max(found[begun:end]) == pytest.approx(peak, rel=1e-2)
+        assert found[(begun + end) // 2] == pytest.approx(0.51 * peak, rel=1e-2)
+        assert found[end - 1] == pytest.approx(0.02 * peak, rel=2e-2)
+    assert found[1000] == pytest.approx(0.02 * 0.002)
 
 
-def test_a_stage_that_lets_a_part_rest_that_the_network_lacks_is_refused(
+def test_a_stage_may_learn_where_the_others_do_not(store: str, tmp_path: Path) -> None:
+    still = Optimisation(learning_rate=0.0, weight_decay=0.0, warmup_steps=1)
+    changed = []
+    for name, rate in (("still", None), ("learns", 0.01)):
+        stages = (Stage(1, 1), Stage(1, 1, learning_rate=rate))
+        config = QUICK.model_copy(update={"curriculum": stages, "optimisation": still})
+        run_training(config, [store], None, str(tmp_path / name), resume=False)
+        changed.append(weights(tmp_path / name))
+    assert any(not torch.equal(changed[0][name], changed[1][name]) for name in changed[0])
+
+
+def test_validation_judges_the_network_as_it_is_shared(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = replace(SMALL, raster="always")
+    stages = (Stage(1, 1, raster=False), Stage(1, 1, raster=False))
+    config = QUICK.model_copy(update={"model": reading, "curriculum": stages})
+    seen = []
+    for name in ("training_step", "validation_step"):
+        step = getattr(ForecastTraining, name)
+
+        def watched(self: Any, *given: Any, name: str = name, step: Any = step) -> Any:
+            seen.append((name, self.model.spec.raster))
+            return step(self, *given)
+
+        monkeypatch.setattr(ForecastTraining, name, watched)
+    run_training(config, [store], store, str(tmp_path / "run"), resume=False)
+    assert set(seen) == {("training_step", "detection"), ("validation_step", "always")}
+
+
+def test_a_stage_in_which_nothing_learns_is_refused(store: str, tmp_path: Path) -> None:
+    only = Optimisation(only=("motion_head",))
+    stages = (Stage(1, 1), Stage(1, 1, frozen=("motion_head",)))
+    nothing = QUICK.model_copy(update={"curriculum": stages, "optimisation": only})
+    with pytest.raises(
+        ConfigError, match=r"learns in stage 2 .*curriculum\.1\.frozen: motion_head"
+    ):
+        run_training(nothing, [store], None, str(tmp_path / "run"), resume=False)
+
+
+def test_a_stage_that_uses_nothing_that_learns_is_refused(store: str, tmp_path: Path) -> None:
+    reading = replace(SMALL, raster="always")
+    update = {
+        "model": reading,
+        "curriculum": (Stage(1, 1, raster=False),),
+        "optimisation": Optimisation(only=("newcomer_head",)),
+    }
+    with pytest.raises(ConfigError, match=r"something is used that learns; .* epoch 1"):
+        run_training(
+            QUICK.model_copy(update=update), [store], None, str(tmp_path / "run"), resume=False
+        )
+
+
+def test_a_stage_that_freezes_a_part_that_the_network_lacks_is_refused(
     store: str, tmp_path: Path
 ) -> None:
-    lacking = QUICK.model_copy(update={"curriculum": (Stage(1, 1), Stage(1, 1, rests=("head",)))})
-    with pytest.raises(ConfigError, match=r"parts of the network: .*curriculum\.1\.rests: head"):
+    lacking = QUICK.model_copy(update={"curriculum": (Stage(1, 1), Stage(1, 1, frozen=("head",)))})
+    with pytest.raises(ConfigError, match=r"parts of the network: .*curriculum\.1\.frozen: head"):
         run_training(lacking, [store], None, str(tmp_path / "run"), resume=False)
