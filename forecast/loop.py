@@ -120,7 +120,8 @@ def realizations(
     Realization n of a sequence is the same however many are made, and in whatever batch.
 
     Args:
-        model: A learned forecaster of tracked or detected input, or the baseline ``kalman``.
+        model: A learned forecaster of tracked or detected input, or a baseline that says how far
+            it may be off: ``kalman`` or ``resampled-errors``.
         history: Frames up to and including the present, and no others.
         horizon: Number of steps, at least 1.
         count: How many realizations, at least 1.

@@ -32,7 +32,7 @@ def topics(path: str) -> dict[str, str]:
 
     kinds, channels = {0: ""}, []
     with _refusing_damage(path), opened(path) as file:
-        bounded: Any = _Bounded(file)
+        bounded: Any = _BoundedReads(file)
         summary = SeekingReader(bounded, record_size_limit=MOST_BYTES).get_summary()
     if summary is not None and summary.channels:
         kinds |= {schema.id: schema.name for schema in summary.schemas.values()}
@@ -131,7 +131,7 @@ def _unpacked(file: IO[bytes]) -> Iterator[Any]:
     from mcap.records import Channel, Chunk, Message, Schema
     from mcap.stream_reader import StreamReader, breakup_chunk
 
-    bounded: Any = _Bounded(file)
+    bounded: Any = _BoundedReads(file)
     reader = StreamReader(
         bounded, emit_chunks=True, validate_crcs=True, record_size_limit=MOST_BYTES
     )
@@ -143,7 +143,7 @@ def _unpacked(file: IO[bytes]) -> Iterator[Any]:
             yield record
 
 
-class _Bounded:
+class _BoundedReads:
     """A file of which no more is read at once than a record may have.
 
     A text in a record can say that it has 4 GiB, for which there would be made room.
@@ -153,8 +153,8 @@ class _Bounded:
         self._file = file
         self.seekable, self.seek, self.tell = file.seekable, file.seek, file.tell
 
-    def read(self, size: int = -1) -> bytes:
-        """So many bytes, or all that are left.
+    def read(self, size: int) -> bytes:
+        """So many bytes, or all that are left if there are fewer.
 
         Raises:
             ValueError: They are too many.

@@ -2,7 +2,7 @@
 
 A first pass finds where scenes are. A second one reads the block of whatever scene is asked for and
 goes on from there, as scenes are read in the order of the table. A table whose scenes' rows do not
-stand together, or of one scene, has no blocks: it is read whole.
+stand together has no blocks: it is read whole.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pandas as pd
 from data_tools.sources.grouped import as_text
 from data_tools.sources.presets import Preset
 from data_tools.sources.tracks_files import FILES, beside, chunks, refusing_damage
+from forecast.errors import DataError
 from forecast.storage.files import filesystem, version_of
 
 LARGE_BYTES = 2**23  # of a file; smaller ones are read whole
@@ -27,12 +28,12 @@ def blocks_of(path: str, preset: Preset) -> Mapping[str, range]:
     """The rows of the block that each scene is in, by scene; none where a table is read whole.
 
     Raises:
-        DataError: The table is not there.
+        DataError: The table is not there, cannot be read or lacks a column.
     """
     system, inner = filesystem(path)
     version = version_of(path, "a CSV or Parquet table")
     named = preset.columns.scene is not None and preset.layout == "table"
-    if not named or beside(path, preset) or system.size(inner) < LARGE_BYTES:
+    if not named or beside(path, preset) or (system.size(inner) or 0) < LARGE_BYTES:
         return {}
     return _found(path, version, preset)
 
@@ -49,19 +50,20 @@ def load_block(path: str, preset: Preset, rows: range) -> pd.DataFrame:
 
 @lru_cache(maxsize=1)
 def _found(path: str, _version: str, preset: Preset) -> Mapping[str, range]:
-    try:
+    with refusing_damage(path):
         return _in_blocks(_scenes(path, preset))
-    except Exception:  # what is wrong with the table is told where it is read whole
-        return {}
 
 
 def _scenes(path: str, preset: Preset) -> dict[str, range]:
     """The rows of each scene; none where they do not stand together or one has no name."""
     assert preset.columns.scene is not None
+    column = preset.columns.scene.column
     scenes: dict[str, range] = {}
     first = 0
     for rows in chunks(path, preset, BLOCK_ROWS):
-        names = as_text(rows[preset.columns.scene.column])
+        if column not in rows:
+            return {}
+        names = as_text(rows[column])
         starts = np.flatnonzero(np.append(True, names[1:] != names[:-1])).tolist()
         for start, stop in pairwise([*starts, len(names)]):
             so_far = scenes.get(names[start], range(first + start, first + start))
@@ -90,7 +92,11 @@ def _load(path: str, version: str, preset: Preset, rows: range) -> pd.DataFrame:
     """Reads a block; ``version`` makes a changed file another."""
     if not _reading or not _reading[0].goes_on_to(path, version, preset, rows):
         _reading[:] = [_Reading(path, version, preset)]
-    block = _reading[0].rows(rows)
+    try:
+        block = _reading[0].rows(rows)
+    except Exception:
+        _reading.clear()  # the next one begins anew
+        raise
     block.attrs[FILES] = ((path, rows.start, len(block)),)
     return block
 
@@ -111,7 +117,14 @@ class _Reading:
         """Some rows, counted anew; those before them are forgotten."""
         held = [self._held]
         while self._first + sum(map(len, held)) < rows.stop:
-            held.append(next(self._chunks))
+            part = next(self._chunks, None)
+            if part is None:
+                raise DataError(
+                    f"{rows.stop} rows or more in {self._of[0]}, as when it was read first",
+                    f"{self._first + sum(map(len, held))}",
+                    "do not change it while it is read",
+                )
+            held.append(part)
             while len(held) > 1 and self._first + len(held[0]) <= rows.start:
                 self._first += len(held.pop(0))
         self._held = pd.concat(held, ignore_index=True).iloc[rows.start - self._first :]

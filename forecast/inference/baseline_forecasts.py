@@ -13,6 +13,7 @@ from forecast.errors import DataError
 from forecast.evaluation.counts import Forecast
 from forecast.evaluation.scoring import in_blocks
 from forecast.inference.models import load_model_for
+from forecast.inference.request import refuse_own_errors
 from forecast.inference.writer import step_arrays
 from forecast.loop import rollout
 from forecast.model.baselines import COMPONENT_SLOTS
@@ -32,8 +33,10 @@ def baseline_forecasts(name: str, data: str, sequences: range, horizon: int) -> 
         horizon: Leads.
 
     Raises:
+        ConfigError: Its errors are those of the store.
         DataError: The store cannot be read, or has no ids for a baseline that reads them.
     """
+    refuse_own_errors(name, data)
     reader = SequenceReader(data)
     meta, tracked = reader.meta, name != COMPONENTS
     with refusing_damage(data):

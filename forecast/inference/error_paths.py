@@ -35,9 +35,15 @@ def packaged_paths(classes: Sequence[str]) -> ErrorPaths:
     return ErrorPaths(time_s, off[[names.index(n) if n in names else 0 for n in classes]])
 
 
-def save_paths(paths: ErrorPaths, path: str | Path) -> None:
-    """Writes what :func:`packaged_paths` reads, of the three default classes."""
-    save_file({"time_s": paths.time_s, "off": paths.off}, path)
+def save_paths(paths: ErrorPaths, path: str | Path, source: str) -> None:
+    """Writes what :func:`packaged_paths` reads.
+
+    Args:
+        paths: Of the three default classes.
+        path: Of the file.
+        source: How the store was made that they are of.
+    """
+    save_file({"time_s": paths.time_s, "off": paths.off}, path, {"source": source})
 
 
 def paths_of(store: str, classes: Sequence[str], seed: int = 0) -> ErrorPaths:
@@ -80,10 +86,10 @@ def _errors(
     """Class from 1, speed in m/s and error path of every agent that was there all the time."""
     batch = collate([reader[place] for place in places])
     history, dt_s = reader.meta.history, reader.meta.dt_s
+    if batch.track_state is None or not batch.track_state.shape[1]:
+        raise DataError("tracks to fit errors on", f"none in {reader.path}", "take another store")
     model = Baseline("constant-turn", len(reader.meta.classes))
     state = model.look_ahead(observed(model, batch.crop(0, history)), dt_s)
-    if batch.track_state is None:
-        raise DataError("tracks to fit errors on", f"none in {reader.path}", "take another store")
     agents = state.agents
     index = (agents.ids.long() - 1).clamp(0, batch.track_state.shape[1] - 1)
     truth = batch.track_state[..., :3].gather(

@@ -97,6 +97,7 @@ class RolloutRequest:
                 "leave one of them out",
             )
         check_model(self.model, self.input_mode, self.mirror, self.fast)
+        refuse_own_errors(self.model, self.data or packaged("sample.zarr"))
         if not self.resume:
             stage = ResumableOutput(self.output, self.overwrite)
             stage.refuse_existing()
@@ -108,8 +109,7 @@ class RolloutRequest:
             refuse_unwritable(path)
 
     def _check_realizations(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError("a --seed from 0 to 2^32 - 1", str(self.seed), "change --seed")
+        check_seed(self.seed)
         if self.realizations is None:
             if self.seed:
                 raise ConfigError("--realizations with --seed", "none", "say how many, or drop it")
@@ -154,6 +154,16 @@ class RolloutRequest:
             refuse_existing(self.mcap)
 
 
+def check_seed(seed: int) -> None:
+    """Refuses a seed that random numbers do not begin with.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    if not 0 <= seed < 2**32:
+        raise ConfigError("a seed from 0 to 2^32 - 1", str(seed), "change it")
+
+
 def refuse_realizations(name: str, mirror: bool) -> NoReturn:
     """Says which models have several futures.
 
@@ -164,9 +174,9 @@ def refuse_realizations(name: str, mirror: bool) -> NoReturn:
     Raises:
         ConfigError: Always.
     """
-    wanted = f"a learned model without --mirror, kalman or {RESAMPLED}, for --realizations"
-    got = f"{name} with --mirror" if mirror else name
-    raise ConfigError(wanted, got, "drop one of them" if mirror else "change --model")
+    wanted = f"a learned model without mirror, kalman or {RESAMPLED}, for realizations"
+    got = f"{name} with mirror" if mirror else name
+    raise ConfigError(wanted, got, "drop one of them" if mirror else "take another model")
 
 
 def check_model(
@@ -199,7 +209,7 @@ def check_model(
     if store := store_of_errors(name):
         open_sequence_store(store)
     elif not (name in (None, PACKAGED, *NOT_LEARNED) or is_checkpoint(Path(str(name)))):
-        known = ", ".join((PACKAGED, *NOT_LEARNED))
+        known = ", ".join((PACKAGED, *NOT_LEARNED, f"{RESAMPLED}:STORE"))
         wanted = f"a *.safetensors file, a run's folder, or one of {known}"
         raise CheckpointError(wanted, repr(name), "correct --model")
 
@@ -209,6 +219,22 @@ def store_of_errors(name: str | None) -> str | None:
     if baseline_of(name) != RESAMPLED:
         return None
     return str(name).partition(":")[2] or None
+
+
+def refuse_own_errors(name: str | None, data: str) -> None:
+    """Refuses to judge errors by the truth that they are the errors of.
+
+    Args:
+        name: Of the model.
+        data: Sequence store that it is to forecast.
+
+    Raises:
+        ConfigError: The errors are those of the data.
+    """
+    store = store_of_errors(name)
+    if store is not None and is_within(store, data) and is_within(data, store):
+        remedy = "take them of a store that is not judged, such as the one that is trained on"
+        raise ConfigError(f"a {RESAMPLED}:STORE other than the data", store, remedy)
 
 
 def _refuse_replacing_inputs(request: RolloutRequest) -> None:

@@ -18,7 +18,7 @@ from forecast.checkpoint.packaged import PACKAGED
 from forecast.errors import ConfigError, DataError, check_counts
 from forecast.grid import GRIDS, BEVGrid
 from forecast.inference.models import LoadedModel, load_model
-from forecast.inference.request import InputMode
+from forecast.inference.request import InputMode, check_seed
 from forecast.live.frames import observation, scene_around
 from forecast.live.ids import IdPool
 from forecast.live.inputs import (
@@ -199,6 +199,7 @@ class Forecaster:
         horizon = _whole("a horizon of whole steps", horizon)
         count = None if realizations is None else _whole("whole realizations", realizations)
         check_counts(horizon=horizon, realizations=count)
+        check_seed(seed := _whole("a whole seed", seed))
         if not 0 < dt_s <= LONGEST_STEP_S:
             wanted = f"dt_s above 0 and up to {LONGEST_STEP_S:g} s"
             raise ConfigError(wanted, str(dt_s), "correct it")
@@ -318,7 +319,7 @@ class Forecaster:
 
 
 def _whole(wanted: str, number: float) -> int:
-    if int(number) != number:
+    if not math.isfinite(number) or int(number) != number:
         raise ConfigError(wanted, str(number), "correct it")
     return int(number)
 

@@ -7,6 +7,7 @@ them, all leads by the same, so that occupancy is the share of the paths by whic
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 
 import torch
@@ -64,17 +65,21 @@ class ErrorPaths:
             speed: Of each agent, m/s.
             path: Which of the paths each realization takes.
         """
-        time = torch.cat((self.time_s.new_zeros(1), self.time_s)).to(self.off.device)
-        off = torch.cat((torch.zeros_like(self.off[..., :1, :]), self.off), -2)
-        after = int(torch.searchsorted(time, elapsed_s).clamp(1, len(time) - 1))
-        share = float((elapsed_s - time[after - 1]) / (time[after] - time[after - 1]))
-        if elapsed_s > time[-1]:
-            now = off[..., -1, :] * (elapsed_s / float(time[-1]))
+        times, errors = [0.0, *self.time_s.tolist()], self.off.to(label.device)
+        if elapsed_s > times[-1]:
+            now = errors[..., -1, :] * (elapsed_s / times[-1])
         else:
-            now = torch.lerp(off[..., after - 1, :], off[..., after, :], share)
+            after = max(1, bisect_left(times, elapsed_s))
+            share = (elapsed_s - times[after - 1]) / (times[after] - times[after - 1])
+            early = torch.zeros_like(errors[..., 0, :]) if after == 1 else errors[..., after - 2, :]
+            step = errors[..., after - 1, :] - early
+            # Of two angles the shorter way.
+            step = torch.cat((step[..., :2], se2.wrap(step[..., 2:])), -1)
+            now = early + share * step
         bins = torch.bucketize(speed.abs(), speed.new_tensor(SPEEDS_MPS))
         kind = (label - 1).clamp(0, len(self.off) - 1)
-        return now[kind[:, None], bins[:, None], path]
+        found: Tensor = now[kind[:, None], bins[:, None], path]
+        return found
 
 
 class ResampledErrors(SampledBaseline):
@@ -101,6 +106,7 @@ class ResampledErrors(SampledBaseline):
             chance = noise.chance[number].expand(batch, slots)
             one = Noise(noise.normal[:0], chance)
             pose = self.drawn(state, one, 1)
+            # Where two classes overlap, the cell is the smaller one's, as in the masks.
             classes = one_hot(self.rasters(state, pose, pose).semantic.long(), self.classes + 1)
             total += classes[..., 1:].movedim(-1, 1)
         return state, replace(forecast, occupancy=total / DRAWS)

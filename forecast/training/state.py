@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +158,7 @@ class SameSettings(pl.Callback):
     """
 
     def __init__(self, config: Config) -> None:
-        self.settings = config.model_dump(mode="json", exclude=set(HARMLESS))
-        del self.settings["loading"]["workers"]
+        self.settings = _settings(config)
 
     def state_dict(self) -> dict[str, Any]:
         """What the state says of the run's settings."""
@@ -171,6 +170,9 @@ class SameSettings(pl.Callback):
         Raises:
             CheckpointError: A setting differs that changes what is learned.
         """
+        # What an earlier version did not know was as by default, unless it knew what is gone.
+        with suppress(ValidationError):
+            state_dict = _settings(Config.model_validate(state_dict))
         then, now = _flat(state_dict), _flat(self.settings)
         other = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
         if other:
@@ -180,6 +182,13 @@ class SameSettings(pl.Callback):
                 "repeat its --config and --set to resume; to go on with others, start a run of its"
                 " own with --set initial=RUN",
             )
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Settings that change what is learned, as plain values."""
+    settings = config.model_dump(mode="json", exclude=set(HARMLESS))
+    del settings["loading"]["workers"]
+    return settings
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -64,7 +64,10 @@ def test_the_store_is_that_of_the_forecast_and_the_same_in_any_batch(
         ({"realizations": 2, "seed": 2**32}, "--seed from 0 to"),
         ({"seed": 3}, "--realizations with --seed"),
         ({"realization_masks": True}, "--realizations with --realization-masks"),
-        ({"realizations": 2, "model": "constant-turn"}, "kalman, for --realizations; got constant"),
+        (
+            {"realizations": 2, "model": "constant-turn"},
+            "resampled-errors, for realizations; got constant",
+        ),
         ({"realizations": 2, "mirror": True}, "without --mirror"),
         ({"realizations": 2, "teacher_forced": True}, "without --teacher-forced"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,37 @@ def test_a_fault_in_a_later_block_is_told_by_its_row_in_the_file(
     path = written(tmp_path, rows, ending)
     with pytest.raises(DataError, match=rf"got -4\.0 in column length_m, row 151 of {path}"):
         scene_table(path, str(rows.loc[150, "scene"]))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_fault_while_reading_costs_no_later_scene(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, table(), "csv")
+    names = scene_names(path)
+    scene_table(path, names[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(tracks_blocks._reading[0], "_chunks", failing())
+        with pytest.raises(DataError, match="the line is down"):
+            scene_table(path, names[-1])
+    assert len(scene_table(path, names[-1])["x_m"]) == 33
+
+
+def failing() -> Iterator[pd.DataFrame]:
+    raise OSError("the line is down")
+    yield pd.DataFrame()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_table_that_ends_early_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, table(), "csv")
+    names = scene_names(path)
+    scene_table(path, names[0])
+    monkeypatch.setattr(tracks_blocks._reading[0], "_chunks", iter(()))
+    with pytest.raises(DataError, match=r"198 rows or more .* do not change it while it is read"):
+        scene_table(path, names[-1])
 
 
 @pytest.mark.usefixtures("small")

@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from forecast.errors import DataError
+from forecast.errors import CheckpointError, ConfigError, DataError, ForecastError
+from forecast.inference.baseline_forecasts import baseline_forecasts
 from forecast.inference.error_paths import packaged_paths, paths_of, save_paths
-from forecast.model.resampled_errors import PATHS, SPEEDS_MPS
+from forecast.inference.models import load_model
+from forecast.inference.request import RolloutRequest, check_model
+from forecast.model.resampled_errors import PATHS, SPEEDS_MPS, ResampledErrors
+from forecast.model.spec import baseline_of
 from forecast.schema import DEFAULT_CLASSES
 from tests.support.stores import Mover, sequence_dataset, sequence_store, store_of_classes
 
@@ -46,7 +50,7 @@ def test_errors_are_told_in_the_frame_of_the_forecast_by_speed(tmp_path: Path) -
 def test_what_is_written_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = packaged_paths(DEFAULT_CLASSES)
     path = tmp_path / "paths.safetensors"
-    save_paths(whole, path)
+    save_paths(whole, path, "a test")
     monkeypatch.setattr("forecast.inference.error_paths.packaged", lambda _: str(path))
     others = packaged_paths(("cyclist", "tram"))
     assert torch.equal(others.off, whole.off[[2, 0]])
@@ -61,3 +65,43 @@ def test_stores_without_what_is_needed_are_refused(tmp_path: Path) -> None:
         paths_of(sequence_store(tmp_path / "few.zarr", STEADY[:1]), DEFAULT_CLASSES)
     with pytest.raises(DataError, match="tracks to fit errors on"):
         paths_of(store_of_classes(tmp_path / "c.zarr", STEADY), DEFAULT_CLASSES)
+
+
+def test_the_baseline_goes_by_its_name_alone_or_with_a_store(tmp_path: Path) -> None:
+    store = sequence_store(tmp_path / "s.zarr", STEADY)
+    assert baseline_of("resampled-errors") == "resampled-errors"
+    assert baseline_of(f"resampled-errors:{store}") == "resampled-errors"
+    assert baseline_of("resampled-errors.safetensors") is None
+    own, shipped = (load_model(f"resampled-errors{name}").model for name in (f":{store}", ""))
+    assert isinstance(own, ResampledErrors)
+    assert isinstance(shipped, ResampledErrors)
+    assert torch.equal(own.errors.off, paths_of(store, DEFAULT_CLASSES).off)
+    assert torch.equal(shipped.errors.off, packaged_paths(DEFAULT_CLASSES).off)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected", "message"),
+    [
+        ("resampled-errors:no.zarr", {}, DataError, "no.zarr"),
+        ("resampled-errors", {"input_mode": "detected"}, ConfigError, "components-cv for detected"),
+        ("resampled-errors", {"mirror": True}, ConfigError, "--mirror with a learned model"),
+        ("resampled", {}, CheckpointError, "resampled-errors:STORE"),
+    ],
+)
+def test_what_it_cannot_be_asked_is_refused(
+    name: str, options: dict[str, object], expected: type[ForecastError], message: str
+) -> None:
+    with pytest.raises(expected, match=message):
+        check_model(name, **options)
+
+
+def test_its_errors_are_not_judged_by_their_own_truth(tmp_path: Path) -> None:
+    store = sequence_store(tmp_path / "s.zarr", STEADY)
+    name = f"resampled-errors:{store}/"
+    with pytest.raises(ConfigError, match="other than the data"):
+        RolloutRequest(data=store, model=name, output=str(tmp_path / "f.zarr"))
+    with pytest.raises(ConfigError, match="other than the data"):
+        next(baseline_forecasts(name, store, range(1), 1))
+    other = sequence_store(tmp_path / "other.zarr", STEADY)
+    with pytest.raises(ConfigError, match="replace"):  # what it reads is not written over
+        RolloutRequest(data=other, model=name, output=store, overwrite=True)

@@ -377,8 +377,11 @@ def test_futures_are_drawn_beside_the_forecast_in_the_world(kind: str) -> None:
 
 def test_a_model_of_one_future_has_no_realizations() -> None:
     driven = drive(live("constant-turn"))
-    with pytest.raises(ConfigError, match="for --realizations"):
+    with pytest.raises(ConfigError, match="for realizations"):
         driven.forecast(realizations=2)
-    for wrong in (0, 2.5):
+    for wrong in (0, 2.5, math.nan, math.inf):
         with pytest.raises(ConfigError, match="realizations"):
             drive(live()).forecast(realizations=wrong)
+    for seed in (-1, 0.5, 2**40):
+        with pytest.raises(ConfigError, match="seed"):
+            drive(live()).forecast(seed=seed)

@@ -13,6 +13,7 @@ import torch
 
 from forecast.errors import CheckpointError
 from forecast.training.run import run_training
+from forecast.training.state import SameSettings
 from tests.support.stores import Mover, sequence_store
 from tests.support.trainings import QUICK
 
@@ -102,3 +103,13 @@ def test_a_state_that_does_not_fit_is_refused(
     change(state)
     torch.save(state, tmp_path / "last.ckpt")
     assert told in resume(store, tmp_path)
+
+
+def test_what_an_earlier_version_did_not_know_was_as_by_default() -> None:
+    then = SameSettings(QUICK).state_dict()
+    for stage in then["curriculum"]:
+        del stage["frozen"], stage["raster"]
+    SameSettings(QUICK).load_state_dict(then)
+    then["curriculum"][0]["horizon"] = 3
+    with pytest.raises(CheckpointError, match="the settings of the run"):
+        SameSettings(QUICK).load_state_dict(then)
