@@ -147,6 +147,20 @@ def test_forecasts_of_another_history_are_refused(
     assert told in refused("evaluate", own, "--data", data, "--against", other)
 
 
+def test_errors_of_a_store_of_ones_own_are_a_baseline_of_probabilities(tmp_path: Path) -> None:
+    data = sequence_store(tmp_path / "data.zarr", SCENES)
+    straight = [[Mover(-4.0, 0.3 * i, speed=3.0), Mover(3.0, i, speed=6.0)] for i in range(6)]
+    errors = sequence_store(tmp_path / "errors.zarr", straight)
+    path, name = str(tmp_path / "f.zarr"), f"resampled-errors:{errors}"
+    run("rollout", "--data", data, "--model", "constant-turn", "--output", path, "--gif", "")
+    found = json.loads(run("evaluate", path, "--probabilities", "--against", name, "--json"))
+    other = found["against"][name]
+    assert other["model"] == name
+    # It knows that nobody errs, where a soft edge is unsure of every border.
+    assert other["scores"]["vehicle"]["brier_occupied"] < 0.05
+    assert other["gains"]["vehicle"]["brier_occupied"]["difference"] > 0.05
+
+
 def test_baselines_that_read_ids_are_refused_where_there_are_none(
     refused: Refused, tmp_path: Path
 ) -> None:

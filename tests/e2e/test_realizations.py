@@ -25,8 +25,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return sequence_store(tmp_path_factory.mktemp("data") / "data.zarr", SCENES)
 
 
+@pytest.mark.parametrize("model", ["kalman", "resampled-errors"])
 def test_the_store_is_that_of_the_forecast_and_the_same_in_any_batch(
-    data: str, tmp_path: Path
+    data: str, tmp_path: Path, model: str
 ) -> None:
     stores = {}
     for name, size, count in (("plain", 3, None), ("all", 3, 3), ("each", 1, 2)):
@@ -34,7 +35,7 @@ def test_the_store_is_that_of_the_forecast_and_the_same_in_any_batch(
         rollout_to_store(
             RolloutRequest(
                 data,
-                "kalman",
+                model,
                 output,
                 horizon=2,
                 batch_size=size,
