@@ -48,7 +48,7 @@ def load_block(path: str, preset: Preset, rows: range) -> pd.DataFrame:
         return _load(path, version_of(path, "a CSV or Parquet table"), preset, rows)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=256)  # of a folder's tables, which are all looked through before one is read
 def _found(path: str, _version: str, preset: Preset) -> Mapping[str, range]:
     with refusing_damage(path):
         return _in_blocks(_scenes(path, preset))
