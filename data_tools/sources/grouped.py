@@ -15,12 +15,15 @@ MOST_EXACT = 2**53  # of whole numbers held as floats
 
 
 def as_text(column: pd.Series[Any]) -> NDArray[np.object_]:
-    """What each row says, stripped: "" for nothing, whole numbers without a point."""
+    """What each row says, stripped: "" for nothing, whole numbers without a point.
+
+    A value's text depends on no other value: parts of a column say what the whole says.
+    """
     if column.dtype == object:  # perhaps of lists, which have no hash
         column = column.astype(str).where(column.notna())
     code, found = pd.factorize(column)
     values = pd.Series(found)
-    text = values.astype(str).str.strip().to_numpy(object)
+    text = np.array([str(value).strip() for value in found] or [""], object)[: len(found)]
     if types.is_float_dtype(values):  # numbers of classes: 1, not 1.0
         whole = ((values % 1 == 0) & (values.abs() < MOST_EXACT)).to_numpy(bool)
         text[whole] = values[whole].astype("int64").astype(str)

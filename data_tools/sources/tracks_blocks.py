@@ -7,6 +7,7 @@ stand together has no blocks: it is read whole.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
@@ -33,6 +34,8 @@ def blocks_of(path: str, preset: Preset) -> Mapping[str, range]:
     system, inner = filesystem(path)
     version = version_of(path, "a CSV or Parquet table")
     named = preset.columns.scene is not None and preset.layout == "table"
+    # A folder scene=7 says what all rows of its files have.
+    named = named and "=" not in posixpath.dirname(path)
     if not named or beside(path, preset) or (system.size(inner) or 0) < LARGE_BYTES:
         return {}
     return _found(path, version, preset)

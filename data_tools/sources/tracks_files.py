@@ -9,12 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_tools.formats import levelx, sumo_fcd
 from data_tools.sources.presets import OWN, Preset
 from forecast.errors import DataError, reason_of
-from forecast.storage.files import filesystem, opened, version_of
+from forecast.storage.files import filesystem, version_of
 
 MOST_NAMED = 12  # of the columns that were found, in an error
 SEPARATORS = {",": ",", ";": ";", "tab": "\t", "space": r"\s+"}
@@ -46,12 +47,12 @@ def chunks(path: str, preset: Preset, rows: int) -> Iterator[pd.DataFrame]:
         Exception: The file is damaged; whatever pandas and what it reads with raise.
     """
     if _is_parquet(path):
-        with opened(path) as file:
-            table = pq.ParquetFile(file)
+        system, inner = filesystem(path)
+        with pq.ParquetFile(inner, filesystem=system) as table:
             found, wanted = table.schema_arrow.names, preset.columns.named()
             named = [name for name in found if _spelled(name, preset) in wanted]
             for batch in table.iter_batches(batch_size=rows, columns=named):
-                yield _wanted(batch.to_pandas(), path, preset)
+                yield _wanted(_in_pandas(batch), path, preset)
     else:
         with pd.read_csv(path, **_csv_options(path, preset), chunksize=rows) as reader:
             for part in reader:
@@ -140,6 +141,11 @@ def _wanted(table: pd.DataFrame, path: str, preset: Preset) -> pd.DataFrame:
     wanted = preset.columns.named()
     found = [_spelled(name, preset) for name in table.columns]
     required = [name for name, must in wanted.items() if must]
+    if twice := [name for name in wanted if found.count(name) > 1]:
+        spelled = [name for name in table.columns if _spelled(name, preset) == twice[0]]
+        raise DataError(
+            f"one column {twice[0]} in {path}", ", ".join(map(repr, spelled)), "rename the others"
+        )
     missing = [name for name in required if name not in found]
     if missing:
         raise DataError(
@@ -165,10 +171,18 @@ def _read(path: str, preset: Preset) -> pd.DataFrame:
         case "sumo-fcd":
             return sumo_fcd.read_table(path)
         case "table" if _is_parquet(path):
-            return pd.read_parquet(path)
+            system, inner = filesystem(path)
+            return _in_pandas(pq.read_table(inner, filesystem=system))
         case "table":
             table: pd.DataFrame = pd.read_csv(path, **_csv_options(path, preset))
             return table
+
+
+def _in_pandas(table: pa.Table | pa.RecordBatch) -> pd.DataFrame:
+    """With whole numbers as such where some are missing: as floats, large ids would be rounded."""
+    whole = {kind(): of() for kind, of in ((pa.int64, pd.Int64Dtype), (pa.uint64, pd.UInt64Dtype))}
+    frame: pd.DataFrame = table.to_pandas(types_mapper=whole.get)
+    return frame
 
 
 def _is_parquet(path: str) -> bool:

@@ -167,7 +167,8 @@ class _Whole:
             value = getattr(said, "value", None)
             return np.broadcast_to(np.nan if value is None else value, len(self.rows))
         column = self.rows[said.column]
-        if not (types.is_numeric_dtype(column) or types.is_string_dtype(column)):
+        numeric = types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
+        if not (numeric or types.is_string_dtype(column)):
             error = DataError(
                 f"numbers in column {said.column}",
                 f"{column.dtype} in {self._path}",

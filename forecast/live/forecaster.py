@@ -6,6 +6,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -200,7 +201,7 @@ class Forecaster:
         count = None if realizations is None else _whole("whole realizations", realizations)
         check_counts(horizon=horizon, realizations=count)
         check_seed(seed := _whole("a whole seed", seed))
-        if not 0 < dt_s <= LONGEST_STEP_S:
+        if not (isinstance(dt_s, Real) and 0 < dt_s <= LONGEST_STEP_S):
             wanted = f"dt_s above 0 and up to {LONGEST_STEP_S:g} s"
             raise ConfigError(wanted, str(dt_s), "correct it")
         now, moment = self._now, self._moment
@@ -319,7 +320,8 @@ class Forecaster:
 
 
 def _whole(wanted: str, number: float) -> int:
-    if not math.isfinite(number) or int(number) != number:
+    sane = isinstance(number, Real) and math.isfinite(number)
+    if not sane or int(number) != number:
         raise ConfigError(wanted, str(number), "correct it")
     return int(number)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_tools.sources import tracks_blocks, tracks_files
@@ -159,3 +161,47 @@ def test_tables_with_scenes_in_pieces_without_names_or_damaged_are_read_whole(
     Path(path).write_text("scene,track_id\n1,2\n")
     with pytest.raises(DataError, match="the columns"):
         scene_names(path)
+
+
+@pytest.mark.usefixtures("small")
+def test_names_do_not_depend_on_what_else_is_in_a_block(tmp_path: Path) -> None:
+    days = pd.to_datetime(["2024-05-01 00:00", "2024-05-02 00:00", "2024-05-02 08:30"])
+    rows = table().query("scene < 6")
+    rows["track_id"] += 10 * rows["scene"]
+    rows["scene"] = days[rows["scene"] // 2]
+    path = written(tmp_path, rows, "parquet")
+    assert blocks_of(path, OWN)
+    assert scene_names(path) == [
+        "2024-05-01 00:00:00",
+        "2024-05-02 00:00:00",
+        "2024-05-02 08:30:00",
+    ]
+    assert sum(len(scene_table(path, name)["x_m"]) for name in scene_names(path)) == len(rows)
+
+
+def test_large_ids_are_not_rounded_where_one_is_missing(tmp_path: Path) -> None:
+    large = 2**60 + 1
+    rows = table().astype({"track_id": "Int64"})
+    rows["track_id"] += large
+    rows.loc[0, "track_id"] = pd.NA
+    path = str(tmp_path / "t.parquet")
+    bare = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(bare, path)
+    assert set(scene_table(path, "2")["track_id"]) == {str(large + track) for track in range(3)}
+
+
+@pytest.mark.parametrize("value", [[True], [True, None]])
+def test_truths_are_no_numbers(value: list[bool | None], tmp_path: Path) -> None:
+    rows = table().query("scene == 2")
+    rows["length_m"] = (value * len(rows))[: len(rows)]
+    with pytest.raises(DataError, match=r"numbers in column length_m; got (bool|object)"):
+        scene_table(written(tmp_path, rows, "parquet"), "2")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_two_columns_of_one_name_in_any_case_are_refused(ending: str, tmp_path: Path) -> None:
+    path = written(tmp_path, table().assign(X_M=1.0), ending)
+    any_case = OWN.model_copy(update={"any_case": True})
+    assert len(scene_table(path, "2")["x_m"]) == 33
+    with pytest.raises(DataError, match=rf"one column x_m in {path}; got 'x_m', 'X_M'"):
+        scene_table(path, "2", any_case)

@@ -379,9 +379,9 @@ def test_a_model_of_one_future_has_no_realizations() -> None:
     driven = drive(live("constant-turn"))
     with pytest.raises(ConfigError, match="for realizations"):
         driven.forecast(realizations=2)
-    for wrong in (0, 2.5, math.nan, math.inf):
+    for wrong in (0, 2.5, math.nan, math.inf, "x"):
         with pytest.raises(ConfigError, match="realizations"):
             drive(live()).forecast(realizations=wrong)
-    for seed in (-1, 0.5, 2**40):
+    for seed in (-1, 0.5, 2**40, "x"):
         with pytest.raises(ConfigError, match="seed"):
             drive(live()).forecast(seed=seed)
