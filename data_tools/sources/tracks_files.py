@@ -40,7 +40,7 @@ def load(path: str, preset: Preset = OWN) -> pd.DataFrame:
 
 
 def chunks(path: str, preset: Preset, rows: int) -> Iterator[pd.DataFrame]:
-    """A table's columns as :func:`load` has them, so many rows at a time.
+    """A table's columns as :func:`load` has them, so many rows at a time, or fewer.
 
     Raises:
         DataError: A column is missing.
@@ -51,8 +51,10 @@ def chunks(path: str, preset: Preset, rows: int) -> Iterator[pd.DataFrame]:
         with pq.ParquetFile(inner, filesystem=system) as table:
             found, wanted = table.schema_arrow.names, preset.columns.named()
             named = [name for name in found if _spelled(name, preset) in wanted]
-            for batch in table.iter_batches(batch_size=rows, columns=named):
-                yield _wanted(_in_pandas(batch), path, preset)
+            # Over all row groups at once the reader would keep what it has read.
+            for group in range(table.num_row_groups):
+                for batch in table.iter_batches(rows, row_groups=[group], columns=named):
+                    yield _wanted(_in_pandas(batch), path, preset)
     else:
         with pd.read_csv(path, **_csv_options(path, preset), chunksize=rows) as reader:
             for part in reader:
