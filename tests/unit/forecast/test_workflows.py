@@ -173,7 +173,7 @@ def test_a_count_below_one_is_refused_from_python_too(request_: RolloutRequest, 
 def test_a_model_that_is_not_there_is_told_the_names_there_are(
     request_: RolloutRequest, name: str
 ) -> None:
-    names = ", ".join((PACKAGED, *NOT_LEARNED))
+    names = ", ".join((PACKAGED, *NOT_LEARNED, "resampled-errors:STORE"))
     with pytest.raises(CheckpointError, match=f"one of {names}; got '{name}'; correct --model"):
         rollout_to_store(replace(request_, model=name))
 
