@@ -34,6 +34,8 @@ MAX_WINDOW_S = 600.0
 MIN_EGO_TRAVEL_M = 15.0
 MAX_EGO_LENGTH_M = 7.0
 MAX_SPEED = 40.0  # m/s
+# Faster drivers keep their speed the better, as recordings show.
+STEADY_FROM_M_S = 8.0
 # Walkers face where they will be after LOOK_AHEAD_S, if that is further than MIN_WAY_M.
 LOOK_AHEAD_S, MIN_WAY_M = 1.0, 0.3
 
@@ -59,7 +61,7 @@ class Sumo:
     yaw_noise_rad: float = 0.003
     wander_m_s: float = 0.2
     look_rad: float = 0.05
-    pace: float = 0.015
+    pace: float = 0.03
     window_s: float = 15.0
 
     def __post_init__(self) -> None:
@@ -228,9 +230,12 @@ def _paced(
         path = front[name]
         there = np.flatnonzero(np.isfinite(path[:, 0]))
         forget_s = rng.uniform(1.0, 3.0)
-        early_s = share * forget_s * _own_factor(rng) * _noise(len(path), forget_s, rng, smooth=2)
-        if not len(there):
+        if len(there) < 2:
             continue
+        way_m = np.linalg.norm(np.diff(path[there, :2], axis=0), axis=-1).sum()
+        fast = way_m / (len(there) * STEP_S) / STEADY_FROM_M_S
+        early_s = share / max(1.0, fast) * forget_s * _own_factor(rng)
+        early_s *= _noise(len(path), forget_s, rng, smooth=2)
         clock = np.maximum.accumulate(np.arange(len(path)) + early_s / STEP_S)[there]
         known = path[there]
         known[:, 2] = np.unwrap(known[:, 2])
@@ -310,7 +315,7 @@ def _simulate(folder: Path, seed: str, begin_s: float, end_s: float) -> dict[str
         "--time-to-teleport": -1,
         "--collision.action": "none",
         "--ignore-route-errors": "true",
-        "--weights.random-factor": 2,
+        "--weights.random-factor": 1.2,
         "--no-step-log": "true",
     }
     run_tool("sumo", [str(text) for pair in options.items() for text in pair])

@@ -46,7 +46,9 @@ MAKES = (
 )
 
 # Log of how much likelier a trip straight on is than one to the side.
-ONWARD = 2.0
+ONWARD = 4.0
+# Power of a road's speed limit by which more vehicles travel there.
+BUSY = 2.0
 
 
 def write_demand(
@@ -109,7 +111,7 @@ def park_cars(
 
 def _vehicle_count(driven: Mapping[str, Lane], rng: np.random.Generator) -> int:
     metres = sum(lane.length_m for lane in driven.values())
-    return int(metres * rng.uniform(0.01, 0.03))
+    return int(metres * rng.uniform(0.01, 0.035))
 
 
 def _add_vehicle_type(root: ET.Element, name: str, rng: np.random.Generator) -> Body:
@@ -122,8 +124,8 @@ def _add_vehicle_type(root: ET.Element, name: str, rng: np.random.Generator) -> 
     driver = {
         "carFollowModel": str(rng.choice(["EIDM", "IDM", "Krauss"])),
         "speedFactor": f"{np.clip(rng.normal(1.0, 0.12), 0.65, 1.35):.3f}",
-        "accel": f"{make.accel * rng.uniform(0.5, 1.1):.2f}",
-        "decel": f"{make.decel * rng.uniform(0.5, 1.0):.2f}",
+        "accel": f"{make.accel * rng.uniform(0.5, 1.2):.2f}",
+        "decel": f"{make.decel * rng.uniform(0.5, 1.2):.2f}",
         "tau": f"{rng.uniform(0.9, 1.8):.2f}",
         "minGap": f"{rng.uniform(1.2, 3.0):.2f}",
         "sigma": f"{rng.uniform(0.0, 0.5):.2f}",
@@ -156,13 +158,15 @@ def _trip(
     entering = np.flatnonzero((reach[:, 0] >= rim) & (inward > 0))
     filling = rng.random() < 0.65
     depart = rng.uniform(0.0, 25.0 if filling else until_s)
-    start = rng.integers(len(edges)) if filling else rng.choice(entering)
+    busy = np.array([driven[edge].limit_m_s for edge in edges]) ** BUSY
+    there = np.arange(len(edges)) if filling else entering
+    start = rng.choice(there, p=busy[there] / busy[there].sum())
     trip = {
         "id": name,
         "type": name,
         "depart": f"{depart:.1f}",
         "from": edges[start],
-        "to": edges[rng.choice(leaving, p=_likely(ends[start], ends[leaving, 1]))],
+        "to": edges[rng.choice(leaving, p=_likely(ends[start], ends[leaving, 1], busy[leaving]))],
         "departLane": "best",
         "departPos": "random" if filling else "base",
         "departSpeed": "avg",
@@ -171,16 +175,19 @@ def _trip(
     return depart, ET.Element("trip", trip)
 
 
-def _likely(start: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
+def _likely(
+    start: NDArray[np.float64], ends: NDArray[np.float64], busy: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """How likely a trip is to each end: most traffic goes straight on.
 
     Args:
         start: ``(2, 2)`` first and last point of the edge that it begins on.
         ends: ``(n, 2)`` where it may go.
+        busy: ``(n,)`` share of the traffic on each.
     """
     course, way = start[1] - start[0], ends - start[1]
     far = np.linalg.norm(way, axis=-1) * np.linalg.norm(course)
-    likely = np.exp(ONWARD * (way @ course) / np.maximum(far, 1e-6))
+    likely = busy * np.exp(ONWARD * (way @ course) / np.maximum(far, 1e-6))
     share: NDArray[np.float64] = likely / likely.sum()
     return share
 

@@ -40,6 +40,7 @@ class RoadClass:
 
 
 ROAD_CLASSES = (
+    RoadClass(lanes=1, speed_kmh=30.0, priority=0, parking=0.9),
     RoadClass(lanes=1, speed_kmh=40.0, priority=1, parking=0.9),
     RoadClass(lanes=1, speed_kmh=50.0, priority=2, parking=0.8),
     RoadClass(lanes=2, speed_kmh=50.0, priority=3, parking=0.6),
@@ -48,12 +49,14 @@ ROAD_CLASSES = (
     RoadClass(lanes=3, speed_kmh=80.0, priority=6, parking=0.0),
     RoadClass(lanes=3, speed_kmh=100.0, priority=7, parking=0.0),
 )
-CLASS_SHARE = (0.12, 0.2, 0.2, 0.2, 0.17, 0.11, 0.0)
+CLASS_SHARE = (0.15, 0.25, 0.2, 0.2, 0.12, 0.06, 0.02, 0.0)
 # Where junctions lie further apart than this, traffic is mostly fast.
 LONG_ROAD_M = 250.0
-LONG_ROAD_SHARE = (0.0, 0.03, 0.07, 0.12, 0.24, 0.27, 0.27)
+LONG_ROAD_SHARE = (0.0, 0.03, 0.06, 0.12, 0.14, 0.2, 0.2, 0.25)
+# Factors of all speed limits of a network: some quarters are slow throughout.
+CALM = (1.0, 1.0, 1.0, 0.75, 0.55)
 # Share of networks made without signals, whose larger roads have the right of way.
-FLOWING = 0.7
+FLOWING = 0.55
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Lane:
     points: Points
     width_m: float
     internal: bool
+    limit_m_s: float
 
     @property
     def area(self) -> shapely.Polygon:
@@ -128,7 +132,7 @@ def build_network(folder: Path, seed: int, rng: np.random.Generator) -> Network:
     edges = ET.parse(f"{prefix}.edg.xml").getroot()
     walkable = bool(rng.random() < 0.75)
     plan = _Plan(nodes, edges, walkable, rng)
-    plan.add_roundabouts(share=float(rng.choice([0.0, 0.0, 0.15, 0.4])))
+    plan.add_roundabouts(share=float(rng.choice([0.0, 0.0, 0.0, 0.25])))
     flowing = bool(rng.random() < FLOWING)
     plan.control_junctions(0.0 if flowing else float(rng.choice([0.0, 0.3, 0.6, 1.0])), flowing)
     plan.dress_roads(curved=float(rng.choice([0.0, 0.3, 0.8])))
@@ -154,8 +158,8 @@ def build_network(folder: Path, seed: int, rng: np.random.Generator) -> Network:
 
 
 def _layout(rng: np.random.Generator) -> list[str]:
-    kind = rng.choice(["grid", "spider", "rand", "avenue"], p=[0.25, 0.1, 0.2, 0.45])
-    spacing = float(rng.uniform(90.0, 210.0))
+    kind = rng.choice(["grid", "spider", "rand", "avenue"], p=[0.2, 0.05, 0.15, 0.6])
+    spacing = float(rng.uniform(110.0, 280.0))
     if kind == "avenue":
         along = f"{rng.uniform(300.0, 1300.0):.1f}"
         columns, rows = (str(count) for count in rng.integers(1, 3, 2))
@@ -169,7 +173,7 @@ def _layout(rng: np.random.Generator) -> list[str]:
         return [
             *("--grid", "--grid.number", str(rng.integers(3, 5) if spacing < 120.0 else 3)),
             *("--grid.x-length", f"{spacing:.1f}"),
-            *("--grid.y-length", f"{rng.uniform(90.0, 210.0):.1f}"),
+            *("--grid.y-length", f"{rng.uniform(110.0, 280.0):.1f}"),
             *("--grid.attach-length", f"{spacing:.1f}", "--perturb-x", jitter),
             *("--perturb-y", jitter),
         ]
@@ -247,6 +251,7 @@ class _Plan:
 
     def dress_roads(self, curved: float) -> None:
         """Gives every road its class, curvature, parking lanes and sidewalks."""
+        calm = float(self.rng.choice(CALM))
         classes: dict[str, RoadClass] = {}
         bulges: dict[frozenset[str], float] = {}
         for edge in self.edges.iter("edge"):
@@ -259,7 +264,7 @@ class _Plan:
                 continue
             road = classes.setdefault(_street(start, end), self._draw_class(start, end))
             edge.set("numLanes", str(road.lanes))
-            edge.set("speed", f"{road.speed_kmh / 3.6:.2f}")
+            edge.set("speed", f"{calm * road.speed_kmh / 3.6:.2f}")
             edge.set("priority", str(road.priority))
             bulge = self.rng.normal(0.0, 0.07) if self.rng.random() < curved else 0.0
             bulge = bulges.setdefault(frozenset((start, end)), float(np.clip(bulge, -0.15, 0.15)))
@@ -328,7 +333,8 @@ def _lanes(edge: ET.Element) -> Iterator[Lane]:
             kind = "parking"
         if len(points) > 1:
             width = float(lane.get("width", "3.2"))
-            yield Lane(edge.attrib["id"], kind, points, width, function != "normal")
+            limit = float(lane.attrib["speed"])
+            yield Lane(edge.attrib["id"], kind, points, width, function != "normal", limit)
 
 
 def map_elements(network: Network) -> tuple[MapElement, ...]:

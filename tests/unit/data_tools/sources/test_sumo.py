@@ -12,8 +12,8 @@ import shapely
 from data_tools.scene import Scene
 from data_tools.sources import source
 from data_tools.sources.sumo import Sumo, _look_ahead, _noise, _paced, _wandering, centre_poses
-from data_tools.sources.sumo_demand import Body
-from data_tools.sources.sumo_network import _layout, build_network, run_tool
+from data_tools.sources.sumo_demand import Body, _likely, _trip
+from data_tools.sources.sumo_network import Lane, _layout, build_network, run_tool
 from forecast.angles import wrap_angle
 from forecast.errors import ConfigError, DataError
 
@@ -228,7 +228,7 @@ def test_drivers_keep_to_their_way_and_stand_where_they_stood_but_at_a_pace_that
     np.testing.assert_allclose(along[..., 1], 0.02 * along[..., 0] ** 2, atol=0.01)
     pace = np.diff(along[..., 0], axis=1)
     assert (pace >= 0).all()
-    assert 0.01 < np.median(pace.std(axis=1)) < 0.1
+    assert 0.004 < np.median(pace.std(axis=1)) < 0.1  # it drives at 28 m/s
     assert np.median(np.abs(np.diff(pace, axis=1)).max(axis=1)) < 0.05  # no jolts
     unpaced = _paced(driven, bodies, 0.0, np.random.default_rng(0))
     np.testing.assert_array_equal(np.stack(list(unpaced.values())), np.stack([path] * 50))
@@ -304,3 +304,55 @@ def test_where_traffic_flows_nobody_waits_for_signals(tmp_path, monkeypatch):
 
 def seeded(seed):
     return np.random.default_rng(seed)
+
+
+def test_faster_drivers_keep_their_speed_the_better():
+    bodies = {str(i): Body("vehicle", 4.5, 1.9) for i in range(200)}
+
+    def shares(speed):
+        path = np.column_stack([np.arange(240) * speed * 0.1, np.zeros(240), np.zeros(240)])
+        paced = _paced(dict.fromkeys(bodies, path), bodies, 0.03, np.random.default_rng(0))
+        steps = np.diff(np.stack(list(paced.values()))[:, 40:200, 0], axis=1) / (speed * 0.1)
+        return np.median(steps.std(axis=1))
+
+    assert shares(4.0) == pytest.approx(shares(8.0), rel=0.05)
+    assert shares(24.0) == pytest.approx(shares(8.0) / 3, rel=0.05)
+
+
+def test_most_trips_begin_on_fast_roads():
+    def lane(edge, points, limit):
+        return Lane(edge, "drive", np.array(points, float), 3.2, False, limit)
+
+    driven = {
+        one.edge: one
+        for one in (
+            lane("slow", [(-100, 0), (-50, 0)], 5.0),
+            lane("fast", [(-100, 5), (-50, 5)], 20.0),
+            lane("out", [(50, 0), (100, 0)], 5.0),
+        )
+    }
+    trips = [_trip(str(i), driven, 60.0, seeded(i))[1] for i in range(600)]
+    begun = [trip.get("from") for trip in trips if trip.get("departPos") == "random"]
+    assert begun.count("fast") > 8 * begun.count("slow") > 0
+
+
+def test_most_trips_go_straight_on_and_along_fast_roads():
+    east = np.array([(-100.0, 0.0), (-50.0, 0.0)])
+    ends = np.array([(50.0, 0.0), (-50.0, 100.0), (-50.0, -100.0)])
+    ahead, left, right = _likely(east, ends, np.array([1.0, 1.0, 4.0]))
+    assert right == pytest.approx(4 * left)
+    assert ahead > 10 * right
+    assert ahead + left + right == pytest.approx(1.0)
+
+
+def test_in_a_calm_quarter_all_limits_are_lower(tmp_path, monkeypatch):
+    limits = {}
+    for share in (1.0, 0.5):
+        monkeypatch.setattr("data_tools.sources.sumo_network.CALM", (share,))
+        folder = tmp_path / str(share)
+        folder.mkdir()
+        driven = build_network(folder, 3, seeded(3)).edges("drive")
+        limits[share] = {edge: lane.limit_m_s for edge, lane in driven.items()}
+    ring = {edge for edge in limits[1.0] if edge.startswith("ring")}
+    for edge in limits[1.0].keys() - ring:
+        assert limits[0.5][edge] == pytest.approx(limits[1.0][edge] / 2, abs=0.01)
