@@ -17,29 +17,20 @@ sample: $(VENV)/.installed-dev
 	rm -rf forecast/packaged/sample.zarr
 	$(BIN)/forecast prepare sumo 902:906 907 --stride 12 --output forecast/packaged/sample.zarr
 
-# The packaged checkpoint, from nothing: simulates traffic, trains in five runs, each from the one
-# before, checks, and copies it. Interrupted, it goes on where it stopped.
-RUNS = runs/packaged
-packaged: $(RUNS)/newcomers/model.safetensors
-	$(BIN)/forecast doctor --leak $(RUNS)/newcomers
-	$(BIN)/forecast rollout --model $(RUNS)/newcomers --output $(RUNS)/forecast.zarr --gif '' --overwrite
-	cp $(RUNS)/newcomers/model.safetensors $(RUNS)/newcomers/model.json forecast/packaged/
+# The packaged checkpoint, from nothing: simulates traffic, trains in one run, checks, and copies it.
+# Interrupted, it goes on where it stopped.
+RUN = runs/packaged
+packaged: $(RUN)/model.safetensors
+	$(BIN)/forecast doctor --leak $(RUN)
+	$(BIN)/forecast rollout --model $(RUN) --output $(RUN)/forecast.zarr --gif '' --overwrite
+	cp $(RUN)/model.safetensors $(RUN)/model.json forecast/packaged/
 
-$(RUNS)/sumo.zarr: $(VENV)/.installed-dev
-	$(BIN)/forecast prepare sumo 3000:3460 --stride 3 --output $@
+$(RUN).zarr: $(VENV)/.installed-dev
+	$(BIN)/forecast prepare sumo 3000:3700 --stride 3 --output $@ --resume
 
-TRAIN = $(BIN)/forecast train --data $(RUNS)/sumo.zarr --output $(@D) \
-	$(if $(wildcard $(@D)/last.ckpt),--resume)
-$(RUNS)/motion/model.safetensors: | $(RUNS)/sumo.zarr
-	$(TRAIN) --config configs/packaged.yaml
-$(RUNS)/detection/model.safetensors: | $(RUNS)/motion/model.safetensors
-	$(TRAIN) --config configs/packaged_detection.yaml --set initial=$(RUNS)/motion
-$(RUNS)/observing/model.safetensors: | $(RUNS)/detection/model.safetensors
-	$(TRAIN) --config configs/packaged_observing.yaml --set initial=$(RUNS)/detection
-$(RUNS)/raster/model.safetensors: | $(RUNS)/observing/model.safetensors
-	$(TRAIN) --config configs/packaged_raster.yaml --set initial=$(RUNS)/observing
-$(RUNS)/newcomers/model.safetensors: | $(RUNS)/raster/model.safetensors
-	$(TRAIN) --config configs/packaged_newcomers.yaml --set initial=$(RUNS)/raster
+$(RUN)/model.safetensors: | $(RUN).zarr
+	OMP_NUM_THREADS=1 $(BIN)/forecast train --config configs/packaged.yaml --data $(RUN).zarr \
+		--output $(RUN) $(if $(wildcard $(RUN)/last.ckpt),--resume)
 
 # As many processes as cores, each with one thread; a file's fixtures are made in one of them.
 test: $(VENV)/.installed-dev
