@@ -21,6 +21,7 @@ from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
 from forecast.storage.sole_writer import sole_writer
 from forecast.storage.stores import open_sequence_store
+from forecast.training import origin
 from forecast.training.checks import RESUME_FILE, check_run
 from forecast.training.module import ForecastTraining
 from forecast.training.state import Recount, refusing_another_state
@@ -161,6 +162,8 @@ def _about(
         "data": [reader.meta.source for reader in batches.train],
         "sequences": sum(map(len, batches.train)),
         "steps": steps,
+        "command": origin.command(),
+        "commit": origin.commit(),
     }
     return about if stopped is None else about | {"stopped": str(stopped)}
 
