@@ -34,6 +34,8 @@ MAX_WINDOW_S = 600.0
 MIN_EGO_TRAVEL_M = 15.0
 MAX_EGO_LENGTH_M = 7.0
 MAX_SPEED = 40.0  # m/s
+# How many times longer a way may seem than it is: least and most of a network.
+DETOURS = (1.0, 2.0)
 # Faster drivers keep their speed the better, as recordings show.
 STEADY_FROM_M_S = 8.0
 # Walkers face where they will be after LOOK_AHEAD_S, if that is further than MIN_WAY_M.
@@ -61,7 +63,7 @@ class Sumo:
     yaw_noise_rad: float = 0.003
     wander_m_s: float = 0.2
     look_rad: float = 0.05
-    pace: float = 0.03
+    pace: float = 0.02
     window_s: float = 15.0
 
     def __post_init__(self) -> None:
@@ -119,7 +121,7 @@ class Sumo:
             begin_s = round(float(rng.uniform(35.0, 60.0)), 1)
             end_s = begin_s + LEAD_IN_S + time_s[-1]
             bodies = write_demand(network, folder / "demand.rou.xml", end_s, rng)
-            front = _simulate(folder, unit, begin_s, end_s)
+            front = _simulate(folder, unit, begin_s, end_s, rng.uniform(*DETOURS))
         front = _wandering(front, bodies, self.wander_m_s, rng)
         users = _road_users(_paced(front, bodies, self.pace, rng), bodies)
         smooth = _moves_smoothly(users.pose)
@@ -298,7 +300,9 @@ def _moves_smoothly(pose: Array) -> NDArray[np.bool_]:
     return ~jumped
 
 
-def _simulate(folder: Path, seed: str, begin_s: float, end_s: float) -> dict[str, Array]:
+def _simulate(
+    folder: Path, seed: str, begin_s: float, end_s: float, detours: float
+) -> dict[str, Array]:
     """Front x, y and heading ``(T, 3)`` of every road user from ``begin_s`` on, NaN = absent."""
     output = folder / "fcd.xml"
     options = {
@@ -315,7 +319,7 @@ def _simulate(folder: Path, seed: str, begin_s: float, end_s: float) -> dict[str
         "--time-to-teleport": -1,
         "--collision.action": "none",
         "--ignore-route-errors": "true",
-        "--weights.random-factor": 1.2,
+        "--weights.random-factor": f"{detours:.2f}",
         "--no-step-log": "true",
     }
     run_tool("sumo", [str(text) for pair in options.items() for text in pair])

@@ -23,6 +23,14 @@ class Body:
 
 
 @dataclass(frozen=True)
+class _Habits:
+    """Where people drive in one network: how straight on, and how much along fast roads."""
+
+    onward: float
+    busy: float
+
+
+@dataclass(frozen=True)
 class Make:
     """One kind of vehicle: its share of the traffic, size (mean, deviation) and driving."""
 
@@ -45,10 +53,10 @@ MAKES = (
     Make("bicycle", "cyclist", 0.05, (1.85, 0.1), (0.8, 0.05), 6.0, 0.9, 2.0),
 )
 
-# Log of how much likelier a trip straight on is than one to the side.
-ONWARD = 4.0
-# Power of a road's speed limit by which more vehicles travel there.
-BUSY = 2.0
+# Log of how much likelier a trip straight on is than one to the side: least and most of a network.
+ONWARD = (1.5, 4.5)
+# Power of a road's speed limit by which more vehicles travel there: likewise.
+BUSY = (0.0, 2.5)
 
 
 def write_demand(
@@ -69,10 +77,11 @@ def write_demand(
     bodies: dict[str, Body] = {}
     departures: list[tuple[float, ET.Element]] = []
     driven = network.edges("drive")
+    habits = _Habits(rng.uniform(*ONWARD), rng.uniform(*BUSY))
     for number in range(_vehicle_count(driven, rng)):
         name = f"v{number}"
         bodies[name] = _add_vehicle_type(root, name, rng)
-        departures.append(_trip(name, driven, until_s, rng))
+        departures.append(_trip(name, driven, habits, until_s, rng))
     walked = network.edges("sidewalk")
     metres = sum(lane.length_m for lane in walked.values())
     for number in range(int(metres * rng.uniform(0.004, 0.03))):
@@ -147,7 +156,11 @@ def _add_vehicle_type(root: ET.Element, name: str, rng: np.random.Generator) -> 
 
 
 def _trip(
-    name: str, driven: Mapping[str, Lane], until_s: float, rng: np.random.Generator
+    name: str,
+    driven: Mapping[str, Lane],
+    habits: _Habits,
+    until_s: float,
+    rng: np.random.Generator,
 ) -> tuple[float, ET.Element]:
     edges = list(driven)
     ends = np.array([driven[edge].points[[0, -1]] for edge in edges])
@@ -158,7 +171,7 @@ def _trip(
     entering = np.flatnonzero((reach[:, 0] >= rim) & (inward > 0))
     filling = rng.random() < 0.65
     depart = rng.uniform(0.0, 25.0 if filling else until_s)
-    busy = np.array([driven[edge].limit_m_s for edge in edges]) ** BUSY
+    busy = np.array([driven[edge].limit_m_s for edge in edges]) ** habits.busy
     there = np.arange(len(edges)) if filling else entering
     start = rng.choice(there, p=busy[there] / busy[there].sum())
     trip = {
@@ -166,7 +179,11 @@ def _trip(
         "type": name,
         "depart": f"{depart:.1f}",
         "from": edges[start],
-        "to": edges[rng.choice(leaving, p=_likely(ends[start], ends[leaving, 1], busy[leaving]))],
+        "to": edges[
+            rng.choice(
+                leaving, p=_likely(ends[start], ends[leaving, 1], habits.onward, busy[leaving])
+            )
+        ],
         "departLane": "best",
         "departPos": "random" if filling else "base",
         "departSpeed": "avg",
@@ -176,18 +193,22 @@ def _trip(
 
 
 def _likely(
-    start: NDArray[np.float64], ends: NDArray[np.float64], busy: NDArray[np.float64]
+    start: NDArray[np.float64],
+    ends: NDArray[np.float64],
+    onward: float,
+    busy: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """How likely a trip is to each end: most traffic goes straight on.
 
     Args:
         start: ``(2, 2)`` first and last point of the edge that it begins on.
         ends: ``(n, 2)`` where it may go.
+        onward: Log of how much likelier a trip straight on is than one to the side.
         busy: ``(n,)`` share of the traffic on each.
     """
     course, way = start[1] - start[0], ends - start[1]
     far = np.linalg.norm(way, axis=-1) * np.linalg.norm(course)
-    likely = busy * np.exp(ONWARD * (way @ course) / np.maximum(far, 1e-6))
+    likely = busy * np.exp(onward * (way @ course) / np.maximum(far, 1e-6))
     share: NDArray[np.float64] = likely / likely.sum()
     return share
 

@@ -49,14 +49,14 @@ ROAD_CLASSES = (
     RoadClass(lanes=3, speed_kmh=80.0, priority=6, parking=0.0),
     RoadClass(lanes=3, speed_kmh=100.0, priority=7, parking=0.0),
 )
-CLASS_SHARE = (0.15, 0.25, 0.2, 0.2, 0.12, 0.06, 0.02, 0.0)
+CLASS_SHARE = (0.1, 0.2, 0.2, 0.2, 0.15, 0.1, 0.05, 0.0)
 # Where junctions lie further apart than this, traffic is mostly fast.
 LONG_ROAD_M = 250.0
 LONG_ROAD_SHARE = (0.0, 0.03, 0.06, 0.12, 0.14, 0.2, 0.2, 0.25)
 # Factors of all speed limits of a network: some quarters are slow throughout.
 CALM = (1.0, 1.0, 1.0, 0.75, 0.55)
 # Share of networks made without signals, whose larger roads have the right of way.
-FLOWING = 0.55
+FLOWING = 0.6
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def build_network(folder: Path, seed: int, rng: np.random.Generator) -> Network:
     edges = ET.parse(f"{prefix}.edg.xml").getroot()
     walkable = bool(rng.random() < 0.75)
     plan = _Plan(nodes, edges, walkable, rng)
-    plan.add_roundabouts(share=float(rng.choice([0.0, 0.0, 0.0, 0.25])))
+    plan.add_roundabouts(share=float(rng.choice([0.0, 0.0, 0.15, 0.3])))
     flowing = bool(rng.random() < FLOWING)
     plan.control_junctions(0.0 if flowing else float(rng.choice([0.0, 0.3, 0.6, 1.0])), flowing)
     plan.dress_roads(curved=float(rng.choice([0.0, 0.3, 0.8])))
@@ -158,8 +158,8 @@ def build_network(folder: Path, seed: int, rng: np.random.Generator) -> Network:
 
 
 def _layout(rng: np.random.Generator) -> list[str]:
-    kind = rng.choice(["grid", "spider", "rand", "avenue"], p=[0.2, 0.05, 0.15, 0.6])
-    spacing = float(rng.uniform(110.0, 280.0))
+    kind = rng.choice(["grid", "spider", "rand", "avenue"], p=[0.2, 0.1, 0.15, 0.55])
+    spacing = float(rng.uniform(90.0, 280.0))
     if kind == "avenue":
         along = f"{rng.uniform(300.0, 1300.0):.1f}"
         columns, rows = (str(count) for count in rng.integers(1, 3, 2))
@@ -173,7 +173,7 @@ def _layout(rng: np.random.Generator) -> list[str]:
         return [
             *("--grid", "--grid.number", str(rng.integers(3, 5) if spacing < 120.0 else 3)),
             *("--grid.x-length", f"{spacing:.1f}"),
-            *("--grid.y-length", f"{rng.uniform(110.0, 280.0):.1f}"),
+            *("--grid.y-length", f"{rng.uniform(90.0, 280.0):.1f}"),
             *("--grid.attach-length", f"{spacing:.1f}", "--perturb-x", jitter),
             *("--perturb-y", jitter),
         ]

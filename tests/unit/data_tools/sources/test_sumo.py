@@ -12,7 +12,7 @@ import shapely
 from data_tools.scene import Scene
 from data_tools.sources import source
 from data_tools.sources.sumo import Sumo, _look_ahead, _noise, _paced, _wandering, centre_poses
-from data_tools.sources.sumo_demand import Body, _likely, _trip
+from data_tools.sources.sumo_demand import Body, _Habits, _likely, _trip
 from data_tools.sources.sumo_network import Lane, _layout, build_network, run_tool
 from forecast.angles import wrap_angle
 from forecast.errors import ConfigError, DataError
@@ -331,7 +331,7 @@ def test_most_trips_begin_on_fast_roads():
             lane("out", [(50, 0), (100, 0)], 5.0),
         )
     }
-    trips = [_trip(str(i), driven, 60.0, seeded(i))[1] for i in range(600)]
+    trips = [_trip(str(i), driven, _Habits(4.0, 2.0), 60.0, seeded(i))[1] for i in range(600)]
     begun = [trip.get("from") for trip in trips if trip.get("departPos") == "random"]
     assert begun.count("fast") > 8 * begun.count("slow") > 0
 
@@ -339,7 +339,7 @@ def test_most_trips_begin_on_fast_roads():
 def test_most_trips_go_straight_on_and_along_fast_roads():
     east = np.array([(-100.0, 0.0), (-50.0, 0.0)])
     ends = np.array([(50.0, 0.0), (-50.0, 100.0), (-50.0, -100.0)])
-    ahead, left, right = _likely(east, ends, np.array([1.0, 1.0, 4.0]))
+    ahead, left, right = _likely(east, ends, 4.0, np.array([1.0, 1.0, 4.0]))
     assert right == pytest.approx(4 * left)
     assert ahead > 10 * right
     assert ahead + left + right == pytest.approx(1.0)
