@@ -39,7 +39,8 @@ min: of the best realization of each agent; joint: of the one that is best for a
 miss rate: outside of Waymo's rectangle; at 2 m: farther away, as Argoverse 2 has it
 found: box overlaps the true one by IoU > 0.5; collisions: realizations in which boxes overlap
 energy score: fair if realizations are independent, up to a tenth too low of those of `rollout`
-displacement: of the single forecast; both over all leads; energy joint: of agents in all of them"""
+displacement: of the single forecast; both over all leads; energy joint: of agents in all of them
+distance of masks: generalized energy distance of 1 - VPQ; with `rollout --realization-masks`"""
 OWN_IDS = "detected input has ids of its own: its agents cannot be compared with the true ones"
 
 
@@ -58,9 +59,16 @@ def print_more(scores: RealizationScores) -> None:
 
 
 def _print_classes(scores: RealizationScores) -> None:
-    found = {name: one for name, one in scores.classes.items() if one.counts["agents"]}
+    found = {
+        name: one
+        for name, one in scores.classes.items()
+        if one.counts["agents"] or one.scores["mask_distance"] is not None
+    }
+    if scores.input == "detected":
+        print(OWN_IDS)
+    elif not found:
+        print(NO_AGENT)
     if not found:
-        print(OWN_IDS if scores.input == "detected" else NO_AGENT)
         return
     for name, one in found.items():
         print_table(_score_table(name, one))
@@ -77,8 +85,10 @@ def _print_classes(scores: RealizationScores) -> None:
 def _score_table(name: str, one: ClassRealizations) -> Table:
     table = titled_table(name, "score", ["all agents", "moving"])
     for score in one.scores:
-        if not score.endswith(MOVING):
-            both = score, score + MOVING
+        both = score, score + MOVING
+        # Masks may be missing, and of detected input they are all that is known.
+        known = any(one.scores.get(key) is not None for key in both)
+        if not score.endswith(MOVING) and known:
             cells = (number_with_interval(one.scores[key], one.interval[key]) for key in both)
             unit = unit_of(score)
             table.add_row(f"{label_of(score)},{unit}" if unit else label_of(score), *cells)

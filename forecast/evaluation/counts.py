@@ -107,6 +107,7 @@ class Forecast:
         realization_pose: ``(K, L, N, >= 2)`` K futures, each as ``pose`` is one; None likewise, or
             if there are none.
         realization_weight: ``(K,)`` how likely each is; None = all alike.
+        realization_instance: ``(K, L, y, x)`` the ids of each, as ``instance``; None = not drawn.
     """
 
     semantic: NDArray[Any]
@@ -117,6 +118,7 @@ class Forecast:
     flow: NDArray[Any] | None = None
     realization_pose: NDArray[Any] | None = None
     realization_weight: NDArray[Any] | None = None
+    realization_instance: NDArray[Any] | None = None
 
 
 def count(truth: Truth, forecast: Forecast, classes: int, grid: BEVGrid) -> NDArray[np.float64]:

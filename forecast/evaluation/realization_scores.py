@@ -98,7 +98,7 @@ class RealizationAccumulator(SceneSums):
     """
 
     columns = WHICH * COLUMNS
-    reads = ("realization_pose", "realization_weight")
+    reads = ("realization_pose", "realization_weight", "realization_instance")
     headlines = ("energy_moving", "miss_rate_moving", "found_moving", "min_fde_moving")
 
     def __init__(self, classes: Sequence[str], horizon: int, grid: BEVGrid) -> None:
@@ -188,6 +188,7 @@ def _values(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         "energy_ratio_joint": share(Tally.JOINT_ENERGY, Tally.JOINT_DISPLACEMENT, total),
         "collisions": share(Tally.COLLISIONS, Tally.SHARED_SCENES),
         "true_collisions": share(Tally.TRUE_COLLISIONS, Tally.SHARED_SCENES),
+        "mask_distance": share(Tally.MASK_DISTANCE, Tally.MASK_SCENES),
     }
 
 

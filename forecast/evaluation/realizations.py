@@ -25,6 +25,7 @@ from forecast.evaluation.counts import (
     track_class,
 )
 from forecast.evaluation.energy import energy_scores
+from forecast.evaluation.mask_distance import mask_distances
 from forecast.grid import BEVGrid
 
 MISS_M = 2.0
@@ -69,6 +70,8 @@ class Tally(IntEnum):
     SHARED_SCENES = 24  # sequences with an agent of known size that is forecast
     COLLISIONS = 25  # share of the realizations with one so far
     TRUE_COLLISIONS = 26
+    MASK_SCENES = 27  # sequences in which the truth or a future shows one so far
+    MASK_DISTANCE = 28
 
 
 CURVES = (Tally.MISSED, Tally.MISSED_2_M, Tally.FOUND)
@@ -118,19 +121,18 @@ def count_realizations(
         grid: Of both.
 
     Returns:
-        ``(C + 1, L, WHICH, COLUMNS)``, the last class being all of them together; zeros where no
-        agent can be compared, as of detected input.
+        ``(C + 1, L, WHICH, COLUMNS)``, the last class being all of them together; where no agent
+        can be compared, as of detected input, of masks alone.
     """
-    shape = classes + 1, WHICH
-    if forecast.pose is None or truth.track_state is None:
-        return np.zeros((shape[0], truth.horizon, WHICH, COLUMNS))
-    futures = futures_of(truth, forecast, classes, grid)
-    table = np.zeros((truth.horizon, futures.groups.shape[1], COLUMNS))
-    _count_agents(table, futures)
-    _count_scenes(table, futures)
-    _count_energy(table, futures)
-    _count_collisions(table, futures)
-    return table.reshape(truth.horizon, *shape, COLUMNS).swapaxes(0, 1)
+    table = np.zeros((truth.horizon, classes + 1, WHICH, COLUMNS))
+    if forecast.pose is not None and truth.track_state is not None:
+        futures = futures_of(truth, forecast, classes, grid)
+        flat = table.reshape(truth.horizon, -1, COLUMNS)
+        for counts in (_count_agents, _count_scenes, _count_energy, _count_collisions):
+            counts(flat, futures)
+    table = table.swapaxes(0, 1)
+    _count_masks(table, truth, forecast, grid)
+    return table
 
 
 def futures_of(truth: Truth, forecast: Forecast, classes: int, grid: BEVGrid) -> Futures:
@@ -263,6 +265,20 @@ def _count_collisions(table: NDArray[np.float64], futures: Futures) -> None:
     table[..., Tally.SHARED_SCENES] = np.logical_or.accumulate(there @ futures.groups, axis=0)
     table[..., Tally.COLLISIONS] = np.tensordot(futures.weight, met.astype(np.float64), 1)
     table[..., Tally.TRUE_COLLISIONS] = truly
+
+
+def _count_masks(
+    table: NDArray[np.float64], truth: Truth, forecast: Forecast, grid: BEVGrid
+) -> None:
+    """The generalized energy distance of masks; of those that move where ids are the truth's."""
+    known = forecast.pose is not None
+    moving = moving_ids(truth, grid) if known else frozenset[int]()
+    distance = mask_distances(truth, forecast, len(table) - 1, moving)
+    if distance is None:
+        return
+    which = slice(WHICH if known else 1)
+    table[..., which, Tally.MASK_SCENES] = np.isfinite(distance)[..., which]
+    table[..., which, Tally.MASK_DISTANCE] = np.nan_to_num(distance)[..., which]
 
 
 def within_waymo(futures: Futures) -> NDArray[np.bool_]:

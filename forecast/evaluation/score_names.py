@@ -24,6 +24,7 @@ _NAMES = {
     "energy_ratio": "energy / displacement",
     "collisions": "collisions",
     "true_collisions": "collisions in truth",
+    "mask_distance": "distance of masks",
 }
 _OF_REALIZATIONS = frozenset({"min_ade", "min_fde", "brier_min_fde", "energy", "displacement"})
 _METRES = frozenset({"ade", "fde", "flow_epe"}) | _OF_REALIZATIONS
@@ -38,6 +39,7 @@ _LOWER = _METRES | {
     "energy_ratio",
     "collisions",
     "true_collisions",
+    "mask_distance",
 }
 TOO_SMALL_TO_SHOW = frozenset({"brier"})
 """Means over all cells, of which nearly all are empty: three digits say nothing."""
