@@ -16,7 +16,12 @@ def export(
         str, typer.Argument(help="Checkpoint, or `packaged`.", metavar="MODEL")
     ] = "packaged",
     formats: Annotated[
-        str, typer.Option("--format", help="onnx (ONNX Runtime), pt2 (torch.export), or both.")
+        str,
+        typer.Option(
+            "--format",
+            help="onnx (ONNX Runtime), pt2 (torch.export), aoti (machine code of this CPU, by"
+            " AOTInductor), or several, with commas.",
+        ),
     ] = "onnx",
     agents: Annotated[
         str, typer.Option(help="Agent slots; graphs are made for each number.")

@@ -1,5 +1,6 @@
-"""Generalized energy distance of masks: how far several futures are from what happened, less how
-far they are from each other, where two futures are 1 - VPQ apart.
+"""Generalized energy distance of masks: how far from the truth, less how far from each other.
+
+Two futures are 1 - VPQ apart.
 
 Source: Szekely and Rizzo, Energy statistics, 2013; with 1 - VPQ: Hu et al., FIERY, ICCV 2021, whose
 code does not have it. Fair, as the energy score of ``energy.py`` is: only different futures make
@@ -58,7 +59,7 @@ def mask_distances(
 
 
 def _labels(truth: Truth, forecast: Forecast, largest: int, classes: int) -> NDArray[np.int64]:
-    """The class from 1 of each id of a forecast, 0 = not known: as its masks say, else its track."""
+    """The class from 1 of each id of a forecast, 0 = not known: by its masks, else its track."""
     labels = np.zeros(largest + 1, np.int64)
     if forecast.pose is not None and truth.track_state is not None:
         tracks = track_class(truth)[:largest]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,8 +14,8 @@ from forecast.checkpoint.packaged import PACKAGED
 from forecast.errors import CheckpointError, ConfigError
 from forecast.storage.atomic import refuse_existing, refuse_replacing, refuse_unwritable
 
-FORMATS = ("onnx", "pt2")
-NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}
+NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": (), "aoti": ()}
+FORMATS = tuple(NEEDS)
 MOST_SLOTS = 4096
 
 
@@ -55,6 +57,9 @@ class ExportRequest:
                 if find_spec(library) is None:
                     remedy = "pip install 'bev-forecast[export]'"
                     raise ConfigError(f"{library} for --format {name}", "none installed", remedy)
+        if "aoti" in self.formats and not shutil.which(os.environ.get("CXX", "g++")):
+            wanted, remedy = "a C++ compiler for --format aoti", "install g++, or set CXX"
+            raise ConfigError(wanted, "none", remedy)
         self._check_counts()
         model = self.model or PACKAGED
         if model != PACKAGED and not is_checkpoint(Path(model)):

@@ -25,6 +25,7 @@ from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError, ParityError
 from forecast.export import host
+from forecast.export.compiled import compile_graph, load_compiled
 from forecast.export.example import write_history
 from forecast.export.graphs import make_graph
 from forecast.export.host import Arrays, HostForecaster
@@ -40,6 +41,7 @@ from forecast.parallel import Progress
 from forecast.storage.atomic import staged_folder
 from forecast.types import BEVSequence
 
+SUFFIX = {"onnx": "onnx", "pt2": "pt2", "aoti": "aoti.pt2"}
 # Parts of the forecaster that each graph uses.
 PARTS = {
     "observe": ("observer",),
@@ -226,9 +228,11 @@ class _Writer:
         spec: GraphSpec,
         slots: int,
     ) -> dict[str, str]:
-        path = self.folder / f"{spec.name}_{slots}.{kind}"
+        path = self.folder / f"{spec.name}_{slots}.{SUFFIX[kind]}"
         if kind == "pt2":
             torch.export.save(program, path)
+        elif kind == "aoti":
+            compile_graph(program, path)
         else:
             made = torch.onnx.export(
                 program,
@@ -277,16 +281,17 @@ def opened(
     """What was exported, from its files."""
     if kind == "onnx":
         return host.load(folder, bucket["slots"], threads=torch.get_num_threads())
-    return HostForecaster(bucket, metadata, _of_programs(folder, bucket))
+    return HostForecaster(bucket, metadata, _of_programs(folder, kind, bucket))
 
 
 Watch = Callable[[str, Arrays], None]
 """Is told which graph is run, and on what."""
 
 
-def _of_programs(folder: Path, bucket: dict[str, Any]) -> host.Run:
+def _of_programs(folder: Path, kind: str, bucket: dict[str, Any]) -> host.Run:
+    load = load_compiled if kind == "aoti" else lambda path: torch.export.load(path).module()
     programs = {
-        name: torch.export.load(host.checked_file(folder, graph["files"]["pt2"])).module()
+        name: load(host.checked_file(folder, graph["files"][kind]))
         for name, graph in bucket["graphs"].items()
     }
     return _runner(programs.__getitem__)

@@ -33,7 +33,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(
         forecast(
             *("export", folder / "model.safetensors", "--output", folder / "out"),
-            *("--format", "onnx,pt2", "--agents", SLOTS, "--histories", 2, "--horizon", 3),
+            *("--format", "onnx,pt2,aoti", "--agents", SLOTS, "--histories", 2, "--horizon", 3),
         )
     )
     return folder / "out"
@@ -59,7 +59,7 @@ def test_graphs_say_what_the_model_says(exported: Path) -> None:
     report = json.loads((exported / "parity.json").read_text())
 
     assert report["histories"] == 2
-    for kind in ("onnx", "pt2"):
+    for kind in ("onnx", "pt2", "aoti"):
         assert max(report[kind][str(SLOTS)].values()) <= 1e-3
         assert set(report[kind][str(SLOTS)]) > {"pose_m", "existence", "occupancy"}
     assert not list(exported.parent.glob(".out*"))

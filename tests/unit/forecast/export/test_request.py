@@ -15,7 +15,7 @@ def request(folder: Path, **options: object) -> ExportRequest:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"formats": ("tensorrt",)}, "formats onnx, pt2; got 'tensorrt'"),
+        ({"formats": ("tensorrt",)}, "formats onnx, pt2, aoti; got 'tensorrt'"),
         ({"slots": (0,)}, "--agents of 1 to 4096; got 0"),
         ({"slots": (32, 32)}, "each once"),
         ({"slots": (99999,)}, "--agents of 1 to 4096"),
@@ -31,6 +31,13 @@ def test_refused(tmp_path: Path, options: dict[str, object], said: str) -> None:
         request(tmp_path, **options)
 
     assert said in str(refusal.value)
+
+
+def test_machine_code_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+    with pytest.raises(ForecastError, match="a C\\+\\+ compiler for --format aoti; got none"):
+        request(tmp_path, formats=("aoti",))
 
 
 def test_an_output_that_is_there_is_not_replaced(tmp_path: Path) -> None:
