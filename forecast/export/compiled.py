@@ -2,23 +2,88 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
+from forecast.export.host import (
+    Arrays,
+    ExportError,
+    HostForecaster,
+    Run,
+    bucket_of,
+    checked_file,
+    read_metadata,
+)
+
+TALKS = ("torch.utils.cpp_extension", "torch.export.pt2_archive._package")
+
 
 def compile_graph(program: ExportedProgram, path: Path) -> None:
     """Writes a graph as a package of machine code and weights; takes a minute or so.
+
+    Its inputs must lie in memory as those did that it was exported with, which are contiguous: it
+    does not look.
 
     Args:
         program: The graph.
         path: The package, whose name ends in ``.pt2``.
     """
-    torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+    with _silent():
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path))
 
 
-def load_compiled(path: Path) -> Any:
-    """The function in a package: its code runs in this process, so load your own packages only."""
-    return torch._inductor.aoti_load_package(str(path))
+def load(folder: str | Path, slots: int | None = None) -> HostForecaster:
+    """An exported forecaster of compiled graphs, which run in this process.
+
+    Args:
+        folder: That `forecast export --format aoti` wrote, on a machine with such a CPU.
+        slots: The bucket; None = the smallest.
+
+    Raises:
+        ExportError: The folder lacks something, or a file is not the one that was exported.
+    """
+    metadata = read_metadata(folder)
+    if "aoti" not in metadata["formats"]:
+        found = ", ".join(metadata["formats"])
+        raise ExportError("compiled graphs", found, "export with --format aoti")
+    bucket = bucket_of(metadata, slots)
+    with _silent():
+        graphs = {
+            name: torch._inductor.aoti_load_package(
+                str(checked_file(Path(folder), graph["files"]["aoti"]))
+            )
+            for name, graph in bucket["graphs"].items()
+        }
+    return HostForecaster(bucket, metadata, runner(graphs.__getitem__))
+
+
+def runner(graph_of: Callable[[str], Any]) -> Run:
+    """What a host calls to run a graph of torch's by its name."""
+
+    def run(name: str, feed: Arrays) -> Arrays:
+        given = {key: torch.as_tensor(value).contiguous() for key, value in feed.items()}
+        with torch.inference_mode():
+            said = graph_of(name)(**given)
+        return {key: value.numpy() for key, value in said.items()}
+
+    return run
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Hides that there is no CUDA, and what a package says of a CPU that it fits all the same."""
+    loggers = [logging.getLogger(name) for name in TALKS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

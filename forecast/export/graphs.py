@@ -41,7 +41,8 @@ class Graph(nn.Module):
         for name in self.spec.output_names:
             # What goes through as it is, or is said twice, gets a name of its own each time.
             output = said[name].clone() if id(said[name]) in named else said[name]
-            outputs[name] = output
+            # What is given back as a state must lie in memory as it did when it was compiled.
+            outputs[name] = output = output.contiguous()
             named.add(id(output))
         return outputs
 

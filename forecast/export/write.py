@@ -25,7 +25,8 @@ from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError, ParityError
 from forecast.export import host
-from forecast.export.compiled import compile_graph, load_compiled
+from forecast.export.compiled import compile_graph, runner
+from forecast.export.compiled import load as load_compiled
 from forecast.export.example import write_history
 from forecast.export.graphs import make_graph
 from forecast.export.host import Arrays, HostForecaster
@@ -281,29 +282,21 @@ def opened(
     """What was exported, from its files."""
     if kind == "onnx":
         return host.load(folder, bucket["slots"], threads=torch.get_num_threads())
-    return HostForecaster(bucket, metadata, _of_programs(folder, kind, bucket))
+    if kind == "aoti":
+        return load_compiled(folder, bucket["slots"])
+    return HostForecaster(bucket, metadata, _of_programs(folder, bucket))
 
 
 Watch = Callable[[str, Arrays], None]
 """Is told which graph is run, and on what."""
 
 
-def _of_programs(folder: Path, kind: str, bucket: dict[str, Any]) -> host.Run:
-    load = load_compiled if kind == "aoti" else lambda path: torch.export.load(path).module()
+def _of_programs(folder: Path, bucket: dict[str, Any]) -> host.Run:
     programs = {
-        name: load(host.checked_file(folder, graph["files"][kind]))
+        name: torch.export.load(host.checked_file(folder, graph["files"]["pt2"])).module()
         for name, graph in bucket["graphs"].items()
     }
-    return _runner(programs.__getitem__)
-
-
-def _runner(module_of: Callable[[str], Any]) -> host.Run:
-    def run(name: str, feed: Arrays) -> Arrays:
-        with torch.inference_mode():
-            said = module_of(name)(**{key: torch.as_tensor(x) for key, x in feed.items()})
-        return {key: value.numpy() for key, value in said.items()}
-
-    return run
+    return runner(programs.__getitem__)
 
 
 def in_torch(
@@ -322,7 +315,7 @@ def in_torch(
     state = {name: asdict(spec) for name, spec in layout.state.items()}
     bucket = {"slots": layout.slots, "state": state, "graphs": described}
     about = {"lane_spacing_m": layout.spec.lane_spacing_m, "classes": layout.inputs.classes}
-    run = _runner(graphs.__getitem__)
+    run = runner(graphs.__getitem__)
 
     def watched(name: str, feed: Arrays) -> Arrays:
         watch(name, feed)

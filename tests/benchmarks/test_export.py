@@ -1,15 +1,20 @@
-"""A forecast by ONNX Runtime beside one by PyTorch: batch 1, 16 / 64 / 256 agents.
+"""A forecast by ONNX Runtime and by AOTInductor beside one by PyTorch: batch 1, 16 to 256 agents.
 
 ``make benchmark`` prints one line of JSON for each: milliseconds of a history that is observed and
-of six steps that are drawn, and how many operations a step is.
+of six steps that are drawn, and how many operations a drawn step is. Compiling takes minutes;
+``EXPORTED=folder`` measures what ``forecast export --format onnx,aoti --agents 16,64,256`` wrote.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +22,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from forecast.checkpoint.checkpoint import named_checkpoint
-from forecast.export import host
+from forecast.export import compiled, host
 from forecast.export.parity import observe_history
 from forecast.export.request import ExportRequest
 from forecast.export.write import export
 from forecast.grid import GRIDS
-from forecast.loop import observed, rollout
+from forecast.loop import observed, steps
 from forecast.types import BEVSequence
 from tests.support.benchmarking import min_median_max
 from tests.support.sequences import sequences
@@ -36,8 +41,11 @@ STEPS, ROUNDS = 6, 20
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if made := os.environ.get("EXPORTED"):
+        return Path(made)
     path = tmp_path_factory.mktemp("export") / "out"
-    export(ExportRequest(model=None, output=str(path), slots=AGENTS, histories=1))
+    formats = ("onnx", "aoti")
+    export(ExportRequest(None, str(path), formats, AGENTS, histories=1))
     return path
 
 
@@ -62,47 +70,47 @@ def milliseconds(work: Callable[[], object]) -> list[float]:
 
 
 @pytest.mark.parametrize("agents", AGENTS)
-def test_onnx_runtime_beside_pytorch(folder: Path, agents: int) -> None:
+def test_exported_graphs_beside_pytorch(folder: Path, agents: int) -> None:
     model, history = named_checkpoint("packaged").model, crowd(agents)
-    exported = host.load(folder, agents, threads=torch.get_num_threads())
+    hosts = {
+        "onnx": host.load(folder, agents, threads=torch.get_num_threads()),
+        "aoti": compiled.load(folder, agents),
+    }
+    found: dict[str, object] = {"agents": agents, "threads": torch.get_num_threads()}
     with torch.inference_mode():
         present = observed(model, history)
+        found["pytorch_observe_ms"] = milliseconds(lambda: observed(model, history))
+        found["pytorch_steps_ms"] = milliseconds(
+            lambda: list(steps(model, present, STEPS, history.dt_s))
+        )
         ahead = model.step(present, history.dt_s)[0]
-
-        def stepped() -> None:
-            state = present
-            for _ in range(STEPS):
-                state, _ = model.step(state, history.dt_s)
-
-        eager = milliseconds(lambda: list(rollout(model, history, STEPS)))
-        eager_steps = milliseconds(stepped)
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             model.step(ahead, history.dt_s)
-    operations = sum(event.cpu_parent is None for event in profiler.events())
-    inner = sum(event.name.startswith("aten::") for event in profiler.events())
-    observe_history(exported, history)
-    steps = milliseconds(lambda: list(exported.forecast(STEPS, history.dt_s, draw=True)))
-
-    def whole() -> None:
-        observe_history(exported, history)
-        list(exported.forecast(STEPS, history.dt_s, draw=True))
-
-    print(
-        json.dumps(
-            {
-                "agents": agents,
-                "threads": torch.get_num_threads(),
-                "pytorch_ms": eager,
-                "onnx_ms": milliseconds(whole),
-                "pytorch_steps_ms": eager_steps,
-                "onnx_steps_ms": steps,
-                "pytorch_operations": operations,
-                "pytorch_operations_and_inner": inner,
-                "onnx_operations": optimized_nodes(folder, "step", agents)
-                + optimized_nodes(folder, "draw", agents),
-            }
-        )
+    found["pytorch_operations"] = sum(
+        event.name.startswith("aten::") and not _inner(event) for event in profiler.events()
     )
+    for name, one in hosts.items():
+        found[f"{name}_observe_ms"] = milliseconds(lambda one=one: observe_history(one, history))
+        found[f"{name}_steps_ms"] = milliseconds(
+            lambda one=one: list(one.forecast(STEPS, history.dt_s, draw=True))
+        )
+    for name, count in (("onnx", optimized_nodes), ("aoti", launched)):
+        found[f"{name}_operations"] = sum(count(folder, part, agents) for part in ("step", "draw"))
+    print(json.dumps(found))
+
+
+def _inner(event: Any) -> bool:
+    """Whether an operation is part of another one."""
+    parent = event.cpu_parent
+    return parent is not None and (parent.name.startswith("aten::") or _inner(parent))
+
+
+def launched(folder: Path, name: str, agents: int) -> int:
+    """Kernels that a compiled graph calls: its own, and those of torch."""
+    with zipfile.ZipFile(folder / f"{name}_{agents}.aoti.pt2") as package:
+        (source,) = (one for one in package.namelist() if one.endswith(".wrapper.cpp"))
+        text = package.read(source).decode()
+    return len(re.findall(r"^\s+cpp_fused\w*\(|aoti_torch_cpu_\w+\(", text, re.MULTILINE))
 
 
 def optimized_nodes(folder: Path, name: str, agents: int) -> int:
