@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: rollout sample packaged test test-slow test-lowest fuzz mutation benchmark lint types imports docs check clean
+.PHONY: rollout sample packaged test test-slow test-lowest fuzz mutation benchmark benchmark-gpu lint types imports docs check clean
 
 rollout: $(VENV)/.installed
 	$(BIN)/forecast rollout --horizon 6 --output forecast.zarr --gif forecast.gif --overwrite
@@ -72,6 +72,10 @@ mutation: $(VENV)/.installed-dev
 # DATA=some.zarr measures on a store of your own instead of the packaged sample.
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m benchmark -s -q tests/benchmarks
+
+# Rollouts per second on a CUDA GPU, as they are and compiled.
+benchmark-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m benchmark -s -q -rs tests/benchmarks/test_gpu.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
