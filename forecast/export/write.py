@@ -206,9 +206,11 @@ class _Writer:
         graph = make_graph(_trimmed(self.forecaster, PARTS[spec.name]), layout, spec)
         tensors = {name: torch.as_tensor(value) for name, value in example.items()}
         with torch.no_grad(), _quiet():
-            program = torch.export.export(graph, (), tensors)
+            # Each format has a program of its own: one changes what another would have to read.
             files = {
-                kind: self._file(kind, program, tensors, spec, layout.slots)
+                kind: self._file(
+                    kind, torch.export.export(graph, (), tensors), tensors, spec, layout.slots
+                )
                 for kind in self.request.formats
             }
         self.done += 1
