@@ -168,7 +168,8 @@ class _Whole:
             return np.broadcast_to(np.nan if value is None else value, len(self.rows))
         column = self.rows[said.column]
         numeric = types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
-        if not (numeric or types.is_string_dtype(column)):
+        # Up to pandas 2 a column of texts holds NaN, which is none, where a cell is empty.
+        if not (numeric or types.is_string_dtype(column.dropna())):
             error = DataError(
                 f"numbers in column {said.column}",
                 f"{column.dtype} in {self._path}",

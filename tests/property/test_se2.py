@@ -43,6 +43,15 @@ def test_exp_and_log_have_gradients_where_nothing_turns() -> None:
     assert torch.autograd.gradcheck(lambda t: se2.log(se2.exp(t)), twist)
 
 
+def test_a_way_that_leads_nowhere_has_a_course_and_gradients() -> None:
+    way = torch.tensor([[0.0, 0.0], [0.0, 2.0], [-1.0, 0.0]], requires_grad=True)
+    course = se2.course(way)
+    torch.testing.assert_close(course.detach(), torch.tensor([0.0, torch.pi / 2, torch.pi]))
+    course.sum().backward()
+    assert way.grad is not None
+    torch.testing.assert_close(way.grad, torch.tensor([[0.0, 1.0], [-0.5, 0.0], [0.0, -1.0]]))
+
+
 def test_many_poses_at_once_are_each_what_it_would_be_alone() -> None:
     poses = torch.rand(2, 3, 3, dtype=torch.float64) * 4 - 2
     others = torch.rand(2, 3, 3, dtype=torch.float64) * 4 - 2

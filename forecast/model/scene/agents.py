@@ -334,7 +334,7 @@ def facing(
     axis = measured[..., 2]
     backwards = way[..., 0] * axis.cos() + way[..., 1] * axis.sin() < 0
     ahead = torch.where(backwards, se2.wrap(axis + torch.pi), axis)
-    yaw = torch.where(long, ahead, torch.atan2(way[..., 1], way[..., 0]))
+    yaw = torch.where(long, ahead, se2.course(way))
     off = se2.wrap(yaw - expected[..., 2])
     flip = torch.where(off.cos() < 0, torch.pi, 0.0)
     turn = torch.where(found, torch.where(long, flip, off), 0.0)

@@ -21,6 +21,15 @@ def wrap(angle: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
+def course(way: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n"]:
+    """Where a way leads, as a yaw; 0 where it leads nowhere, also for gradients.
+
+    Up to torch 2.9 those of ``atan2`` are not finite there.
+    """
+    nowhere = (way == 0).all(-1)
+    return torch.atan2(way[..., 1], torch.where(nowhere, 1.0, way[..., 0]))
+
+
 def rotate(points: Float[Tensor, "*n 2"], yaw: Float[Tensor, "*n"]) -> Float[Tensor, "*n 2"]:
     """Points turned counter-clockwise about the origin (``yaw`` broadcasts)."""
     x, y, cos, sin = points[..., 0], points[..., 1], yaw.cos(), yaw.sin()

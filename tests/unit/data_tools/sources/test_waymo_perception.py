@@ -205,7 +205,10 @@ def test_boxes_of_another_kind_are_refused(tmp_path, boxes, message):
     ],
 )
 def test_poses_of_another_kind_are_refused(tmp_path, poses, message):
-    unit = write_segment(tmp_path, poses=poses)
+    try:
+        unit = write_segment(tmp_path, poses=poses)
+    except pa.ArrowNotImplementedError:
+        pytest.skip("this release of pyarrow writes no such table")
     with pytest.raises(DataError, match=message) as caught:
         read(unit)
     assert f"{SEGMENT}.parquet" in str(caught.value)

@@ -134,7 +134,7 @@ def test_a_store_without_tracks_is_refused(tmp_path: Path) -> None:
 
     path = str(tmp_path / "bare.zarr")
     data = xr.open_zarr(packaged("sample.zarr"), consolidated=False)
-    bare = data.drop_vars(["track_state", "track_class"])
+    bare = data.drop_vars(["track_state", "track_class"]).load()
     for name in bare.variables:
         bare[name].encoding.clear()
     bare.to_zarr(path, zarr_format=3, consolidated=False)
