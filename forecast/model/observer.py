@@ -34,7 +34,7 @@ from forecast.model.scene.agents import (
     seen_in,
 )
 from forecast.model.scene.context import EgoMotion
-from forecast.model.scene.rasterizer import rasterize
+from forecast.model.scene.rasterizer import rasterize_classes
 from forecast.model.scene.warp import warp_by_agents
 from forecast.model.spec import ForecasterSpec
 from forecast.model.state import ForecastState, LastRaster
@@ -151,11 +151,7 @@ class Observer(nn.Module):
         if frame.track_state is None or not frame.track_state.shape[1]:
             return None if frame.track_state is not None else frame.semantic
         agents = state.agents
-        drawn = link.found & agents.live
-        rasters = rasterize(
-            agents, measured, measured, drawn.float(), drawn, None, state.context.grid, self.classes
-        )
-        return rasters.semantic
+        return rasterize_classes(agents, measured, link.found & agents.live, state.context.grid)
 
     def _fused(self, state: ForecastState, features: EncodedFeatures) -> EncodedFeatures:
         """A frame's features and, warped to it, those of the frame before."""

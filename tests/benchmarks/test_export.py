@@ -13,6 +13,7 @@ import re
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def crowd(agents: int) -> BEVSequence:
-    """Cars all over the grid, half of them driving."""
+    """Cars all over the grid, half of them driving, among as many lane points as graphs have."""
     rng = np.random.default_rng(agents)
     movers = [
         Mover(*rng.uniform(-48, 48, 2), rng.uniform(-3, 3), speed=float(rng.choice([0.0, 8.0])))
         for _ in range(agents)
     ]
-    return sequences([movers], GRIDS["bev-100m"]).crop(0, 3)
+    lanes = rng.uniform((-50, -50, -3), (50, 50, 3), (1, 1024, 3)).astype(np.float32)
+    history = sequences([movers], GRIDS["bev-100m"]).crop(0, 3)
+    return replace(history, map_point=torch.from_numpy(lanes))
 
 
 def milliseconds(work: Callable[[], object]) -> list[float]:

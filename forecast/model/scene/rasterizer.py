@@ -1,14 +1,13 @@
 """Draws agents as masks: box or observed mask, moved to a pose, refined by a mask head.
 
-Only cells near an agent are looked at, packed as one list of pairs (agent, cell) for the whole
-batch: an agent costs what it covers, whatever the others cover. Coordinates are
-kept in tensors of their own, because picking from one is several times quicker than picking rows.
+Only cells near an agent are looked at (``windows.py``): an agent costs what it covers, whatever the
+others cover. Coordinates are kept in tensors of their own, because picking from one is several
+times quicker than picking rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import cast
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,9 +17,8 @@ from forecast.grid import SUBCELLS, BEVGrid
 from forecast.model.scene.agents import Agents
 from forecast.model.scene.likelihood import faded, interval
 from forecast.model.scene.refiner import Refiner, RowRefiner
+from forecast.model.scene.windows import FARTHEST_CELLS, Pairs, sequence_of, turned, windows
 
-# Cells further than two cells from an agent are not its own.
-FARTHEST_CELLS = 2
 FARTHEST_LOGIT = -2.0 * FARTHEST_CELLS
 # Logits closer to 0 than this (far more than float32 is off) do not tell on which side of a box's
 # edge a cell's centre lies.
@@ -30,8 +28,6 @@ FARTHEST_ERRORS = 4.7
 # What is less likely than that fades out, so that nothing jumps where a window ends.
 LEAST_LIKELY = 0.005
 SUREST = 1 - 1e-6  # that an agent is in a cell
-# What a mask may reach beyond the size that was fitted to it.
-MASK_MARGIN_CELLS = 3
 
 
 @dataclass(frozen=True)
@@ -42,39 +38,6 @@ class Rasters:
     semantic: Int[Tensor, "b h w"]
     occupancy: Float[Tensor, "b k h w"]
     flow: Float[Tensor, "b 2 h w"]
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Agents and cells near them, sorted by agent.
-
-    Attributes:
-        agent: Index of the slot among all slots of the batch.
-        cell: Index of the cell among all cells of the batch.
-        x, y: Centre of the cell, metres.
-        ahead, aside: The same in the agent's own frame.
-    """
-
-    agent: Int[Tensor, "n"]
-    cell: Int[Tensor, "n"]
-    x: Float[Tensor, "n"]
-    y: Float[Tensor, "n"]
-    ahead: Float[Tensor, "n"]
-    aside: Float[Tensor, "n"]
-
-    def of(self, slots: Float[Tensor, "b a"] | Int[Tensor, "b a"] | Bool[Tensor, "b a"]) -> Tensor:
-        """What each agent has, for each of its pairs."""
-        return slots.flatten().index_select(0, self.agent)
-
-    def take(self, index: Int[Tensor, "k"]) -> _Pairs:
-        """Some of them."""
-        return _Pairs(*(getattr(self, item.name).index_select(0, index) for item in fields(self)))
-
-    def placed(self, pose: Float[Tensor, "b a 3"]) -> tuple[Tensor, Tensor]:
-        """Where each cell's content is if its agent stands at another pose, metres."""
-        x, y, yaw = pose.unbind(-1)
-        turned = _turned(self.ahead, self.aside, self.of(yaw.cos()), self.of(yaw.sin()))
-        return turned[0] + self.of(x), turned[1] + self.of(y)
 
 
 def rasterize(
@@ -106,21 +69,16 @@ def rasterize(
         uncertainty: Expected errors of the poses, metres ahead and aside, which occupancy takes
             into account; None = masks alone say what is occupied.
     """
-    pairs = _windows(agents, pose, grid)
-    logits = _shape_logits(agents, pairs, pose, observed, grid)
-    # What is drawn must not depend on the size of the window.
-    near = (logits > FARTHEST_LOGIT).nonzero().squeeze(1)
-    pairs, logits = pairs.take(near), logits.index_select(0, near)
+    pairs, logits = _shapes(agents, pose, observed, grid)
     if refine is not None:
         logits = logits + _refined(agents, pairs, refine)
     if least_cell and agents.boxed:
         logits = _with_least_cell(pairs, pose, logits, grid)
-    shown = ((logits > 0) & pairs.of(drawn)).nonzero().squeeze(1)
-    on_top = _smaller_on_top(agents, pairs.take(shown), grid)
+    on_top = _seen(agents, pairs, logits, drawn, grid)
     if uncertainty is None:
         likely = torch.sigmoid(logits)
     else:
-        pairs = _windows(agents, pose, grid, FARTHEST_ERRORS * uncertainty)
+        pairs = windows(agents, pose, grid, FARTHEST_ERRORS * uncertainty)
         likely = faded(_covers(agents, pairs, uncertainty), LEAST_LIKELY)
     probability = likely * pairs.of(existence)
     return Rasters(
@@ -131,95 +89,43 @@ def rasterize(
     )
 
 
-def _windows(
+def rasterize_classes(
+    agents: Agents, pose: Float[Tensor, "b a 3"], drawn: Bool[Tensor, "b a"], grid: BEVGrid
+) -> Int[Tensor, "b h w"]:
+    """The classes alone of :func:`rasterize`, of agents with boxes: what a frame looks like."""
+    pairs, logits = _shapes(agents, pose, None, grid)
+    return _label_map(agents.label, _seen(agents, pairs, logits, drawn, grid), grid)
+
+
+def _shapes(
     agents: Agents,
     pose: Float[Tensor, "b a 3"],
+    observed: Int[Tensor, "b h w"] | None,
     grid: BEVGrid,
-    beyond: Float[Tensor, "b a 2"] | None = None,
-) -> _Pairs:
-    """The cells of a rectangle around each agent, as far as they are on the grid.
-
-    Args:
-        agents: Their shapes.
-        pose: Where they are.
-        grid: The grid.
-        beyond: How far the rectangle reaches beyond them, ahead and aside, metres; None = the
-            margin of what is drawn.
-    """
-    whole = (agents.live & torch.isfinite(pose).all(-1)).flatten()
-    x, y, yaw = torch.nan_to_num(pose).flatten(0, 1).unbind(-1)
-    cos, sin = yaw.cos(), yaw.sin()
-    reach_x, reach_y = _reach(agents, cos, sin, grid, beyond)
-    first_row, rows = _touched(y - grid.y_min_m, reach_y, grid.height, grid.resolution_m)
-    first_column, columns = _touched(x - grid.x_min_m, reach_x, grid.width, grid.resolution_m)
-    # First the rows of each agent, then the cells of each row.
-    owner, row = _runs(first_row, rows * whole)
-    line, column = _runs(first_column.index_select(0, owner), columns.index_select(0, owner))
-    agent = owner.index_select(0, line)
-    up = (grid.y_min_m + (row + 0.5) * grid.resolution_m).to(pose.dtype)
-    centre_x = (grid.x_min_m + (column + 0.5) * grid.resolution_m).to(pose.dtype)
-    centre_y = up.index_select(0, line)
-    begin = (_sequence(agents).index_select(0, owner) * grid.height + row) * grid.width
-    dx, dy = centre_x - x.index_select(0, agent), centre_y - y.index_select(0, agent)
-    body = _turned(dx, dy, cos.index_select(0, agent), -sin.index_select(0, agent))
-    return _Pairs(agent, begin.index_select(0, line) + column, centre_x, centre_y, *body)
+) -> tuple[Pairs, Float[Tensor, "n"]]:
+    """The cells near each agent, and how deep each lies inside of it."""
+    pairs = windows(agents, pose, grid)
+    logits = _shape_logits(agents, pairs, pose, observed, grid)
+    # What is drawn must not depend on the size of the window.
+    near = (logits > FARTHEST_LOGIT).nonzero().squeeze(1)
+    return pairs.take(near), logits.index_select(0, near)
 
 
-def _reach(
-    agents: Agents, cos: Tensor, sin: Tensor, grid: BEVGrid, beyond: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """How far each agent and its margin reach along x and y, metres."""
-    length, width = agents.size.flatten(0, 1).unbind(-1)
-    if agents.boxed or beyond is not None:
-        margin = FARTHEST_CELLS * grid.resolution_m
-        far = (margin, margin) if beyond is None else beyond.flatten(0, 1).unbind(-1)
-        ahead, aside = length / 2 + far[0], width / 2 + far[1]
-        cos, sin = cos.abs(), sin.abs()
-        return cos * ahead + sin * aside, sin * ahead + cos * aside
-    # The parts of a mask may lie further apart than its size tells: room for the largest.
-    largest = (torch.hypot(length, width) * agents.live.flatten()).amax()
-    cells = (largest / 2 / grid.resolution_m).ceil() + MASK_MARGIN_CELLS
-    reach = (cells * grid.resolution_m).expand_as(length)
-    return reach, reach
-
-
-def _touched(
-    centre: Float[Tensor, "n"], reach: Float[Tensor, "n"], cells: int, resolution_m: float
-) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """The first cell of an axis that an interval touches, and how many it does."""
-    first = ((centre - reach) / resolution_m).floor().clamp(0, cells).long()
-    end = ((centre + reach) / resolution_m).ceil().clamp(0, cells).long()
-    return first, end - first
-
-
-def _runs(first: Int[Tensor, "n"], count: Int[Tensor, "n"]) -> tuple[Tensor, Tensor]:
-    """Runs of numbers one after the other: which run each belongs to, and the number."""
-    run = _repeated(count) if torch.compiler.is_exporting() else torch.repeat_interleave(count)
-    start = first - (count.cumsum(0) - count)
-    return run, start.index_select(0, run) + torch.arange(run.shape[0], device=run.device)
-
-
-def _repeated(count: Int[Tensor, "n"]) -> Tensor:
-    """As ``torch.repeat_interleave``, whose ONNX form compares every run with every number."""
-    start, total = count.cumsum(0) - count, cast(int, count.sum().item())
-    torch._check(total >= 0)
-    begun = count.new_zeros(total + 1).scatter_add(0, start, torch.ones_like(start))
-    return begun.cumsum(0)[:-1] - 1
-
-
-def _turned(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    return cos * x - sin * y, sin * x + cos * y
-
-
-def _sequence(agents: Agents) -> Int[Tensor, "s"]:
-    """Which sequence of the batch each slot belongs to."""
-    batch, slots = agents.ids.shape
-    return torch.arange(batch, device=agents.ids.device).repeat_interleave(slots)
+def _seen(
+    agents: Agents,
+    pairs: Pairs,
+    logits: Float[Tensor, "n"],
+    drawn: Bool[Tensor, "b a"],
+    grid: BEVGrid,
+) -> Pairs:
+    """The cells that drawn agents are seen in."""
+    shown = ((logits > 0) & pairs.of(drawn)).nonzero().squeeze(1)
+    return _smaller_on_top(agents, pairs.take(shown), grid)
 
 
 def _shape_logits(
     agents: Agents,
-    pairs: _Pairs,
+    pairs: Pairs,
     pose: Float[Tensor, "b a 3"],
     observed: Int[Tensor, "b h w"] | None,
     grid: BEVGrid,
@@ -248,14 +154,14 @@ def _shape_logits(
 
 
 def _covered(
-    agents: Agents, pairs: _Pairs, pose: Float[Tensor, "b a 3"], grid: BEVGrid
+    agents: Agents, pairs: Pairs, pose: Float[Tensor, "b a 3"], grid: BEVGrid
 ) -> Bool[Tensor, "n"]:
     """Whether each cell's centre lies in its agent's box, as ``data_tools.labels`` decides it."""
     box = torch.cat((pose, agents.size), -1).flatten(0, 1).index_select(0, pairs.agent)
     x, y, yaw, length, width = box.detach().double().unbind(-1)
     sides = box.new_tensor([[1, 1], [-1, 1], [-1, -1], [1, -1]]).double()
     ahead, aside = 0.5 * length[:, None] * sides[:, 0], 0.5 * width[:, None] * sides[:, 1]
-    along, across = _turned(ahead, aside, yaw.cos()[:, None], yaw.sin()[:, None])
+    along, across = turned(ahead, aside, yaw.cos()[:, None], yaw.sin()[:, None])
     corner_x = _in_cells(x[:, None] + along, grid.x_min_m, grid)
     corner_y = _in_cells(y[:, None] + across, grid.y_min_m, grid)
     row, column = (place[:, None] for place in _places(pairs, grid))
@@ -270,7 +176,7 @@ def _covered(
 
 
 def _with_least_cell(
-    pairs: _Pairs, pose: Float[Tensor, "b a 3"], logits: Float[Tensor, "n"], grid: BEVGrid
+    pairs: Pairs, pose: Float[Tensor, "b a 3"], logits: Float[Tensor, "n"], grid: BEVGrid
 ) -> Float[Tensor, "n"]:
     """The same, and inside is the cell that an agent stands in if no other is."""
     inside = torch.zeros(pose.shape[:2], device=pose.device).flatten()
@@ -284,7 +190,7 @@ def _with_least_cell(
     return torch.where(own & (pairs.of(inside) == 0), logits.clamp(min=least), logits)
 
 
-def _places(pairs: _Pairs, grid: BEVGrid) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+def _places(pairs: Pairs, grid: BEVGrid) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
     """Row and column of each pair's cell."""
     return pairs.cell // grid.width % grid.height, pairs.cell % grid.width
 
@@ -295,7 +201,7 @@ def _in_cells(metres: Tensor, low_m: float, grid: BEVGrid) -> Tensor:
 
 
 def _sample_mask(
-    agents: Agents, pairs: _Pairs, observed: Int[Tensor, "b h w"], grid: BEVGrid
+    agents: Agents, pairs: Pairs, observed: Int[Tensor, "b h w"], grid: BEVGrid
 ) -> Float[Tensor, "n"]:
     """Bilinear value of each agent's own observed mask; 0 outside the grid."""
     x, y = pairs.placed(agents.pose)
@@ -306,7 +212,7 @@ def _sample_mask(
     flat = torch.nn.functional.pad(observed, (1, 1, 1, 1)).flatten()
     height, width = grid.height + 2, grid.width + 2
     column, row = left.clamp(-1, grid.width - 1).long(), low.clamp(-1, grid.height - 1).long()
-    corner = _sequence(agents).index_select(0, pairs.agent) * height
+    corner = sequence_of(agents).index_select(0, pairs.agent) * height
     corner = (corner + row + 1) * width + column + 1
     own, right, up = pairs.of(agents.ids), u - left, v - low
     on_grid = (left >= -1) & (left < grid.width) & (low >= -1) & (low < grid.height)
@@ -321,7 +227,7 @@ def _sample_mask(
     return total * on_grid
 
 
-def _refined(agents: Agents, pairs: _Pairs, refine: Refiner) -> Float[Tensor, "n"]:
+def _refined(agents: Agents, pairs: Pairs, refine: Refiner) -> Float[Tensor, "n"]:
     """The mask head's logits; it reads as many points for each agent as the largest has."""
     if isinstance(refine, RowRefiner):
         return refine.rows(pairs.agent, torch.stack((pairs.ahead, pairs.aside), -1))
@@ -336,7 +242,7 @@ def _refined(agents: Agents, pairs: _Pairs, refine: Refiner) -> Float[Tensor, "n
     return refine(points.view(batch, slots, most, 2)).flatten().index_select(0, place)
 
 
-def _smaller_on_top(agents: Agents, pairs: _Pairs, grid: BEVGrid) -> _Pairs:
+def _smaller_on_top(agents: Agents, pairs: Pairs, grid: BEVGrid) -> Pairs:
     """Of several agents in one cell, the one that is seen."""
     # Rank 1 = largest agent; ties go to the later slot, so each rank is unique.
     order = torch.argsort(-agents.size.prod(-1), dim=1, stable=True)
@@ -347,7 +253,7 @@ def _smaller_on_top(agents: Agents, pairs: _Pairs, grid: BEVGrid) -> _Pairs:
     return pairs.take(seen.nonzero().squeeze(1))
 
 
-def _label_map(value: Int[Tensor, "b a"], on_top: _Pairs, grid: BEVGrid) -> Int[Tensor, "b h w"]:
+def _label_map(value: Int[Tensor, "b a"], on_top: Pairs, grid: BEVGrid) -> Int[Tensor, "b h w"]:
     """What the agent that is seen in each cell has."""
     flat = value.new_zeros(len(value) * grid.height * grid.width)
     flat.scatter_(0, on_top.cell, on_top.of(value))
@@ -355,7 +261,7 @@ def _label_map(value: Int[Tensor, "b a"], on_top: _Pairs, grid: BEVGrid) -> Int[
 
 
 def _covers(
-    agents: Agents, pairs: _Pairs, uncertainty: Float[Tensor, "b a 2"]
+    agents: Agents, pairs: Pairs, uncertainty: Float[Tensor, "b a 2"]
 ) -> Float[Tensor, "n"]:
     """How likely each agent covers each of its cells, if its pose errs as is expected of it."""
     share = torch.ones_like(pairs.ahead)
@@ -367,22 +273,20 @@ def _covers(
 
 
 def _occupancy(
-    agents: Agents, pairs: _Pairs, probability: Float[Tensor, "n"], grid: BEVGrid, classes: int
+    agents: Agents, pairs: Pairs, probability: Float[Tensor, "n"], grid: BEVGrid, classes: int
 ) -> Float[Tensor, "b k h w"]:
     """How likely some agent of each class is in each cell, as if agents erred independently."""
     area = grid.height * grid.width
     plane = (agents.label.flatten() - 1).clamp(min=0)
     # From (sequence, cell) to (sequence, class, cell).
-    shift = (_sequence(agents) * (classes - 1) + plane) * area
+    shift = (sequence_of(agents) * (classes - 1) + plane) * area
     flat = probability.new_zeros(len(agents.ids) * classes * area)
     none = torch.log1p(-probability.clamp(max=SUREST))
     flat.index_add_(0, pairs.cell + pairs.of(shift), none)
     return -torch.expm1(flat).view(-1, classes, *grid.shape)
 
 
-def _flow(
-    before: Float[Tensor, "b a 3"], on_top: _Pairs, grid: BEVGrid
-) -> Float[Tensor, "b 2 h w"]:
+def _flow(before: Float[Tensor, "b a 3"], on_top: Pairs, grid: BEVGrid) -> Float[Tensor, "b 2 h w"]:
     """From each cell back to where its content was one step before."""
     x, y = on_top.placed(before)
     field = x.new_zeros(2, len(before) * grid.height * grid.width)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from forecast.loop import observed
-from forecast.model.scene.rasterizer import _repeated
+from forecast.model.scene.windows import _repeated
 from forecast.model.scene_attention import crop
 from tests.support.sequences import forecaster, sequences
 from tests.support.stores import Mover

@@ -9,7 +9,7 @@ from torch import Tensor
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents
-from forecast.model.scene.rasterizer import rasterize
+from forecast.model.scene.rasterizer import rasterize, rasterize_classes
 from forecast.model.scene.refiner import Refiner
 from tests.support.naive_rasterizer import naive_rasterize
 from tests.support.rollouts import agents_of as observed_agents
@@ -56,6 +56,8 @@ def test_painting_near_agents_equals_painting_everywhere(
     assert ours.instance.any()
     assert torch.equal(ours.instance, theirs.instance)
     assert torch.equal(ours.semantic, theirs.semantic)
+    if boxed and refine is None:
+        assert torch.equal(rasterize_classes(agents, pose, drawn, grid), theirs.semantic)
     torch.testing.assert_close(ours.occupancy, theirs.occupancy, atol=2e-5, rtol=0)
     torch.testing.assert_close(ours.flow, theirs.flow, atol=2e-5, rtol=0)
 
