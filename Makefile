@@ -17,8 +17,9 @@ sample: $(VENV)/.installed-dev
 	rm -rf forecast/packaged/sample.zarr
 	$(BIN)/forecast prepare sumo 902:906 907 --stride 12 --output forecast/packaged/sample.zarr
 
-# The packaged checkpoint, from nothing: simulates traffic, trains in one run, checks, and copies it.
-# Interrupted, it goes on where it stopped.
+# A packaged checkpoint from nothing: simulates traffic, trains in one run, checks, and copies it.
+# Interrupted, it goes on where it stopped. The one that is there was made by several runs, which its
+# model.json names.
 RUN = runs/packaged
 packaged: $(RUN)/model.safetensors
 	$(BIN)/forecast doctor --leak $(RUN)
