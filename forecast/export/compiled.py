@@ -21,6 +21,8 @@ from forecast.export.host import (
     read_metadata,
 )
 
+# As many threads as torch has when it runs, not as it had when it compiled.
+CONFIGURATION = {"cpp.dynamic_threads": True}
 TALKS = ("torch.utils.cpp_extension", "torch.export.pt2_archive._package")
 
 
@@ -35,7 +37,9 @@ def compile_graph(program: ExportedProgram, path: Path) -> None:
         path: The package, whose name ends in ``.pt2``.
     """
     with _silent():
-        torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+        torch._inductor.aoti_compile_and_package(
+            program, package_path=str(path), inductor_configs=CONFIGURATION
+        )
 
 
 def load(folder: str | Path, slots: int | None = None) -> HostForecaster:
