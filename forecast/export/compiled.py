@@ -23,6 +23,7 @@ from forecast.export.host import (
 
 # As many threads as torch has when it runs, not as it had when it compiled.
 CONFIGURATION = {"cpp.dynamic_threads": True}
+# They say that there is no CUDA, and that a package is of another CPU though it fits this one.
 TALKS = ("torch.utils.cpp_extension", "torch.export.pt2_archive._package")
 
 
@@ -36,7 +37,7 @@ def compile_graph(program: ExportedProgram, path: Path) -> None:
         program: The graph.
         path: The package, whose name ends in ``.pt2``.
     """
-    with _silent():
+    with silent(*TALKS):
         torch._inductor.aoti_compile_and_package(
             program, package_path=str(path), inductor_configs=CONFIGURATION
         )
@@ -57,7 +58,7 @@ def load(folder: str | Path, slots: int | None = None) -> HostForecaster:
         found = ", ".join(metadata["formats"])
         raise ExportError("compiled graphs", found, "export with --format aoti")
     bucket = bucket_of(metadata, slots)
-    with _silent():
+    with silent(*TALKS):
         graphs = {
             name: torch._inductor.aoti_load_package(
                 str(checked_file(Path(folder), graph["files"]["aoti"]))
@@ -80,9 +81,9 @@ def runner(graph_of: Callable[[str], Any]) -> Run:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Hides that there is no CUDA, and what a package says of a CPU that it fits all the same."""
-    loggers = [logging.getLogger(name) for name in TALKS]
+def silent(*names: str) -> Iterator[None]:
+    """Hides what loggers of these names say below an error."""
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

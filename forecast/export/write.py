@@ -6,7 +6,6 @@ import copy
 import hashlib
 import inspect
 import json
-import logging
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError, ParityError
 from forecast.export import host
-from forecast.export.compiled import compile_graph, runner
+from forecast.export.compiled import compile_graph, runner, silent
 from forecast.export.compiled import load as load_compiled
 from forecast.export.example import write_history
 from forecast.export.graphs import make_graph
@@ -369,14 +368,6 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hides what the exporters tell of themselves."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), silent("torch.onnx", "onnxscript", "onnx_ir"):
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield
