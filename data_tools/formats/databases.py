@@ -109,7 +109,8 @@ def _local(path: str) -> str:
     system, inner = filesystem(path)
     try:
         if not is_local(system):
-            inner = str(fsspec.open_local(f"simplecache::{path}"))
+            with fsspec.open(f"simplecache::{path}", "rb") as copy:
+                inner = copy.name
         with open(inner, "rb") as file:
             head = file.read(len(_MAGIC))
         journals = [end for end in _JOURNALS if os.path.exists(inner + end)]

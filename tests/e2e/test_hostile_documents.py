@@ -145,6 +145,7 @@ def test_pictures_are_drawn_into_folders_alone(
 
 def exchanged(weights: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Replaces the weights of a checkpoint, and their hash in its JSON."""
+    weights.unlink()  # tensors may be read from the old file yet
     save_file(tensors, weights)
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
     about = json.loads(weights.with_suffix(".json").read_text())
