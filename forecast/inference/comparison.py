@@ -41,7 +41,7 @@ class BaselineComparison:
             name: Baseline(name, classes, least_cell=meta.small_drawn) for name in BASELINES
         }
         if not tracked:
-            self.baselines[COMPONENTS] = Components(classes)
+            self.baselines[COMPONENTS] = Components(Baseline("constant-velocity", classes))
         self.accumulators = {
             name: Accumulator(meta.classes, max(self.horizon, 1), meta.grid)
             for name in ("forecast", *self.baselines, "oracle")

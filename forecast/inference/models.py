@@ -26,7 +26,7 @@ from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.mirrored import Mirrored
 from forecast.model.resampled_errors import ResampledErrors
-from forecast.model.sampled_baselines import SampledBaseline, SampledKalman
+from forecast.model.sampled_baselines import SampledBaseline, SampledComponents, SampledKalman
 from forecast.model.spec import BASELINES, COMPONENTS, RESAMPLED, baseline_of
 from forecast.schema import DEFAULT_CLASSES
 from forecast.types import (
@@ -128,7 +128,7 @@ class LoadedModel:
             return self._branching().step_branches(branches, dt_s, masks)
 
     def _branching(self) -> BranchingModel[Any, StepForecast, Any]:
-        if isinstance(self.model, SampledBaseline):
+        if isinstance(self.model, SampledBaseline | SampledComponents):
             return self.model
         if isinstance(self.model, Forecaster | Detecting):
             return Branching(self.model)
@@ -179,7 +179,7 @@ def load_model(
     """
     check_model(name, input_mode, mirror, fast)
     device = choose_device(device)
-    if (baseline := _not_learned(name, classes, least_cell)) is not None:
+    if (baseline := _not_learned(name, classes, least_cell, input_mode)) is not None:
         return LoadedModel(baseline, Provenance(str(name)), device, tuple(classes))
     checkpoint = named_checkpoint(name := name or PACKAGED)
     forecaster = checkpoint.model.to(device)
@@ -205,16 +205,26 @@ def load_model(
     )
 
 
-def _not_learned(name: str | None, classes: Sequence[str], least_cell: bool) -> Model | None:
-    """The baseline of a name; None where it is that of a checkpoint."""
-    if name == COMPONENTS:
-        return Components(len(classes))
+def _not_learned(
+    name: str | None, classes: Sequence[str], least_cell: bool, input_mode: InputMode
+) -> Model | None:
+    """The baseline of a name, of linked components where ids are hidden; None of a checkpoint."""
+    baseline = _baseline(name, classes, least_cell)
+    if baseline is None or input_mode == "tracked":
+        return baseline
+    if isinstance(baseline, SampledBaseline):
+        return SampledComponents(baseline)
+    return Components(baseline)
+
+
+def _baseline(name: str | None, classes: Sequence[str], least_cell: bool) -> Baseline | None:
     if name == "kalman":
         return SampledKalman(len(classes), least_cell)
     if baseline_of(name) == RESAMPLED:
         store = store_of_errors(name)
         paths = packaged_paths(classes) if store is None else paths_of(store, classes)
         return ResampledErrors(paths, least_cell)
+    name = "constant-velocity" if name == COMPONENTS else name
     for baseline in BASELINES:
         if name == baseline:
             return Baseline(baseline, len(classes), least_cell=least_cell)

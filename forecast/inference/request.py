@@ -10,7 +10,7 @@ from data_tools.formats.ros_messages import refuse_missing_packages
 from forecast.checkpoint.metadata import is_checkpoint, weights_of
 from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.errors import CheckpointError, ConfigError, DataError, check_counts
-from forecast.model.spec import BASELINES, COMPONENTS, NOT_LEARNED, RESAMPLED, baseline_of
+from forecast.model.spec import COMPONENTS, NOT_LEARNED, RESAMPLED, baseline_of
 from forecast.storage.atomic import refuse_existing, refuse_replacing, refuse_unwritable
 from forecast.storage.files import is_within
 from forecast.storage.resumable import ResumableOutput
@@ -203,9 +203,6 @@ def check_model(
             raise ConfigError(f"{option} with a learned model and tracked input", got, "drop it")
     if name == COMPONENTS and input_mode == "tracked":
         raise ConfigError("a model for tracked input", COMPONENTS, "add --input detected")
-    if baseline_of(name) in (*BASELINES, RESAMPLED) and input_mode == "detected":
-        wanted = f"a learned model or {COMPONENTS} for detected input"
-        raise ConfigError(wanted, str(name), "use --input tracked")
     if store := store_of_errors(name):
         open_sequence_store(store)
     elif not (name in (None, PACKAGED, *NOT_LEARNED) or is_checkpoint(Path(str(name)))):

@@ -71,7 +71,11 @@ class Baseline:
     """
 
     def __init__(
-        self, name: BaselineName, classes: int, slots: int = 1024, least_cell: bool = False
+        self,
+        name: BaselineName,
+        classes: int,
+        slots: int = COMPONENT_SLOTS,
+        least_cell: bool = False,
     ) -> None:
         self.name, self.least_cell = name, least_cell
         self.classes = classes
@@ -217,16 +221,14 @@ class ComponentState:
 
 
 class Components:
-    """Constant velocity of linked components: the classical stack for rasters without ids.
+    """Linked components that a baseline moves: the classical stack for rasters without ids.
 
     Args:
-        classes: Number of classes in the data.
-        slots: Most agents of one sequence; of more components only the largest are forecast.
+        motion: The baseline. Of more components than it has slots only the largest are forecast.
     """
 
-    def __init__(self, classes: int, slots: int = COMPONENT_SLOTS) -> None:
-        self.slots = slots
-        self.motion = Baseline("constant-velocity", classes, slots)
+    def __init__(self, motion: Baseline) -> None:
+        self.motion = motion
 
     def start(self, context: SceneContext) -> ComponentState:
         """The state before anything was seen."""
@@ -244,12 +246,12 @@ class Components:
         if not has_raster(frame):
             return state
         assert frame.semantic is not None
-        motion, parts = state.motion, state.parts
+        motion, parts, slots = state.motion, state.parts, self.motion.slots
         if frame.moved is not None:
             moved = zip(parts, frame.moved, strict=True)
             parts = tuple(part.seen_from(by) for part, by in moved)
         since_s = motion.agents.since_last(frame.time_s)
-        found = link_components(parts, frame.semantic, since_s, motion.context.grid, self.slots)
+        found = link_components(parts, frame.semantic, since_s, motion.context.grid, slots)
         agents, order = remembered(motion.agents, found.known)
         motion = replace(motion, agents=agents, pose=slots_of(motion.pose, order))
         motion = self.motion.observe(motion, labelled(frame, found.instance))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from forecast.model.baselines import Baseline, KinematicState
+from forecast.model.baselines import Baseline, Components, ComponentState, KinematicState
 from forecast.model.noise import Noise, by_realization, draw
 from forecast.model.scene import se2
 from forecast.model.scene.rasterizer import Rasters, rasterize
@@ -110,3 +110,25 @@ class SampledKalman(SampledBaseline):
         root = (axes * variance.clamp(min=0).sqrt()[..., None, :]).to(state.pose.dtype)
         pose = state.pose[:, None] + (root[:, None] @ normal[..., None]).squeeze(-1)
         return torch.cat((pose[..., :2], se2.wrap(pose[..., 2:])), -1)
+
+
+class SampledComponents(Components):
+    """Linked components that have several futures.
+
+    Args:
+        motion: The baseline that moves them.
+    """
+
+    def __init__(self, motion: SampledBaseline) -> None:
+        super().__init__(motion)
+        self.sampled = motion
+
+    def branch(self, state: ComponentState, draws: Draws, dt_s: float) -> BaselineBranches:
+        """Random numbers for some realizations of the state."""
+        return self.sampled.branch(state.motion, draws, dt_s)
+
+    def step_branches(
+        self, branches: BaselineBranches, dt_s: float, masks: bool = False
+    ) -> tuple[BaselineBranches, RealizationStep]:
+        """The components a step later, and where each realization has them."""
+        return self.sampled.step_branches(branches, dt_s, masks)

@@ -60,7 +60,7 @@ def test_what_was_seen_before_what_was_seen_last_is_refused() -> None:
 
 
 @pytest.mark.parametrize("rate", ["frames", "10 Hz"])
-@pytest.mark.parametrize("kind", ["tracked", "detected", "components"])
+@pytest.mark.parametrize("kind", ["tracked", "detected", "components", "components, filtered"])
 def test_a_history_in_two_sittings_is_the_history_at_once(kind: str, rate: str) -> None:
     """What is saved in between is all that is needed, and none of it is changed by going on."""
     model, batch = MODELS[kind](), sequences(TRAFFIC).crop(0, 3)
@@ -103,7 +103,7 @@ def bytes_of(state: object) -> int:
     return file.tell()
 
 
-@pytest.mark.parametrize("kind", ["tracked", "detected", "components"])
+@pytest.mark.parametrize("kind", ["tracked", "detected", "components", "components, filtered"])
 def test_what_is_carried_does_not_grow_with_what_was_seen(kind: str) -> None:
     model, batch = MODELS[kind](), sequences(TRAFFIC).crop(0, 3)
     last = list(observations(batch))[-1]

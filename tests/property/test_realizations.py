@@ -30,6 +30,7 @@ MODELS = {
     "detected": lambda: Branching(detecting()),
     "kalman": lambda: SampledKalman(3),
     "resampled errors": ROLLED["resampled errors"],
+    "components, filtered": ROLLED["components, filtered"],
 }
 
 

@@ -13,6 +13,7 @@ from forecast.model.baselines import Baseline, Components
 from forecast.model.detected_input import Detecting
 from forecast.model.mirrored import Mirrored
 from forecast.model.resampled_errors import ResampledErrors
+from forecast.model.sampled_baselines import SampledComponents, SampledKalman
 from forecast.model.scene.agents import Agents
 from forecast.model.spec import BASELINES
 from forecast.schema import DEFAULT_CLASSES
@@ -54,7 +55,8 @@ MODELS: dict[str, Callable[[], Model]] = {
     "other parts": exchanged,
     "mirrored": lambda: Mirrored(forecaster()),
     "detected": detecting,
-    "components": lambda: Components(3),
+    "components": lambda: Components(Baseline("constant-velocity", 3)),
+    "components, filtered": lambda: SampledComponents(SampledKalman(3)),
     **{name: (lambda name=name: Baseline(name, 3)) for name in BASELINES},
     "resampled errors": lambda: ResampledErrors(packaged_paths(DEFAULT_CLASSES)),
 }

@@ -83,7 +83,6 @@ def test_the_baseline_goes_by_its_name_alone_or_with_a_store(tmp_path: Path) -> 
     ("name", "options", "expected", "message"),
     [
         ("resampled-errors:no.zarr", {}, DataError, "no.zarr"),
-        ("resampled-errors", {"input_mode": "detected"}, ConfigError, "components-cv for detected"),
         ("resampled-errors", {"mirror": True}, ConfigError, "--mirror with a learned model"),
         ("resampled", {}, CheckpointError, "resampled-errors:STORE"),
     ],

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from forecast.errors import DataError
+from forecast.inference.models import load_model
 from forecast.loop import observed, rollout
 from forecast.model.baselines import Baseline, Components
 from forecast.model.detected_input import Detecting
@@ -79,12 +80,16 @@ def assert_same_agents(found: Tensor, truth: Tensor) -> None:
     assert torch.equal(found > 0, truth > 0)
 
 
+def classical(slots: int = 1024) -> Components:
+    return Components(Baseline("constant-velocity", 3, slots))
+
+
 def test_components_keep_their_ids_through_the_history() -> None:
     past = past_of()
     assert_same_agents(linked(past.semantic)[0], past.instance)
 
 
-def test_classes_are_never_linked() -> None:
+def test_classes_are_never_classical() -> None:
     here, there = (sequences(((Mover(0, 0, 0, 0, label=k),),), history=3) for k in (1, 2))
     semantic = torch.cat((here.semantic[:, :1], there.semantic[:, :1]), 1)
     found, _ = linked(semantic)
@@ -136,7 +141,7 @@ def test_of_a_noisy_raster_the_largest_components_are_kept() -> None:
     found, _ = linked(semantic, most=5)
     assert all(len(frame.unique()) == 6 for frame in found[0])
     assert (found[..., 10:14, 10:14] == 1).all()
-    assert (next(iter(rollout(Components(3, 5), noisy(semantic), 1))).ids > 0).sum() == 5
+    assert (next(iter(rollout(classical(5), noisy(semantic), 1))).ids > 0).sum() == 5
 
 
 def test_ids_are_given_out_in_turn_and_never_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +270,7 @@ def in_two_frames(model: Any) -> tuple[Any, Any, float]:
 def test_in_another_frame_the_same_components_are_the_same_agents() -> None:
     # Where nobody is born, all are components.
     alone = Detecting(forecaster(trained=False, birth_threshold=0.999))
-    for model in (Components(3), alone):
+    for model in (classical(), alone):
         own, other, by = in_two_frames(model)
         ours, theirs = own.parts[0], other.parts[0]
         assert ours.agent.tolist() == theirs.agent.tolist()
@@ -293,7 +298,7 @@ def test_parts_seen_from_a_turned_frame_are_where_they_were_in_the_world() -> No
         torch.testing.assert_close(back, torch.as_tensor(theirs), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("model", [Components(3), detecting()])
+@pytest.mark.parametrize("model", [classical(), detecting()])
 def test_a_frame_without_a_raster_tells_nothing_and_must_not_have_moved(model: Any) -> None:
     past = past_of()
     moment = replace(next(iter(observations(past))), semantic=None, instance=None)
@@ -309,7 +314,10 @@ def test_who_is_not_linked_any_more_is_forgotten() -> None:
     semantic[:, 0, 2:5, 2:5] = 3  # seen once, and nobody of its class is there later
     found = Detecting(forecaster(trained=False, birth_threshold=0.999))
     with torch.inference_mode():
-        first, second = observed(Components(3), noisy(semantic)), observed(found, noisy(semantic))
+        first, second = (
+            observed(classical(), noisy(semantic)),
+            observed(found, noisy(semantic)),
+        )
     for agents, parts in (
         (first.motion.agents, first.parts[0]),
         (second.forecast.agents, second.parts[0]),
@@ -322,17 +330,20 @@ def noisy(semantic: Tensor) -> BEVSequence:
     return replace(sequences(APART, history=3).crop(0, 3), semantic=semantic)
 
 
-def test_where_components_are_the_agents_it_equals_constant_velocity_of_their_masks() -> None:
+@pytest.mark.parametrize("name", ["constant-velocity", "kalman"])
+def test_where_components_are_the_agents_it_equals_the_baseline_of_their_masks(name: str) -> None:
     past = sequences(APART, history=3).crop(0, 3)
     masks = replace(past, track_state=None, track_class=None)
-    ours = [step.semantic for step in rollout(Components(3), past, 3)]
-    other = [step.semantic for step in rollout(Baseline("constant-velocity", 3), masks, 3)]
-    assert all(torch.equal(a, b) for a, b in zip(ours, other, strict=True))
+    hidden, known = load_model(name, input_mode="detected"), load_model(name)
+    steps = zip(rollout(hidden, past, 3), rollout(known, masks, 3), strict=True)
+    for ours, other in steps:
+        assert torch.equal(ours.semantic, other.semantic)
+        torch.testing.assert_close(ours.occupancy, other.occupancy)
 
 
 @pytest.mark.parametrize("value", [0, 7])
 def test_ids_of_the_store_are_not_read(value: int) -> None:
     past = sequences(APART, history=3).crop(0, 3)
     blind = replace(past, instance=torch.full_like(past.instance, value), track_state=None)
-    ours, other = (next(iter(rollout(Components(3), p, 1))).semantic for p in (past, blind))
+    ours, other = (next(iter(rollout(classical(), p, 1))).semantic for p in (past, blind))
     assert torch.equal(ours, other)
