@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +17,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_tools.formats import ros_bag
-from data_tools.formats.ros_messages import DETECTED, ODOMETRY, TRACKED, refuse_missing_packages
+from data_tools.formats.ros_messages import (
+    DETECTED,
+    ODOMETRY,
+    PREDICTED,
+    TRACKED,
+    refuse_missing_packages,
+)
 from data_tools.labels.map_index import MapIndex
 from data_tools.scene import DenseScene, Scene
 from data_tools.sources.grouped import Rows, grouped
 from data_tools.sources.inputs import find_files
 from data_tools.sources.mcap_detected import detected_scene
-from data_tools.sources.mcap_frames import ego_at, in_frame_of, seconds
+from data_tools.sources.mcap_frames import ego_at, in_frame_of, of_distance, seconds
 from data_tools.sources.mcap_map import map_beside
-from data_tools.sources.mcap_objects import COLUMNS, Content, ObjectMessage, read_bag
+from data_tools.sources.mcap_objects import (
+    COLUMNS,
+    LONGEST_M,
+    SHORTEST_M,
+    Content,
+    ObjectMessage,
+    read_bag,
+)
 from data_tools.sources.observations import MAX_CELLS
 from data_tools.sources.tracks_heading import most_frequent, table_headings
 from data_tools.sources.tracks_resample import (
@@ -51,6 +64,7 @@ USUAL = {
 MAX_SCENE_S = 24 * 3600.0
 MOST_NAMED = 8
 SHAPES = "objects with a shape other than a box, the box around them taken"
+SIZELESS = f"objects without sides from {SHORTEST_M:g} to {LONGEST_M:g} m, size not known"
 TURNED = "tracks with yaw up to a half turn, in front is where they move"
 
 
@@ -82,14 +96,15 @@ class Mcap:
         return find_files(inputs, (".mcap",))
 
     def read(self, unit: str, dt_s: float) -> Scene | DenseScene:
-        """A bag in frames ``dt_s`` apart, from the first message of objects on.
+        """A bag in frames ``dt_s`` apart, from the first object on.
 
         Raises:
-            DataError: The bag is damaged, lacks objects or odometry, or has them in frames of
-                reference that nothing relates.
+            DataError: The bag is damaged or says what cannot be, lacks objects or odometry, or
+                has them in frames of reference that nothing relates.
         """
         refuse_missing_packages()
         kinds = ros_bag.topics(unit)
+        _refuse_forecasts(set(kinds.values()), unit)
         odometry = _topic(kinds, (ODOMETRY,), self.odometry, "odometry", unit)
         wanted = (TRACKED, DETECTED) if self.objects else (TRACKED,)
         objects = _topic(kinds, wanted, self.objects, "objects", unit)
@@ -104,6 +119,7 @@ class Mcap:
     def _tracked(self, name: str, content: Content, unit: str, dt_s: float) -> Scene:
         messages, _ = in_frame_of("odometry", content, unit)
         _count_shapes(messages, content.notes)
+        _count_sizeless(messages, content.notes)
         table = _table(messages, unit)
         time_s = _frame_times(table["time_s"], dt_s, unit)
         agents = grouped(table["track_id"])
@@ -112,8 +128,8 @@ class Mcap:
             got = f"{len(agents)} times {moments} in {unit}"
             raise DataError(f"tracks times frames of {MAX_CELLS} at most", got, "split the bag")
         elements = MapIndex.of(map_beside(unit, self.origin, content.notes))
-        warnings = _suspicions(table, agents)
         tracks = _tracks(table, agents, elements, content.notes)
+        ego_pose = ego_at(content, time_s)
         state = np.stack([resample(track, time_s) for track in tracks])
         score = np.stack([last_score(track, time_s) for track in tracks])
         return Scene(
@@ -123,12 +139,26 @@ class Mcap:
             track_id=tuple(track.name for track in tracks),
             track_class=tuple(track.kind for track in tracks),
             state=state,
-            ego_pose=ego_at(content, time_s),
+            ego_pose=ego_pose,
             map=elements,
             observed=samples(tracks, dt_s),
             score=np.where(np.isfinite(state[..., 0]), score, np.nan),
             notes={"ego without a box": 1, **content.notes},
-            warnings=warnings,
+            warnings=_suspicions(table, agents) | of_distance(state, ego_pose),
+        )
+
+
+def _refuse_forecasts(types: Set[str], path: str) -> None:
+    """Refuses a bag of forecasts, which says nothing of what was there.
+
+    Raises:
+        DataError: It is one.
+    """
+    if PREDICTED in types and types.isdisjoint((TRACKED, DETECTED, ODOMETRY)):
+        raise DataError(
+            "a bag of what a stack recorded",
+            f"{path}, a bag of forecasts such as `forecast rollout --mcap` writes",
+            "give the bags that they were made of",
         )
 
 
@@ -166,6 +196,11 @@ def _topic(
 def _count_shapes(messages: Sequence[ObjectMessage], notes: Counter[str]) -> None:
     for message in messages:
         notes[SHAPES] += int((message.values[:, COLUMNS.index("is_box")] == 0).sum())
+
+
+def _count_sizeless(messages: Sequence[ObjectMessage], notes: Counter[str]) -> None:
+    for message in messages:
+        notes[SIZELESS] += int(np.isnan(message.values[:, COLUMNS.index("length")]).sum())
 
 
 def _table(messages: Sequence[ObjectMessage], unit: str) -> Table:

@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 GRID = BEVGrid(-100.125, 100.125, -100.125, 100.125, 0.25)
 MOST_FRAMES = 1200  # 640,000 bytes each
 JITTER = 0.3  # of a step
+MOST_LABELS = 255  # rasters are bytes, and 0 is the background
 UNDRAWN = "detections without a heading or size, left out"
 
 
@@ -46,7 +47,8 @@ def detected_scene(
         path: Of the bag.
 
     Raises:
-        DataError: Messages are not regular, too many, or no detection can be drawn.
+        DataError: Messages are not regular, too many, of too many labels, or no detection can be
+            drawn.
     """
     if len(messages) < 2:
         got = f"{len(messages)} in {path}, {notes[UNPLACED]} more had no odometry near them"
@@ -94,6 +96,16 @@ def _draw(
     if not known.any():
         raise DataError("detections with headings and sizes", f"none in {path}", "leave it out")
     native, number = np.unique(labels[known].astype(str), return_inverse=True)
+    if len(native) > MOST_LABELS:
+        got = f"{len(native)} in {path}"
+        raise DataError(f"{MOST_LABELS} labels at most", got, "correct what publishes them")
     value = (number + 1).astype(np.uint16)
     drawn = rasterise_boxes(box[known], frame[known], value, len(messages), GRID)
+    if not drawn.any():
+        nearest_m = np.hypot(*box[known, :2].T).min()
+        raise DataError(
+            f"detections that cover cells within {GRID.x_max_m:.0f} m of the ego",
+            f"none in {path}, the nearest {nearest_m:,.0f} m away",
+            "bring odometry and detections into one frame of reference, or leave it out",
+        )
     return tuple(map(str, native)), drawn.astype(np.uint8)

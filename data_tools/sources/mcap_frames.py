@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 
 UNPLACED = "messages in the frame of the ego at times without odometry, left out"
 NOWHERE = "objects without a place on Earth, left out"
+NEAR_M = 300.0  # sensors see no further
+ELSEWHERE = "the ego is elsewhere; bring odometry and objects into one frame of reference"
 
 
 def seconds(stamp_ns: list[int]) -> Array:
@@ -39,6 +41,22 @@ def ego_at(content: Content, time_s: Array) -> Array:
         score=np.full(len(pose), np.nan),
     )
     return resample(track, time_s)[:, :3]
+
+
+def of_distance(state: Array, ego_pose: Array) -> dict[str, str]:
+    """A warning if no object is ever near the ego, so that what is around the ego would be empty.
+
+    Args:
+        state: ``(N, T, 5)`` boxes in the frame of the odometry, NaN where absent.
+        ego_pose: ``(T, 3)``, NaN where not known.
+    """
+    off = state[..., :2] - ego_pose[:, :2]
+    away_m = np.hypot(off[..., 0], off[..., 1])
+    nearest_m = float(np.fmin.reduce(away_m, axis=None, initial=np.inf))
+    if not NEAR_M < nearest_m < np.inf:
+        return {}
+    far = f"{nearest_m / 1e3:,.0f} km" if nearest_m >= 1e4 else f"{nearest_m:,.0f} m"
+    return {ELSEWHERE: f"the nearest object is {far} from it"}
 
 
 def in_frame_of(which: str, content: Content, path: str) -> tuple[list[ObjectMessage], Array]:

@@ -1,6 +1,8 @@
 """What messages say of objects and of the ego, as arrays.
 
 - Shapes other than a box become the box around them that heads as the object does.
+- Where the heading is not known, that is the smallest box around them, and the longer side of any
+  box is its length, for most things move along it.
 - Sizes, headings and places that are no numbers, or none that a thing can have, are not known.
 """
 
@@ -8,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from data_tools.formats import ros_bag
@@ -26,16 +29,24 @@ from data_tools.formats.ros_messages import (
     YAW_UNAVAILABLE,
     decoder,
 )
+from data_tools.scene import FARTHEST_M
 from forecast.errors import DataError, reason_of
 
 Array = NDArray[np.float64]
 
+# Nothing on a road has other sides; forecast.live leaves out boxes that are longer, too.
+SHORTEST_M, LONGEST_M = 0.01, 200.0
 NORM_OFF = 0.1  # by which the norm of a quaternion may be off 1
 MOST_OBJECTS = 2**22  # of a bag; 100 of them at 10 Hz fill an hour
 COLUMNS = ("x", "y", "yaw", "length", "width", "score", "forward", "sign_unknown", "is_box")
 LATE = "messages later in the bag than others of later stamps, sorted"
 APART_NS = 100_000  # messages closer than that are of one time
 TWICE = "messages that are in the bag twice, one left out"
+MOST_FRAMES = 4  # of reference, named in a message
+
+
+class _ImpossibleError(ValueError):
+    """A message is whole and says what cannot be, which no repair of the bag would change."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +102,8 @@ def read_bag(path: str, objects: str, kind: str, odometry: str) -> Content:
         odometry: Topic of the odometry.
 
     Raises:
-        DataError: The bag or a message in it is damaged, a topic has no message, two different
-            ones of one time, or two frames of reference.
+        DataError: The bag or a message in it is damaged or says what cannot be, or a topic has no
+            message, two different ones of one time, or two frames of reference.
     """
     decode = {objects: decoder(kind), odometry: decoder(ODOMETRY)}
     seen: list[ObjectMessage] = []
@@ -106,6 +117,13 @@ def read_bag(path: str, objects: str, kind: str, odometry: str) -> Content:
             else:
                 seen.append(_objects(message, hash(content)))
                 count += len(seen[-1].labels)
+        except _ImpossibleError as error:
+            stamp = message.header.stamp
+            raise DataError(
+                f"messages on {topic} that can be true",
+                f"{error} at {stamp.sec}.{stamp.nanosec:09d} s in {path}",
+                "mend what publishes it, or leave the bag out",
+            ) from error
         except Exception as error:  # damaged bytes make the decoder raise whatever there is
             raise DataError(
                 f"whole messages on {topic}",
@@ -114,10 +132,25 @@ def read_bag(path: str, objects: str, kind: str, odometry: str) -> Content:
             ) from error
         if count > MOST_OBJECTS:
             raise DataError(f"{MOST_OBJECTS} objects at most", f"more in {path}", "split the bag")
+    children = [message.child for message in ego]
+    _refuse_several(children, "child_frame_id", f"on {odometry} of {path}")
     notes = Counter[str]()
     return Content(
         _in_order(seen, objects, path, notes), _in_order(ego, odometry, path, notes), notes
     )
+
+
+def _refuse_several(names: Iterable[str], what: str, where: str) -> None:
+    """Refuses frames of reference that change.
+
+    Raises:
+        DataError: There are several.
+    """
+    different = sorted(set(names))
+    if len(different) > 1:
+        found = " and ".join(map(repr, different[:MOST_FRAMES]))
+        remedy = "split the bag, or record each publisher on a topic of its own"
+        raise DataError(f"one {what}", f"{found} {where}", remedy)
 
 
 class _Stamped(Protocol):
@@ -141,11 +174,7 @@ def _in_order(found: Sequence[_S], topic: str, path: str, notes: Counter[str]) -
     where = f"on {topic} of {path}"
     if not found:
         raise DataError("messages", f"none {where}", "choose another topic, or leave the bag out")
-    frames = sorted({message.frame for message in found})
-    if len(frames) > 1:
-        raise DataError(
-            "one frame of reference", f"{' and '.join(map(repr, frames))} {where}", "split the bag"
-        )
+    _refuse_several((message.frame for message in found), "frame of reference", where)
     stamps = np.array([message.stamp_ns for message in found])
     notes[LATE] += int((np.diff(stamps) < 0).sum())
     ordered: list[_S] = []
@@ -166,7 +195,7 @@ def _in_order(found: Sequence[_S], topic: str, path: str, notes: Counter[str]) -
 
 def _stamp_ns(header: Any) -> int:
     if header.stamp.nanosec >= 10**9:
-        raise ValueError(f"a stamp of {header.stamp.nanosec} ns")
+        raise _ImpossibleError(f"a stamp of {header.stamp.nanosec} ns")
     return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
 
 
@@ -178,7 +207,9 @@ def _ego(message: Any, digest: int) -> EgoMessage:
     pose = message.pose.pose
     place = pose.position.x, pose.position.y, _yaw(pose.orientation)
     if not all(map(math.isfinite, place)):
-        raise ValueError("a pose without numbers")
+        raise _ImpossibleError("a pose of the ego without numbers, or without a heading")
+    if max(map(abs, place[:2])) >= FARTHEST_M:
+        raise _ImpossibleError(f"the ego at x = {place[0]:g}, y = {place[1]:g} m, not on Earth")
     frames = _frame(message.header.frame_id), _frame(message.child_frame_id)
     return EgoMessage(_stamp_ns(message.header), *frames, place, digest)
 
@@ -187,7 +218,7 @@ def _objects(message: Any, digest: int) -> ObjectMessage:
     objects = message.objects
     ids = tuple(str(UUID(bytes=one.object_id.uuid)) for one in objects if hasattr(one, "object_id"))
     if len(set(ids)) < len(ids):
-        raise ValueError(f"two objects {max(ids, key=ids.count)} in a message")
+        raise _ImpossibleError(f"two objects {max(ids, key=ids.count)} in a message")
     values = np.array([_values(one) for one in objects], np.float64).reshape(-1, len(COLUMNS))
     return ObjectMessage(
         _stamp_ns(message.header),
@@ -200,22 +231,35 @@ def _objects(message: Any, digest: int) -> ObjectMessage:
 
 
 def _label(one: Any) -> str:
-    """The most probable label; of as probable ones the first."""
+    """The most probable label; of as probable ones the first.
+
+    Raises:
+        _ImpossibleError: A probability is none.
+    """
     if not one.classification:
         return LABELS[0]
+    for said in one.classification:
+        if not 0 <= said.probability < math.inf:  # False for NaN
+            raise _ImpossibleError(f"a class probability of {said.probability:g}")
     number = max(one.classification, key=lambda said: said.probability).label
     return LABELS[number] if number < len(LABELS) else f"LABEL_{number}"
 
 
 def _values(one: Any) -> tuple[float, ...]:
-    """One object's :data:`COLUMNS`."""
+    """One object's :data:`COLUMNS`.
+
+    Raises:
+        _ImpossibleError: Its probability is none.
+    """
     if not 0 <= one.existence_probability <= 1:
-        raise ValueError(f"an existence probability of {one.existence_probability:g}")
+        raise _ImpossibleError(f"an existence probability of {one.existence_probability:g}")
     pose, told = one.kinematics.pose_with_covariance.pose, one.kinematics.orientation_availability
-    yaw = math.nan if told == YAW_UNAVAILABLE else _yaw(pose.orientation)
+    turn = _yaw(pose.orientation)
+    yaw = math.nan if told == YAW_UNAVAILABLE else turn
     x, y = pose.position.x, pose.position.y
-    ahead, left, length, width = _box(one.shape)
-    cos, sin = (math.cos(yaw), math.sin(yaw)) if math.isfinite(yaw) else (1.0, 0.0)
+    ahead, left, length, width = _box(one.shape, heading_known=math.isfinite(yaw))
+    # A footprint lies as the quaternion turns it even if that is not where the object heads.
+    cos, sin = (math.cos(turn), math.sin(turn)) if math.isfinite(turn) else (1.0, 0.0)
     return (
         *(x + cos * ahead - sin * left, y + sin * ahead + cos * left, yaw),
         *(length, width, one.existence_probability),
@@ -224,20 +268,36 @@ def _values(one: Any) -> tuple[float, ...]:
     )
 
 
-def _box(shape: Any) -> tuple[float, float, float, float]:
-    """Centre, length and width of the box around a shape, in the object's frame."""
+def _box(shape: Any, heading_known: bool) -> tuple[float, float, float, float]:
+    """Centre, length and width of the box around a shape, in the frame of the object's pose."""
     ahead, left, length, width = 0.0, 0.0, shape.dimensions.x, shape.dimensions.y
     if shape.type == CYLINDER:
         width = length
     elif shape.type == POLYGON:
-        xs, ys = ([getattr(point, axis) for point in shape.footprint.points] for axis in "xy")
-        if not all(map(math.isfinite, (*xs, *ys))) or len(xs) < 3:
+        points = np.array([(point.x, point.y) for point in shape.footprint.points])
+        if len(points) < 3 or not np.isfinite(points).all():
             return 0.0, 0.0, math.nan, math.nan
-        ahead, left = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
-        length, width = max(xs) - min(xs), max(ys) - min(ys)
-    if not (0 < length < math.inf and 0 < width < math.inf):
+        ahead, left, length, width = (_along if heading_known else _tightest)(points)
+    if not all(SHORTEST_M <= side <= LONGEST_M for side in (length, width)):  # False for NaN
         return 0.0, 0.0, math.nan, math.nan
+    if not heading_known:
+        length, width = max(length, width), min(length, width)
     return ahead, left, length, width
+
+
+def _along(points: Array) -> tuple[float, float, float, float]:
+    """Centre and sides of the box around points ``(n, 2)`` along x and y."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return (*((low + high) / 2).tolist(), *(high - low).tolist())
+
+
+def _tightest(points: Array) -> tuple[float, float, float, float]:
+    """Centre and sides of the smallest box around points ``(n, 2)``, however it is turned."""
+    corners = shapely.get_coordinates(shapely.minimum_rotated_rectangle(shapely.MultiPoint(points)))
+    if len(corners) < 4:  # all on one line
+        return 0.0, 0.0, math.nan, math.nan
+    sides = np.hypot(*np.diff(corners[:3], axis=0).T)
+    return (*((corners[0] + corners[2]) / 2).tolist(), *sides.tolist())
 
 
 def _yaw(q: Any) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_tools.formats.lanelet2 import Projection
-from data_tools.formats.ros_messages import ODOMETRY, TRACKED, definition
+from data_tools.formats.ros_messages import ODOMETRY, PREDICTED, TRACKED, definition
 from data_tools.geometry import poses_to_frame
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
@@ -263,6 +263,11 @@ def all_in(frame: str) -> list[bags.Entry]:
         pytest.param(
             only(bags.EGO), r"a topic of TrackedObjects; got \S*Odometry in ", id="objects"
         ),
+        pytest.param(
+            [("/forecast/objects", PREDICTED, bags.objects(0.0, []))],
+            r"a bag of what a stack recorded; got \S*, a bag of forecasts such as",
+            id="forecasts",
+        ),
         pytest.param([], "a topic of Odometry; got no messages in ", id="nothing"),
         pytest.param(
             bags.detections(seconds=1.0), f"add --set objects={bags.DETECTIONS}", id="detected"
@@ -284,7 +289,7 @@ def all_in(frame: str) -> list[bags.Entry]:
         ),
         pytest.param(
             [*all_in("map"), (bags.OBJECTS, TRACKED, bags.objects(9.0, TWO))],
-            f"a damaged one .two objects {bags.name_of(1)} in a message",
+            f"got two objects {bags.name_of(1)} in a message at 1700000009.0{{9}} s in .*mend",
             id="one-id-twice",
         ),
         pytest.param(
