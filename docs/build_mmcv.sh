@@ -42,4 +42,4 @@ if [[ $("$python" -m zipfile -l "$wheels/mmcv-$version"-*.whl) != *mmcv/_ext.* ]
     echo "the wheel holds no operators" >&2
     exit 1
 fi
-echo "now: pip uninstall --yes mmcv-lite && pip install --no-deps $wheels/mmcv-$version-*.whl"
+echo "now: pip install --find-links $wheels 'bev-forecast[mmcv]', where mmcv-lite is not installed"

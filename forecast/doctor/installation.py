@@ -15,7 +15,6 @@ PACKAGES = (
     "xarray",
     "zarr",
     "dask",
-    "mmcv-lite",
     "mmcv",
     "torch-ms-deform-attn",
     "eclipse-sumo",

@@ -132,7 +132,9 @@ class Pair(Generic[Counted]):
         self.forecast, self.data, self.meta = open_pair(forecast_path, data_path)
         self.count = self.forecast.sizes["sequence"]
         self.horizon = min(self.meta.horizon, self.forecast.sizes["lead"])
-        self.blocks = in_blocks(range(self.count), self.meta, self.horizon)
+        masks = "realization_instance" in {*kind.reads} & {*self.forecast.variables}
+        futures = self.forecast.sizes["realization"] if masks else 0
+        self.blocks = in_blocks(range(self.count), self.meta, self.horizon * (1 + futures))
 
     def counter(self) -> Counted:
         """One in which nothing is counted yet."""

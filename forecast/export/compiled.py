@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch._inductor.exc import CppCompileError, InductorError
 from torch.export import ExportedProgram
 
 from forecast.export.host import (
@@ -21,6 +23,7 @@ from forecast.export.host import (
     read_metadata,
 )
 
+CPU = "cpu"  # in the metadata: the kind that graphs are compiled for
 # As many threads as torch has when it runs, not as it had when it compiled.
 CONFIGURATION = {"cpp.dynamic_threads": True}
 # They say that there is no CUDA, and that a package is of another CPU though it fits this one.
@@ -36,11 +39,23 @@ def compile_graph(program: ExportedProgram, path: Path) -> None:
     Args:
         program: The graph.
         path: The package, whose name ends in ``.pt2``.
+
+    Raises:
+        ExportError: It cannot be compiled, for want of a C++ compiler that works.
     """
-    with silent(*TALKS):
-        torch._inductor.aoti_compile_and_package(
-            program, package_path=str(path), inductor_configs=CONFIGURATION
-        )
+    try:
+        with silent(*TALKS):
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=str(path), inductor_configs=CONFIGURATION
+            )
+    except (InductorError, CppCompileError) as error:
+        got = " ".join(str(error).split())[:200]
+        raise ExportError("a C++ compiler that works", got, "mend it, or set CXX") from error
+
+
+def this_cpu() -> str:
+    """The kind of CPU that compiled graphs run on, such as ``x86_64 AVX2``."""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def load(folder: str | Path, slots: int | None = None) -> HostForecaster:
@@ -51,12 +66,18 @@ def load(folder: str | Path, slots: int | None = None) -> HostForecaster:
         slots: The bucket; None = the smallest.
 
     Raises:
-        ExportError: The folder lacks something, or a file is not the one that was exported.
+        ExportError: The folder lacks something, a file is not the one that was exported, or it was
+            exported on another kind of CPU.
     """
     metadata = read_metadata(folder)
     if "aoti" not in metadata["formats"]:
         found = ", ".join(metadata["formats"])
         raise ExportError("compiled graphs", found, "export with --format aoti")
+    if metadata.get(CPU) != this_cpu():
+        got = f"a {this_cpu()}"
+        raise ExportError(
+            f"a CPU as the graphs are compiled for: {metadata.get(CPU)}", got, "export here"
+        )
     bucket = bucket_of(metadata, slots)
     with silent(*TALKS):
         graphs = {

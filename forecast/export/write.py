@@ -24,7 +24,7 @@ from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError, ParityError
 from forecast.export import host
-from forecast.export.compiled import compile_graph, runner, silent
+from forecast.export.compiled import CPU, compile_graph, runner, silent, this_cpu
 from forecast.export.compiled import load as load_compiled
 from forecast.export.example import write_history
 from forecast.export.graphs import make_graph
@@ -270,6 +270,7 @@ class _Writer:
             "lane_spacing_m": model.spec.lane_spacing_m,
             "keep": model.spec.keep,
             "formats": list(self.request.formats),
+            CPU: this_cpu(),
             "buckets": buckets,
         }
         about = json.loads(json.dumps(about))

@@ -102,8 +102,8 @@ class RolloutRequest:
             stage = ResumableOutput(self.output, self.overwrite)
             stage.refuse_existing()
             stage.refuse_unfinished()
-        if self.gif is not None and not self.overwrite:
-            refuse_existing(self.gif)
+        if self.gif is not None:
+            refuse_existing(self.gif, overwrite=self.overwrite)
         self._check_mcap()
         for path in filter(None, (self.output, self.gif, self.mcap)):
             refuse_unwritable(path)
@@ -150,8 +150,7 @@ class RolloutRequest:
                 "detected input" if self.input_mode == "detected" else "data without them",
                 "leave it out",
             )
-        if not self.overwrite:
-            refuse_existing(self.mcap)
+        refuse_existing(self.mcap, overwrite=self.overwrite)
 
 
 def check_seed(seed: int) -> None:

@@ -37,11 +37,10 @@ def staged_file(path: str, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         overwrite: Whether something that is already there is replaced.
 
     Raises:
-        DataError: ``path`` exists and is not to be replaced, its bucket does not exist, or it
-            cannot be written.
+        DataError: ``path`` exists and is not to be replaced, or is a folder, its bucket does not
+            exist, or it cannot be written.
     """
-    if not overwrite:
-        refuse_existing(path)
+    refuse_existing(path, overwrite=overwrite)
     with refusing_os_errors(path):
         system, target = filesystem(path)
         parent, _, name = target.rstrip("/").rpartition("/")
@@ -109,15 +108,21 @@ def is_there(system: Any, path: str) -> bool:
     return bool(system.exists(path if is_local(system) else f"{path}/{ROOT_METADATA}"))
 
 
-def refuse_existing(path: str) -> None:
+def refuse_existing(path: str, *, overwrite: bool = False) -> None:
     """Refuses to replace what is there; callers that work long first check early.
+
+    Args:
+        path: Local path or fsspec URL.
+        overwrite: Whether a file may be replaced; a folder never is by a file.
 
     Raises:
         DataError: ``path`` exists.
     """
     with refusing_os_errors(path):
         system, target = filesystem(path)
-        if system.exists(target):
+        if overwrite and is_local(system) and system.isdir(target):
+            raise DataError("a file to replace", f"{path}, a folder", "choose another name")
+        if not overwrite and system.exists(target):
             raise DataError("a new path", f"{path}, which exists", "choose another or --overwrite")
 
 

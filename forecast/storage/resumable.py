@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from forecast.errors import DataError, reason_of
-from forecast.storage.atomic import is_there, publish, remove
+from forecast.storage.atomic import ROOT_METADATA, is_there, publish, remove
 from forecast.storage.files import filesystem, is_local, make_folder, write_whole
 
 
@@ -97,14 +97,26 @@ class ResumableOutput:
         """Refuses to replace what is there; callers with slow work before :meth:`begin` ask first.
 
         Raises:
-            DataError: The output exists and is not to be replaced.
+            DataError: The output exists and is not to be replaced, or is no store.
         """
-        if self.overwrite or not is_there(self.system, self.final):
+        if not is_there(self.system, self.final):
+            return
+        if self.overwrite:
+            self._refuse_other_than_stores()
             return
         remedy = "choose another name or remove it"
         if self.overwrite is not None:
             remedy = "choose another or --overwrite"
         raise DataError("a new output", f"{self.output}, which exists", remedy)
+
+    def _refuse_other_than_stores(self) -> None:
+        """What is replaced is removed whole: a folder of somebody's work must not be."""
+        metadata = f"{self.final}/{ROOT_METADATA}"
+        if not is_local(self.system) or self.system.exists(metadata):
+            return
+        if not self.system.isdir(self.final) or self.system.ls(self.final):
+            got = f"{self.output}, which is something else"
+            raise DataError("a zarr store to replace", got, "choose another name or remove it")
 
     def refuse_unfinished(self) -> None:
         """Refuses to throw away what an unfinished run has done; callers may ask first, as above.

@@ -13,7 +13,8 @@ PROGRAM = Path(__file__).parents[2]
 def command() -> str | None:
     """The command line that is running; None where Python called instead."""
     program, *words = sys.argv
-    ours = Path(program).name in ("forecast", "__main__.py")
+    path = Path(program)
+    ours = path.name == "forecast" or path.parts[-2:] == ("forecast", "__main__.py")
     return shlex.join(["forecast", *words]) if ours else None
 
 

@@ -66,8 +66,7 @@ def draw_store(drawing: Drawing, overwrite: bool = False) -> None:
         DataError: As :func:`write_page`.
     """
     for path in filter(None, (drawing.png, drawing.gif, drawing.html)):
-        if not overwrite:
-            refuse_existing(path)
+        refuse_existing(path, overwrite=overwrite)
     data, meta, forecast = _open(drawing.data, drawing.forecast)
     if drawing.png or drawing.gif:
         _check_sequences([drawing.sequence or 0], data, forecast)

@@ -34,8 +34,7 @@ def check_folder(folder: str, overwrite: bool) -> None:
     """
     for path in (path for picture in PICTURES for path in paths_of(folder, picture)):
         refuse_unwritable(path)
-        if not overwrite:
-            refuse_existing(path)
+        refuse_existing(path, overwrite=overwrite)
 
 
 def write_score_plots(

@@ -129,6 +129,23 @@ def test_rollout_refuses_an_output_that_exists(
     assert content(tmp_path / "o.zarr") == {"precious": b"mine"}
 
 
+@pytest.mark.parametrize("option", ["--output", "--gif", "--mcap"])
+def test_a_folder_of_something_else_is_not_replaced(
+    option: str, refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    """--overwrite replaces what such a command wrote, not whatever has the name."""
+    if option == "--mcap":
+        pytest.importorskip("mcap_ros2", reason="mcap-ros2-support is not installed")
+    place = tmp_path / f"mine{'.mcap' if option == '--mcap' else ''}"
+    place.mkdir()
+    (place / "precious").write_text("mine")
+    places = {"--output": "f.zarr", "--gif": "", option: place.name}
+    arguments = ("--data", str(store), "--model", "constant-turn", "--overwrite")
+    words = [word for pair in places.items() for word in pair]
+    assert place.name in refused("rollout", *arguments, *words, output="none")
+    assert content(place) == {"precious": b"mine"}
+
+
 def test_rollout_refuses_to_replace_its_data(refused: Refused, store: Path, tmp_path: Path) -> None:
     before = content(store)
     arguments = ("--data", "store.zarr", "--model", "constant-turn", "--overwrite")

@@ -143,6 +143,8 @@ def _mmcv_problem(device: str) -> str | None:
         return "mmcv is not installed with compiled operators"
     try:
         _kernel("mmcv")
+    except ModuleNotFoundError as error:
+        return f"mmcv lacks {error.name}: install bev-forecast[mmcv]"
     except (ImportError, OSError):
         return "mmcv was built for another torch: build it anew"
     return None

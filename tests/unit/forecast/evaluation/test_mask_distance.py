@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -84,15 +84,20 @@ def test_one_future_that_comes_true_is_no_distance_away() -> None:
     assert np.isfinite(found[2]).all()
 
 
-def test_weights_count_as_repeats_do() -> None:
-    truth, forecast = made(3, 2)
+def test_weights_weigh_futures_and_their_pairs() -> None:
+    truth, forecast = made(3, 3)
     assert forecast.realization_instance is not None
-    weighed = replace(forecast, realization_weight=np.array([0.75, 0.25]))
-    found = mask_distances(truth, weighed, 2, frozenset())
-    far = [apart(truth.instance[1:], one)[2] for one in forecast.realization_instance]
-    between = apart(*forecast.realization_instance)[2]
+    weight = np.array([0.5, 0.3, 0.2])
+    found = mask_distances(truth, replace(forecast, realization_weight=weight), 2, frozenset())
+    futures = [*forecast.realization_instance]
+    expected = sum(
+        2 * w * apart(truth.instance[1:], one)[2] for w, one in zip(weight, futures, strict=True)
+    )
+    different = 1 - np.square(weight).sum()
+    for a, b in combinations(range(3), 2):
+        expected -= 2 * weight[a] * weight[b] / different * apart(futures[a], futures[b])[2]
     assert found is not None
-    assert found[2, -1, 0] == pytest.approx(2 * (0.75 * far[0] + 0.25 * far[1]) - between)
+    assert found[2, -1, 0] == pytest.approx(expected)
 
 
 def scores(truth: Truth, forecast: Forecast) -> dict[str, float | None]:

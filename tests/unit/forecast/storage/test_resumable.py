@@ -155,10 +155,10 @@ def test_an_output_that_appeared_meanwhile_is_refused(tmp_path: Path) -> None:
 def test_what_is_overwritten_stays_until_its_successor_is_complete(tmp_path: Path) -> None:
     output = tmp_path / "o.zarr"
     output.mkdir()
-    (output / "old").write_text("old")
+    (output / "zarr.json").write_text("old")
     worked(output, overwrite=True)
     stage = resumed(output, overwrite=True)
-    assert content(output) == {"old": b"old"}
+    assert content(output) == {"zarr.json": b"old"}
     assert not stage.published  # though there is something of that name
     stage.publish()
     assert content(output) == {"zarr.json": b"new"}

@@ -15,8 +15,9 @@ def test_the_command_can_be_typed_again(program: str, monkeypatch: pytest.Monkey
     assert command() == "forecast train --data 'my store.zarr'"
 
 
-def test_python_that_trains_is_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["notebook.py", "--secret"])
+@pytest.mark.parametrize("program", ["notebook.py", "/site-packages/pytest/__main__.py"])
+def test_python_that_trains_is_no_command(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "--secret"])
     assert command() is None
 
 
