@@ -74,7 +74,7 @@ mutation: $(VENV)/.installed-dev
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m benchmark -s -q tests/benchmarks
 
-# Rollouts per second on a CUDA GPU, as they are and compiled.
+# Rollouts a second on a CUDA GPU, and their steps compiled.
 benchmark-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m benchmark -s -q -rs tests/benchmarks/test_gpu.py
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Real
-from typing import Any, Literal
+from os import PathLike, fspath
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 from data_tools.geometry import poses_to_frame
-from data_tools.jumps import MAX_SPEED_M_S, TOLERANCE_M
 from forecast.checkpoint.packaged import PACKAGED
-from forecast.errors import ConfigError, DataError, check_counts
+from forecast.errors import MOST, ConfigError, DataError
 from forecast.grid import GRIDS, BEVGrid
 from forecast.inference.models import LoadedModel, load_model
-from forecast.inference.request import InputMode, check_seed
+from forecast.inference.request import InputMode
+from forecast.live.checks import number, of_kind, refuse_unless, short, whole
 from forecast.live.frames import observation, scene_around
-from forecast.live.ids import IdPool
+from forecast.live.ids import IdPool, leaps
 from forecast.live.inputs import (
     Moment,
     Raster,
@@ -32,7 +32,7 @@ from forecast.live.inputs import (
     checked_tracks,
 )
 from forecast.live.outputs import Counts, LiveForecast, collected
-from forecast.live.states import agents_in, later, moved_to, with_map_of
+from forecast.live.states import agents_in, later, moved_to, with_map_of, without
 from forecast.live.world_map import WorldMap
 from forecast.loop import branches
 from forecast.model.forecaster import LONGEST_HIDDEN_S
@@ -43,7 +43,8 @@ from forecast.types import Draws
 
 LONGEST_GAP_S = 2.0  # after a longer one nothing that was known is worth keeping
 ROUNDING_S = 1e-3  # of a time that is told twice; trackers of 50 Hz tell of frames 20 ms apart
-LONGEST_STEP_S = 10.0
+MOST_REALIZATIONS = 10_000
+SHORTEST_STEP_S, LONGEST_STEP_S = 0.01, 10.0
 JITTER_S = 0.03  # by which a frame may be early for the next raster
 
 Place = Literal["first", "next", "again", "late", "anew"]
@@ -76,9 +77,9 @@ class Forecaster:
 
     Args:
         model: "packaged", a checkpoint, a baseline's name, or a model that is loaded already.
-        grid: Around the ego, of all rasters.
+        grid: Around the ego, of all rasters; or its name, such as "bev-30m".
         input_mode: Whether agents come with ids ("tracked"), or are found in rasters ("detected").
-        device: Where it computes; "auto" is CUDA where there is one.
+        device: Where a model that is loaded by name computes; "auto" is CUDA where there is one.
         mirror: Whether the forecast is averaged with that of the mirrored scene.
         fast: Whether the model leaves rasters out.
         raster_every_s: How often a raster is drawn of the tracks and read, and the map with it;
@@ -92,28 +93,35 @@ class Forecaster:
 
     def __init__(
         self,
-        model: str | LoadedModel = PACKAGED,
+        model: str | PathLike[str] | LoadedModel = PACKAGED,
         *,
-        grid: BEVGrid = GRIDS["bev-100m"],
+        grid: BEVGrid | str = GRIDS["bev-100m"],
         input_mode: InputMode = "tracked",
-        device: str = "auto",
+        device: str | torch.device = "auto",
         mirror: bool = False,
         fast: bool = False,
         raster_every_s: float = 0.5,
         min_score: float = 0.0,
     ) -> None:
-        if isinstance(model, str):
+        around, modes = _grid_of(grid), get_args(InputMode)
+        refuse_unless(input_mode in modes, f"input_mode as one of {', '.join(modes)}", input_mode)
+        named = isinstance(device, str | torch.device)
+        refuse_unless(named, "device as text, such as 'cpu'", device)
+        refuse_unless(number(raster_every_s) > 0, "raster_every_s above 0", raster_every_s)
+        scored = math.isfinite(number(min_score))
+        refuse_unless(scored, "min_score as a finite number", min_score)
+        if isinstance(model, str | PathLike):
             model = load_model(
-                model,
+                fspath(model),
                 input_mode=input_mode,
                 device=device,
                 mirror=mirror,
                 fast=fast,
                 map_layers=MAP_LAYERS,
             )
-        if not raster_every_s > 0:
-            raise ConfigError("raster_every_s above 0", str(raster_every_s), "correct it")
-        self.model, self.grid, self.tracked = model, grid, input_mode == "tracked"
+        wanted = "model as a name, a checkpoint's path, or a model that is loaded"
+        refuse_unless(isinstance(model, LoadedModel), wanted, model)
+        self.model, self.grid, self.tracked = model, around, input_mode == "tracked"
         self.raster_every_s, self.min_score = raster_every_s, min_score
         self.reset()
 
@@ -164,6 +172,7 @@ class Forecaster:
             DataError: Something is not what it should be, or neither tracks nor a raster fit.
         """
         moment = self._checked(time_s, ego_pose, tracks, raster)
+        world = self._map if map is None else of_kind("map", map, WorldMap)
         place, before = self._place(moment), self._now
         if place == "late":
             return self._counted(Counts(late=1))
@@ -172,7 +181,6 @@ class Forecaster:
         if place == "again" and self._moment is not None:
             before, moment = self._before, self._moment.joined(moment)
         self._refuse_unreadable(moment, None if before is None else self._moment)
-        world = self._map if map is None else map
         now = self._advanced(before, moment, world, self._reads(before, moment))
         # Only here, when all has gone well, is anything changed.
         self._before, self._now, self._moment, self._map = before, now, moment, world
@@ -188,22 +196,24 @@ class Forecaster:
         """The next seconds from the last moment on; asking changes nothing.
 
         Args:
-            horizon: Number of leads, at least 1.
-            dt_s: Seconds between them.
-            realizations: How many futures are drawn beside the forecast; None = none.
+            horizon: Number of leads, 1 to 10,000.
+            dt_s: Seconds between them, 0.01 to 10.
+            realizations: How many futures are drawn beside the forecast, 1 to 10,000; None = none.
             seed: Of their random numbers, the same ones at every call.
 
         Raises:
             ConfigError: Nothing was observed yet, the horizon, the step, the number of realizations
                 or the seed is out of range, or the model knows one future only.
         """
-        horizon = _whole("a horizon of whole steps", horizon)
-        count = None if realizations is None else _whole("whole realizations", realizations)
-        check_counts(horizon=horizon, realizations=count)
-        check_seed(seed := _whole("a whole seed", seed))
-        if not (isinstance(dt_s, Real) and 0 < dt_s <= LONGEST_STEP_S):
-            wanted = f"dt_s above 0 and up to {LONGEST_STEP_S:g} s"
-            raise ConfigError(wanted, str(dt_s), "correct it")
+        horizon = whole("horizon", horizon, 1, MOST["horizon"])
+        count = 0
+        if realizations is not None:
+            count = whole("realizations", realizations, 1, MOST_REALIZATIONS)
+        seed = whole("seed", seed, 0, 2**32 - 1)
+        reason = "in a shorter step float32 rounds motions away"
+        wanted = f"dt_s from {SHORTEST_STEP_S:g} to {LONGEST_STEP_S:g} s ({reason})"
+        step_s = number(dt_s)
+        refuse_unless(SHORTEST_STEP_S <= step_s <= LONGEST_STEP_S, wanted, dt_s)
         now, moment = self._now, self._moment
         if now is None or moment is None:
             raise ConfigError("an observation before the first forecast", "none", "observe a frame")
@@ -211,10 +221,10 @@ class Forecaster:
             now = self._advanced(self._before, moment, self._map, reads=True)
         state, steps = now.state, []
         for _ in range(horizon):
-            state, step = self.model.step(state, dt_s)
+            state, step = self.model.step(state, step_s)
             steps.append(step)
-        draws = Draws(seed, 0, range(count or 0))
-        futures = branches(self.model, now.state, horizon, dt_s, draws) if count else ()
+        draws = Draws(seed, 0, range(count))
+        futures = branches(self.model, now.state, horizon, step_s, draws) if count else ()
         return collected(
             steps,
             [one.pose for one in futures],
@@ -222,7 +232,7 @@ class Forecaster:
             now.ids.owner if self.tracked else int,
             self.classes,
             time_s=moment.time_s,
-            dt_s=dt_s,
+            dt_s=step_s,
             grid=self.grid,
             grid_pose=moment.ego_pose,
         )
@@ -230,16 +240,15 @@ class Forecaster:
     def _checked(
         self, time_s: float, ego_pose: ArrayLike, tracks: Tracks | None, raster: Raster | None
     ) -> Moment:
-        """The moment as numbers."""
-        names = self.classes
-        return Moment(
-            checked_time(time_s),
-            checked_pose(ego_pose),
-            None if tracks is None else checked_tracks(tracks, names, self.min_score),
-            None
-            if raster is None
-            else checked_raster(raster, self.grid, len(names), self.model.bev_channels),
-        )
+        """The moment as numbers, without the ids of rasters in which agents are to be found."""
+        agents, names = None, self.classes
+        if tracks is not None:
+            agents = checked_tracks(of_kind("tracks", tracks, Tracks), names, self.min_score)
+        if raster is not None:
+            raster = of_kind("raster", raster, Raster)
+            raster = raster if self.tracked else replace(raster, instance=None)
+            raster = checked_raster(raster, self.grid, len(names), self.model.bev_channels)
+        return Moment(checked_time(time_s), checked_pose(ego_pose), agents, raster)
 
     def _place(self, moment: Moment) -> Place:
         last = self._moment
@@ -260,6 +269,9 @@ class Forecaster:
             got = "neither" if raster is None else "a raster without ids"
             remedy = "give Tracks.none() where no agent is seen, or use input_mode='detected'"
             raise DataError("tracks or a raster with ids", got, remedy)
+        if self.tracked and agents is None and raster is not None and _lacks_ids(raster):
+            remedy = "give their ids, or use input_mode='detected'"
+            raise DataError("ids in instance, for tracked input", "classes without ids", remedy)
         if not self.tracked and (raster is None or agents is not None):
             got = "no raster" if raster is None else "tracks too"
             raise DataError("a raster and no tracks, for detected input", got, "correct the call")
@@ -301,6 +313,7 @@ class Forecaster:
         ids = IdPool(MEMORY, LONGEST_HIDDEN_S) if before is None else before.ids.copy()
         numbers = partial(ids.numbers, time_s=moment.time_s, frame=frame)
         seen = observation(moment, numbers, reads, self.grid)
+        state = state if state is None else without(state, ids.leapt)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MoreAgentsThanSlots)  # they are counted
             state = self.model.observe(fresh if state is None else state, seen)
@@ -319,17 +332,23 @@ class Forecaster:
         return counts
 
 
-def _whole(wanted: str, number: float) -> int:
-    sane = isinstance(number, Real) and math.isfinite(number)
-    if not sane or int(number) != number:
-        raise ConfigError(wanted, str(number), "correct it")
-    return int(number)
+def _grid_of(grid: BEVGrid | str) -> BEVGrid:
+    found = GRIDS.get(grid) if isinstance(grid, str) else grid
+    if not isinstance(found, BEVGrid):
+        wanted = f"grid as a forecast.grid.BEVGrid, or one of {', '.join(GRIDS)}"
+        raise ConfigError(wanted, short(grid), "correct it")
+    return found
+
+
+def _lacks_ids(raster: Raster) -> bool:
+    """Whether a raster shows classes, and not one id."""
+    return bool(np.any(raster.semantic)) and not np.any(raster.instance)
 
 
 def _leaps(last: Moment, moment: Moment) -> bool:
     """Whether the ego has gone farther than any vehicle does: a localisation that was corrected."""
-    way = math.dist(last.ego_pose[:2], moment.ego_pose[:2])
-    return way > MAX_SPEED_M_S * (moment.time_s - last.time_s) + TOLERANCE_M
+    before, now = last.ego_pose[:2].tolist(), moment.ego_pose[:2].tolist()
+    return leaps(before, now, moment.time_s - last.time_s)
 
 
 def _left_out(moment: Moment, now: _Carried, place: Place) -> Counts:

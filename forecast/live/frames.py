@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,8 +18,14 @@ from forecast.live.inputs import Agents, Moment
 from forecast.live.world_map import WorldMap
 from forecast.types import Observation, SceneContext
 
-Numbers = Callable[[Sequence[Hashable]], list[int]]
-"""Gives every id of a stack its number."""
+
+class Numbers(Protocol):
+    """Gives every id of a stack its number, and may be told where in the world each is."""
+
+    def __call__(
+        self, ids: Sequence[Hashable], *, places: NDArray[np.float64] | None = None
+    ) -> list[int]:
+        """The numbers, in the order of the ids; ``places`` are ``(N, 2)`` x, y."""
 
 
 def scene_around(
@@ -74,7 +81,7 @@ def _of_tracks(
 ) -> Observation:
     """Tracks, and the raster of their boxes where one is read; its classes the model draws."""
     state = poses_to_frame(agents.state, ego_pose)
-    ids = np.array(numbers(agents.ids), np.int64)
+    ids = np.array(numbers(agents.ids, places=agents.state[:, :2]), np.int64)
     seen = replace(
         seen,
         track_id=_batch(ids, torch.int64),

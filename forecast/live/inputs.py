@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from forecast.errors import DataError
+from forecast.errors import DataError, counted
 from forecast.grid import BEVGrid
-
-Array = NDArray[np.float64]
+from forecast.live.checks import Array, finite, floats, refusing, short
 
 FARTHEST_M = 1e9  # no world frame of anything on Earth reaches as far
 LONGEST_M = 200.0  # a train is longer, but no box that a tracker follows
@@ -23,14 +23,15 @@ class Tracks:
     """The agents that a tracker shows at one moment; of N agents, each a value.
 
     Attributes:
-        ids: Who each is: numbers, text or anything hashable, the same from frame to frame.
+        ids: Who each is: numbers, text or anything hashable, the same from frame to frame. An agent
+            whose id is None or NaN is left out: it could not be followed.
         x: World x of the middle of each box, metres.
         y: World y.
         yaw: Heading, radians, counter-clockwise from the world's x axis.
         length: Along the heading, metres.
         width: Across it.
         classes: Name of each agent's class, such as "vehicle".
-        score: The tracker's confidence in each; None = it gives none.
+        score: The tracker's confidence in each, finite; None = it gives none.
     """
 
     ids: Sequence[Hashable] | NDArray[Any]
@@ -54,7 +55,8 @@ class Raster:
 
     Attributes:
         semantic: ``(H, W)`` 0 background, k = class k - 1.
-        instance: ``(H, W)`` 0 background, else an id that stays the agent's; None = not known.
+        instance: ``(H, W)`` 0 background, else an id that stays the agent's, where ``semantic`` has
+            a class; None = not known. Detected input does not read it.
         bev: ``(C, H, W)`` your own channels, of a model that was trained with some; or None.
     """
 
@@ -71,7 +73,7 @@ class Agents:
         ids: Who each of the N is.
         state: ``(N, 5)`` x, y, yaw, length, width in the world.
         label: ``(N,)`` class of each from 1.
-        unusable: How many were left out for NaN, infinity, or a place or size that none has.
+        unusable: How many were left out for NaN, infinity, a place or size that none has, or no id.
         below_score: How many were left out for their score.
     """
 
@@ -116,18 +118,23 @@ def checked_time(time_s: float) -> float:
     Raises:
         DataError: It is not a finite number.
     """
-    return float(_numbers("time_s", time_s, ()))
+    return float(finite("time_s", time_s, ()))
 
 
 def checked_pose(pose: ArrayLike, name: str = "ego_pose") -> Array:
     """A pose ``(3,)``.
 
     Raises:
-        DataError: It is not three finite numbers.
+        DataError: It is not three finite numbers, or as far away as no agent may be.
     """
-    return _numbers(name, pose, (3,))
+    array = finite(name, pose, (3,))
+    if not (np.abs(array) < FARTHEST_M).all():
+        wanted = f"{name} below {FARTHEST_M:g} m and rad"
+        raise DataError(wanted, f"{array}", f"correct {name}")
+    return array
 
 
+@refusing("tracks of which every column is a sequence", "correct tracks")
 def checked_tracks(tracks: Tracks, classes: Sequence[str], min_score: float) -> Agents:
     """The agents of which all is known; the others are counted.
 
@@ -143,13 +150,15 @@ def checked_tracks(tracks: Tracks, classes: Sequence[str], min_score: float) -> 
     ids = _ids(tracks.ids)
     names = ("x", "y", "yaw", "length", "width")
     columns = [_column(name, getattr(tracks, name), len(ids)) for name in names]
+    named = np.array([not _is_missing(id_) for id_ in ids], bool)
     state = np.stack(columns, axis=1)
     label = _labels(tracks.classes, len(ids), classes)
     near = (np.abs(state[:, :3]) < FARTHEST_M).all(axis=1)  # False where NaN
-    good = near & ((state[:, 3:] > 0) & (state[:, 3:] < LONGEST_M)).all(axis=1)
+    good = named & near & ((state[:, 3:] > 0) & (state[:, 3:] < LONGEST_M)).all(axis=1)
     sure = np.ones(len(ids), bool)
     if tracks.score is not None:
-        sure = ~(_column("score", tracks.score, len(ids)) < min_score)  # NaN = it gives none
+        score = _column("score", tracks.score, len(ids))
+        good, sure = good & np.isfinite(score), score >= min_score
     kept = good & sure
     return Agents(
         tuple(id_ for id_, keep in zip(ids, kept.tolist(), strict=True) if keep),
@@ -160,6 +169,7 @@ def checked_tracks(tracks: Tracks, classes: Sequence[str], min_score: float) -> 
     )
 
 
+@refusing("a raster of arrays of one shape each", "correct raster")
 def checked_raster(raster: Raster, grid: BEVGrid, classes: int, channels: int | None) -> Raster:
     """The raster as arrays of whole numbers.
 
@@ -176,35 +186,24 @@ def checked_raster(raster: Raster, grid: BEVGrid, classes: int, channels: int | 
     instance = raster.instance
     if instance is not None:
         instance = _whole("instance", instance, grid, np.iinfo(np.int64).max)
+        if unknown := int(((semantic == 0) & (instance > 0)).sum()):
+            wanted = "a class in semantic wherever instance has an id"
+            raise DataError(
+                wanted, f"{counted(unknown, 'cell')} without", "set instance to 0 there"
+            )
     bev = raster.bev
     if channels:
         shape = (channels, *grid.shape)
-        bev = np.zeros(shape) if bev is None else _numbers("bev", bev, shape)
+        bev = np.zeros(shape) if bev is None else finite("bev", bev, shape)
     elif bev is not None:
         got = f"an array of shape {np.shape(bev)}"
         raise DataError("no bev: the model reads no channels of yours", got, "leave bev out")
     return Raster(semantic, instance, bev)
 
 
-def _numbers(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
-    wanted = f"{name} of shape {shape}, finite numbers" if shape else f"a finite {name}"
-    array = _floats(wanted, name, value)
-    if array.shape != shape or not np.isfinite(array).all():
-        got = f"shape {array.shape}" if array.shape != shape else f"{array}"
-        raise DataError(wanted, got if len(got) < 80 else "NaN or infinity", f"correct {name}")
-    return array
-
-
-def _floats(wanted: str, name: str, value: ArrayLike) -> Array:
-    try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(wanted, _short(value), f"correct {name}") from error
-
-
 def _column(name: str, value: ArrayLike, count: int) -> Array:
     wanted = f"a number for each of {count} ids in {name}"
-    array = _floats(wanted, name, value)
+    array = floats(wanted, name, value)
     if array.shape != (count,):
         raise DataError(wanted, f"shape {array.shape}", f"correct {name}")
     return array
@@ -213,13 +212,18 @@ def _column(name: str, value: ArrayLike, count: int) -> Array:
 def _ids(ids: Sequence[Hashable] | NDArray[Any]) -> list[Hashable]:
     listed = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
     try:
-        different = set(listed)
+        times = Counter(listed)
     except TypeError as error:
-        raise DataError("ids that can be hashed", _short(listed), "use text or numbers") from error
-    if len(different) < len(listed):
-        twice = next(id_ for id_ in listed if listed.count(id_) > 1)
-        raise DataError("every id once in a frame", f"{twice!r} twice", "drop or rename one")
+        raise DataError("ids that can be hashed", short(listed), "use text or numbers") from error
+    for id_, count in times.items():
+        if count > 1 and not _is_missing(id_):
+            raise DataError("every id once in a frame", f"{short(id_)} twice", "drop or rename one")
     return listed
+
+
+def _is_missing(id_: Hashable) -> bool:
+    """Whether it is None or NaN, which tables have where there is no id."""
+    return id_ is None or id_ != id_
 
 
 def _labels(
@@ -233,7 +237,7 @@ def _labels(
     for name in listed:
         if not isinstance(name, str) or name not in number:
             known = ", ".join(classes)
-            raise DataError(f"a class of {known}", repr(name), "rename it, or leave the agent out")
+            raise DataError(f"a class of {known}", short(name), "rename it, or leave the agent out")
     return np.array([number[name] for name in listed], np.int64)
 
 
@@ -247,8 +251,3 @@ def _whole(name: str, value: ArrayLike, grid: BEVGrid, most: int) -> NDArray[np.
     if whole.min() < 0 or whole.max() > most:
         raise DataError(wanted, f"{array.min()} to {array.max()}", f"correct {name}")
     return whole
-
-
-def _short(value: object) -> str:
-    text = repr(value).replace("\n", " ")
-    return text if len(text) < 80 else f"{text[:77]}..."

@@ -25,7 +25,8 @@ class Counts:
         again: Calls that told more of the moment before.
         late: Calls that came too late and changed nothing.
         restarts: How often everything was forgotten: for a gap, a clock set back, or a leap.
-        unusable: Agents left out for NaN, infinity, or a place or size that nothing on a road has.
+        unusable: Agents left out for NaN, infinity, a place or size that nothing on a road has, or
+            no id.
         below_score: Agents left out for their score.
         no_slot: Agents that the model had no room for, the farthest from the ego.
     """

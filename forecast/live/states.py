@@ -6,7 +6,7 @@ world of large coordinates keeps both small: the present is always time 0, at th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -40,6 +40,22 @@ def agents_in(state: Any) -> Agents:
 def later(state: Any, by_s: float) -> Any:
     """The same, its times counted from so many seconds later."""
     return _changed(state, lambda inner: _later(inner, by_s))
+
+
+def without(state: Any, numbers: Sequence[int]) -> Any:
+    """The same, in which some agents were never seen: the next one that is new takes their slots.
+
+    Args:
+        state: Of a model that is told ids.
+        numbers: Of these agents.
+    """
+
+    def change(inner: Inner) -> Inner:
+        agents = inner.agents
+        gone = torch.isin(agents.ids, agents.ids.new_tensor(numbers))
+        return replace(inner, agents=replace(agents, seen=agents.seen & ~gone[..., None]))
+
+    return _changed(state, change) if numbers else state
 
 
 def moved_to(state: Any, moved: Float[Tensor, "b 3"]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -16,10 +16,9 @@ from data_tools.labels.rasterise import rasterise_map
 from data_tools.scene import MapElement, MapLayer
 from forecast.errors import DataError
 from forecast.grid import BEVGrid
+from forecast.live.checks import NUMBERS, Array, floats, of_kind, refusing
 from forecast.live.inputs import checked_pose
 from forecast.schema import MAP_LAYERS
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,10 @@ class MapRaster:
     """Map layers as a raster anywhere in the world, such as a tile of a city's.
 
     Attributes:
-        layers: ``(M, H, W)`` of 0 and 1.
+        layers: ``(M, H, W)`` of 0 and 1, or of truth values.
         grid: Where its cells are, in the frame of ``pose``; of any size and resolution.
         pose: ``(3,)`` x, y, yaw of that frame in the world.
-        names: Name of each layer, of ``forecast.schema.MAP_LAYERS``.
+        names: Name of each layer, of ``forecast.schema.MAP_LAYERS``, each once at most.
     """
 
     layers: ArrayLike
@@ -79,14 +78,15 @@ class WorldMap:
         lane_points: ArrayLike | None = None,
         raster: MapRaster | None = None,
     ) -> None:
-        self._index = MapIndex(
-            chain(
-                _elements("lane_centre", lane_centre, closed=False),
-                _elements("road_edge", road_edge, closed=False),
-                _elements("drivable", drivable, closed=True),
-                _elements("crosswalk", crosswalk, closed=True),
+        with refusing("sequences of polylines and polygons", "correct the map"):
+            self._index = MapIndex(
+                chain(
+                    _elements("lane_centre", lane_centre, closed=False),
+                    _elements("road_edge", road_edge, closed=False),
+                    _elements("drivable", drivable, closed=True),
+                    _elements("crosswalk", crosswalk, closed=True),
+                )
             )
-        )
         self._points = None if lane_points is None else _points("lane_points", lane_points, 3)
         self._raster = _checked(raster)
 
@@ -95,10 +95,16 @@ class WorldMap:
         """A map from GeoJSON in the metres of the world; docs/data_format.md says its layers.
 
         Raises:
-            DataError: It is not such a file.
+            DataError: It is not there, or not such a file.
         """
         made = cls()
-        made._index = read_map(path)
+        try:
+            with refusing("the path of a map", "correct it"):
+                made._index = read_map(path)
+        except DataError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise DataError("a map", f"{path}, which is not there", "correct the path") from error
         return made
 
     def around(
@@ -140,24 +146,27 @@ def _elements(layer: MapLayer, shapes: Iterable[ArrayLike], closed: bool) -> Ite
 
 def _points(name: str, points: ArrayLike, columns: int) -> Array:
     wanted = f"points of shape (n, {columns}), finite numbers, in {name}"
-    try:
-        array = np.asarray(points, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(wanted, "no numbers", "correct the map") from error
-    if array.ndim != 2 or array.shape[1] != columns or not np.isfinite(array).all():
-        got = f"NaN or infinity in shape {array.shape}"
-        got = got if array.ndim == 2 and array.shape[1] == columns else f"shape {array.shape}"
-        raise DataError(wanted, got, "correct the map")
+    array = floats(wanted, "the map", points)
+    if array.ndim != 2 or array.shape[1] != columns:
+        raise DataError(wanted, f"shape {array.shape}", "correct the map")
+    if not np.isfinite(array).all():
+        raise DataError(wanted, f"NaN or infinity in shape {array.shape}", "correct the map")
     return array
 
 
+@refusing("a raster with layers, a BEVGrid, a pose and names", "correct the raster")
 def _checked(raster: MapRaster | None) -> MapRaster | None:
     if raster is None:
         return None
-    checked_pose(raster.pose, "pose of the raster")
-    shape, wanted = np.shape(raster.layers), (len(raster.names), *raster.grid.shape)
-    if shape != wanted or not set(raster.names) <= set(MAP_LAYERS):
-        expected = f"a raster of shape {wanted}, layers among {', '.join(MAP_LAYERS)}"
-        got = f"shape {shape}, layers {', '.join(raster.names)}"
+    pose = checked_pose(of_kind("raster", raster, MapRaster).pose, "pose of the raster")
+    layers, names = np.asarray(raster.layers), tuple(raster.names)
+    wanted, known = (len(names), *raster.grid.shape), set(names) & set(MAP_LAYERS)
+    if layers.shape != wanted or len(known) < len(names):
+        expected = f"a raster of shape {wanted}, layers among {', '.join(MAP_LAYERS)}, each once"
+        got = f"shape {layers.shape}, layers {', '.join(names)}"
         raise DataError(expected, got, "correct the raster, its grid or its names")
-    return raster
+    for name, layer in zip(names, layers, strict=True):
+        if layer.dtype.kind not in NUMBERS or not ((layer == 0) | (layer == 1)).all():
+            expected = "layers of 0 and 1, or of truth values, in the raster"
+            raise DataError(expected, f"other values in {name}", "correct the raster")
+    return replace(raster, layers=layers, pose=pose, names=names)

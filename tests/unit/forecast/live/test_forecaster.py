@@ -3,73 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from data_tools.geometry import poses_to_world
-from forecast.errors import ConfigError, DataError, ForecastError
-from forecast.inference.models import LoadedModel, Provenance
-from forecast.live import Counts, Forecaster, LiveForecast, Raster, Tracks, WorldMap
+from forecast.errors import ConfigError, DataError
+from forecast.inference.models import LoadedModel
+from forecast.live import Counts, Forecaster, Raster, Tracks, WorldMap
 from forecast.live.states import agents_in
-from forecast.schema import DEFAULT_CLASSES, MAP_LAYERS
 from tests.support.rollouts import MODELS
-from tests.support.sequences import forecaster
+from tests.support.small_live import (
+    MOVERS,
+    WORLD,
+    assert_alike,
+    drive,
+    ego_at,
+    live,
+    loaded,
+    tracks_at,
+)
 from tests.support.stores import GRID, Mover, draw
-
-WORLD = np.array([3.2e6, -5.4e6, 2.0])
-MOVERS = {
-    "car": Mover(4.0, 3.0, 0.0, 6.0),
-    ("lidar", 4): Mover(-6.0, -4.0, 1.5, 3.0, 0.2),
-    12: Mover(8.0, -6.0, 3.0, 0.0, length=0.8, width=0.8, label=2),
-}
-
-
-def loaded(kind: str = "tracked", **changes: Any) -> LoadedModel:
-    model = forecaster(**changes) if changes else MODELS[kind]()
-    return LoadedModel(
-        model, Provenance("small"), torch.device("cpu"), DEFAULT_CLASSES, MAP_LAYERS, 0, MAP_LAYERS
-    )
-
-
-def live(kind: str = "without raster", **options: Any) -> Forecaster:
-    return Forecaster(loaded(kind), grid=GRID, **options)
-
-
-def ego_at(time_s: float, world: np.ndarray = WORLD) -> np.ndarray:
-    """Driving ahead at 4 m/s in a wide bend."""
-    yaw = 0.1 * time_s
-    return poses_to_world(np.array([40 * math.sin(yaw), 40 - 40 * math.cos(yaw), yaw]), world)
-
-
-def tracks_at(
-    time_s: float, movers: dict[Any, Mover] = MOVERS, world: np.ndarray = WORLD
-) -> Tracks:
-    state = np.array([mover.state(np.array([time_s]))[0] for mover in movers.values()])
-    state = state.reshape(-1, 5)
-    x, y, yaw = poses_to_world(state[:, :3], world).T
-    names = [DEFAULT_CLASSES[mover.label - 1] for mover in movers.values()]
-    return Tracks(list(movers), x, y, yaw, state[:, 3], state[:, 4], names)
-
-
-def drive(
-    to: Forecaster, until_s: float = 1.0, step_s: float = 0.25, world: np.ndarray = WORLD
-) -> Forecaster:
-    for k in range(round(until_s / step_s) + 1):
-        time_s = k * step_s
-        to.observe(time_s, ego_pose=ego_at(time_s, world), tracks=tracks_at(time_s, world=world))
-    return to
-
-
-def assert_alike(one: LiveForecast, other: LiveForecast, atol: float = 0.0) -> None:
-    assert one.ids == other.ids
-    np.testing.assert_allclose(one.pose, other.pose, atol=atol, rtol=0)
-    np.testing.assert_allclose(one.existence, other.existence, atol=max(atol, 1e-6), rtol=0)
-    assert (one.instance != other.instance).mean() <= (1e-3 if atol else 0.0)
 
 
 @pytest.mark.parametrize(
@@ -267,43 +223,41 @@ def test_agents_that_cannot_be_used_are_counted_and_the_others_forecast() -> Non
     assert model.counts == Counts(frames=3, unusable=3)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        ({"time_s": math.nan}, "a finite time_s; got nan"),
-        ({"ego_pose": [0, 0]}, r"ego_pose of shape \(3,\)"),
-        ({"tracks": None}, r"tracks or a raster with ids; got neither"),
-        ({"tracks": None, "raster": Raster(np.zeros(GRID.shape, int))}, "a raster without ids"),
-        ({"tracks": replace(tracks_at(0), classes=["tram"] * 3)}, "a class of vehicle"),
-        ({"raster": Raster(np.zeros((3, 3), int))}, "of shape"),
-    ],
-)
-def test_what_is_refused_changes_nothing(call: dict[str, Any], message: str) -> None:
-    model, other = drive(live()), drive(live())
-    given = {"time_s": 1.1, "ego_pose": ego_at(1.1), "tracks": tracks_at(1.1)} | call
-    with pytest.raises(DataError, match=message) as caught:
-        model.observe(given.pop("time_s"), **given)
-    assert "\n" not in str(caught.value)
-    assert model.counts == other.counts
+def test_ids_of_a_raster_in_which_agents_are_found_take_no_slots() -> None:
+    model, other = (live("detected", input_mode="detected") for _ in range(2))
+    semantic = (draw(GRID, np.array([[6.0, 2.0, 0.4, 4.5, 2.0]])) > 0).astype(int)
+    everywhere = 1 + np.arange(semantic.size).reshape(semantic.shape)
+    for k in range(3):
+        told = model.observe(0.5 * k, ego_pose=WORLD, raster=Raster(semantic, everywhere))
+        assert told == Counts(frames=1)
+        other.observe(0.5 * k, ego_pose=WORLD, raster=Raster(semantic))
     assert_alike(model.forecast(2), other.forecast(2))
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: live().forecast(1),
-        lambda: drive(live(), 0.1).forecast(0),
-        lambda: drive(live(), 0.1).forecast(1, dt_s=0.0),
-        lambda: drive(live(), 0.1).forecast(1, dt_s=math.nan),
-        lambda: live(raster_every_s=0.0),
-        lambda: Forecaster("no such model"),
-        lambda: Forecaster("components-cv"),
-    ],
-)
-def test_what_cannot_be_asked_is_refused_in_one_line(call: Callable[[], object]) -> None:
-    with pytest.raises(ForecastError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
+def test_a_buffer_that_the_stack_fills_anew_changes_nothing_that_was_observed() -> None:
+    model, other = drive(live()), drive(live())
+    buffer = ego_at(1.1)
+    model.observe(1.1, ego_pose=buffer, tracks=tracks_at(1.1))
+    buffer += 30.0
+    other.observe(1.1, ego_pose=ego_at(1.1), tracks=tracks_at(1.1))
+    assert_alike(model.forecast(2), other.forecast(2))
+
+
+@pytest.mark.parametrize("kind", ["tracked", "mirrored", "kalman", "constant-turn"])
+def test_an_agent_that_leaps_as_no_vehicle_does_is_new_under_its_id(kind: str) -> None:
+    """Its motion would be that of the leap, and its forecast kilometres away."""
+    model, new = live(kind), live(kind)
+    parked = {"car": Mover(4.0, 3.0), 12: MOVERS[12]}
+    far = {"car": Mover(4.0e6, 3.0), 12: MOVERS[12]}
+    for k, movers in enumerate((far, far, parked, far, parked)):
+        told = model.observe(0.1 * k, ego_pose=WORLD, tracks=tracks_at(0.0, movers))
+        assert told == Counts(frames=1)
+    new.observe(0.4, ego_pose=WORLD, tracks=tracks_at(0.0, parked))
+    found, wanted = model.forecast(2), new.forecast(2)
+    assert sorted(map(str, found.ids)) == ["12", "car"]
+    row, same = found.ids.index("car"), wanted.ids.index("car")
+    np.testing.assert_allclose(found.pose[:, row], wanted.pose[:, same], atol=0.3, rtol=0)
+    assert len(model._now.ids) == 2  # type: ignore[union-attr]
 
 
 def test_an_empty_street_is_a_forecast_too() -> None:
@@ -346,13 +300,6 @@ def test_the_map_is_that_around_the_ego_wherever_it_drives() -> None:
     assert torch.equal(context.map, fresh.map)
     torch.testing.assert_close(context.points, fresh.points)
     assert context.map[0, 0].any()
-
-
-@pytest.mark.parametrize("horizon", [2.5, 0, -2])
-def test_a_horizon_is_a_number_of_steps(horizon: float) -> None:
-    began = drive(live("constant-turn"))
-    with pytest.raises(ConfigError, match="horizon"):
-        began.forecast(horizon=horizon)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["without raster", "resampled errors"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,8 +95,54 @@ def test_what_is_no_map_is_refused() -> None:
         (lambda: WorldMap(lane_centre=[[[0.0, np.nan]]]), "NaN or infinity"),
         (lambda: WorldMap(drivable=[[0.0, 1.0]]), r"shape \(n, 2\)"),
         (lambda: WorldMap(lane_points=[[0.0, 1.0]]), r"shape \(n, 3\)"),
-        (lambda: WorldMap(lane_points="here"), "no numbers"),
+        (lambda: WorldMap(lane_points="here"), "got 'here'"),
         (lambda: WorldMap(raster=MapRaster(np.zeros((2, 3, 3)), GRID)), "a raster of shape"),
+        (lambda: WorldMap(lane_centre=None), "sequences of polylines"),  # type: ignore[arg-type]
+        (lambda: WorldMap(lane_centre=[[(0, 0), (10**400, 0)]]), "int too large"),
+        (lambda: WorldMap(drivable=[[(0, 0), (1,)]]), "setting an array element"),
+        (lambda: WorldMap.read(None), "the path of a map"),  # type: ignore[arg-type]
     ):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(DataError, match=message) as caught:
             make()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1, 0.001, 2, "0", None])
+def test_a_map_raster_of_anything_but_0_and_1_is_refused(value: object) -> None:
+    layers = np.full((len(MAP_LAYERS), *GRID.shape), value)
+    with pytest.raises(DataError, match=r"layers of 0 and 1.*got other values in drivable"):
+        WorldMap(raster=MapRaster(layers, GRID))
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, float])
+def test_a_map_raster_may_be_of_any_numbers_that_are_0_and_1(kind: type) -> None:
+    layers = np.ones((len(MAP_LAYERS), *GRID.shape), kind)
+    shown, _ = WorldMap(raster=MapRaster(layers, GRID)).around(np.zeros(3), GRID)
+    assert shown.all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"names": ("drivable",) * len(MAP_LAYERS)}, "each once"),
+        ({"names": None}, "a pose and names"),
+        ({"names": ([1],) * len(MAP_LAYERS)}, "a pose and names"),
+        ({"grid": None}, "a BEVGrid"),
+        ({"layers": [[1], [1, 2]]}, "setting an array element"),
+        ({"pose": (1e300, 0.0, 0.0)}, "pose of the raster below"),
+    ],
+)
+def test_a_map_raster_that_is_none_is_refused_in_one_line(
+    change: dict[str, Any], message: str
+) -> None:
+    raster = MapRaster(np.zeros((len(MAP_LAYERS), *GRID.shape)), GRID)
+    with pytest.raises(DataError, match=message) as caught:
+        WorldMap(raster=replace(raster, **change))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match=r"raster as forecast.live.MapRaster; got ndarray"):
+        WorldMap(raster=raster.layers)  # type: ignore[arg-type]
+
+
+def test_a_map_that_is_not_there_is_said_not_to_be() -> None:
+    with pytest.raises(DataError, match=r"got no\.geojson, which is not there; correct the path"):
+        WorldMap.read("no.geojson")
