@@ -38,13 +38,11 @@ def write_history(path: Path, history: BEVSequence, lane_spacing_m: float) -> No
 def _moment(frame: Observation) -> Iterator[str]:
     """Time, ego pose and whether the raster is read; then boxes; then ids in the raster."""
     arguments = observe_arguments(frame)
-    seen = np.isfinite(arguments["boxes"]).all(1) & (arguments["labels"] > 0)
+    agents = list(zip(*(arguments[key] for key in ("ids", "labels", "boxes")), strict=True))
     drawn = bool(arguments["raster"])
-    ids = arguments["raster_ids"] if drawn else np.zeros(0, int)
-    ids = ids[ids > 0]
+    ids = arguments["raster_ids"] if drawn else []
     ego = " ".join(f"{x:.9g}" for x in arguments["ego_pose"])
-    yield f"moment {arguments['time_s']:.9g} {ego} {drawn:d} {seen.sum()} {len(ids)}"
-    for row in np.flatnonzero(seen):
-        box = " ".join(f"{x:.9g}" for x in arguments["boxes"][row])
-        yield f"{arguments['ids'][row]} {arguments['labels'][row]} {box}"
+    yield f"moment {arguments['time_s']:.9g} {ego} {drawn:d} {len(agents)} {len(ids)}"
+    for one, label, box in agents:
+        yield f"{one} {label} " + " ".join(f"{x:.9g}" for x in box)
     yield " ".join(map(str, ids))

@@ -1,7 +1,8 @@
-"""Runs an exported forecaster: numpy and ONNX Runtime alone, no torch and nothing else of ours.
+"""Runs an exported forecaster: numpy and ONNX Runtime alone, no torch.
 
-`forecast export` writes this file beside the graphs. What is here is what any host has to do, in
-whatever language: keep the state, know which slot holds which id, and call the graphs in turn.
+`forecast export` writes this file and host_arrays.py beside the graphs. What is here is what any
+host has to do, in whatever language: keep the state, know which slot holds which id, move the map,
+and call the graphs in turn.
 
     forecaster = load("exported")
     forecaster.start(map_layers, lane_points)
@@ -16,10 +17,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING or __package__:
+    from . import host_arrays as arrays
+else:  # in an exported folder
+    import host_arrays as arrays
+
+ExportError, seen_from = arrays.ExportError, arrays.seen_from
 
 Arrays = dict[str, NDArray[Any]]
 Run = Callable[[str, Arrays], Arrays]
@@ -29,18 +37,9 @@ SCHEMA = "bev-forecast-export/1"
 METADATA = "metadata.json"
 HISTORY = "history.txt"
 HISTORY_SCHEMA = "bev-forecast-history/1"
-DIRECTIONS = 8  # lane points of a square in different eighths of a turn are different lanes
-SAME_MOMENT_S = 0.02
 LONGEST_S = 600.0  # from which on times are counted anew: float32 has seven digits
-SPAN = 4096  # squares are told apart within so many from the origin to each side
-
-
-class ExportError(ValueError):
-    """An exported folder or an input that is not what it should be, in one line."""
-
-    def __init__(self, expected: str, got: str, remedy: str) -> None:
-        super().__init__(f"expected {expected}; got {got}; {remedy}")
-        self.parts = expected, got, remedy
+LATEST_S = 1e12  # from which on float64 is no finer than a tenth of a millisecond
+SAME_STEP_S = 1e-6
 
 
 class HostForecaster:
@@ -48,43 +47,64 @@ class HostForecaster:
 
     Args:
         bucket: Of the metadata: slots, lane points, state and graphs.
-        metadata: Of which it reads ``classes`` and ``lane_spacing_m``.
+        metadata: Of which it reads ``classes``, ``lane_spacing_m``, ``dt_range_s`` and ``grid``;
+            the last two are missing before graphs are exported.
         run: Runs a graph.
 
     Attributes:
         state: The state by name.
-        left_out: How many agents found no slot in the last observation.
+        left_out: How many agents of the last observation are not forecast: no slot was free for
+            them, or they are off the grid.
     """
 
     def __init__(self, bucket: Mapping[str, Any], metadata: Mapping[str, Any], run: Run) -> None:
         self._run, self._graphs, self._state = run, bucket["graphs"], bucket["state"]
         self.slots, self.lane_spacing_m = int(bucket["slots"]), metadata["lane_spacing_m"]
         self.classes, self.left_out = len(metadata["classes"]), 0
+        self._grid, self._dt_range_s = metadata.get("grid"), metadata.get("dt_range_s", (1e-3, 60))
         self.start()
 
     def start(self, layers: ArrayLike | None = None, points: ArrayLike | None = None) -> None:
-        """Forgets everything, and takes the map.
-
-        Args:
-            layers: ``(M, H, W)`` of 0 and 1, in the order of the metadata; None = empty.
-            points: ``(P, 3)`` x, y, yaw of lane centres, NaN padded; None = none. Of more than
-                there is room for, the nearest to the ego are kept.
-        """
+        """Forgets everything, and takes a map as :meth:`set_map` does, in the first frame."""
+        drawn, lanes = self._checked_map(layers, points)
         self.state: Arrays = {
             name: np.zeros(spec["shape"], spec["dtype"]) for name, spec in self._state.items()
         }
-        room = self.state["lane_point"]
-        room[:] = np.nan
-        known = thinned(np.empty((0, 3)) if points is None else points, self.lane_spacing_m)
-        near = np.argsort(np.hypot(known[:, 0], known[:, 1]), kind="stable")[: room.shape[1]]
-        room[0, : len(near)] = known[np.sort(near)]
-        if layers is not None and "map" in self.state:
-            given, wanted = np.asarray(layers, np.float32), self.state["map"].shape[1:]
-            if given.shape != wanted:
-                raise ExportError(f"a map of shape {wanted}", str(given.shape), "crop or fill it")
-            self.state["map"] = given[None]
         self._on_raster: NDArray[Any] = np.empty(0, np.int64)
         self._zero_s = self._last_s = -np.inf
+        self._take_map(drawn, lanes)
+
+    def set_map(self, layers: ArrayLike | None = None, points: ArrayLike | None = None) -> None:
+        """Takes another map, in the frame of the last observation; all else stays as it is.
+
+        Args:
+            layers: ``(M, H, W)`` of 0 and 1, in the order of the metadata; None = empty.
+            points: ``(P, 3)`` x, y, yaw of lane centres; None = none. Of more than there is room
+                for, the nearest to the origin are kept.
+
+        Raises:
+            ExportError: They are not as they should be; the map stays as it was.
+        """
+        self._take_map(*self._checked_map(layers, points))
+
+    def _checked_map(
+        self, layers: ArrayLike | None, points: ArrayLike | None
+    ) -> tuple[Arrays, NDArray[np.float32]]:
+        drawn: Arrays = {}
+        if "map" in self._state:
+            shape = tuple(self._state["map"]["shape"][1:])
+            layers = np.zeros(shape) if layers is None else layers
+            drawn["map"] = arrays.zeros_and_ones("layers", layers, shape)[None]
+        given = arrays.numbers("points", [] if points is None else points, (None, 3))
+        lanes = arrays.thinned(given, self.lane_spacing_m)
+        return drawn, arrays.nearest(lanes, self._state["lane_point"]["shape"][1])
+
+    def _take_map(self, drawn: Arrays, lanes: NDArray[np.float32]) -> None:
+        room = np.full_like(self.state["lane_point"], np.nan)
+        room[0, : len(lanes)] = lanes
+        self.state.update(drawn, lane_point=room)
+        # The map as it was given, and the pose of the present frame in the one that it is of.
+        self._drawn, self._way = drawn, np.zeros(3)
 
     def observe(
         self,
@@ -103,49 +123,55 @@ class HostForecaster:
             time_s: When; not before the last one.
             ego_pose: x, y, yaw of the ego.
             ids: ``(N,)`` from 1, each once.
-            labels: ``(N,)`` classes from 1.
-            boxes: ``(N, 5)`` x, y, yaw, length, width; rows with NaN were not seen.
+            labels: ``(N,)`` classes from 1, in the order of the metadata.
+            boxes: ``(N, 5)`` x, y, yaw, length, width of those who were seen.
             raster: Whether the boxes are drawn and the raster is read, if the model reads any.
             raster_ids: Ids of agents that have a cell on the grid though their centre may be off
                 it, where ``raster`` is true; None = none.
-            moved: Pose of the frame that all of this is given in, in the frame of the observation
-                before; zero = the same.
+            moved: Pose of the frame that all of this is in, in that of the observation before.
+
+        Raises:
+            ExportError: Something is not as it should be; the state stays as it was.
         """
-        ids, labels = np.asarray(ids, np.int64), np.asarray(labels, np.int64)
-        boxes = np.asarray(boxes, np.float32).reshape(-1, 5)
-        shown = np.isfinite(boxes).all(1) & (labels > 0) & (ids > 0)
-        ids, labels, boxes = ids[shown], labels[shown], boxes[shown]
-        self._refuse_wrong(time_s, ids, labels)
-        moved = np.asarray(moved, np.float32)
+        time_s = self._checked_time(time_s)
+        ego = arrays.numbers("ego_pose", ego_pose, (3,))
+        moved = arrays.numbers("moved", moved, (3,))
+        ids, labels, boxes = arrays.agents(ids, labels, boxes, self.classes)
+        drawn = arrays.whole("raster_ids", [] if raster_ids is None else raster_ids, (None,))
+        self._on_raster = drawn if raster else self._on_raster
         slot_id = self._associated(ids, boxes, moved)
         slot_label = np.zeros_like(slot_id)
         box = np.full((self.slots, 5), np.nan, np.float32)
         for row, one in enumerate(ids):
             slot_label[slot_id == one], box[slot_id == one] = labels[row], boxes[row]
-        if raster:
-            self._on_raster = np.asarray([] if raster_ids is None else raster_ids, np.int64)
+        if self._grid:
+            away = arrays.off_grid(box, self._grid) & ~np.isin(slot_id, self._on_raster)
+            self.left_out += int(away.sum())
         name = "observe_raster" if raster and "observe_raster" in self._graphs else "observe"
         given = {
             "slot_id": slot_id[None],
             "slot_label": slot_label[None],
             "box": box[None],
             "time_s": np.array([self._since_zero(time_s)], np.float32),
-            "ego": np.asarray(ego_pose, np.float32)[None],
-            "moved": moved[None],
+            "ego": ego.astype(np.float32)[None],
+            "moved": moved.astype(np.float32)[None],
         }
         self.state.update(self._call(name, self.state, given)[0])
+        if moved.any():
+            self._move_map(moved)
 
-    def _refuse_wrong(self, time_s: float, ids: NDArray[Any], labels: NDArray[Any]) -> None:
-        if len(np.unique(ids)) < len(ids):
-            raise ExportError("every id once in a moment", "one twice", "give each agent its own")
-        if (most := labels.max(initial=0)) > self.classes:
-            raise ExportError(f"labels of 1 to {self.classes}", str(most), "give classes it knows")
-        if not np.isfinite(time_s):
-            raise ExportError("a time in seconds", str(time_s), "give the moment's own")
-        if time_s < self._last_s - SAME_MOMENT_S:
+    def _move_map(self, moved: NDArray[np.float64]) -> None:
+        """Moves the map that was given by the whole way: in steps, parts of cells would be lost."""
+        self._way = arrays.composed(self._way, moved)
+        if self._drawn and self._grid:
+            self.state["map"] = arrays.resampled(self._drawn["map"][0], self._way, self._grid)[None]
+
+    def _checked_time(self, time_s: float) -> float:
+        time_s = float(arrays.numbers("time_s", time_s, (), LATEST_S))
+        if time_s < self._last_s:
             found = f"one of {time_s} s after one of {self._last_s} s"
-            remedy = "sort them, or leave the late one out"
-            raise ExportError("observations in the order of time", found, remedy)
+            raise ExportError("observations in the order of time", found, "leave the late one out")
+        return time_s
 
     def _since_zero(self, time_s: float) -> float:
         """A time as the graphs are given it; clocks may count from 1970."""
@@ -162,14 +188,22 @@ class HostForecaster:
 
         Args:
             horizon: Number of steps.
-            dt_s: Seconds of each.
+            dt_s: Seconds of each, within ``dt_range_s`` of the metadata.
             draw: Whether rasters are drawn as well.
 
-        Yields:
+        Returns:
             For each step ``id`` (0 = empty slot), ``label``, ``pose``, ``existence`` and
             ``uncertainty`` of every slot; and ``instance``, ``semantic``, ``occupancy`` and
             ``flow``, if they are drawn.
+
+        Raises:
+            ExportError: A number is not as it should be, or nothing was observed yet.
         """
+        horizon = int(arrays.whole("horizon", horizon, ()))
+        dt_s, (low, high) = float(arrays.numbers("dt_s", dt_s, ())), self._dt_range_s
+        if not low - SAME_STEP_S <= dt_s <= high + SAME_STEP_S:
+            wanted = f"dt_s of {low:g} to {high:g} s, which it was trained for"
+            raise ExportError(wanted, f"{dt_s:g}", "take steps of another length")
         if not self.state["observed"][0]:
             raise ExportError("an observation before the first step", "none", "observe a moment")
         if not self.state.get("raster_seen", np.ones(1))[0]:
@@ -178,11 +212,14 @@ class HostForecaster:
         on_raster = np.isin(self.state["id"], self._on_raster)
         future = dict(self.state)
         future.update(self._call("look_ahead", future, {"on_raster": on_raster})[0])
+        return self._steps(future, horizon, dt_s, draw)
+
+    def _steps(self, future: Arrays, horizon: int, dt_s: float, draw: bool) -> Iterator[Arrays]:
         for _ in range(horizon):
             given = {"dt": np.array([dt_s], np.float32)}
             changed, said = self._call("step", future, given)
             future.update(changed)
-            step = {"id": future["id"][0], "label": future["label"][0]}
+            step = {key: future[key][0] for key in ("id", "label")}
             step["pose"] = said["forecast_pose"][0]
             step.update({key: said[key][0] for key in ("existence", "uncertainty")})
             if draw:
@@ -215,7 +252,7 @@ class HostForecaster:
         fresh, place = ids[new], boxes[new, :2]
         if len(fresh) > (held == 0).sum():
             known = np.flatnonzero(held)
-            last = _seen_from(moved, self.state["past"][0, known, -1, :2])
+            last = seen_from(moved, self.state["past"][0, known, -1])[:, :2]
             far = np.hypot(*np.concatenate((last, place)).T)
             kept = np.zeros(len(far), bool)
             kept[np.argsort(far, kind="stable")[: self.slots]] = True
@@ -226,49 +263,20 @@ class HostForecaster:
         return held
 
 
-def _seen_from(moved: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
-    """Points in the frame whose pose in theirs is ``moved``."""
-    x, y = (points - moved[:2]).T
-    cos, sin = np.cos(moved[2]), np.sin(moved[2])
-    return np.stack((cos * x + sin * y, cos * y - sin * x), -1)
-
-
-def thinned(points: ArrayLike, spacing_m: float) -> NDArray[Any]:
-    """The first lane point of each direction in every square of a lattice.
-
-    Args:
-        points: ``(P, 3)`` x, y, yaw; NaN padded.
-        spacing_m: Side of the squares; 0 = all points are kept.
-    """
-    points = np.asarray(points, np.float32).reshape(-1, 3)
-    points = points[np.isfinite(points).all(1)]
-    if not spacing_m:
-        return points
-    cell = np.floor(points[:, :2] / np.float32(spacing_m)).astype(np.int64)
-    cell = np.clip(cell, -SPAN, SPAN - 1) + SPAN
-    turns = points[:, 2] / np.float32(2 * np.pi) * np.float32(DIRECTIONS)
-    turn = np.round(turns).astype(np.int64) % DIRECTIONS
-    key = (cell[:, 0] * 2 * SPAN + cell[:, 1]) * DIRECTIONS + turn
-    first = np.unique(key, return_index=True)[1]
-    return points[np.sort(first)]
-
-
 def read_metadata(folder: str | Path) -> dict[str, Any]:
     """The metadata of an exported folder, checked against its own checksum.
 
     Raises:
         ExportError: It is missing, of another schema, or was edited.
     """
-    path = Path(folder) / METADATA
+    path = Path(str(folder), METADATA)
     try:
         metadata: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         schema, stated = metadata["schema"], metadata.pop("sha256")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportError(
-            f"a folder that `forecast export` wrote, with {METADATA}",
-            f"{path} ({type(error).__name__})",
-            "check the folder, or export again",
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        wanted = f"a folder that `forecast export` wrote, with {METADATA}"
+        found = f"{path} ({type(error).__name__})"
+        raise ExportError(wanted, found, "check the folder, or export again") from error
     if schema != SCHEMA:
         raise ExportError(f"an export of schema {SCHEMA}", f"{schema} in {path}", "export again")
     if checksum(metadata) != stated:
@@ -321,26 +329,23 @@ def read_history(folder: str | Path) -> dict[str, Any]:
     Raises:
         ExportError: It is missing or damaged.
     """
-    path = Path(folder) / HISTORY
+    path = Path(str(folder), HISTORY)
     try:
         words = iter(path.read_text(encoding="utf-8").split())
         if next(words) != HISTORY_SCHEMA:
             raise ValueError("another schema")
         dt_s, _ = _number(words, "dt_s"), _number(words, "lane_spacing_m")
-        layers, rows, columns = int(_number(words, "map")), int(next(words)), int(next(words))
-        cells = [[int(cell) for cell in next(words)] for _ in range(layers * rows)]
-        count = int(_number(words, "points"))
-        points = np.array([float(next(words)) for _ in range(3 * count)]).reshape(-1, 3)
+        if not 0 < dt_s <= LONGEST_S:
+            raise ValueError("no step is that long")
+        shape = int(_number(words, "map")), int(next(words)), int(next(words))
+        cells = [[int(cell) for cell in next(words)] for _ in range(shape[0] * shape[1])]
+        layers = arrays.zeros_and_ones("layers", np.array(cells, int).reshape(shape), shape)
+        points = _rows(words, int(_number(words, "points")), 3)
         moments = [_moment(words) for _ in range(int(_number(words, "moments")))]
-        return {
-            "dt_s": dt_s,
-            "layers": np.array(cells, np.float32).reshape(layers, rows, columns),
-            "points": points,
-            "moments": moments,
-        }
-    except (OSError, ValueError, StopIteration) as error:
+    except (OSError, ValueError, OverflowError, StopIteration) as error:
         found = f"{path} ({type(error).__name__})"
         raise ExportError("the history that was exported", found, "export again") from error
+    return {"dt_s": dt_s, "layers": layers, "points": points, "moments": moments}
 
 
 def _number(words: Iterator[str], name: str) -> float:
@@ -349,28 +354,25 @@ def _number(words: Iterator[str], name: str) -> float:
     return float(next(words))
 
 
+def _rows(words: Iterator[str], count: int, columns: int) -> NDArray[np.float64]:
+    rows = [[float(next(words)) for _ in range(columns)] for _ in range(count)]
+    return np.array(rows).reshape(-1, columns)
+
+
 def _moment(words: Iterator[str]) -> dict[str, Any]:
-    time_s = _number(words, "moment")
-    ego = [float(next(words)) for _ in range(3)]
+    time_s, ego = _number(words, "moment"), _rows(words, 1, 3)[0]
     raster, boxes, on_raster = [int(next(words)) for _ in range(3)]
-    rows = [[float(next(words)) for _ in range(7)] for _ in range(boxes)]
-    table = np.array(rows).reshape(-1, 7)
-    return {
-        "time_s": time_s,
-        "ego_pose": ego,
-        "ids": table[:, 0],
-        "labels": table[:, 1],
-        "boxes": table[:, 2:],
-        "raster": bool(raster),
-        "raster_ids": [int(next(words)) for _ in range(on_raster)],
-    }
+    table = _rows(words, boxes, 7)
+    agents = {"ids": table[:, 0], "labels": table[:, 1], "boxes": table[:, 2:]}
+    drawn = {"raster": bool(raster), "raster_ids": [int(next(words)) for _ in range(on_raster)]}
+    return {"time_s": time_s, "ego_pose": ego, **agents, **drawn}
 
 
 def bucket_of(metadata: Mapping[str, Any], slots: int | None) -> Any:
     """The bucket of so many slots; the smallest where None."""
     buckets = {bucket["slots"]: bucket for bucket in metadata["buckets"]}
     chosen = min(buckets) if slots is None else slots
-    if chosen not in buckets:
+    if chosen not in list(buckets):  # which asks for no hash of what was given
         raise ExportError(f"slots of {sorted(buckets)}", str(slots), "choose one of these")
     return buckets[chosen]
 

@@ -67,16 +67,17 @@ def _of_history(
 
 def observe_history(host: HostForecaster, history: BEVSequence) -> None:
     """Gives a history to an exported forecaster, as the loop gives it to the forecaster itself."""
+    points = None if history.map_point is None else history.map_point[0]
     host.start(
         None if history.map is None or not history.map.shape[1] else history.map[0].numpy(),
-        None if history.map_point is None else history.map_point[0].numpy(),
+        None if points is None else points[points.isfinite().all(1)].numpy(),
     )
     for frame in observations(history):
         host.observe(**observe_arguments(frame))
 
 
 def observe_arguments(frame: Observation) -> dict[str, Any]:
-    """What the host is given of an observation.
+    """What the host is given of an observation: the agents that were seen, without padding.
 
     Raises:
         DataError: It has no tracks: agents that are known by masks alone are not exported.
@@ -87,14 +88,16 @@ def observe_arguments(frame: Observation) -> dict[str, Any]:
             "tracks, which an exported forecaster reads", "rasters alone", "use another store"
         )
     there = frame.instance is not None and bool(boxes.shape[1])
+    seen = boxes[0].isfinite().all(1) & (labels[0] > 0)
+    drawn = np.zeros(0, int) if frame.instance is None else np.unique(frame.instance.numpy())
     return {
         "time_s": float(frame.time_s[0]),
         "ego_pose": frame.ego_pose[0].numpy(),
-        "ids": ids[0].numpy(),
-        "labels": labels[0].numpy(),
-        "boxes": boxes[0].numpy(),
+        "ids": ids[0][seen].numpy(),
+        "labels": labels[0][seen].numpy(),
+        "boxes": boxes[0][seen].numpy(),
         "raster": there and frame.semantic is not None,
-        "raster_ids": None if frame.instance is None else np.unique(frame.instance.numpy()),
+        "raster_ids": drawn[drawn > 0],
         "moved": np.zeros(3) if frame.moved is None else frame.moved[0].numpy(),
     }
 

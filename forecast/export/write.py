@@ -23,7 +23,7 @@ from forecast.checkpoint.checkpoint import Checkpoint, named_checkpoint
 from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError, ParityError
-from forecast.export import host
+from forecast.export import host, host_arrays
 from forecast.export.compiled import CPU, compile_graph, runner, silent, this_cpu
 from forecast.export.compiled import load as load_compiled
 from forecast.export.example import write_history
@@ -106,7 +106,8 @@ def export(request: ExportRequest, progress: Progress = lambda done, of: None) -
         _refuse_apart(parity)
         report = {"limit": LIMIT, "histories": count, "horizon": request.horizon, **parity}
         _write_json(folder / "parity.json", report)
-        shutil.copy(inspect.getfile(host), folder / "host.py")
+        for module in (host, host_arrays):
+            shutil.copy(inspect.getfile(module), folder)
         write_history(folder / host.HISTORY, histories[0], forecaster.spec.lane_spacing_m)
     return Exported(request.output, parity, count)
 
