@@ -90,7 +90,8 @@ def _prepare_alone(
     began = time.perf_counter()
     parts = PartFiles(output, options.overwrite)
     if not options.resume:
-        parts.refuse_existing()  # before the inputs are searched
+        if not options.overwrite:
+            parts.refuse_existing()  # before the inputs are searched
         parts.refuse_unfinished()
     units = origin.find(inputs)
     _refuse_replacing_inputs(output, inputs, units, options.overwrite)

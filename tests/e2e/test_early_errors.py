@@ -62,7 +62,7 @@ TRAIN = f"train --config {CONFIG} --data s.zarr --output new"
         ("rollout --data s.zarr --output new.zarr --model past.zarr", "past.zarr"),
         ("rollout --data s.zarr --output new.zarr --model there.gif", "a *.safetensors file"),
         ("rollout --data classes.zarr --output new.zarr --gif new.gif", "add --input detected"),
-        ("rollout --input detected --model constant-turn --output new.zarr", "--input tracked"),
+        ("rollout --model components-cv --output new.zarr", "--input detected"),
         ("evaluate none.zarr --data s.zarr", "none.zarr"),
         ("evaluate f.zarr --data past.zarr", "horizon 0"),
         ("evaluate f.zarr --data s.zarr --by-lead --against none.zarr", "none.zarr"),
