@@ -12,6 +12,7 @@ from forecast.grid import BEVGrid
 
 # No real box is further from a recording's origin: the Earth is 4e7 m around.
 FARTHEST_M = 1e8
+LONGEST_M = 200.0  # a train is longer, but no box that a tracker follows
 
 MapLayer = Literal["drivable", "lane_centre", "road_edge", "crosswalk"]
 

@@ -25,7 +25,7 @@ from data_tools.formats.ros_messages import (
     refuse_missing_packages,
 )
 from data_tools.labels.map_index import MapIndex
-from data_tools.scene import DenseScene, Scene
+from data_tools.scene import LONGEST_M, DenseScene, Scene
 from data_tools.sources.grouped import Rows, grouped
 from data_tools.sources.inputs import find_files
 from data_tools.sources.mcap_detected import detected_scene
@@ -33,7 +33,6 @@ from data_tools.sources.mcap_frames import ego_at, in_frame_of, of_distance, sec
 from data_tools.sources.mcap_map import map_beside
 from data_tools.sources.mcap_objects import (
     COLUMNS,
-    LONGEST_M,
     SHORTEST_M,
     Content,
     ObjectMessage,

@@ -29,13 +29,12 @@ from data_tools.formats.ros_messages import (
     YAW_UNAVAILABLE,
     decoder,
 )
-from data_tools.scene import FARTHEST_M
+from data_tools.scene import FARTHEST_M, LONGEST_M
 from forecast.errors import DataError, reason_of
 
 Array = NDArray[np.float64]
 
-# Nothing on a road has other sides; forecast.live leaves out boxes that are longer, too.
-SHORTEST_M, LONGEST_M = 0.01, 200.0
+SHORTEST_M = 0.01  # stores keep sides as float32
 NORM_OFF = 0.1  # by which the norm of a quaternion may be off 1
 MOST_OBJECTS = 2**22  # of a bag; 100 of them at 10 Hz fill an hour
 COLUMNS = ("x", "y", "yaw", "length", "width", "score", "forward", "sign_unknown", "is_box")

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from data_tools.scene import LONGEST_M
 from forecast.errors import DataError, counted
 from forecast.grid import BEVGrid
 from forecast.live.checks import Array, finite, floats, refusing, short
 
 FARTHEST_M = 1e9  # no world frame of anything on Earth reaches as far
-LONGEST_M = 200.0  # a train is longer, but no box that a tracker follows
 
 
 @dataclass(frozen=True)
