@@ -206,11 +206,16 @@ class SceneContext:
         map: Map layers (for a model also the user's dense channels) as numbers in 0..1.
         points: Lane centres x, y, yaw; NaN padded; None where there are none.
         grid: The grid of ``map`` and of all rasters.
+        given: The map layers as they were given. Where the frame moves, ``map`` is drawn anew from
+            these, or parts of a cell would be lost with every move. None = ``map``.
+        frame: Pose of the present frame in that of ``given``; None = the same.
     """
 
     map: Float[Tensor, "b m h w"]
     points: Float[Tensor, "b p 3"] | None
     grid: BEVGrid
+    given: Float[Tensor, "b g h w"] | None = None
+    frame: Float[Tensor, "b 3"] | None = None
 
     @property
     def batch(self) -> int:

@@ -87,6 +87,12 @@ def rollout_to_store(request: RolloutRequest, progress: Progress | None = None) 
 def _rollout_alone(request: RolloutRequest, progress: Progress | None) -> RolloutSummary:
     opened = Once(partial(RolloutJob, request))
     work, resumable = opened.get(), ResumableOutput(request.output, request.overwrite)
+    if request.mcap is not None:
+        from forecast.inference.mcap_writer import (
+            refuse_times,
+        )  # as of bags only some installs have
+
+        refuse_times(work.reader.store["init_time"].values[: work.count])
     with refusing_os_errors(request.output), resumable.begun(work.plan(), request.resume):
         todo = resumable.missing(len(work.batches))
         if len(todo) == len(work.batches):

@@ -175,11 +175,19 @@ class Forecaster {
       for (auto& [input, zero] : graph->inputs) state_[input] = zero;
     zero_s_ = last_s_ = -std::numeric_limits<double>::infinity();
     raster_ids_.clear();
+    set_map(map, points, lane_spacing_m);
+  }
+
+  // Takes another map, in the frame of the last moment; all else stays as it is.
+  void set_map(const std::vector<float>& map, const std::vector<std::array<float, 3>>& points,
+               float lane_spacing_m) {
     if (state_.count("map")) {
       Tensor& layers = state_.at("map");
       if (map.size() * sizeof(float) != layers.bytes.size())
         throw std::runtime_error("expected a map of the exported grid; got another; crop or fill it");
       std::memcpy(layers.bytes.data(), map.data(), layers.bytes.size());
+      Tensor& frame = state_.at("map_frame");
+      std::fill(frame.bytes.begin(), frame.bytes.end(), 0);
     }
     auto known = thinned(points, lane_spacing_m);
     Tensor& room = state_.at("lane_point");
@@ -202,7 +210,7 @@ class Forecaster {
                                  std::to_string(box.label) + "; give classes it knows");
     if (!std::isfinite(moment.time_s))
       throw std::runtime_error("expected a time in seconds; got none; give the moment's own");
-    if (moment.time_s < last_s_ - 0.02)
+    if (moment.time_s < last_s_)
       throw std::runtime_error("expected moments in the order of time; got an earlier one; sort them");
     last_s_ = moment.time_s;
     if (moment.time_s - zero_s_ > 600) {  // clocks may count from 1970, and float has seven digits

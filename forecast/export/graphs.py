@@ -13,6 +13,7 @@ from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene.agents import slots_of
 from forecast.model.scene.context import EgoMotion
 from forecast.model.scene.rasterizer import Rasters, rasterize
+from forecast.model.scene.warp import resampled
 from forecast.model.state import ForecastState, LastRaster, SlotStep
 from forecast.types import Observation, SceneContext
 
@@ -71,9 +72,10 @@ class Observe(Graph):
         )
         after = self.forecaster.observe(_past(tensors, grid), frame)
         agents, ego, raster = after.agents, after.ego, after.raster
-        points = after.context.points
+        points, frame_of_map = after.context.points, after.context.frame
         assert ego is not None
         assert points is not None
+        assert frame_of_map is not None
         said = {
             "next_id": agents.ids,
             "next_label": agents.label,
@@ -84,7 +86,7 @@ class Observe(Graph):
             "next_observed": torch.ones_like(tensors["observed"]),
             "next_ego_pose": ego.pose,
             "next_ego_twist": ego.twist,
-            "next_map": after.context.map,
+            "next_map_frame": frame_of_map,
             "next_lane_point": points,
         }
         if raster is not None:
@@ -130,6 +132,8 @@ class LookAhead(Graph):
 def _past(tensors: Tensors, grid: BEVGrid) -> ForecastState:
     """The state between two observations."""
     nothing = tensors["past"].new_zeros(1, 0, *grid.shape)
+    given, frame = tensors.get("map", nothing), tensors.get("map_frame")
+    layers = given if frame is None else resampled(given, frame, grid)
     agents = SlotAgents(
         ids=tensors["id"],
         label=tensors["label"],
@@ -148,7 +152,7 @@ def _past(tensors: Tensors, grid: BEVGrid) -> ForecastState:
         elapsed_s=0.0,
         ahead=False,
         agents=agents,
-        context=SceneContext(tensors.get("map", nothing), tensors.get("lane_point"), grid),
+        context=SceneContext(layers, tensors.get("lane_point"), grid, given, frame),
         ego=EgoMotion(*ego),
         raster=_raster(tensors, nothing),
         pose=pose,

@@ -1,8 +1,8 @@
 """Runs an exported forecaster: numpy and ONNX Runtime alone, no torch.
 
 `forecast export` writes this file and host_arrays.py beside the graphs. What is here is what any
-host has to do, in whatever language: keep the state, know which slot holds which id, move the map,
-and call the graphs in turn.
+host has to do, in whatever language: keep the state, know which slot holds which id, and call the
+graphs in turn.
 
     forecaster = load("exported")
     forecaster.start(map_layers, lane_points)
@@ -33,7 +33,7 @@ Arrays = dict[str, NDArray[Any]]
 Run = Callable[[str, Arrays], Arrays]
 """Runs the graph of a name."""
 
-SCHEMA = "bev-forecast-export/1"
+SCHEMA = "bev-forecast-export/2"
 METADATA = "metadata.json"
 HISTORY = "history.txt"
 HISTORY_SCHEMA = "bev-forecast-history/1"
@@ -95,6 +95,7 @@ class HostForecaster:
             shape = tuple(self._state["map"]["shape"][1:])
             layers = np.zeros(shape) if layers is None else layers
             drawn["map"] = arrays.zeros_and_ones("layers", layers, shape)[None]
+            drawn["map_frame"] = np.zeros((1, 3), np.float32)
         given = arrays.numbers("points", [] if points is None else points, (None, 3))
         lanes = arrays.thinned(given, self.lane_spacing_m)
         return drawn, arrays.nearest(lanes, self._state["lane_point"]["shape"][1])
@@ -103,8 +104,6 @@ class HostForecaster:
         room = np.full_like(self.state["lane_point"], np.nan)
         room[0, : len(lanes)] = lanes
         self.state.update(drawn, lane_point=room)
-        # The map as it was given, and the pose of the present frame in the one that it is of.
-        self._drawn, self._way = drawn, np.zeros(3)
 
     def observe(
         self,
@@ -157,14 +156,6 @@ class HostForecaster:
             "moved": moved.astype(np.float32)[None],
         }
         self.state.update(self._call(name, self.state, given)[0])
-        if moved.any():
-            self._move_map(moved)
-
-    def _move_map(self, moved: NDArray[np.float64]) -> None:
-        """Moves the map that was given by the whole way: in steps, parts of cells would be lost."""
-        self._way = arrays.composed(self._way, moved)
-        if self._drawn and self._grid:
-            self.state["map"] = arrays.resampled(self._drawn["map"][0], self._way, self._grid)[None]
 
     def _checked_time(self, time_s: float) -> float:
         time_s = float(arrays.numbers("time_s", time_s, (), LATEST_S))

@@ -20,7 +20,6 @@ MOST = 2**63 - 1
 EXACT = 2**53  # from which on floats leave whole numbers out
 DIRECTIONS = 8  # lane points of a square in different eighths of a turn are different lanes
 SPAN = 4096  # squares are told apart within so many from the origin to each side
-ROUNDING = 1e-6  # of a cell: centres that come to lie on an edge all fall to the same side
 
 
 class ExportError(ValueError):
@@ -156,32 +155,6 @@ def placed(frame: NDArray[Any], x: Any, y: Any) -> tuple[Any, Any]:
     """Places of a frame, where the frame itself is given: the inverse of :func:`seen_from`."""
     cos, sin = np.cos(frame[2]), np.sin(frame[2])
     return frame[0] + cos * x - sin * y, frame[1] + sin * x + cos * y
-
-
-def composed(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """The pose ``b``, which is given in the frame of ``a``, where ``a`` is given."""
-    return np.array([*placed(a, b[0], b[1]), a[2] + b[2]])
-
-
-def resampled(
-    layers: NDArray[np.float32], way: NDArray[np.float64], grid: Mapping[str, float]
-) -> NDArray[np.float32]:
-    """The same layers on the same grid in another frame; 0 where they do not reach.
-
-    Args:
-        layers: ``(M, H, W)``; each cell takes what its centre lies in.
-        way: ``(3,)`` pose of that frame in theirs.
-        grid: Of both, as the metadata have it.
-    """
-    height, width = layers.shape[1:]
-    side, rear, right = grid["resolution_m"], grid["x_min_m"], grid["y_min_m"]
-    y, x = np.indices((height, width)) + 0.5
-    ahead, left = placed(way, rear + x * side, right + y * side)
-    column = np.floor((ahead - rear) / side + ROUNDING).astype(np.int64)
-    row = np.floor((left - right) / side + ROUNDING).astype(np.int64)
-    reached = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    found = layers[:, row.clip(0, height - 1), column.clip(0, width - 1)]
-    return np.where(reached, found, np.float32(0))
 
 
 def thinned(points: ArrayLike, spacing_m: float) -> NDArray[np.float32]:

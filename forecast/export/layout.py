@@ -168,7 +168,13 @@ class Layout:
             POSE,
             "x, y, yaw of lane centres, one in a square and direction; NaN = none",
         )
-        return (*self._map, points)
+        return (*self._map, *self._map_frame, points)
+
+    @property
+    def _map_frame(self) -> tuple[TensorSpec, ...]:
+        meaning = "the present frame in the map's"
+        frame = TensorSpec("map_frame", (1, 3), "float32", POSE, meaning)
+        return (frame,) if self._map else ()
 
     @cached_property
     def _map(self) -> tuple[TensorSpec, ...]:
@@ -176,7 +182,8 @@ class Layout:
         if not layers:
             return ()
         shape = (1, len(layers), *self.grid.shape)
-        return (TensorSpec("map", shape, "float32", "", f"0 or 1: {', '.join(layers)}"),)
+        meaning = f"as it was given, 0 or 1: {', '.join(layers)}"
+        return (TensorSpec("map", shape, "float32", "", meaning),)
 
     @cached_property
     def _raster(self) -> tuple[TensorSpec, ...]:
@@ -212,14 +219,13 @@ class Layout:
         )
 
     def _observe(self, name: str) -> GraphSpec:
-        state = (*self._who, *self._past, *self._moves, *self._ego, *self._scene, *self._raster)
-        moving = (*self._who, *self._past, *self._moves, *self._ego)
+        moved = (*self._map_frame, self._scene[-1])
+        changed = (*self._who, *self._past, *self._moves, *self._ego, *moved)
+        state = changed
         if name == "observe_raster":
-            changed = (*moving, *self._scene, *self._raster)
-        else:
-            kept = self._raster_frame if self.levels else ()
-            state = (*moving, *self._scene, *kept)
-            changed = (*moving, *self._scene, *kept)
+            changed, state = (*changed, *self._raster), (*changed, *self._raster, *self._map)
+        elif self.levels:
+            changed = state = (*changed, *self._raster_frame)
         return GraphSpec(name, state, self._seen, (), changed)
 
     @cached_property
@@ -244,7 +250,7 @@ class Layout:
     @property
     def _look_ahead(self) -> GraphSpec:
         cells = "whether the agent has a cell in the last raster, though its centre may be off it"
-        state = (*self._who, *self._past, *self._moves, *self._map)
+        state = (*self._who, *self._past, *self._moves, *self._map, *self._map_frame)
         if self._newcomers:
             state += (self._levels[0], *self._pixels, *self._raster_frame)
         given = TensorSpec("on_raster", (1, self.slots), "bool", "", cells)

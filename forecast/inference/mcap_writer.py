@@ -7,7 +7,7 @@ made then, and knows nothing of where the ego will be.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid5
@@ -78,6 +78,16 @@ def write_mcap(
             for name, kind, message in _messages(one, meta.grid):
                 topic, stamp_ns = f"{root}/{name}", one.stamp_ns
                 writer.write_message(topic, schemas[kind], message, stamp_ns, sequence=index)
+
+
+def refuse_times(init_times: Iterable[float]) -> None:
+    """Refuses times that no stamp can tell, before a forecast is made of them.
+
+    Raises:
+        DataError: A time fits no stamp.
+    """
+    for time_s in init_times:
+        _stamp_ns(time_s)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Forecaster(nn.Module):
         layers, points = torch.cat((context.map.float(), empty), 1), context.points
         if points is not None and self.spec.lane_spacing_m:
             points = thinned(points, self.spec.lane_spacing_m)
-        context = replace(context, map=layers, points=points)
+        context = replace(context, map=layers, points=points, given=context.map.float())
         agents = Agents.none(context.map)
         none = context.map.new_zeros(context.batch, 1, 3)
         return ForecastState(

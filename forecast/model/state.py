@@ -12,7 +12,7 @@ from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
 from forecast.model.scene.agents import Agents, Association, Seen, slots_of
 from forecast.model.scene.context import EgoMotion
-from forecast.model.scene.warp import resampled
+from forecast.model.scene.warp import scene_seen_from
 from forecast.types import SceneContext
 
 
@@ -114,23 +114,17 @@ class ForecastState:
         Args:
             moved: Pose of that frame in the present one.
         """
-        agents, raster, context, ego = self.agents, self.raster, self.context, self.ego
+        agents, raster, ego = self.agents, self.raster, self.ego
         if ego is not None:
             ego = replace(ego, pose=se2.between(moved, ego.pose))
         past = se2.between(moved[:, None, None], agents.past)
         if raster is not None:
             frame = moved if raster.frame is None else se2.compose(raster.frame, moved)
             raster = replace(raster, pose=se2.between(moved[:, None], raster.pose), frame=frame)
-        points = context.points
-        context = replace(
-            context,
-            map=resampled(context.map, moved, context.grid),
-            points=None if points is None else se2.between(moved[:, None], points),
-        )
         return replace(
             self,
             agents=replace(agents, past=past),
-            context=context,
+            context=scene_seen_from(self.context, moved),
             ego=ego,
             raster=raster,
             pose=se2.between(moved[:, None], self.pose),

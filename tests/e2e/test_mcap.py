@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from rosbags.highlevel import AnyReader
 from typer.testing import CliRunner
 
@@ -72,6 +73,15 @@ def test_a_bag_that_cannot_be_written_is_refused_before_the_work(
         *ROLLOUT, "--model", model, *options, "--output", "f.zarr", output="f.zarr"
     )
     assert (tmp_path / "there.mcap").read_text() == "mine"
+
+
+def test_times_that_no_stamp_tells_are_refused_before_the_work(
+    refused: Refused, store: Path, tmp_path: Path
+) -> None:
+    opened = zarr.open_group(store)
+    opened["init_time"][:] = -3.0
+    said = refused(*ROLLOUT, "--mcap", "a.mcap", "--output", "f.zarr", output="f.zarr")
+    assert "times of 0 to" in said
 
 
 def test_without_the_packages_only_bags_are_refused(

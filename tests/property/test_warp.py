@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -9,7 +10,8 @@ from torch import Tensor
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
 from forecast.model.scene.cells import metric_cell_centres
-from forecast.model.scene.warp import sample_at, warp_by_agents
+from forecast.model.scene.warp import resampled, sample_at, scene_seen_from, warp_by_agents
+from forecast.types import SceneContext
 
 WIDE = BEVGrid(-8.0, 24.0, -6.0, 10.0, 1.0)  # 16 x 32, neither square nor centred
 
@@ -122,3 +124,41 @@ def test_features_stay_in_the_world_when_the_ego_frame_moves_and_turns(turn: flo
         assert known.sum() > 10
         expected = then[0].permute(2, 0, 1)[:, known]
         torch.testing.assert_close(warped[0][:, known], expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("count", "step", "whole"),
+    [
+        (50, (0.2, 0.0, 0.0), (10.0, 0.0, 0.0)),
+        (25, (0.4, 0.0, 0.0), (10.0, 0.0, 0.0)),
+        (10, (0.0, -0.8, 0.0), (0.0, -8.0, 0.0)),
+        (100, (0.0, 0.0, 0.005), (0.0, 0.0, 0.5)),
+    ],
+)
+def test_small_moves_of_a_map_add_up(
+    count: int, step: tuple[float, float, float], whole: tuple[float, float, float]
+) -> None:
+    given = torch.randint(0, 2, (2, 3, *WIDE.shape)).float()
+    context = SceneContext(given, None, WIDE)
+
+    for _ in range(count):
+        context = scene_seen_from(context, torch.tensor([step, step]))
+
+    expected = resampled(given, torch.tensor([whole, whole]), WIDE)
+    assert (context.map != expected).float().mean() < 0.01  # an edge lies on a centre
+    assert (context.map != given).any()
+
+
+def test_dense_channels_are_those_of_the_last_frame_that_brought_them() -> None:
+    layers, channels = torch.rand(1, 2, *WIDE.shape), torch.rand(1, 1, *WIDE.shape)
+    moved = torch.tensor([[1.0, 0.0, 0.0]])
+    context = SceneContext(torch.cat((layers, channels), 1), None, WIDE, given=layers)
+
+    context = scene_seen_from(context, moved)
+    fresh = torch.rand(1, 1, *WIDE.shape)
+    brought = torch.cat((context.map[:, :2], fresh), 1)
+    again = scene_seen_from(dataclasses.replace(context, map=brought), moved)
+
+    assert torch.equal(context.map[:, 2:, :, :-1], channels[..., 1:])
+    assert torch.equal(again.map[:, 2:, :, :-1], fresh[..., 1:])
+    assert torch.equal(again.map[:, :2, :, :-2], layers[..., 2:])

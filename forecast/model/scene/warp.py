@@ -14,6 +14,7 @@ from torch import Tensor
 from forecast.grid import BEVGrid
 from forecast.model.scene import se2
 from forecast.model.scene.cells import metric_cell_centres
+from forecast.types import SceneContext
 
 
 def sample_at(
@@ -44,6 +45,32 @@ def resampled(
     """
     centres = metric_cell_centres((grid.height, grid.width), grid, layers)
     return sample_at(layers, se2.apply(moved[:, None, None], centres), grid, mode="nearest")
+
+
+def scene_seen_from(context: SceneContext, moved: Float[Tensor, "b 3"]) -> SceneContext:
+    """The scene in another frame.
+
+    The map is drawn from the one that was given, by the whole way since then; dense channels, which
+    each frame brings anew, are moved as they are.
+
+    Args:
+        context: The scene.
+        moved: Pose of that frame in the present one.
+    """
+    given, points, grid = context.given, context.points, context.grid
+    given = context.map if given is None else given
+    channels = context.map[:, given.shape[1] :]
+    frame = moved if context.frame is None else se2.compose(context.frame, moved)
+    layers = [resampled(given, frame, grid)]
+    if channels.shape[1]:
+        layers.append(resampled(channels, moved, grid))
+    return SceneContext(
+        map=torch.cat(layers, 1),
+        points=None if points is None else se2.between(moved[:, None], points),
+        grid=grid,
+        given=given,
+        frame=frame,
+    )
 
 
 def warp_by_agents(

@@ -14,7 +14,6 @@ import pytest
 from forecast.export import host
 from forecast.export.example import write_history
 from forecast.export.host import ExportError, HostForecaster
-from forecast.export.host_arrays import resampled
 from forecast.export.parity import observe_arguments
 from forecast.grid import BEVGrid
 from forecast.observations import observations
@@ -41,6 +40,7 @@ def bookkeeper(slots: int = 3) -> HostForecaster:
         "observed": {"shape": (1,), "dtype": "bool"},
         "lane_point": {"shape": (1, 5, 3), "dtype": "float32"},
         "map": {"shape": (1, 2, *GRID.shape), "dtype": "float32"},
+        "map_frame": {"shape": (1, 3), "dtype": "float32"},
     }
     graph = {"state": list(state), "inputs": ["slot_id", "box", "time_s"], "outputs": []}
 
@@ -221,54 +221,19 @@ def streets(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 2, (2, *GRID.shape)).astype(np.float32)
 
 
-def driven(one: HostForecaster, moves: list[tuple[float, float, float]]) -> np.ndarray:
-    """The map after these moves."""
-    for move in moves:
-        one.observe(one._last_s + 0.1, np.zeros(3), [], [], [], moved=move)
-    return one.state["map"][0]
-
-
-@pytest.mark.parametrize(
-    ("count", "step", "whole"),
-    [
-        (100, (0.2, 0.0, 0.0), (20.0, 0.0, 0.0)),
-        (50, (0.4, 0.0, 0.0), (20.0, 0.0, 0.0)),
-        (25, (0.0, -0.8, 0.0), (0.0, -20.0, 0.0)),
-        (25, (0.05, 0.05, 0.0), (1.25, 1.25, 0.0)),
-        (100, (0.0, 0.0, 0.005), (0.0, 0.0, 0.5)),
-    ],
-)
-def test_small_moves_of_the_map_add_up(
-    count: int, step: tuple[float, float, float], whole: tuple[float, float, float]
-) -> None:
-    small, large = bookkeeper(), bookkeeper()
-    for one in (small, large):
-        one.start(streets())
-        see(one, 0.0)
-
-    moved = driven(small, [step] * count)
-
-    np.testing.assert_array_equal(moved, driven(large, [whole]))
-    np.testing.assert_array_equal(moved, resampled(streets(), np.array(whole), GRID.to_attrs()))
-    assert (moved != streets()).any()
-
-
 def test_another_map_is_taken_on_the_way() -> None:
     one = bookkeeper()
     one.start(streets())
     see(one, 0.0, (7, 0.0))
-    driven(one, [(0.3, 0.0, 0.1)] * 3)
+    one.state["map_frame"] = np.float32([[0.3, 0.0, 0.1]])
 
     one.set_map(streets(1), [(1.0, 2.0, 0.5)])
 
     np.testing.assert_array_equal(one.state["map"][0], streets(1))
+    np.testing.assert_array_equal(one.state["map_frame"], np.zeros((1, 3)))
     np.testing.assert_array_equal(one.state["lane_point"][0, 0], np.float32((1.0, 2.0, 0.5)))
     assert np.isnan(one.state["lane_point"][0, 1:]).all()
     assert one.state["id"][0, 0] == 7
-    way = np.array((4.0, 0.0, 0.0))
-    np.testing.assert_array_equal(
-        driven(one, [(0.4, 0.0, 0.0)] * 10), resampled(streets(1), way, GRID.to_attrs())
-    )
 
 
 def exported(folder: Path) -> dict[str, Any]:

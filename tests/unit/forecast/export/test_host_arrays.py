@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from forecast.export.host_arrays import ExportError, placed, resampled, seen_from, thinned
+from forecast.export.host_arrays import ExportError, placed, seen_from, thinned
 from forecast.grid import BEVGrid
-from forecast.model.scene import lanes, se2, warp
+from forecast.model.scene import lanes, se2
 
 GRID = BEVGrid(-50.0, 50.0, -30.0, 30.0, 0.5)
-STREETS = np.random.default_rng(0).integers(0, 2, (2, *GRID.shape)).astype(np.float32)
 
 
 def test_lanes_are_thinned_as_the_forecaster_thins_them() -> None:
@@ -22,16 +21,6 @@ def test_lanes_are_thinned_as_the_forecaster_thins_them() -> None:
 
     own = own[torch.isfinite(own).all(1)].numpy()
     assert {tuple(point) for point in found} == {tuple(point) for point in own}
-
-
-@pytest.mark.parametrize("moved", [(7.3, -2.2, 0.0), (0.0, 0.0, 0.7), (-13.1, 4.4, -2.1)])
-def test_a_map_is_moved_as_the_forecaster_moves_it(moved: tuple[float, float, float]) -> None:
-    layers = torch.from_numpy(STREETS)[None]
-
-    own = warp.resampled(layers, torch.tensor([moved]), GRID)[0].numpy()
-
-    found = resampled(STREETS, np.array(moved), GRID.to_attrs())
-    assert (found != own).mean() < 1e-4  # an edge lies on a centre
 
 
 def test_rows_are_seen_from_a_frame() -> None:
