@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from forecast.storage.atomic import refuse_existing, refuse_replacing, refuse_un
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": (), "aoti": ()}
 FORMATS = tuple(NEEDS)
 MOST_SLOTS = 4096
+OLDEST_TORCH = (2, 14)  # that graphs were made with; 2.7 cannot trace them
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,16 @@ class ExportRequest:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        remedy = "pip install 'bev-forecast[export]'"
+        found = version("torch")
+        if tuple(map(int, found.split(".")[:2])) < OLDEST_TORCH:
+            wanted = "torch {}.{} or later, to export".format(*OLDEST_TORCH)
+            raise ConfigError(wanted, found, remedy)
         for name in self.formats:
             if name not in FORMATS:
                 raise ConfigError(f"formats {', '.join(FORMATS)}", repr(name), "correct --format")
             for library in NEEDS[name]:
                 if find_spec(library) is None:
-                    remedy = "pip install 'bev-forecast[export]'"
                     raise ConfigError(f"{library} for --format {name}", "none installed", remedy)
         if "aoti" in self.formats and not shutil.which(os.environ.get("CXX", "g++")):
             wanted, remedy = "a C++ compiler for --format aoti", "install g++, or set CXX"

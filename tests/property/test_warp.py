@@ -162,3 +162,13 @@ def test_dense_channels_are_those_of_the_last_frame_that_brought_them() -> None:
     assert torch.equal(context.map[:, 2:, :, :-1], channels[..., 1:])
     assert torch.equal(again.map[:, 2:, :, :-1], fresh[..., 1:])
     assert torch.equal(again.map[:, :2, :, :-2], layers[..., 2:])
+
+
+@pytest.mark.parametrize("way", [(0.5, 0.0, 0.0), (0.0, 1.5, 0.0), (-2.5, -0.5, 0.0)], ids=str)
+def test_no_cell_is_lost_where_the_frame_moves_by_half_a_cell(way: tuple[float, ...]) -> None:
+    names = torch.arange(1.0, 1 + WIDE.height * WIDE.width).view(1, 1, *WIDE.shape)
+
+    seen = resampled(names, torch.tensor([way]), WIDE)
+
+    shown = seen[seen > 0]
+    assert len(shown.unique()) == len(shown) > 300

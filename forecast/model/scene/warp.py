@@ -16,6 +16,10 @@ from forecast.model.scene import se2
 from forecast.model.scene.cells import metric_cell_centres
 from forecast.types import SceneContext
 
+# Of a cell. Where a frame moves by half a cell, all centres lie between two cells, and rounding to
+# the even one would take every second cell twice and the others never.
+SAME_SIDE = 1e-3
+
 
 def sample_at(
     features: Float[Tensor, "b c h w"],
@@ -44,7 +48,8 @@ def resampled(
         grid: Of both.
     """
     centres = metric_cell_centres((grid.height, grid.width), grid, layers)
-    return sample_at(layers, se2.apply(moved[:, None, None], centres), grid, mode="nearest")
+    source = se2.apply(moved[:, None, None], centres) + SAME_SIDE * grid.resolution_m
+    return sample_at(layers, source, grid, mode="nearest")
 
 
 def scene_seen_from(context: SceneContext, moved: Float[Tensor, "b 3"]) -> SceneContext:

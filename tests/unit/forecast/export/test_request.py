@@ -55,3 +55,12 @@ def test_a_library_that_is_missing_is_named(
 
     with pytest.raises(ForecastError, match=r"expected onnx for --format onnx; got none installed"):
         request(tmp_path)
+
+
+def test_a_torch_that_cannot_trace_graphs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forecast.export.request.version", lambda name: "2.7.0+cpu")
+
+    with pytest.raises(ForecastError, match=r"torch 2.14 or later, to export; got 2.7.0\+cpu"):
+        request(tmp_path)
