@@ -1,5 +1,5 @@
 // What a host of an exported forecaster does: it keeps the state, knows which slot holds which id,
-// and calls the graphs in turn. The same as host.py of the exported folder.
+// and calls the graphs in turn. The same as host.py of the exported folder, by the same rules.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -12,206 +12,68 @@
 #include <limits>
 #include <map>
 #include <memory>
-#include <numeric>
 #include <set>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "folder.hpp"
+#include "graph.hpp"
+#include "scene.hpp"
+
 namespace forecast {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-
-// Numbers of one shape and type.
-struct Tensor {
-  std::vector<int64_t> shape;
-  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-  std::vector<char> bytes;
-
-  template <typename T>
-  T* as() {
-    return reinterpret_cast<T*>(bytes.data());
-  }
-};
-
-using Tensors = std::map<std::string, Tensor>;
-
-inline size_t bytes_of(ONNXTensorElementDataType type) {
-  switch (type) {
-    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
-      return 8;
-    case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT:
-      return 4;
-    case ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL:
-      return 1;
-    default:
-      throw std::runtime_error("expected float, int64 or bool tensors; got another type; export again");
-  }
-}
-
-inline Tensor zeros(std::vector<int64_t> shape, ONNXTensorElementDataType type) {
-  size_t count = 1;
-  for (int64_t size : shape) count *= static_cast<size_t>(size);
-  return {std::move(shape), type, std::vector<char>(count * bytes_of(type))};
-}
-
-// One graph, its inputs and outputs by name.
-class Graph {
- public:
-  Graph(Ort::Env& env, const std::string& path, const Ort::SessionOptions& options)
-      : session_(env, path.c_str(), options) {
-    Ort::AllocatorWithDefaultOptions allocator;
-    for (size_t i = 0; i < session_.GetInputCount(); ++i) {
-      auto type = session_.GetInputTypeInfo(i);
-      auto info = type.GetTensorTypeAndShapeInfo();
-      inputs[session_.GetInputNameAllocated(i, allocator).get()] =
-          zeros(info.GetShape(), info.GetElementType());
-    }
-    for (size_t i = 0; i < session_.GetOutputCount(); ++i)
-      outputs_.push_back(session_.GetOutputNameAllocated(i, allocator).get());
-    auto metadata = session_.GetModelMetadata();
-    auto id = metadata.LookupCustomMetadataMapAllocated("bev_forecast", allocator);
-    if (id) export_id = id.get();
-    auto count = metadata.LookupCustomMetadataMapAllocated("bev_forecast_classes", allocator);
-    if (count) classes = std::stoll(count.get());
-  }
-
-  // What it says. What is given goes before what the state holds.
-  Tensors run(Tensors& state, Tensors& given) {
-    auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-    std::vector<const char*> names, said_names;
-    std::vector<Ort::Value> values;
-    for (auto& [name, zero] : inputs) {
-      Tensor& tensor = given.count(name) ? given.at(name) : state.at(name);
-      names.push_back(name.c_str());
-      values.push_back(Ort::Value::CreateTensor(memory, tensor.bytes.data(), tensor.bytes.size(),
-                                                zero.shape.data(), zero.shape.size(), zero.type));
-    }
-    for (const std::string& name : outputs_) said_names.push_back(name.c_str());
-    auto said = session_.Run(Ort::RunOptions{nullptr}, names.data(), values.data(), values.size(),
-                             said_names.data(), said_names.size());
-    Tensors result;
-    for (size_t i = 0; i < said.size(); ++i) {
-      auto info = said[i].GetTensorTypeAndShapeInfo();
-      Tensor tensor = zeros(info.GetShape(), info.GetElementType());
-      std::memcpy(tensor.bytes.data(), said[i].GetTensorData<char>(), tensor.bytes.size());
-      result[outputs_[i]] = std::move(tensor);
-    }
-    return result;
-  }
-
-  Tensors inputs;
-  std::string export_id;
-  int64_t classes = 0;  // 0 = not told
-
- private:
-  Ort::Session session_;
-  std::vector<std::string> outputs_;
-};
-
-struct Box {
-  int64_t id, label;
-  std::array<float, 5> pose_size;  // x, y, yaw, length, width
-};
-
-struct Moment {
-  double time_s = 0;
-  std::array<float, 3> ego{}, moved{};
-  bool raster = true;  // whether the boxes are drawn and the raster is read
-  std::vector<Box> boxes;
-  std::set<int64_t> raster_ids;  // of agents that have a cell in the raster
-};
 
 struct Step {
   std::vector<int64_t> id;  // 0 = empty slot
   std::vector<float> pose, existence, uncertainty;
 };
 
-// One point of each direction in every square of a lattice: the first that there is.
-inline std::vector<std::array<float, 3>> thinned(const std::vector<std::array<float, 3>>& points,
-                                                 float spacing_m) {
-  std::set<std::array<int64_t, 3>> taken;
-  std::vector<std::array<float, 3>> kept;
-  for (const auto& point : points) {
-    auto turns = std::nearbyint(point[2] / static_cast<float>(2 * M_PI) * 8.0f);
-    int64_t turn = ((static_cast<int64_t>(turns) % 8) + 8) % 8;
-    auto square = [&](float place) {
-      return std::clamp(static_cast<int64_t>(std::floor(place / spacing_m)), int64_t{-4096},
-                        int64_t{4095});
-    };
-    if (spacing_m <= 0 || taken.insert({square(point[0]), square(point[1]), turn}).second)
-      kept.push_back(point);
-  }
-  return kept;
-}
-
 class Forecaster {
  public:
-  // `folder` was written by `forecast export --agents slots`.
-  Forecaster(const std::string& folder, int64_t slots, int threads)
+  // `folder` was written by `forecast export`. What is not as it was exported, and later every
+  // number that cannot be, is refused by an exception; then nothing changes.
+  Forecaster(const std::string& path, int64_t slots, int threads)
       : slots_(slots), env_(ORT_LOGGING_LEVEL_ERROR, "forecast") {
+    const Folder folder(path);
+    folder.expect_slots(slots);
     Ort::SessionOptions options;
     options.SetIntraOpNumThreads(threads);
     for (const std::string name : {"observe", "observe_raster", "look_ahead", "step"}) {
-      const std::string path = folder + "/" + name + "_" + std::to_string(slots) + ".onnx";
-      if (name == "observe_raster" && !std::unique_ptr<FILE, int (*)(FILE*)>(
-                                          std::fopen(path.c_str(), "rb"), std::fclose))
-        continue;  // the model reads no rasters
-      graphs_.emplace(name, std::make_unique<Graph>(env_, path, options));
-      if (graphs_.at(name)->export_id != graphs_.at("observe")->export_id)
-        throw std::runtime_error("expected graphs of one export; got " + path +
-                                 " of another; export again");
+      const std::string file = name + "_" + std::to_string(slots);
+      if (name == "observe_raster" && !folder.has(file + ".onnx")) continue;  // reads no rasters
+      graphs_.emplace(name, std::make_unique<Graph>(env_, folder, file, options));
+      if (graphs_.at(name)->told("") != graphs_.at("observe")->told(""))
+        refuse("graphs of one export", file + " of another", "export again");
     }
-    if (!graphs_.at("observe")->classes)
-      throw std::runtime_error("expected graphs that tell their classes; got none in " + folder +
-                               "; export again");
+    Graph& graph = *graphs_.at("observe");
+    classes_ = static_cast<int64_t>(graph.told_numbers<1>("_classes")[0]);
+    dt_range_s_ = graph.told_numbers<2>("_dt_range_s");
+    grid_m_ = graph.told_numbers<4>("_grid_m");
+    lane_spacing_m_ = static_cast<float>(graph.told_numbers<1>("_lane_spacing_m")[0]);
+    start();
   }
 
-  // Forgets everything, and takes the map (M x H x W of 0 and 1) and lane centres (x, y, yaw).
-  void start(const std::vector<float>& map, const std::vector<std::array<float, 3>>& points,
-             float lane_spacing_m) {
+  // How many agents of the last moment are not forecast: no slot was free, or they are off grid.
+  int64_t left_out() const { return left_out_; }
+
+  // Forgets everything, and takes a map as set_map does, in the first frame.
+  void start(const Map* map = nullptr, const Points& points = {}) {
+    Tensors state;
     for (auto& [name, graph] : graphs_)
-      for (auto& [input, zero] : graph->inputs) state_[input] = zero;
+      for (auto& [input, zero] : graph->inputs) state[input] = zero;
+    take_map(state, map, points);
+    state_ = std::move(state);
     zero_s_ = last_s_ = -std::numeric_limits<double>::infinity();
     raster_ids_.clear();
-    set_map(map, points, lane_spacing_m);
   }
 
-  // Takes another map, in the frame of the last moment; all else stays as it is.
-  void set_map(const std::vector<float>& map, const std::vector<std::array<float, 3>>& points,
-               float lane_spacing_m) {
-    if (state_.count("map")) {
-      Tensor& layers = state_.at("map");
-      if (map.size() * sizeof(float) != layers.bytes.size())
-        throw std::runtime_error("expected a map of the exported grid; got another; crop or fill it");
-      std::memcpy(layers.bytes.data(), map.data(), layers.bytes.size());
-      Tensor& frame = state_.at("map_frame");
-      std::fill(frame.bytes.begin(), frame.bytes.end(), 0);
-    }
-    auto known = thinned(points, lane_spacing_m);
-    Tensor& room = state_.at("lane_point");
-    const size_t most = static_cast<size_t>(room.shape[1]);
-    if (known.size() > most) {  // the nearest to the ego are kept
-      std::stable_sort(known.begin(), known.end(), [](const auto& a, const auto& b) {
-        return std::hypot(a[0], a[1]) < std::hypot(b[0], b[1]);
-      });
-      known.resize(most);
-    }
-    std::fill_n(room.as<float>(), most * 3, kNaN);
-    std::memcpy(room.bytes.data(), known.data(), known.size() * sizeof(known[0]));
-  }
+  // Takes another map, in the frame of the last moment; all else stays as it is. Null = empty.
+  void set_map(const Map* map, const Points& points) { take_map(state_, map, points); }
 
   void observe(const Moment& moment) {
-    for (const Box& box : moment.boxes)
-      if (box.label > graphs_.at("observe")->classes)
-        throw std::runtime_error("expected labels of 1 to " +
-                                 std::to_string(graphs_.at("observe")->classes) + "; got " +
-                                 std::to_string(box.label) + "; give classes it knows");
-    if (!std::isfinite(moment.time_s))
-      throw std::runtime_error("expected a time in seconds; got none; give the moment's own");
-    if (moment.time_s < last_s_)
-      throw std::runtime_error("expected moments in the order of time; got an earlier one; sort them");
+    expect_moment(moment, last_s_, classes_);
     last_s_ = moment.time_s;
     if (moment.time_s - zero_s_ > 600) {  // clocks may count from 1970, and float has seven digits
       Tensor& time = state_.at("time");
@@ -220,23 +82,34 @@ class Forecaster {
           time.as<float>()[i] -= static_cast<float>(moment.time_s - zero_s_);
       zero_s_ = moment.time_s;
     }
-    Tensors given = given_of(moment, associated(moment));
     if (moment.raster) raster_ids_ = moment.raster_ids;
+    const std::vector<int64_t> held = associated(moment);
+    for (const Box& box : moment.boxes)
+      if (std::count(held.begin(), held.end(), box.id) && !raster_ids_.count(box.id))
+        left_out_ += is_off_grid(box);
+    Tensors given = given_of(moment, held);
     const bool reads = moment.raster && graphs_.count("observe_raster");
     take(state_, graphs_.at(reads ? "observe_raster" : "observe")->run(state_, given));
   }
 
-  std::vector<Step> forecast(int horizon, float dt_s) {
-    if (!state_.at("observed").as<bool>()[0] ||
-        (state_.count("raster_seen") && !state_.at("raster_seen").as<bool>()[0]))
-      throw std::runtime_error("expected a moment whose raster is read; got none; observe one");
+  std::vector<Step> forecast(int horizon, double dt_s) {
+    expect_whole("horizon", horizon);
+    const auto [low, high] = dt_range_s_;
+    if (!(low - kSameStepS <= dt_s && dt_s <= high + kSameStepS))
+      refuse("dt_s of " + text(low) + " to " + text(high) + " s, which it was trained for",
+             text(dt_s), "take steps of another length");
+    if (!state_.at("observed").as<bool>()[0])
+      refuse("an observation before the first step", "none", "observe a moment");
+    if (state_.count("raster_seen") && !state_.at("raster_seen").as<bool>()[0])
+      refuse("an observation whose raster is read before the first step", "none",
+             "observe a moment with raster = true");
     Tensors future = state_, given;
     given["on_raster"] = zeros({1, slots_}, ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL);
     for (int64_t i = 0; i < slots_; ++i)
       given["on_raster"].as<bool>()[i] = raster_ids_.count(future.at("id").as<int64_t>()[i]) > 0;
     take(future, graphs_.at("look_ahead")->run(future, given));
     given["dt"] = zeros({1}, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
-    given["dt"].as<float>()[0] = dt_s;
+    given["dt"].as<float>()[0] = static_cast<float>(dt_s);
     std::vector<Step> steps;
     for (int lead = 0; lead < horizon; ++lead) {
       Tensors said = graphs_.at("step")->run(future, given);
@@ -259,6 +132,29 @@ class Forecaster {
       if (name.rfind("next_", 0) == 0) state[name.substr(5)] = std::move(tensor);
   }
 
+  // Checks the map before it changes the state.
+  void take_map(Tensors& state, const Map* map, const Points& points) const {
+    Tensor& room = state.at("lane_point");
+    const LanePoints known =
+        nearest_points(thinned(points, lane_spacing_m_), static_cast<size_t>(room.shape[1]));
+    if (state.count("map")) {
+      Tensor& layers = state.at("map");
+      if (map) expect_map(*map, {layers.shape[1], layers.shape[2], layers.shape[3]});
+      std::fill(layers.bytes.begin(), layers.bytes.end(), 0);
+      if (map) std::memcpy(layers.bytes.data(), map->cells.data(), layers.bytes.size());
+      Tensor& frame = state.at("map_frame");
+      std::fill(frame.bytes.begin(), frame.bytes.end(), 0);
+    }
+    std::fill_n(room.as<float>(), room.bytes.size() / sizeof(float), kNaN);
+    std::memcpy(room.bytes.data(), known.data(), known.size() * sizeof(known[0]));
+  }
+
+  bool is_off_grid(const Box& box) const {
+    const auto x = static_cast<float>(box.pose_size[0]), y = static_cast<float>(box.pose_size[1]);
+    const auto [x_min, x_max, y_min, y_max] = grid_m_;
+    return x < x_min || x >= x_max || y < y_min || y >= y_max;
+  }
+
   // Which id each slot holds from now on; the rule is that of host.py.
   std::vector<int64_t> associated(const Moment& moment) {
     const int64_t* id = state_.at("id").as<int64_t>();
@@ -266,6 +162,7 @@ class Forecaster {
     std::vector<const Box*> fresh;
     for (const Box& box : moment.boxes)
       if (std::find(held.begin(), held.end(), box.id) == held.end()) fresh.push_back(&box);
+    left_out_ = 0;
     if (fresh.empty()) return held;
     const int64_t memory = state_.at("seen").shape[2];
     const bool* seen = state_.at("seen").as<bool>();
@@ -288,21 +185,23 @@ class Forecaster {
   std::set<const Box*> nearest(const Moment& moment, std::vector<int64_t>& held,
                                const std::vector<const Box*>& fresh, int64_t memory) {
     struct Candidate {
-      float far;
+      double far;
       int64_t slot;
       const Box* box;
     };
     std::vector<Candidate> all;
     const float* past = state_.at("past").as<float>();
-    const float cos = std::cos(moment.moved[2]), sin = std::sin(moment.moved[2]);
+    const double cos = std::cos(moment.moved[2]), sin = std::sin(moment.moved[2]);
     for (int64_t i = 0; i < slots_; ++i) {
       if (!held[i]) continue;
       const float* last = past + (i * memory + memory - 1) * 3;
-      const float x = last[0] - moment.moved[0], y = last[1] - moment.moved[1];
+      const double x = last[0] - moment.moved[0], y = last[1] - moment.moved[1];
       all.push_back({std::hypot(cos * x + sin * y, cos * y - sin * x), i, nullptr});
     }
     for (const Box* box : fresh)
-      all.push_back({std::hypot(box->pose_size[0], box->pose_size[1]), -1, box});
+      all.push_back({std::hypot(double{static_cast<float>(box->pose_size[0])},
+                                double{static_cast<float>(box->pose_size[1])}),
+                     -1, box});
     std::stable_sort(all.begin(), all.end(),
                      [](const Candidate& a, const Candidate& b) { return a.far < b.far; });
     std::set<const Box*> kept;
@@ -313,6 +212,7 @@ class Forecaster {
         held[all[i].slot] = 0;
       }
     }
+    left_out_ = static_cast<int64_t>(all.size()) - slots_;
     return kept;
   }
 
@@ -337,6 +237,10 @@ class Forecaster {
   }
 
   int64_t slots_;
+  int64_t classes_ = 0, left_out_ = 0;
+  std::array<double, 2> dt_range_s_{};
+  std::array<double, 4> grid_m_{};  // least and largest x, then y
+  float lane_spacing_m_ = 0;
   Ort::Env env_;
   std::map<std::string, std::unique_ptr<Graph>> graphs_;
   Tensors state_;

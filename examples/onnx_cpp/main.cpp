@@ -9,61 +9,90 @@
 namespace {
 
 struct History {
-  float dt_s = 0, lane_spacing_m = 0;
-  std::vector<float> map;
-  std::vector<std::array<float, 3>> points;
+  double dt_s = 0;
+  forecast::Map map;
+  forecast::Points points;
   std::vector<forecast::Moment> moments;
 };
 
-void expect(std::istream& in, const std::string& word) {
-  std::string found;
-  if (!(in >> found) || found != word)
-    throw std::runtime_error("expected '" + word + "' in history.txt; got '" + found + "'; export again");
-}
+// Reads history.txt word by word; whatever is no such history is refused.
+class Words {
+ public:
+  explicit Words(const std::string& path) : path_(path), in_(path) {}
 
-forecast::Moment read_moment(std::istream& in) {
+  [[noreturn]] void refuse(const std::string& found) const {
+    forecast::refuse("the history that was exported", path_ + " (" + found + ")", "export again");
+  }
+
+  template <typename T>
+  T next() {
+    T value{};
+    if (!(in_ >> value)) refuse("it ends, or a number is none");
+    return value;
+  }
+
+  // The value after its name.
+  template <typename T>
+  T next(const std::string& name) {
+    expect(name);
+    return next<T>();
+  }
+
+  void expect(const std::string& name) {
+    const auto found = next<std::string>();
+    if (found != name) refuse("'" + found.substr(0, 40) + "' in place of " + name);
+  }
+
+ private:
+  std::string path_;
+  std::ifstream in_;
+};
+
+forecast::Moment read_moment(Words& words) {
   forecast::Moment moment;
-  size_t boxes, ids;
-  expect(in, "moment");
-  in >> moment.time_s >> moment.ego[0] >> moment.ego[1] >> moment.ego[2] >> moment.raster >> boxes >>
-      ids;
-  moment.boxes.resize(boxes);
-  for (auto& box : moment.boxes) {
-    in >> box.id >> box.label;
-    for (float& number : box.pose_size) in >> number;
+  moment.time_s = words.next<double>("moment");
+  for (double& number : moment.ego) number = words.next<double>();
+  moment.raster = words.next<bool>();
+  const auto boxes = words.next<int64_t>(), ids = words.next<int64_t>();
+  for (int64_t i = 0; i < boxes; ++i) {
+    forecast::Box box{words.next<int64_t>(), words.next<int64_t>(), {}};
+    for (double& number : box.pose_size) number = words.next<double>();
+    moment.boxes.push_back(box);
   }
-  for (size_t i = 0; i < ids; ++i) {
-    int64_t id;
-    in >> id;
-    moment.raster_ids.insert(id);
-  }
+  for (int64_t i = 0; i < ids; ++i) moment.raster_ids.insert(words.next<int64_t>());
   return moment;
 }
 
-History read_history(const std::string& path) {
-  std::ifstream in(path);
-  History history;
-  size_t layers, rows, columns, points, moments;
-  expect(in, "bev-forecast-history/1");
-  expect(in, "dt_s");
-  in >> history.dt_s;
-  expect(in, "lane_spacing_m");
-  in >> history.lane_spacing_m;
-  expect(in, "map");
-  in >> layers >> rows >> columns;
-  for (size_t i = 0; i < layers * rows; ++i) {
-    std::string row;
-    in >> row;
-    for (char cell : row) history.map.push_back(cell == '1' ? 1.0f : 0.0f);
+forecast::Map read_map(Words& words) {
+  forecast::Map map;
+  words.expect("map");
+  for (int64_t& size : map.shape) {
+    size = words.next<int64_t>();
+    if (size < 0 || size > 100000) words.refuse("a map of size " + std::to_string(size));
   }
-  expect(in, "points");
-  in >> points;
-  history.points.resize(points);
-  for (auto& point : history.points) in >> point[0] >> point[1] >> point[2];
-  expect(in, "moments");
-  in >> moments;
-  for (size_t i = 0; i < moments; ++i) history.moments.push_back(read_moment(in));
-  if (!in) throw std::runtime_error("expected a whole " + path + "; got a part; export again");
+  const auto [layers, rows, columns] = map.shape;
+  for (int64_t layer = 0; layer < layers; ++layer)
+    for (int64_t i = 0; i < rows; ++i) {
+      const auto row = words.next<std::string>();
+      if (static_cast<int64_t>(row.size()) != columns ||
+          row.find_first_not_of("01") != std::string::npos)
+        words.refuse("a row of the map that is not of 0 and 1, or of another length");
+      for (char cell : row) map.cells.push_back(cell == '1' ? 1.0f : 0.0f);
+    }
+  return map;
+}
+
+History read_history(const std::string& path) {
+  Words words(path);
+  History history;
+  words.expect("bev-forecast-history/1");
+  history.dt_s = words.next<double>("dt_s");
+  words.next<double>("lane_spacing_m");  // the graphs tell it as well
+  history.map = read_map(words);
+  for (auto left = words.next<int64_t>("points"); left > 0; --left)
+    history.points.push_back({words.next<double>(), words.next<double>(), words.next<double>()});
+  for (auto left = words.next<int64_t>("moments"); left > 0; --left)
+    history.moments.push_back(read_moment(words));
   return history;
 }
 
@@ -75,10 +104,11 @@ int main(int count, char** words) {
     return 2;
   }
   try {
-    const std::string folder = words[1];
+    const std::string folder = words[1], slots = words[2];
+    if (!forecast::is_whole(slots)) forecast::refuse("a number of slots", slots, "correct it");
+    forecast::Forecaster forecaster(folder, std::stoll(slots), 1);
     const History history = read_history(folder + "/history.txt");
-    forecast::Forecaster forecaster(folder, std::stoll(words[2]), 1);
-    forecaster.start(history.map, history.points, history.lane_spacing_m);
+    forecaster.start(&history.map, history.points);
     for (const auto& moment : history.moments) forecaster.observe(moment);
     int lead = 0;
     for (const auto& step : forecaster.forecast(6, history.dt_s)) {

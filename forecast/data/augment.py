@@ -28,8 +28,11 @@ HOLES = 4
 HOLE_M = 30.0
 # How far wrong maps may lie off: metres, metres, radians.
 MAP_OFF = (3.0, 3.0, 0.1)
-# Tracks are lost up to so many seconds before the present, or after it.
+# Tracks are lost up to so many seconds before the present, or after it; this share of them before:
+# in recordings hardly any agent returns that is hidden at the present, while of samples that are
+# missed by chance all do.
 LOST_S = 2.0
+LOST_BEFORE = 2 / 3
 # Moving agents newly appear that much less often: of 20 vehicles new to Waymo scenes, 18 stood.
 MOVING_SHARE = 0.1
 
@@ -203,8 +206,9 @@ def lose(sequence: BEVSequence, share: float, history: int, generator: Generator
     frame_s = (torch.arange(state.shape[2]) - (history - 1)) * sequence.dt_s
     until_s = float(frame_s[-1])
     draws = torch.rand(2, *state.shape[:2], 1, generator=generator)
-    lost_s = torch.where(draws[0] < share, draws[1] * (LOST_S + until_s) - LOST_S, torch.inf)
-    lost_s = lost_s.to(state.device)
+    before, after = draws[1] / LOST_BEFORE - 1, (draws[1] - LOST_BEFORE) / (1 - LOST_BEFORE)
+    lost_s = torch.where(draws[1] < LOST_BEFORE, before * LOST_S, after * until_s)
+    lost_s = torch.where(draws[0] < share, lost_s, torch.inf).to(state.device)
     gone = frame_s.to(state.device) > lost_s
     sequence = replace(sequence, track_state=state.masked_fill(gone[..., None], torch.nan))
     if samples is None or time_s is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 import json
 import shutil
@@ -24,10 +23,11 @@ from forecast.checkpoint.packaged import PACKAGED, packaged
 from forecast.data.reader import SequenceReader
 from forecast.errors import ConfigError, DataError, ParityError
 from forecast.export import host, host_arrays
+from forecast.export.belonging import file_of, told_by, write_checksums
 from forecast.export.compiled import CPU, compile_graph, runner, silent, this_cpu
 from forecast.export.compiled import load as load_compiled
 from forecast.export.example import write_history
-from forecast.export.graphs import make_graph
+from forecast.export.graphs import Graph, make_graph
 from forecast.export.host import Arrays, HostForecaster
 from forecast.export.layout import GraphSpec, Layout
 from forecast.export.parity import LIMIT, Differences, compare, observe_arguments, observe_history
@@ -187,6 +187,7 @@ class _Writer:
         self.folder, self.request, self.checkpoint, self.grid = folder, request, checkpoint, grid
         self.forecaster = SlotForecaster(checkpoint.model)
         self.levels = _levels(checkpoint.model, grid)
+        self.about = self._about()
         self.progress, self.done = progress, 0
 
     def bucket(self, slots: int, example: BEVSequence) -> dict[str, Any]:
@@ -208,9 +209,7 @@ class _Writer:
         with torch.no_grad(), _quiet():
             # Each format has a program of its own: one changes what another would have to read.
             files = {
-                kind: self._file(
-                    kind, torch.export.export(graph, (), tensors), tensors, spec, layout.slots
-                )
+                kind: self._file(kind, _program(graph, tensors), tensors, layout, spec)
                 for kind in self.request.formats
             }
         self.done += 1
@@ -228,10 +227,10 @@ class _Writer:
         kind: str,
         program: ExportedProgram,
         tensors: dict[str, Tensor],
+        layout: Layout,
         spec: GraphSpec,
-        slots: int,
     ) -> dict[str, str]:
-        path = self.folder / f"{spec.name}_{slots}.{SUFFIX[kind]}"
+        path = self.folder / f"{spec.name}_{layout.slots}.{SUFFIX[kind]}"
         if kind == "pt2":
             torch.export.save(program, path)
         elif kind == "aoti":
@@ -247,17 +246,21 @@ class _Writer:
                 verbose=False,
             )
             assert made is not None
-            # For hosts that read no JSON: graphs of one export belong together.
-            classes = len(self.checkpoint.model.inputs.classes)
-            made.model.metadata_props["bev_forecast"] = f"{self.checkpoint.hash}/{slots}"
-            made.model.metadata_props["bev_forecast_classes"] = str(classes)
+            made.model.metadata_props.update(told_by(self.about, layout, spec))
             made.save(path)
-        return {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        return file_of(path)
 
     def metadata(self, buckets: list[dict[str, Any]]) -> dict[str, Any]:
-        """Writes what the folder holds, with a checksum of itself, and returns it."""
+        """Writes what the folder holds, with checksums of all and of itself, and returns it."""
+        about: dict[str, Any] = json.loads(json.dumps({**self.about, "buckets": buckets}))
+        _write_json(self.folder / host.METADATA, {**about, "sha256": host.checksum(about)})
+        write_checksums(self.folder, about)
+        return about
+
+    def _about(self) -> dict[str, Any]:
+        """What holds for all graphs."""
         model = self.checkpoint.model
-        about: dict[str, Any] = {
+        return {
             "schema": host.SCHEMA,
             "version": __version__,
             "checkpoint_sha256": self.checkpoint.hash,
@@ -272,11 +275,7 @@ class _Writer:
             "keep": model.spec.keep,
             "formats": list(self.request.formats),
             CPU: this_cpu(),
-            "buckets": buckets,
         }
-        about = json.loads(json.dumps(about))
-        _write_json(self.folder / host.METADATA, {**about, "sha256": host.checksum(about)})
-        return about
 
 
 def opened(
@@ -357,6 +356,11 @@ def _trimmed(forecaster: SlotForecaster, parts: tuple[str, ...]) -> SlotForecast
     modules = {name: part if name in parts else None for name, part in some._modules.items()}
     object.__setattr__(some, "_modules", modules)
     return some
+
+
+def _program(graph: Graph, tensors: dict[str, Tensor]) -> ExportedProgram:
+    """Traced without reading byte code, which the oldest torch does not do unless it is told."""
+    return torch.export.export(graph, (), tensors, strict=False)
 
 
 def _described(spec: Any) -> dict[str, Any]:

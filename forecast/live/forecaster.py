@@ -20,7 +20,7 @@ from forecast.grid import GRIDS, BEVGrid
 from forecast.inference.models import LoadedModel, load_model
 from forecast.inference.request import InputMode
 from forecast.live.checks import number, of_kind, refuse_unless, short, whole
-from forecast.live.frames import observation, scene_around
+from forecast.live.frames import observation, off_grid, scene_around
 from forecast.live.ids import IdPool, leaps
 from forecast.live.inputs import (
     Moment,
@@ -184,7 +184,7 @@ class Forecaster:
         now = self._advanced(before, moment, world, self._reads(before, moment))
         # Only here, when all has gone well, is anything changed.
         self._before, self._now, self._moment, self._map = before, now, moment, world
-        return self._counted(_left_out(moment, now, place))
+        return self._counted(_left_out(moment, now, place, self.grid))
 
     def forecast(
         self,
@@ -351,15 +351,18 @@ def _leaps(last: Moment, moment: Moment) -> bool:
     return leaps(before, now, moment.time_s - last.time_s)
 
 
-def _left_out(moment: Moment, now: _Carried, place: Place) -> Counts:
+def _left_out(moment: Moment, now: _Carried, place: Place, grid: BEVGrid) -> Counts:
     """What became of a moment that was observed."""
     agents = moment.agents
     known = set(agents_in(now.state).ids.flatten().tolist())
+    lacking = now.ids.without_slot(now.frame, known)
+    away = [] if agents is None else off_grid(agents, moment.ego_pose, grid)
     return Counts(
         frames=int(place != "again"),
         again=int(place == "again"),
         restarts=int(place == "anew"),
         unusable=0 if agents is None else agents.unusable,
         below_score=0 if agents is None else agents.below_score,
-        no_slot=now.ids.without_slot(now.frame, known),
+        no_slot=len(lacking),
+        off_grid=sum(id_ not in lacking for id_ in away),
     )

@@ -47,6 +47,21 @@ def scene_around(
     )
 
 
+def off_grid(agents: Agents, ego_pose: NDArray[np.float64], grid: BEVGrid) -> list[Hashable]:
+    """Who is not forecast where it is now: neither the middle of the box nor a cell is on the grid.
+
+    Args:
+        agents: In the world.
+        ego_pose: ``(3,)`` of the ego in the world.
+        grid: Around the ego.
+    """
+    state = poses_to_frame(agents.state, ego_pose)
+    away = np.flatnonzero(~grid.contains(state[:, 0], state[:, 1]))
+    labels = np.arange(1, len(away) + 1, dtype=np.uint16)
+    drawn = rasterise_boxes(state[away], np.zeros(len(away), np.int64), labels, 1, grid)
+    return [agents.ids[place] for place in away[~np.isin(labels, drawn)]]
+
+
 def observation(moment: Moment, numbers: Numbers, reads: bool, grid: BEVGrid) -> Observation:
     """What a model is shown of a moment.
 

@@ -65,10 +65,10 @@ class IdPool:
         """Whose number it is."""
         return self._owner[number]
 
-    def without_slot(self, frame: int, slots: Set[int]) -> int:
-        """How many of those seen in a frame have none of a model's slots."""
-        seen = (known.number for known in self._known.values() if known.frame == frame)
-        return sum(number not in slots for number in seen)
+    def without_slot(self, frame: int, slots: Set[int]) -> set[Hashable]:
+        """Those seen in a frame whose numbers have none of a model's slots."""
+        seen = {id_: known.number for id_, known in self._known.items() if known.frame == frame}
+        return {id_ for id_, number in seen.items() if number not in slots}
 
     def numbers(
         self,

@@ -29,6 +29,8 @@ class Counts:
             no id.
         below_score: Agents left out for their score.
         no_slot: Agents that the model had no room for, the farthest from the ego.
+        off_grid: Agents that have a slot but no place on the grid: they are observed, and not
+            forecast from there.
     """
 
     frames: int = 0
@@ -38,6 +40,7 @@ class Counts:
     unusable: int = 0
     below_score: int = 0
     no_slot: int = 0
+    off_grid: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(

@@ -1,21 +1,33 @@
 """An export as its users have it: graphs that say what the model says, in Python and in C++."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 
+from data_tools.labels.rasterise import rasterise_boxes
 from forecast.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from forecast.checkpoint.packaged import packaged
 from forecast.data.reader import SequenceReader
-from forecast.export.host import read_history
-from forecast.loop import rollout
+from forecast.export import host
+from forecast.export.parity import differences_of, observe_arguments, observe_history
+from forecast.grid import BEVGrid
+from forecast.loop import observed, rollout
+from forecast.model.scene import se2
+from forecast.observations import observations
+from forecast.types import Observation
 from tests.support.commands import forecast, run
 from tests.support.sequences import forecaster
 
@@ -25,6 +37,8 @@ SLOTS = 24
 # Compiled graphs need a C++ compiler; the others do not.
 FORMATS = ("onnx", "pt2", "aoti") if shutil.which(os.environ.get("CXX", "g++")) else ("onnx", "pt2")
 EXAMPLES = Path(__file__).parents[2] / "examples"
+REFUSING = Path(__file__).parent / "refusing.cpp"
+PYTHON = EXAMPLES / "onnx_python" / "forecast_history.py"
 
 
 @pytest.fixture(scope="module")
@@ -82,36 +96,110 @@ def test_metadata_tell_every_tensor(exported: Path) -> None:
         assert shapes == told
 
 
-def test_the_python_example_needs_no_torch(exported: Path) -> None:
-    script = EXAMPLES / "onnx_python" / "forecast_history.py"
+def test_an_ego_that_carries_the_frame_along(exported: Path) -> None:
+    model = load_checkpoint(exported.parent / "model.safetensors").model
+    model.use(replace(model.spec, slots=SLOTS))
+    reader = SequenceReader(packaged("sample.zarr"))
+    model.least_cell = reader.meta.small_drawn
+    history = reader[0].crop(0, reader.meta.history)
+    graphs = host.load(exported, SLOTS, threads=1)
+    moved = torch.tensor([[0.2, 0.1, 0.05]])  # parts of a cell
+    observe_history(graphs, history)
+    with torch.inference_mode():
+        state = observed(model, history)
+        frame = list(observations(history))[-1]
+        for _ in range(4):
+            frame = drawn(seen_from_the_next(frame, moved), reader.meta.grid)
+            graphs.observe(**observe_arguments(frame))
+            state = model.observe(state, frame)
+
+        np.testing.assert_allclose(graphs.state["map_frame"][0, 2], 0.2, atol=1e-5)
+        for said in graphs.forecast(3, 0.5, draw=True):
+            state, own = model.step(state, 0.5)
+            assert max(differences_of(own, said).values()) < 1e-3
+
+
+def seen_from_the_next(frame: Observation, moved: torch.Tensor) -> Observation:
+    """The same agents a moment later, from a frame that has moved."""
+    assert frame.track_state is not None
+    boxes = frame.track_state.clone()
+    boxes[..., :3] = se2.between(moved[:, None], boxes[..., :3])
+    return replace(frame, track_state=boxes, time_s=frame.time_s + 0.1, moved=moved)
+
+
+def drawn(frame: Observation, grid: BEVGrid) -> Observation:
+    """A moment with the raster of its boxes."""
+    assert frame.track_state is not None
+    assert frame.track_id is not None
+    boxes, ids = frame.track_state[0].double().numpy(), frame.track_id[0].numpy()
+    there = np.isfinite(boxes).all(1)
+    row = np.zeros(there.sum(), np.int64)
+    labels = rasterise_boxes(boxes[there], row, ids[there].astype(np.uint16), 1, grid)
+    instance = torch.from_numpy(labels.astype(np.int64))
+    return replace(frame, instance=instance, semantic=torch.zeros_like(instance))
+
+
+def installed(folder: Path, *names: str) -> Path:
+    """A folder of packages like one that pip fills: these and what they need, nothing else."""
+    waiting, done = list(names), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in done:
+            continue
+        done.add(name)
+        found = distribution(name)
+        for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            if not (folder / top).exists():
+                (folder / top).symlink_to(found.locate_file(top))
+        needed = map(Requirement, found.requires or ())
+        waiting += [
+            one.name for one in needed if not one.marker or one.marker.evaluate({"extra": ""})
+        ]
+    return folder
+
+
+def test_the_python_example_needs_numpy_and_onnx_runtime_alone(
+    exported: Path, tmp_path: Path
+) -> None:
     code = (
         "import runpy, sys\n"
-        "for name in ('torch', 'forecast', 'zarr'): sys.modules[name] = None\n"
+        "from importlib.util import find_spec\n"
+        f"sys.path.append({str(installed(tmp_path, 'numpy', 'onnxruntime'))!r})\n"
+        "for name in ('torch', 'forecast', 'data_tools', 'zarr', 'xarray', 'safetensors'):\n"
+        "    assert find_spec(name) is None, name\n"
         f"sys.argv = ['example', {str(exported)!r}]\n"
-        f"runpy.run_path({str(script)!r})\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=exported
+        f"runpy.run_path({str(PYTHON)!r})\n"
     )
 
+    done = said([sys.executable, "-I", "-S", "-c", code])
+
+    assert not done.returncode, done.stderr
     np.testing.assert_allclose(printed(done.stdout), own_lines(exported), atol=1e-3)
 
 
-def test_the_cpp_example_prints_the_same(exported: Path, tmp_path: Path) -> None:
-    program = built(tmp_path)
+def said(command: list[object]) -> subprocess.CompletedProcess[str]:
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
 
-    done = subprocess.run(
-        [program, exported, str(SLOTS)], check=True, capture_output=True, text=True
-    )
 
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C++ example."""
+    return built(EXAMPLES / "onnx_cpp", tmp_path_factory.mktemp("build"))
+
+
+def test_the_cpp_example_prints_the_same(exported: Path, program: Path) -> None:
+    done = said([program, exported, SLOTS])
+
+    assert not done.returncode, done.stderr
     np.testing.assert_allclose(printed(done.stdout), own_lines(exported), atol=1e-3)
 
 
-def built(folder: Path) -> Path:
-    """The C++ program; skips where there is no compiler or no ONNX Runtime to build it with."""
+def built(source: Path, folder: Path) -> Path:
+    """A C++ program; skips where there is no compiler or no ONNX Runtime to build it with."""
     if not (shutil.which("cmake") and shutil.which("c++")):
         pytest.skip("no CMake or no C++ compiler")
-    configure = ["cmake", "-S", EXAMPLES / "onnx_cpp", "-B", folder]
+    configure = ["cmake", "-S", source, "-B", folder]
     if include := os.environ.get("ONNXRUNTIME_INCLUDE_DIR"):
         configure.append(f"-DONNXRUNTIME_INCLUDE_DIR={include}")
     import onnxruntime
@@ -129,17 +217,146 @@ def built(folder: Path) -> Path:
     return folder / "forecast_history"
 
 
-def test_a_graph_that_was_exchanged_is_one_line(exported: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "damaged"
-    shutil.copytree(exported, folder)
-    (folder / f"step_{SLOTS}.onnx").write_bytes((folder / f"draw_{SLOTS}.onnx").read_bytes())
-    script = EXAMPLES / "onnx_python" / "forecast_history.py"
-
-    done = subprocess.run(
-        [sys.executable, script, folder], capture_output=True, text=True, check=False
+def copied(name: str, over: str) -> Callable[[Path], object]:
+    return lambda folder: shutil.copy(
+        folder / f"{name}_{SLOTS}.onnx", folder / f"{over}_{SLOTS}.onnx"
     )
 
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: expected the graph that was exported as step_")
+
+def edited(name: str, pattern: str, put: str) -> Callable[[Path], object]:
+    """Changes the first place of a file at which a pattern is found."""
+
+    def edit(folder: Path) -> None:
+        text, count = re.subn(pattern, put, (folder / name).read_text(), count=1)
+        assert count
+        (folder / name).write_text(text)
+
+    return edit
+
+
+def box(pattern: str, put: str) -> Callable[[Path], object]:
+    """Changes the first box of the first moment: id, label, x, y, yaw, length, width."""
+    return edited(host.HISTORY, rf"(moment .*\n){pattern}", rf"\g<1>{put}")
+
+
+def with_another_weight(folder: Path) -> None:
+    path = folder / f"step_{SLOTS}.onnx"
+    graph = bytearray(path.read_bytes())
+    graph[len(graph) // 2] ^= 1
+    path.write_bytes(graph)
+
+
+def gone(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).unlink()
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "observe as observe_raster": (copied("observe", "observe_raster"), "as observe_raster_24.onnx"),
+    "draw as step": (copied("draw", "step"), "exported as step_24.onnx"),
+    "a weight": (with_another_weight, "exported as step_24.onnx"),
+    "no observe_raster": (gone(f"observe_raster_{SLOTS}.onnx"), "observe_raster_24.onnx"),
+    "metadata": (edited("metadata.json", r"\[\n +0\.\d+", "[\n0.01"), "metadata.json"),
+    "no metadata": (gone("metadata.json"), "with metadata.json"),
+    "no history": (gone(host.HISTORY), "the history that was exported"),
+    "cut history": (edited(host.HISTORY, r"moment (.*\n)+", "moment 0"), "the history that was"),
+    "rows": (edited(host.HISTORY, r"\n[01]{9}", "\n"), "the history that was exported"),
+    "map": (edited(host.HISTORY, r"map \d+", "map 3"), "the history that was exported"),
+    "dt": (edited(host.HISTORY, r"dt_s \S+", "dt_s 5"), "dt_s of 0.5 to 0.5 s.*got 5"),
+    "label": (box(r"(\d+) \d+", r"\2 0"), "labels of whole numbers from 1 to 3; got 0"),
+    "class": (box(r"(\d+) \d+", r"\2 4"), "labels of whole numbers from 1 to 3; got 4"),
+    "id": (box(r"\d+", "0"), "ids of whole numbers from 1 to .*; got 0"),
+    "id twice": (box(r"\d+(.*\n)(\d+)", r"\3\2\3"), "every id once in a moment"),
+    "length": (box(r"((\S+ ){5})\S+", r"\2-4"), "lengths and widths above 0.*got -4"),
+    "far": (box(r"(\S+ \S+) \S+", r"\2 4650000"), r"boxes of finite numbers.*got 4650000"),
+    "late": (edited(host.HISTORY, r"(moment -\S+)", "moment 1"), "in the order of time"),
+}
+
+
+@pytest.fixture
+def folder(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the export, to be damaged."""
+    shutil.copytree(exported, tmp_path / "copy", ignore=shutil.ignore_patterns("*.pt2"))
+    return tmp_path / "copy"
+
+
+def refusal(command: list[object], code: int) -> str:
+    """The one line by which a program refuses."""
+    done = said(command)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert not done.stdout
+    assert done.stderr.startswith("error: expected ")
     assert done.stderr.count("\n") == 1
-    assert len(read_history(folder)["moments"]) > 3
+    return done.stderr
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_python_refuses_what_was_not_exported(folder: Path, damage: str) -> None:
+    change, expected = DAMAGE[damage]
+    change(folder)
+
+    assert re.search(expected, refusal([sys.executable, PYTHON, folder], 1))
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_cpp_refuses_what_was_not_exported(program: Path, folder: Path, damage: str) -> None:
+    change, expected = DAMAGE[damage]
+    change(folder)
+
+    assert re.search(expected, refusal([program, folder, SLOTS], 2))
+
+
+@pytest.mark.parametrize("slots", ["abc", "7", "", "-1", "24x", "9" * 30])
+def test_cpp_refuses_other_slots(program: Path, exported: Path, slots: str) -> None:
+    assert "slots" in refusal([program, exported, slots], 2)
+
+
+def test_checksums_are_those_of_all_files(exported: Path) -> None:
+    lines = [line.split("  ") for line in (exported / "checksums.txt").read_text().splitlines()]
+
+    for checksum, name in lines:
+        assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == checksum
+    graphs = {path.name for kind in ("*.onnx", "*.pt2") for path in exported.glob(kind)}
+    assert {name for _, name in lines} == graphs | {"metadata.json"}
+
+
+def of_another_export(folder: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(folder / f"step_{SLOTS}.onnx")
+    (told,) = [one for one in graph.metadata_props if one.key == "bev_forecast"]
+    told.value = "of another grid"
+    onnx.save(graph, folder / f"step_{SLOTS}.onnx")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (copied("draw", "step"), f"the graph step_{SLOTS}; got draw_{SLOTS}"),
+        (of_another_export, f"graphs of one export; got step_{SLOTS} of another"),
+    ],
+    ids=["name", "export"],
+)
+def test_graphs_tell_themselves_whose_they_are(
+    program: Path, folder: Path, change: Callable[[Path], object], expected: str
+) -> None:
+    change(folder)
+    names = [line.split("  ")[1] for line in (folder / "checksums.txt").read_text().splitlines()]
+    lines = [
+        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
+        for name in names
+        if (folder / name).exists()
+    ]
+    (folder / "checksums.txt").write_text("".join(lines))
+
+    assert expected in refusal([program, folder, SLOTS], 2)
+
+
+def test_what_cpp_refuses_leaves_the_state_as_it_was(
+    program: Path, exported: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(EXAMPLES / "onnx_cpp", source)
+    shutil.copy(REFUSING, source / "main.cpp")
+
+    done = said([built(source, tmp_path), exported])
+
+    assert done.stdout == "7 0 1\n", done.stderr  # 8 is off the grid

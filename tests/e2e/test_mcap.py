@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,14 @@ from typer.testing import CliRunner
 
 from data_tools.formats import ros_messages
 from data_tools.formats.ros_messages import ODOMETRY
+from data_tools.geometry import poses_to_frame
+from data_tools.scene import Scene
+from data_tools.sources.mcap import Mcap
+from data_tools.sources.sumo import Sumo
+from forecast.angles import wrap_angle
 from forecast.cli import main as cli
+from forecast.schema import DEFAULT_CLASSES
+from forecast.storage.stores import open_sequence_store
 from tests.support import mcap_bags as bags
 from tests.support.refusals import Refused
 
@@ -52,6 +60,69 @@ def test_a_bag_becomes_a_forecast_in_a_bag(tmp_path: Path, monkeypatch: pytest.M
             # Turns are constant, and so the baseline of that name is right.
             truth = mover.state(at + 0.5 * np.arange(7))[:, :2]
             np.testing.assert_allclose(places @ turn.T + (x, y), truth, atol=0.05)
+            # By its first pose a forecast is joined with the tracker's object, whose id is lost.
+            np.testing.assert_allclose(places[0] @ turn.T + (x, y), truth[0], atol=0.001)
+
+
+def simulated() -> Scene:
+    """Simulated traffic at 10 Hz, as a tracker sees it that reaches 45 m."""
+    scene = Sumo(window_s=6.0).read("3", 0.1)
+    near = np.linalg.norm((scene.state[..., :3] - scene.ego_pose)[..., :2], axis=-1) < 45.0
+    state = np.where(near[..., None], scene.state, np.nan)[near.any(axis=1)]
+    kinds = tuple(np.array(scene.track_class)[near.any(axis=1)].tolist())
+    return replace(scene, state=state, track_class=kinds, observed=None)
+
+
+def assert_same_boxes(found: np.ndarray, truth: np.ndarray) -> None:
+    """To a centimetre, a tenth of a degree, and in who is there when."""
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(truth))
+    off = np.nan_to_num(found - truth)
+    assert np.abs(off[..., [0, 1, 3, 4]]).max() < 0.01
+    assert np.degrees(np.abs(wrap_angle(off[..., 2]))).max() < 0.1
+
+
+def whose(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Which agent ``(N, T, 5)`` each stored track ``(M, T, 5)`` is, by where it is all the time."""
+    apart = np.linalg.norm(found[:, None, :, :2] - truth[None, :, :, :2], axis=-1)
+    apart[np.isnan(found[:, None, :, 0]) & np.isnan(truth[None, :, :, 0])] = 0.0
+    return np.nan_to_num(apart, nan=np.inf).max(axis=2).argmin(axis=1)
+
+
+@pytest.mark.timeout(120)
+def test_a_bag_of_a_simulated_scene_becomes_that_scene(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts, ids, classes, headings and times are those of the scene, in every sequence."""
+    pytest.importorskip("sumo", reason="the extra `sumo` is not installed")
+    monkeypatch.chdir(tmp_path)
+    scene = simulated()
+    bags.write_bag(tmp_path / "in.mcap", bags.of_scene(scene))
+    read = Mcap().read("in.mcap", 0.1)
+    assert isinstance(read, Scene)
+    np.testing.assert_allclose(read.time_s, bags.START_S + scene.time_s, atol=1e-6)
+    order = [read.track_id.index(bags.name_of(n)) for n in range(len(scene.state))]
+    assert len(read.track_id) == len(order)
+    assert_same_boxes(read.state[order], scene.state)
+
+    run("prepare", "mcap", "in.mcap", "--output", "store.zarr", "--phases", "5", "--workers", "1")
+    store, meta = open_sequence_store("store.zarr")
+    assert store.sizes["sequence"] == len(scene.time_s) - 40  # of 4 s each, one every 0.1 s
+    for number, one in ((n, store.isel(sequence=n)) for n in range(store.sizes["sequence"])):
+        present = number + 10
+        assert float(one["init_time"]) == pytest.approx(bags.START_S + 0.1 * present, abs=1e-6)
+        here = poses_to_frame(scene.state, scene.ego_pose[present])
+        frames = here[:, present + 5 * np.arange(-2, 7)]
+        stored = one["track_state"].values[one["track_class"].values > 0]
+        who = whose(stored, frames)
+        inside = meta.grid.contains(frames[..., 0], frames[..., 1]).any(axis=1)
+        assert sorted(who) == np.flatnonzero(inside).tolist()  # each once
+        assert_same_boxes(stored, frames[who])
+        labels = [DEFAULT_CLASSES.index(scene.track_class[n]) + 1 for n in who]
+        assert one["track_class"].values[: len(who)].tolist() == labels
+        times = one["sample_time"].values
+        samples = present + np.rint(10 * times[np.isfinite(times)]).astype(int)
+        history = one["track_history"].values[: len(who), np.isfinite(times)]
+        assert_same_boxes(history, here[who][:, samples])
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from data_tools.formats.ros_messages import (
     definition,
     quick,
 )
+from data_tools.scene import Scene
+from forecast.schema import DEFAULT_CLASSES
 from tests.support.stores import Mover
 
 Message = dict[str, Any]
@@ -126,6 +128,20 @@ def drive(
         ]
         entries.append((topic, kind, objects(at, things)))
     entries.sort(key=lambda entry: stamp_ns(entry[2]))
+    return entries
+
+
+def of_scene(scene: Scene) -> list[Entry]:
+    """A scene as a stack records it, message by message; track n has the id ``name_of(n)``."""
+    entries: list[Entry] = []
+    for at, boxes, place in zip(
+        scene.time_s, scene.state.swapaxes(0, 1), scene.ego_pose, strict=True
+    ):
+        things = [
+            thing(boxes[n], n, LABELS[DEFAULT_CLASSES.index(scene.track_class[n]) + 1])
+            for n in np.flatnonzero(np.isfinite(boxes[:, 0])).tolist()
+        ]
+        entries += [(EGO, ODOMETRY, odometry(at, place)), (OBJECTS, TRACKED, objects(at, things))]
     return entries
 
 

@@ -126,6 +126,17 @@ def test_a_lost_track_is_gone_for_good_in_what_is_seen_and_in_the_truth() -> Non
     assert torch.equal(lost.instance, batch.instance)
 
 
+def test_most_of_the_tracks_that_are_lost_are_hidden_at_the_present() -> None:
+    batch = observed_at(sequences(TRAFFIC * 40), (-1.0, 0.0))
+    lost = lose(batch, 0.3, 3, torch.Generator().manual_seed(0))
+    assert lost.track_state is not None
+    assert batch.track_state is not None
+    there = torch.isfinite(batch.track_state).all(-1).all(-1)
+    now, later = torch.isfinite(lost.track_state).all(-1)[there][:, [2, -1]].float().mean(0)
+    assert float(1 - now) == pytest.approx(0.2, abs=0.05)
+    assert float(1 - later) == pytest.approx(0.3, abs=0.05)
+
+
 def observed_at(batch: BEVSequence, time_s: tuple[float, ...]) -> BEVSequence:
     """A batch that was seen at these moments, everyone where they are at present."""
     assert batch.track_state is not None

@@ -213,6 +213,39 @@ def test_of_more_agents_than_slots_the_nearest_are_kept_and_the_others_counted()
     assert set(model.forecast(1).ids) == {2, 3, 4}
 
 
+def test_tracks_in_another_frame_than_the_ego_are_counted_as_off_the_grid() -> None:
+    """An ego in UTM and tracks in its own frame: nothing is forecast, and the counts say why."""
+    model = live()
+    for k in range(3):
+        tracks = tracks_at(0.1 * k, world=np.zeros(3))
+        told = model.observe(0.1 * k, ego_pose=ego_at(0.1 * k), tracks=tracks)
+        assert told == Counts(frames=1, off_grid=len(MOVERS))
+    assert model.forecast(1).ids == ()
+    assert model.counts == Counts(frames=3, off_grid=3 * len(MOVERS))
+
+
+@pytest.mark.parametrize("kind", ["without raster", "tracked", "constant-turn"])
+@pytest.mark.parametrize(("beyond_m", "off"), [(-0.1, 0), (0.5, 0), (1.9, 0), (2.4, 1), (30.0, 1)])
+def test_whoever_has_a_cell_on_the_grid_is_forecast_and_not_counted_as_off_it(
+    kind: str, beyond_m: float, off: int
+) -> None:
+    """Boxes of 4.5 m, whose middles are so far beyond the edge; the raster is read later."""
+    model = live(kind)
+    movers = {"edge": Mover(GRID.x_max_m + beyond_m, 3.0), "inside": Mover(0.0, -4.0)}
+    for k in range(3):
+        told = model.observe(0.1 * k, ego_pose=WORLD, tracks=tracks_at(0.0, movers))
+        assert told == Counts(frames=1, off_grid=off)
+    assert len(model.forecast(1).ids) == 2 - off
+
+
+def test_whoever_lacks_a_slot_is_not_counted_as_off_the_grid_too() -> None:
+    model = Forecaster(loaded(raster="none", slots=3), grid=GRID)
+    movers = {k: Mover(3.0 * k if k < 2 else 50.0 * k, 4.0) for k in range(5)}
+    told = model.observe(0.0, ego_pose=WORLD, tracks=tracks_at(0.0, movers))
+    assert told == Counts(frames=1, no_slot=2, off_grid=1)
+    assert set(model.forecast(1).ids) == {0, 1}
+
+
 def test_agents_that_cannot_be_used_are_counted_and_the_others_forecast() -> None:
     model = live()
     for k in range(3):
@@ -251,7 +284,7 @@ def test_an_agent_that_leaps_as_no_vehicle_does_is_new_under_its_id(kind: str) -
     far = {"car": Mover(4.0e6, 3.0), 12: MOVERS[12]}
     for k, movers in enumerate((far, far, parked, far, parked)):
         told = model.observe(0.1 * k, ego_pose=WORLD, tracks=tracks_at(0.0, movers))
-        assert told == Counts(frames=1)
+        assert told == Counts(frames=1, off_grid=int(movers is far))
     new.observe(0.4, ego_pose=WORLD, tracks=tracks_at(0.0, parked))
     found, wanted = model.forecast(2), new.forecast(2)
     assert sorted(map(str, found.ids)) == ["12", "car"]
