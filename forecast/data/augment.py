@@ -32,7 +32,7 @@ MAP_OFF = (3.0, 3.0, 0.1)
 # in recordings hardly any agent returns that is hidden at the present, while of samples that are
 # missed by chance all do.
 LOST_S = 2.0
-LOST_BEFORE = 2 / 3
+LOST_BEFORE = 0.85
 # Moving agents newly appear that much less often: of 20 vehicles new to Waymo scenes, 18 stood.
 MOVING_SHARE = 0.1
 

@@ -133,7 +133,7 @@ def test_most_of_the_tracks_that_are_lost_are_hidden_at_the_present() -> None:
     assert batch.track_state is not None
     there = torch.isfinite(batch.track_state).all(-1).all(-1)
     now, later = torch.isfinite(lost.track_state).all(-1)[there][:, [2, -1]].float().mean(0)
-    assert float(1 - now) == pytest.approx(0.2, abs=0.05)
+    assert float(1 - now) == pytest.approx(0.255, abs=0.05)
     assert float(1 - later) == pytest.approx(0.3, abs=0.05)
 
 
