@@ -106,7 +106,7 @@ def test_other_lanes_have_holes_where_there_is_no_lane() -> None:
 
 
 def test_a_lost_track_is_gone_for_good_in_what_is_seen_and_in_the_truth() -> None:
-    batch = observed_at(sequences(TRAFFIC), (-1.0, -0.7, -0.2, 0.0))
+    batch = observed_at(sequences(TRAFFIC * 20), (-1.0, -0.7, -0.2, 0.0))
     lost = lose(batch, 0.7, 3, torch.Generator().manual_seed(0))
     assert lost.track_state is not None
     assert lost.track_history is not None
