@@ -100,6 +100,7 @@ def test_exported_graphs_beside_pytorch(folder: Path, agents: int) -> None:
     for name, count in (("onnx", optimized_nodes), ("aoti", launched)):
         found[f"{name}_operations"] = sum(count(folder, part, agents) for part in ("step", "draw"))
     print(json.dumps(found))
+    assert 5 * found["aoti_operations"] <= found["pytorch_operations"]  # type: ignore[operator]
 
 
 def _inner(event: Any) -> bool:
