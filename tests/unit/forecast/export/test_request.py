@@ -8,6 +8,12 @@ from forecast.errors import ForecastError
 from forecast.export.request import ExportRequest
 
 
+@pytest.fixture(autouse=True)
+def torch_that_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests need none, and the oldest torch that the package admits cannot export."""
+    monkeypatch.setattr("forecast.export.request.version", lambda name: "2.14.0")
+
+
 def request(folder: Path, **options: object) -> ExportRequest:
     return ExportRequest(**{"model": None, "output": str(folder / "out"), **options})  # type: ignore[arg-type]
 
