@@ -88,11 +88,7 @@ def _rollout_alone(request: RolloutRequest, progress: Progress | None) -> Rollou
     opened = Once(partial(RolloutJob, request))
     work, resumable = opened.get(), ResumableOutput(request.output, request.overwrite)
     if request.mcap is not None:
-        from forecast.inference.mcap_writer import (
-            refuse_times,
-        )  # as of bags only some installs have
-
-        refuse_times(work.reader.store["init_time"].values[: work.count])
+        _refuse_times(work)
     with refusing_os_errors(request.output), resumable.begun(work.plan(), request.resume):
         todo = resumable.missing(len(work.batches))
         if len(todo) == len(work.batches):
@@ -144,6 +140,12 @@ def _draw(request: RolloutRequest, reader: SequenceReader, count: int) -> None:
     forecast = open_forecast_store(request.output)
     views = [view_of(reader.store, reader.meta, index, forecast) for index in range(count)]
     write_gif(request.gif, views, overwrite=request.overwrite)
+
+
+def _refuse_times(work: RolloutJob) -> None:
+    from forecast.inference.mcap_writer import refuse_times  # what it needs is not always installed
+
+    refuse_times(work.reader.store["init_time"].values[: work.count])
 
 
 @record_function("messages")

@@ -27,7 +27,7 @@ from forecast.export.belonging import file_of, told_by, write_checksums
 from forecast.export.compiled import CPU, compile_graph, runner, silent, this_cpu
 from forecast.export.compiled import load as load_compiled
 from forecast.export.example import write_history
-from forecast.export.graphs import Graph, make_graph
+from forecast.export.graphs import make_graph
 from forecast.export.host import Arrays, HostForecaster
 from forecast.export.layout import GraphSpec, Layout
 from forecast.export.parity import LIMIT, Differences, compare, observe_arguments, observe_history
@@ -209,7 +209,9 @@ class _Writer:
         with torch.no_grad(), _quiet():
             # Each format has a program of its own: one changes what another would have to read.
             files = {
-                kind: self._file(kind, _program(graph, tensors), tensors, layout, spec)
+                kind: self._file(
+                    kind, torch.export.export(graph, (), tensors), tensors, layout, spec
+                )
                 for kind in self.request.formats
             }
         self.done += 1
@@ -356,11 +358,6 @@ def _trimmed(forecaster: SlotForecaster, parts: tuple[str, ...]) -> SlotForecast
     modules = {name: part if name in parts else None for name, part in some._modules.items()}
     object.__setattr__(some, "_modules", modules)
     return some
-
-
-def _program(graph: Graph, tensors: dict[str, Tensor]) -> ExportedProgram:
-    """Traced without reading byte code, which the oldest torch does not do unless it is told."""
-    return torch.export.export(graph, (), tensors, strict=False)
 
 
 def _described(spec: Any) -> dict[str, Any]:

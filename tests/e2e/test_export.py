@@ -17,18 +17,15 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from data_tools.labels.rasterise import rasterise_boxes
 from forecast.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from forecast.checkpoint.packaged import packaged
 from forecast.data.reader import SequenceReader
 from forecast.export import host
 from forecast.export.parity import differences_of, observe_arguments, observe_history
-from forecast.grid import BEVGrid
 from forecast.loop import observed, rollout
-from forecast.model.scene import se2
 from forecast.observations import observations
-from forecast.types import Observation
 from tests.support.commands import forecast, run
+from tests.support.moments import drawn, seen_from
 from tests.support.sequences import forecaster
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
@@ -109,7 +106,8 @@ def test_an_ego_that_carries_the_frame_along(exported: Path) -> None:
         state = observed(model, history)
         frame = list(observations(history))[-1]
         for _ in range(4):
-            frame = drawn(seen_from_the_next(frame, moved), reader.meta.grid)
+            frame = replace(seen_from(frame, moved), time_s=frame.time_s + 0.1)
+            frame = drawn(frame, reader.meta.grid)
             graphs.observe(**observe_arguments(frame))
             state = model.observe(state, frame)
 
@@ -117,26 +115,6 @@ def test_an_ego_that_carries_the_frame_along(exported: Path) -> None:
         for said in graphs.forecast(3, 0.5, draw=True):
             state, own = model.step(state, 0.5)
             assert max(differences_of(own, said).values()) < 1e-3
-
-
-def seen_from_the_next(frame: Observation, moved: torch.Tensor) -> Observation:
-    """The same agents a moment later, from a frame that has moved."""
-    assert frame.track_state is not None
-    boxes = frame.track_state.clone()
-    boxes[..., :3] = se2.between(moved[:, None], boxes[..., :3])
-    return replace(frame, track_state=boxes, time_s=frame.time_s + 0.1, moved=moved)
-
-
-def drawn(frame: Observation, grid: BEVGrid) -> Observation:
-    """A moment with the raster of its boxes."""
-    assert frame.track_state is not None
-    assert frame.track_id is not None
-    boxes, ids = frame.track_state[0].double().numpy(), frame.track_id[0].numpy()
-    there = np.isfinite(boxes).all(1)
-    row = np.zeros(there.sum(), np.int64)
-    labels = rasterise_boxes(boxes[there], row, ids[there].astype(np.uint16), 1, grid)
-    instance = torch.from_numpy(labels.astype(np.int64))
-    return replace(frame, instance=instance, semantic=torch.zeros_like(instance))
 
 
 def installed(folder: Path, *names: str) -> Path:

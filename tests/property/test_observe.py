@@ -21,7 +21,8 @@ from forecast.model.layers.deformable_attention import MultiScaleDeformableAtten
 from forecast.model.scene import se2
 from forecast.model.scene.agents import MEMORY
 from forecast.observations import observations, scene_context
-from forecast.types import BEVSequence, Observation, StepForecast, map_tensors
+from forecast.types import BEVSequence, StepForecast, map_tensors
+from tests.support.moments import seen_from
 from tests.support.rollouts import MODELS, assert_same, run
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 from tests.support.stores import GRID, Mover
@@ -167,18 +168,6 @@ def test_an_irregular_history_is_read_by_its_times() -> None:
     )
     (step,) = run(forecaster(trained=False), few, 1)
     torch.testing.assert_close(step.pose[0, 0], torch.tensor([4.0, 0.0, 0.0]), atol=1e-3, rtol=0)
-
-
-def seen_from(frame: Observation, moved: Tensor) -> Observation:
-    """An observation of tracks alone, given in another frame than the one before."""
-    assert frame.track_state is not None
-    pose = se2.between(moved[:, None], frame.track_state[..., :3])
-    return replace(
-        frame,
-        ego_pose=se2.between(moved, frame.ego_pose),
-        track_state=torch.cat((pose, frame.track_state[..., 3:]), -1),
-        moved=moved,
-    )
 
 
 @pytest.mark.parametrize("turn", [0.0, math.pi / 2, -2.0])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from data_tools.labels.rasterise import rasterise_boxes
 from forecast.export.host import HostForecaster
 from forecast.export.layout import Layout
 from forecast.export.parity import compare, differences_of, observe_arguments, observe_history
@@ -14,9 +13,9 @@ from forecast.export.slots import SlotForecaster
 from forecast.export.write import _levels, in_torch
 from forecast.loop import observed
 from forecast.model.forecaster import Forecaster
-from forecast.model.scene import se2
 from forecast.observations import observations, scene_context
-from forecast.types import BEVSequence, Observation
+from forecast.types import BEVSequence
+from tests.support.moments import drawn, seen_from
 from tests.support.sequences import INPUTS, forecaster, sequences
 from tests.support.stores import GRID, Mover
 
@@ -98,18 +97,6 @@ def test_of_too_many_agents_the_nearest_are_kept() -> None:
     assert model.spec.slots == 256  # as before
 
 
-def drawn(frame: Observation) -> Observation:
-    """A moment with the raster of its boxes."""
-    assert frame.track_state is not None
-    assert frame.track_id is not None
-    boxes, ids = frame.track_state[0].double().numpy(), frame.track_id[0].numpy()
-    there = np.isfinite(boxes).all(1)
-    row = np.zeros(there.sum(), np.int64)
-    labels = rasterise_boxes(boxes[there], row, ids[there].astype(np.uint16), 1, GRID)
-    instance = torch.from_numpy(labels.astype(np.int64))
-    return replace(frame, instance=instance, semantic=torch.zeros_like(instance))
-
-
 @pytest.mark.parametrize("reads", [True, False], ids=["with rasters", "tracks alone"])
 def test_an_ego_that_carries_the_frame_along(reads: bool) -> None:
     model, history = forecaster(), history_of(SCENE)
@@ -119,10 +106,8 @@ def test_an_ego_that_carries_the_frame_along(reads: bool) -> None:
     state = observed(model, history)
     frame = list(observations(history))[-1]
     for _ in range(4):
-        boxes = frame.track_state.clone()
-        boxes[..., :3] = se2.between(moved[:, None], boxes[..., :3])
-        frame = replace(frame, track_state=boxes, time_s=frame.time_s + 0.1, moved=moved)
-        frame = drawn(frame) if reads else replace(frame, semantic=None, instance=None)
+        frame = replace(seen_from(frame, moved), time_s=frame.time_s + 0.1)
+        frame = drawn(frame, GRID) if reads else replace(frame, semantic=None, instance=None)
 
         host.observe(**observe_arguments(frame))
         with torch.inference_mode():
