@@ -96,6 +96,12 @@ class Corruption(Section):
     """Seconds over which part of that error persists."""
     range_growth: float = Field(default=1.0, ge=0)
     """Share by which that error is larger 50 m from the ego."""
+    along: float = Field(default=0.0, ge=0)
+    """Largest factor by which that error is larger along an agent than across it, drawn evenly in
+    its logarithm from 1; 0 = the same in all directions. Trackers see one end of a vehicle at most.
+    """
+    track_spread: float = Field(default=0.0, ge=0)
+    """Standard deviation of that level's logarithm among the tracks of a scene."""
     heading_rad: float = Field(default=0.14, ge=0)
     """Standard deviation of observed headings, radians."""
     heading_missing: float = Field(default=0.1, ge=0, le=1)

@@ -208,6 +208,9 @@ def _misplaced(seen: Tensor, time: Tensor, draw: _Draws) -> Tensor:
         growth = draw.level("range_growth")[:, None, None]
         far = torch.linalg.vector_norm(seen[..., :2], dim=-1) / GROWTH_RANGE_M
         std = std * (1 + growth * far)
+    if draw.how.track_spread:
+        spread = draw.level("track_spread")[:, None] * draw.normal(*seen.shape[:2])
+        std = std * spread.exp()[..., None]
     error = draw.normal(*seen.shape[:3], 2)
     if draw.how.correlation_s:
         persists_s = draw.level("correlation_s").clamp(min=1e-6)[:, None]
@@ -216,6 +219,10 @@ def _misplaced(seen: Tensor, time: Tensor, draw: _Draws) -> Tensor:
         lasting = _correlated(draw.normal(*error.shape), kept)
         share = share[:, None, None, None]
         error = (1 - share).sqrt() * error + share.sqrt() * lasting
+    if draw.how.along:  # so many times larger ahead than aside, and as large altogether
+        larger = draw.logarithmic("along", 1.0).sqrt()
+        error = error * torch.stack((larger, 1 / larger), -1)[:, None, None]
+        error = se2.rotate(error, seen[..., 2])
     return torch.cat((seen[..., :2] + std[..., None] * error, seen[..., 2:]), -1)
 
 

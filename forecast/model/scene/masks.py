@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from forecast.grid import BEVGrid
+from forecast.model.scene.mask_edges import fit_to_edges
 
 
 def mask_poses(
@@ -18,10 +19,11 @@ def mask_poses(
     Float[Tensor, "b n 2"],
     Bool[Tensor, "b n"],
 ]:
-    """Id, class, pose, size of every mask from its moments, and whether its axis tells its heading.
+    """Id, class, pose, size of every mask, and whether its axis tells its heading.
 
-    The yaw is that of the long axis, which may point either way. A mask that is hardly longer than
-    wide (a pedestrian of four cells) has an axis by chance only.
+    Moments tell a first box, which those that are long enough then fit to their edges. The yaw is
+    that of the long axis, which may point either way. A mask that is hardly longer than wide (a
+    pedestrian of four cells) has an axis by chance only.
     """
     count = int(instance.max()) + 1 if instance.numel() else 1
     x, y, var, area = _moments(instance, grid, count)
@@ -29,13 +31,10 @@ def mask_poses(
     size = sides(var)
     axis = 0.5 * torch.atan2(2 * var[..., 2], var[..., 0] - var[..., 1])
     ids = torch.arange(count, device=here.device).expand_as(here) * here
-    return (
-        ids,
-        _majority_class(instance, semantic, count) * here,
-        torch.stack((x, y, axis), -1),
-        size,
-        (size[..., 0] - size[..., 1]) > 2 * grid.resolution_m,
-    )
+    long = (size[..., 0] - size[..., 1]) > 2 * grid.resolution_m
+    pose = torch.stack((x, y, axis), -1)
+    pose, size = fit_to_edges(pose, size, ids * long, instance, grid)
+    return ids, _majority_class(instance, semantic, count) * here, pose, size, long
 
 
 def sides(var: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 2"]:

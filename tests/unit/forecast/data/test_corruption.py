@@ -15,6 +15,7 @@ from forecast.config.data import Corruption
 from forecast.data.corruption import corrupt, course_of, observed
 from forecast.data.mask_corruption import corrupt_rasters
 from forecast.grid import BEVGrid
+from forecast.model.scene import se2
 from forecast.types import BEVSequence
 from tests.support.sequences import TRAFFIC, sequences
 
@@ -177,6 +178,26 @@ def test_noise_persists_for_as_long_as_was_set_and_grows_with_range() -> None:
     near, far = (error[at < 50], error[at > 150])
     assert float(near.nan_to_num(0.0).std()) == pytest.approx(0.2 * 1.5, rel=0.2)
     assert float(far.nan_to_num(0.0).std()) > 0.2 * 4
+
+
+def test_noise_is_larger_along_agents_than_across_by_the_factor_that_was_set() -> None:
+    sequence = traffic(16)
+    error = history(spoiled(sequence, Corruption.fixed(position_m=0.2, along=4.0)))
+    error = (error - history(sequence))[..., :2]
+    own = se2.rotate(error, -history(sequence)[..., 2])
+    along, across = own[own.isfinite().all(-1)].std(0).tolist()
+    assert along == pytest.approx(0.4, rel=0.05)
+    assert across == pytest.approx(0.1, rel=0.05)
+
+
+def test_tracks_of_a_scene_differ_in_their_noise_by_the_spread_that_was_set() -> None:
+    sequence = traffic(16)
+    error = history(spoiled(sequence, Corruption.fixed(position_m=0.2, track_spread=0.7)))
+    error = (error - history(sequence))[..., :2].nan_to_num(0.0)
+    levels = error.flatten(2).std(2)
+    levels = levels[levels > 0].log()
+    assert float(levels.mean()) == pytest.approx(math.log(0.2), abs=0.15)
+    assert float(levels.std()) == pytest.approx(0.7, rel=0.2)
 
 
 def test_every_scene_has_a_level_of_its_own() -> None:
