@@ -13,6 +13,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from forecast.model.visibility import HIDDEN
+
 SETTINGS = {
     "dim": "hidden_dim",
     "hidden": "scene_dim",
@@ -54,6 +56,8 @@ ALL_LANES = {"lane_spacing_m": 0.0}
 # Uncertain agents were drawn larger by this part, which is no more: see decision 10.
 GONE = "motion_head.footprint_scale."
 WITH_OBSERVER = "bev-forecaster/5"  # and the names of today
+SETTINGS_OF_TODAY = "bev-forecaster/6"
+VISIBILITY = "visibility_head.judge.0.weight"
 
 
 def converted_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,6 +66,8 @@ def converted_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: It cannot be converted.
     """
+    if metadata["schema"] == SETTINGS_OF_TODAY:
+        return dict(metadata)
     if metadata["schema"] == WITH_OBSERVER:
         if metadata["model"]["learned_gain"]:
             raise ValueError("gains learned before motions were averaged mean something else")
@@ -88,7 +94,10 @@ def converted_weights(weights: Mapping[str, Tensor], schema: str) -> dict[str, T
     """
     named = {_renamed(name): value for name, value in weights.items()}
     named = {name: value for name, value in named.items() if not name.startswith(GONE)}
-    if schema == WITH_OBSERVER:
+    # What is hidden became an input: it changes nothing that was learned without it.
+    if VISIBILITY in named:
+        named[VISIBILITY] = functional.pad(named[VISIBILITY], (0, HIDDEN))
+    if schema in (WITH_OBSERVER, SETTINGS_OF_TODAY):
         return named
     # The time step became an input: it changes nothing that was learned without it.
     named[QUERY_POS] = functional.pad(named[QUERY_POS], (0, 1))

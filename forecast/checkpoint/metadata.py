@@ -19,8 +19,9 @@ from forecast import __version__
 from forecast.errors import CheckpointError
 from forecast.storage.files import refuse_pipe
 
-SCHEMA = "bev-forecaster/6"
+SCHEMA = "bev-forecaster/7"
 OLDER = (
+    "bev-forecaster/6",
     "bev-forecaster/5",
     "bev-forecaster/4",
     "bev-forecaster/3",

@@ -21,6 +21,8 @@ GROWTH_RANGE_M = 50.0
 NEAR_M = 5.0
 """Ids are exchanged, and duplicates lie, no further apart than this."""
 DUPLICATE_OFFSET_M = 0.5
+QUICK_S = 0.15
+"""Trackers that say something as often as that may be a whole sample late."""
 COURSE_WINDOW_S = 1.0
 COURSE_MIN_M = 0.5
 """Headings come from the motion within the window, if it is as long as that."""
@@ -312,7 +314,7 @@ def _missed(seen: Tensor, time: Tensor, draw: _Draws) -> Tensor:
         first = (draw.even(batch, tracks) * samples).long()
         gone = gone | (late[..., None] & (sample < first[..., None]))
     if draw.how.latency:
-        last = samples - _latency(draw)
+        last = samples - _latency(time, draw)
         if not draw.how.exact:
             some = draw.even(batch)[:, None] < 0.5
             spared = some & (draw.even(batch, tracks) < 0.5)
@@ -321,11 +323,16 @@ def _missed(seen: Tensor, time: Tensor, draw: _Draws) -> Tensor:
     return torch.where(gone[..., None], torch.nan, seen)
 
 
-def _latency(draw: _Draws) -> Tensor:
-    """``(b, 1)`` how many of the last samples are not there yet."""
+def _latency(time: Float[Tensor, "b s"], draw: _Draws) -> Tensor:
+    """``(b, 1)`` how many of the last samples are not there yet.
+
+    Where levels are drawn, only those of trackers at 10 Hz: from half a second to the next nothing
+    is late by a sample, and agents that are not there have gone.
+    """
     if draw.how.exact:
         return torch.full((draw.batch, 1), draw.how.latency)
-    return (draw.even(draw.batch, 1) * (draw.how.latency + 1)).long()
+    late = (draw.even(draw.batch, 1) * (draw.how.latency + 1)).long()
+    return late * (_steps_s(time)[:, -1:] < QUICK_S)
 
 
 def _bursts(

@@ -274,7 +274,8 @@ class Forecaster(nn.Module):
         assert state.ego is not None
         part = self.learned_horizon.part(arrived_s)
         units = arrived_s / self.spec.time_unit_s
-        return state.agents.packing.pad(self.visibility_head(arrived, state.ego, units, part))
+        agents = state.agents
+        return agents.packing.pad(self.visibility_head(arrived, agents, state.ego, units, part))
 
     def _query_pos(
         self,

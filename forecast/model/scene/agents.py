@@ -90,6 +90,17 @@ class Agents:
         """Seconds for which each agent has not been seen."""
         return self.time_s[:, -1:] - self.time_s.gather(1, self.last_seen)
 
+    @property
+    def came_back(self) -> Float[Tensor, "b"]:
+        """Share of the times when an agent of a scene went out of sight that it was seen again.
+
+        A half where none did. A tracker that misses agents now and then has a large one.
+        """
+        before, after = self.seen[..., :-1], self.seen[..., 1:]
+        known = before.cumsum(-1) > 0
+        gone, back = (before & ~after).sum((1, 2)), (known & ~before & after).sum((1, 2))
+        return (back + 0.5) / (gone + 1)
+
     def since_last(self, time_s: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         """Seconds from the last observation to a time; 0 where there was none."""
         if not self.time_s.shape[1]:

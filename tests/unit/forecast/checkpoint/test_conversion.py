@@ -10,6 +10,7 @@ first that says frame by frame who is who; what its tracker finds was the same t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -17,18 +18,21 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from forecast.checkpoint.checkpoint import SILENT, load_checkpoint, save_checkpoint
-from forecast.checkpoint.conversion import converted_metadata, converted_weights
+from forecast.checkpoint.conversion import VISIBILITY, converted_metadata, converted_weights
 from forecast.checkpoint.metadata import with_checksum
 from forecast.errors import CheckpointError
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
+from forecast.model.scene import mask_edges
 from forecast.model.spec import ForecasterSpec
+from forecast.model.visibility import HIDDEN
 from forecast.types import StepForecast
 from tests.support.rollouts import Model, run
-from tests.support.sequences import INPUTS, TRAFFIC, sequences
+from tests.support.sequences import INPUTS, TRAFFIC, forecaster, sequences
 
 SCHEMA_4 = "bev-forecaster/4"
 OLD = Path(__file__).parents[3] / "data" / "checkpoint_v3"
@@ -77,16 +81,38 @@ def test_reading_leaves_the_old_files_as_they_are(saved: Path) -> None:
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 
 
+def saved_before(model: Forecaster, folder: Path, schema: str) -> dict[str, Any]:
+    """Saves a network as it was when visibility knew nothing of being hidden; its JSON."""
+    weights = folder / "model.safetensors"
+    save_checkpoint(model, weights, 0.5, {})
+    tensors = load_file(weights)
+    tensors[VISIBILITY] = tensors[VISIBILITY][:, :-HIDDEN].contiguous()
+    save_file(tensors, weights)
+    content: dict[str, Any] = json.loads((folder / "model.json").read_text())
+    content |= {"schema": schema, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    (folder / "model.json").write_text(json.dumps(with_checksum(content)))
+    return content
+
+
+def test_a_checkpoint_that_knew_nothing_of_being_hidden_forecasts_what_it_did(
+    tmp_path: Path,
+) -> None:
+    model = forecaster(raster="none")
+    with torch.no_grad():
+        model.visibility_head.judge[0].weight[:, -HIDDEN:] = 0
+    saved_before(model, tmp_path, "bev-forecaster/6")
+    loaded, batch = load_checkpoint(tmp_path).model, sequences(TRAFFIC)
+    for ours, theirs in zip(run(loaded, batch, 2), run(model, batch, 2), strict=True):
+        torch.testing.assert_close(ours.existence, theirs.existence)
+
+
 def test_gains_learned_before_motions_were_averaged_are_refused(tmp_path: Path) -> None:
     model = Forecaster(ForecasterSpec(raster="none"), INPUTS)
-    save_checkpoint(model, tmp_path / "model.safetensors", 0.5, {})
-    path = tmp_path / "model.json"
-    content = json.loads(path.read_text()) | {"schema": "bev-forecaster/5"}
-    path.write_text(json.dumps(with_checksum(content)))
+    content = saved_before(model, tmp_path, "bev-forecaster/5")
     with pytest.raises(CheckpointError, match="mean something else"):
         load_checkpoint(tmp_path)
     content["model"]["learned_gain"] = False
-    path.write_text(json.dumps(with_checksum(content)))
+    (tmp_path / "model.json").write_text(json.dumps(with_checksum(content)))
     assert not load_checkpoint(tmp_path).model.spec.learned_gain
 
 
@@ -102,8 +128,9 @@ def weights_of(network: dict[str, Any]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_with_a_raster_encoder_have_the_names_of_today_and_the_same_forecasts(
-    name: str,
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(mask_edges, "ITERATIONS", 0)  # masks told their moments alone
     network = NETWORKS[name]
     spec = ForecasterSpec(
         **converted_metadata({"schema": SCHEMA_4, "dt_s": 0.5, **network})["model"]

@@ -232,6 +232,9 @@ def test_latency_hides_the_last_samples_and_late_agents_the_first() -> None:
     present = seen[:, :, -1].float().mean(1)
     assert 0 < int((present == 0).sum()) < 60
     assert int(((present > 0) & (present < 1)).sum()) > 5
+    slow = replace(traffic(64), track_history=history(traffic(64))[:, :, ::5])
+    slow = replace(slow, sample_time=torch.arange(-4.0, 1).expand(64, -1) / 2)
+    assert history(spoiled(slow, how))[:, :, -1].isfinite().all()
     late = history(spoiled(traffic(), Corruption.fixed(late=1.0)))[..., 0].isfinite()
     assert bool((late[:, :, 1:] >= late[:, :, :-1]).all())
     assert late[:, :, -1].all()

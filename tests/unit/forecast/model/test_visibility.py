@@ -92,3 +92,37 @@ def test_existence_teaches_the_motion_nothing_through_the_place_of_the_ego() -> 
     for part in (model.motion_head.residual, model.agent_encoder, model.decoder):
         for name, parameter in part.named_parameters():
             assert parameter.grad is None or not parameter.grad.any(), name
+
+
+def flickering(returns: bool) -> BEVSequence:
+    """Two agents: the second is hidden at the present, the first was hidden before, or is seen."""
+    batch = sequences([[Mover(0.0, 0.0, speed=3.0), Mover(8.0, 4.0, speed=3.0)]], history=5)
+    assert batch.track_state is not None
+    state = batch.track_state.clone()
+    state[0, 1, 4] = torch.nan
+    if returns:
+        state[0, 0, 2] = torch.nan
+    return replace(batch, track_state=state)
+
+
+def test_whether_others_that_were_hidden_came_back_is_known() -> None:
+    model = forecaster(raster="none")
+    shares = [
+        float(observed(model, flickering(returns).crop(0, 5)).agents.came_back)
+        for returns in (False, True)
+    ]
+    assert shares == [0.5 / 2, 1.5 / 3]
+
+
+def test_only_hidden_agents_are_judged_by_who_came_back() -> None:
+    model = loses_the_distant(forecaster(raster="none"))
+    with torch.no_grad():
+        first = model.visibility_head.judge[0]
+        first.weight.zero_()
+        first.weight[0, -1], first.bias[0] = -1.0, 5.0
+        never, again = (
+            model.advance(observed(model, flickering(returns).crop(0, 5)), 0.5)[1].existence[0]
+            for returns in (False, True)
+        )
+    assert torch.equal(never[0], again[0])
+    assert float(again[1] - never[1]) > 0.5
