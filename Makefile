@@ -42,7 +42,8 @@ test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 # The quick tests with the oldest release of every dependency that pyproject.toml admits, in an
-# environment of its own; what only tests need is of any age.
+# environment of its own; what only tests need is of any age. Exports need a newer torch than all
+# else does (the extra `export`), so that here they are refused, which is tested as well.
 LOWEST = .venv-lowest
 test-lowest: $(LOWEST)/.installed
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile \
@@ -52,12 +53,13 @@ $(LOWEST)/requirements.txt: pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/pip install --quiet uv
 	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --annotation-style line \
-		pyproject.toml | sed -n '/(pyproject.toml)/s/ *#.*//p' > $@.partial
+		--extra sumo --extra netcdf --extra s3 --extra ros pyproject.toml \
+		| sed -n '/(pyproject.toml)/s/ *#.*//p' > $@.partial
 	mv $@.partial $@
 
 $(LOWEST)/.installed: $(LOWEST)/requirements.txt
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --constraint $< \
-		--editable ".[sumo,dev]"
+		--editable ".[sumo,netcdf,s3,ros,dev]"
 	touch $@
 
 # Damages recordings of every source for so many seconds each; what fails is in fuzz-failures.

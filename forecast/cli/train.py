@@ -31,6 +31,8 @@ def train(
     from forecast import workflows
 
     done = workflows.train(settings, data, val, output, resume)
+    if not done.first:
+        return
     new = done.steps > done.begun
     what = "trained" if new else f"had been trained already, all of its {done.steps} steps"
     typer.echo(f"{output}: {what}; forecast with `forecast rollout --model {output}`")

@@ -52,11 +52,13 @@ class Trained:
         weights: Path of the weights.
         steps: Optimizer steps of the whole run.
         begun: How many of them had been taken before this call, in a run that it resumed.
+        first: Whether this process is the one that tells of it, of several that trained together.
     """
 
     weights: Path
     steps: int
     begun: int
+    first: bool = True
 
 
 def run_training(
@@ -118,7 +120,7 @@ def _fit(
         save_checkpoint(training.model, weights, batches.train[0].meta.dt_s, about)
     if stopped is not None:
         raise stopped
-    return Trained(weights, trainer.global_step, recount.begun)
+    return Trained(weights, trainer.global_step, recount.begun, trainer.is_global_zero)
 
 
 def _validate_initial(

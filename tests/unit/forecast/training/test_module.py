@@ -329,6 +329,7 @@ def test_two_processes_train_one_model(store: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained; forecast with") == 1
     assert load_checkpoint(tmp_path / "run").training["steps"] == 2  # 8 sequences, 2 x 2 a step
 
 
