@@ -117,6 +117,7 @@ def _sequence(
         map=layers,
         track_state=np.empty((0, options.frames, 5), np.float32),
         track_class=np.empty(0, np.uint8),
+        track_name=np.empty(0, str),
         track_history=np.empty((0, 0, 5), np.float32),
         sample_time=np.empty(0, np.float32),
         track_score=np.empty((0, options.frames), np.float32),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from data_tools import windows
+from data_tools.scene import text_of
 from forecast.schema import POSE_NAMES, SEQUENCE_VARIABLES, STATE_NAMES, SequenceMeta
 from forecast.storage.consolidation import consolidate
 from forecast.storage.files import write_whole
@@ -33,6 +34,7 @@ LONG_NAMES = {
     "map": "map layers in the present ego frame",
     "track_state": "pose and size of each agent in the present ego frame; NaN where absent",
     "track_class": "class of each agent, from 1; 0 is padding",
+    "track_name": "what the recording calls each agent; empty is padding",
     "track_history": "pose and size of each agent as observed, in the present ego frame",
     "sample_time": "time of each sample of track_history; 0 is the present",
     "track_score": "the tracker's confidence in each agent",
@@ -119,7 +121,7 @@ class Packed:
 
     def unpack(self, into: NDArray[Any]) -> None:
         """Writes the values into an array of its type and shape."""
-        if into.flags.c_contiguous and into.size:
+        if into.flags.c_contiguous and into.size and into.dtype == self.dtype:
             Zstd().decode(self.content, into)
         elif into.size:
             into[...] = np.frombuffer(Zstd().decode(self.content), self.dtype).reshape(self.shape)
@@ -175,7 +177,7 @@ def write_shard(url: str, system: Any, pieces: Iterable[Piece]) -> None:
     """
     group = zarr.open_group(url, mode="r+", zarr_format=3)
     pieces = list(pieces)
-    names = [_text(piece.scene) for piece in pieces for _ in range(piece.start, piece.stop)]
+    names = [text_of(piece.scene) for piece in pieces for _ in range(piece.start, piece.stop)]
     rows: dict[str, list[Packed]] = {}
     for piece in pieces:
         for name, values in read_part(system, piece.path).items():
@@ -207,11 +209,6 @@ def shards(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield list(group)
 
 
-def _text(name: str) -> str:
-    """A name that can be stored: files may be named by bytes that are no text."""
-    return name.encode(errors="backslashreplace").decode()
-
-
 _FIELDS = [field.name for field in fields(windows.Sequence)]
 
 
@@ -223,7 +220,7 @@ def _join(name: str, rows: list[Packed], sizes: tuple[int, ...]) -> NDArray[Any]
         rows: One for each sequence, which may be smaller than ``sizes``.
         sizes: Of the result, without the first axis.
     """
-    dims, dtype = SEQUENCE_VARIABLES[name][0][1:], rows[0].dtype
+    dims, dtype = SEQUENCE_VARIABLES[name][0][1:], max(row.dtype for row in rows)
     joined = np.zeros((len(rows), *sizes), dtype)
     if dtype.kind == "f":
         joined[:] = np.nan
@@ -288,7 +285,7 @@ def _create_variable(
     if dims[-1] in ("state", "pose", "point_state"):
         columns = STATE_NAMES if dims[-1] == "state" else POSE_NAMES
         attrs["columns"] = {column: COLUMN_UNITS[column] for column in columns}
-    one_each = len(shape) > 1
+    one_each = len(shape) > 1 and dtype != "str"  # names are few, and not all as long
     group.create_array(
         name,
         shape=tuple(shape),

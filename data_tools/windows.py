@@ -18,7 +18,7 @@ from data_tools.labels.map_index import MapIndex, area_of
 from data_tools.labels.protocols import PROTOCOLS, Traffic
 from data_tools.labels.rasterise import MapEdges, rasterise_map
 from data_tools.options import PrepareOptions
-from data_tools.scene import FARTHEST_M, Observed, Scene
+from data_tools.scene import FARTHEST_M, Observed, Scene, text_of
 from forecast.errors import DataError
 from forecast.schema import MAX_INSTANCE_ID
 
@@ -36,6 +36,7 @@ class Sequence:
         track_state: ``(N, T, 5)`` x, y, yaw, length, width; NaN where absent; the true tracks,
             whatever the protocol draws.
         track_class: ``(N,)`` class of each track, from 1.
+        track_name: ``(N,)`` what the recording calls each track.
         track_history: ``(N, S, 5)`` the same tracks as observed, up to the present.
         sample_time: ``(S,)`` seconds of these samples, ascending to 0, the present.
         track_score: ``(N, T)`` the tracker's confidence; NaN where it gives none.
@@ -51,6 +52,7 @@ class Sequence:
     map: NDArray[np.uint8]
     track_state: NDArray[np.float32]
     track_class: NDArray[np.uint8]
+    track_name: NDArray[np.str_]
     track_history: NDArray[np.float32]
     sample_time: NDArray[np.float32]
     track_score: NDArray[np.float32]
@@ -68,6 +70,7 @@ class Tracks:
     Args:
         state: ``(N, T, 5)`` in the world frame, NaN in all five where absent.
         label: ``(N,)`` class, from 1.
+        name: ``(N,)`` what the recording calls each.
         hidden: ``(N, T)`` whether hardly visible; False where the source does not say.
         observed: The same tracks at the recording's own rate.
         score: ``(N, T)`` the tracker's confidence; NaN where the source does not say.
@@ -77,6 +80,7 @@ class Tracks:
 
     state: Array
     label: NDArray[np.uint8]
+    name: NDArray[np.str_]
     hidden: NDArray[np.bool_]
     observed: Observed
     score: Array
@@ -129,6 +133,7 @@ def usable_tracks(
     return Tracks(
         state[kept],
         label[kept],
+        np.array([text_of(name) for name in scene.track_id], str)[kept],
         hidden[kept],
         Observed(seen.time_s, observed[kept]),
         score[kept],
@@ -179,6 +184,7 @@ def sequences(scene: Scene, tracks: Tracks, options: PrepareOptions) -> Iterator
             replace(seen, state=poses_to_frame(seen.state, pose)),
             tracks.score[:, window],
             tracks.label,
+            tracks.name,
             roads.edges(area).to_frame(pose),
             poses_to_frame(roads.lane_points(area), pose),
             None if lanes is None else poses_to_frame(lanes, pose),
@@ -226,6 +232,7 @@ def _sequence(
     seen: Observed,
     score: Array,
     label: NDArray[np.uint8],
+    name: NDArray[np.str_],
     edges: MapEdges,
     points: Array,
     lanes: Array | None,
@@ -247,6 +254,7 @@ def _sequence(
         map=rasterise_map(edges, grid),
         track_state=traffic.state.astype(np.float32),
         track_class=label,
+        track_name=name[kept],
         track_history=seen.state[kept].astype(np.float32),
         sample_time=seen.time_s.astype(np.float32),
         track_score=score[kept].astype(np.float32),

@@ -20,7 +20,7 @@ from forecast.storage.stores import open_sequence_store, refuse_impossible
 from forecast.types import BEVSequence
 
 # The forecaster takes the direction of lanes from their points.
-_UNREAD = ("scene", "init_time", "direction")
+_UNREAD = ("scene", "init_time", "direction", "track_name")
 _OF_TRACKS = ("track_class", "track_state", "track_history", "track_score")
 _TENSORS = tuple(name for name in SEQUENCE_VARIABLES if name not in _UNREAD)
 

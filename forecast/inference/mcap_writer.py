@@ -98,7 +98,8 @@ class _Forecast:
         scene: Name of its recording.
         stamp_ns: The present.
         dt_s: Seconds between leads.
-        ids: ``(n,)`` of the agents that are there at the present and, in some future, at lead 1.
+        ids: ``(n,)`` 16 bytes each, of the agents that are there at the present and, in some
+            future, at lead 1.
         label: ``(n,)`` Autoware's number of each one's class.
         size: ``(n, 2)`` length and width.
         existence: ``(n,)`` probability at the first lead.
@@ -110,7 +111,7 @@ class _Forecast:
     scene: str
     stamp_ns: int
     dt_s: float
-    ids: NDArray[np.int64]
+    ids: tuple[bytes, ...]
     label: NDArray[np.int64]
     size: Array
     existence: Array
@@ -130,12 +131,18 @@ class _Forecast:
         known &= np.isfinite(futures[confidence > 0, 0]).all(axis=2).any(axis=0)
         kept = np.flatnonzero(known)
         present = np.broadcast_to(state[kept, :3], (len(futures), 1, len(kept), 3))
+        scene, stamp_ns = str(one["scene"].values), _stamp_ns(float(one["init_time"].values))
+        if "track_name" in before:
+            names = map(str, before["track_name"].values[kept])
+            ids = tuple(_id_of(name, scene) for name in names)
+        else:
+            ids = tuple(_numbered(scene, stamp_ns, track + 1) for track in kept.tolist())
         free = np.prod(1 - one["occupancy"].values.astype(np.float32), axis=1)
         return cls(
-            scene=str(one["scene"].values),
-            stamp_ns=_stamp_ns(float(one["init_time"].values)),
+            scene=scene,
+            stamp_ns=stamp_ns,
             dt_s=meta.dt_s,
-            ids=kept + 1,
+            ids=ids,
             label=_labels(meta)[before["track_class"].values[kept]],
             size=state[kept, 3:],
             existence=one["existence"].values[0, kept].clip(0, 1),
@@ -219,7 +226,7 @@ def _object(one: _Forecast, place: int) -> Message:
     length, width = one.size[place]
     paths = one.paths[:, :, place]
     return {
-        "object_id": {"uuid": _id(one, int(one.ids[place]))},
+        "object_id": {"uuid": one.ids[place]},
         "existence_probability": float(one.existence[place]),
         "classification": [{"label": int(one.label[place]), "probability": 1.0}],
         "kinematics": {
@@ -248,9 +255,17 @@ def _object(one: _Forecast, place: int) -> Message:
     }
 
 
-def _id(one: _Forecast, number: int) -> bytes:
+def _id_of(name: str, scene: str) -> bytes:
+    """The id that a tracker gave, or one that stands for the agent throughout its recording."""
+    try:
+        return UUID(name).bytes
+    except ValueError:
+        return uuid5(SPACE, f"{scene} {name}").bytes
+
+
+def _numbered(scene: str, stamp_ns: int, number: int) -> bytes:
     """12 bytes of the sequence, then the id that the agent has in the forecast store."""
-    return uuid5(SPACE, f"{one.scene} {one.stamp_ns}").bytes[:12] + number.to_bytes(4, "big")
+    return uuid5(SPACE, f"{scene} {stamp_ns}").bytes[:12] + number.to_bytes(4, "big")
 
 
 def _last(path: Array) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -54,13 +55,13 @@ def test_a_bag_becomes_a_forecast_in_a_bag(tmp_path: Path, monkeypatch: pytest.M
         assert len(message.objects) == len(bags.MOVERS)
         x, y, yaw = bags.EGO_CAR.state(np.array([at]))[0, :3]
         turn = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
-        for thing, mover in zip(message.objects, bags.MOVERS, strict=True):
+        for number, (thing, mover) in enumerate(zip(message.objects, bags.MOVERS, strict=True)):
+            assert str(UUID(bytes=bytes(thing.object_id.uuid))) == bags.name_of(number)
             (path,) = thing.kinematics.predicted_paths
             places = np.array([(pose.position.x, pose.position.y) for pose in path.path])
             # Turns are constant, and so the baseline of that name is right.
             truth = mover.state(at + 0.5 * np.arange(7))[:, :2]
             np.testing.assert_allclose(places @ turn.T + (x, y), truth, atol=0.05)
-            # By its first pose a forecast is joined with the tracker's object, whose id is lost.
             np.testing.assert_allclose(places[0] @ turn.T + (x, y), truth[0], atol=0.001)
 
 
@@ -119,6 +120,8 @@ def test_a_bag_of_a_simulated_scene_becomes_that_scene(
         assert_same_boxes(stored, frames[who])
         labels = [DEFAULT_CLASSES.index(scene.track_class[n]) + 1 for n in who]
         assert one["track_class"].values[: len(who)].tolist() == labels
+        names = one["track_name"].values[: len(who)].tolist()
+        assert names == [bags.name_of(n) for n in who]
         times = one["sample_time"].values
         samples = present + np.rint(10 * times[np.isfinite(times)]).astype(int)
         history = one["track_history"].values[: len(who), np.isfinite(times)]

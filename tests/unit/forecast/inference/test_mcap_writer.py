@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -208,6 +209,22 @@ def test_scenes_are_told_apart_and_ids_by_their_sequence(
     assert about.name == "forecast"
     assert about.metadata["model"] == "perfect"
     assert (about.metadata["scene_0"], about.metadata["scene_1"]) == ("scene-0", "scene-1")
+
+
+def test_an_object_keeps_the_id_of_its_track_in_all_sequences_of_a_recording(
+    forecast: xr.Dataset, source: xr.Dataset, tmp_path: Path
+) -> None:
+    tracker = "0f1d4c2e-9d55-4c43-8a7e-9a4a4f0b6a01"
+    forecast, source = (one.isel(sequence=[0, 0]) for one in (forecast, source))
+    names = np.array([[tracker, "7", ""], ["7", tracker, "8"]], dtype=object)
+    source["track_name"] = ("sequence", "track"), names
+    first, second = (
+        [bytes(thing.object_id.uuid) for thing in message.objects]
+        for _, message in written(tmp_path, forecast, source)["/forecast/objects"]
+    )
+    assert str(UUID(bytes=first[0])) == tracker
+    assert second[:2] == [first[1], first[0]]
+    assert len({*first, *second}) == 4
 
 
 def test_who_is_not_there_or_not_forecast_has_no_object(
