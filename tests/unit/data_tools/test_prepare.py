@@ -96,6 +96,9 @@ def test_what_is_read_back_is_what_the_windows_were(tmp_path, files):
         assert row["track_state"][tracks:].isnull().all()
         np.testing.assert_array_equal(row["track_class"][:tracks], window.track_class)
         assert not row["track_class"][tracks:].any()
+        assert row["track_name"][:tracks].values.tolist() == window.track_name.tolist()
+        assert set(window.track_name.tolist()) <= set(made.track_id)
+        assert not any(row["track_name"][tracks:].values)
         np.testing.assert_array_equal(row["map_point"][:points], window.map_point)
         assert row["map_point"][points:].isnull().all()
 
