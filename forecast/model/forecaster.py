@@ -60,7 +60,7 @@ class Forecaster(nn.Module):
         )
         self.agent_encoder = MLP(spec.trail * 6 + 3 + self.attributes, dim, dim)
         self.query_pos_encoder = MLP(3 + 5 + self.attributes + 4 + 1, dim, dim)
-        self.map_crop = MapCrop(layers, dim) if layers else None
+        self.map_crop = MapCrop(layers, dim) if layers and spec.map_crop else None
         self.decoder = Decoder(spec, self.attributes)
         self.motion_head = MotionHead(dim)
         self.visibility_head = VisibilityHead(self.attributes, spec.scene_dim)

@@ -104,6 +104,10 @@ class ForecasterSpec(Section):
     """Whether QIM updates query_pos as well (MOTR), beside what its pose says; else it is made
     anew from the pose at every frame (MOTRv2).
     """
+    map_crop: bool = True
+    """Whether queries begin with a crop of the map's raster around each agent; the encoded features
+    that they read show it too.
+    """
     query_interaction: bool = True
     """Whether QIM makes the next step's queries; else decoded queries go on as they are."""
     carry_queries: bool = True
