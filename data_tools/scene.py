@@ -14,13 +14,12 @@ from forecast.grid import BEVGrid
 FARTHEST_M = 1e8
 LONGEST_M = 200.0  # a train is longer, but no box that a tracker follows
 
+MapLayer = Literal["drivable", "lane_centre", "road_edge", "crosswalk"]
+
 
 def text_of(name: str) -> str:
     """A name that can be stored: files, and what they say, may be bytes that are no text."""
     return name.encode(errors="backslashreplace").decode()
-
-
-MapLayer = Literal["drivable", "lane_centre", "road_edge", "crosswalk"]
 
 
 @dataclass(frozen=True)
