@@ -33,6 +33,10 @@ class Stage(Section):
     """Parts of the network that do not learn, such as raster_encoder, whose steps are then faster;
     optimisation.only and optimisation.backbone_factor hold beside it.
     """
+    batch_size: int | None = Field(default=None, ge=1)
+    """Sequences that a step takes of each batch, where memory or time does not suffice for all of
+    loading.batch_size, as with rasters; null = all.
+    """
     learning_rate: float | None = Field(default=None, ge=0)
     """Peak of a warm-up and cosine that begin with this stage and last until another stage has one;
     null = what went before goes on, from optimisation.learning_rate at first.

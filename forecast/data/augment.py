@@ -43,6 +43,7 @@ def augment(
     history: int,
     generator: Generator,
     rasters: bool = True,
+    shared: Generator | None = None,
 ) -> BEVSequence:
     """A varied batch; but for those that are lost, agents vanish only in what a model may see.
 
@@ -52,7 +53,10 @@ def augment(
         history: Frames that a model may see.
         generator: Of all random draws.
         rasters: Whether the past's rasters are read: if not, hidden tracks may stay in them.
+        shared: Of how many samples are observed, which processes that wait for one another draw
+            alike; None = ``generator``.
     """
+    shared = shared or generator
     if _toss(how.mirror, generator):
         sequence = sequence.mirror()
     if how.scale > 0:
@@ -60,8 +64,8 @@ def augment(
             sequence, 1 + how.scale * (2 * float(torch.rand((), generator=generator)) - 1)
         )
     sequence = _vary_map(sequence, how, generator)
-    if sequence.track_history is not None and _toss(how.other_rate, generator):
-        sequence = thin(sequence, generator)
+    if sequence.track_history is not None and _toss(how.other_rate, shared):
+        sequence = thin(sequence, shared)
     if sequence.track_state is not None:
         state = sequence.track_state
         # Nothing is drawn for what is off.

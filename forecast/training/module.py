@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -30,7 +31,13 @@ from forecast.training.matching import TruthAssignment
 from forecast.training.newcomer_loss import newcomer_loss
 from forecast.training.stages import LearningRate, check_stages, frozen_in
 from forecast.training.tracking_losses import tracking_loss
-from forecast.types import BEVSequence, Observation, SceneContext, without_tracks
+from forecast.types import (
+    BEVSequence,
+    Observation,
+    SceneContext,
+    map_tensors,
+    without_tracks,
+)
 
 # The loggers write every so many steps.
 LOG_EVERY_STEPS = 10
@@ -73,6 +80,30 @@ class UndrawnForecaster:
             state = self._reader.look_ahead(state)
         state, slots = self.model.advance(state, dt_s)
         return state, (state, slots)
+
+
+@dataclass(frozen=True)
+class StepKind:
+    """What a batch is used for; how long that takes depends on it.
+
+    Attributes:
+        horizon: Leads rolled out.
+        detected: Ids are hidden: agents must be found and tracked.
+        masks_only: Boxes are hidden: agents are measured in their masks.
+        steps: Steps that are made in ``frames`` frames.
+        frames: Frames after which there is a truth.
+    """
+
+    horizon: int
+    detected: bool = False
+    masks_only: bool = False
+    steps: int = 1
+    frames: int = 1
+
+    @property
+    def rasters(self) -> bool:
+        """Whether rasters are observed; those of tracked input are drawn from its tracks."""
+        return self.detected or self.masks_only
 
 
 class ForecastTraining(pl.LightningModule):
@@ -177,17 +208,16 @@ class ForecastTraining(pl.LightningModule):
     def training_step(self, batch: BEVSequence, index: int) -> Tensor:
         """Rolls the batch out and sums the losses of its steps."""
         number = self.seed * 1_000_003 + self.global_step
-        # All processes must agree on the kind of step; each draws its own noise.
+        # All processes draw the same kind of step, as each waits for the slowest; noise is its own.
         shared = Generator().manual_seed(number)
         generator = Generator().manual_seed(number + 7_919 * self.global_rank)
-        detected = bool(torch.rand((), generator=shared) < self.stage.detected)
         # Dropout has no generator of its own.
         torch.manual_seed(number + 104_729 * self.global_rank)
-        masks_only = not detected and self._masks_only(generator)
+        kind = self._kind(shared)
+        batch = map_tensors(batch, lambda tensor: tensor[: self.stage.batch_size])
         batch = batch.crop(0, batch.frames, self.stage.frame_stride)
-        rasters = detected or masks_only  # those of tracked input are drawn from its tracks
-        batch = augment(batch, self.augmentation, self.history, generator, rasters)
-        parts = self._losses(batch, self.stage.horizon, generator, detected, masks_only)
+        batch = augment(batch, self.augmentation, self.history, generator, kind.rasters, shared)
+        parts = self._losses(batch, kind, generator)
         loss = torch.stack(tuple(parts.values())).sum()
         if not loss.requires_grad:
             raise ConfigError(
@@ -204,55 +234,56 @@ class ForecastTraining(pl.LightningModule):
         return loss
 
     def _losses(
-        self,
-        batch: BEVSequence,
-        horizon: int,
-        generator: Generator,
-        detected: bool,
-        masks_only: bool = False,
+        self, batch: BEVSequence, kind: StepKind, generator: Generator
     ) -> dict[str, Tensor]:
         """Parts of the loss, each divided by the number of agents of the whole clip."""
         # As a tracker, or perception, observes it; the truth stays.
-        spoil = corrupt_rasters if detected or masks_only else corrupt
+        spoil = corrupt_rasters if kind.rasters else corrupt
         batch = spoil(batch, self.corruption, self.history, generator)
         past = batch.crop(0, self.history)
         assert past.track_state is not None
         assert past.track_class is not None
         assignment = None
-        if detected:
+        if kind.detected:
             denoise = None
             if self.tracks.denoising:
                 denoise = Denoising(self.tracks, len(self.model.inputs.classes), generator)
             assignment = TruthAssignment(
                 past.track_state, past.track_class, batch.grid, self.tracks, generator, denoise
             )
-        elif masks_only:
+        elif kind.masks_only:
             past = without_tracks(past)
-        parts = self._motion_losses(batch, past, horizon, generator, assignment)
+        parts = self._motion_losses(batch, past, kind, generator, assignment)
         if assignment is not None:
             parts |= _per_agent(tracking_loss(assignment))
         return parts
 
-    def _masks_only(self, generator: Generator) -> bool:
-        share = self.augmentation.masks_only
-        # Drawn only where it is on, so that other draws do not depend on it.
-        return share > 0 and float(torch.rand((), generator=generator)) < share
+    def _kind(self, shared: Generator) -> StepKind:
+        """The kind of step that is made next."""
+        detected = _toss(self.stage.detected, shared)
+        masks_only = not detected and _toss(self.augmentation.masks_only, shared)
+        horizon = self.stage.horizon
+        steps, frames = 1, 1
+        if _toss(self.augmentation.other_step, shared):
+            choices = [(5, 1), (2, 1)] + ([(1, 2)] if horizon > 1 else [])
+            steps, frames = choices[int(torch.randint(len(choices), (), generator=shared))]
+        return StepKind(horizon, detected, masks_only, steps, frames)
 
     def _motion_losses(
         self,
         batch: BEVSequence,
         past: BEVSequence,
-        horizon: int,
+        kind: StepKind,
         generator: Generator,
         assignment: TruthAssignment | None,
     ) -> dict[str, Tensor]:
         assert batch.track_state is not None
         assert batch.track_class is not None
-        steps, frames = self._time_step(horizon, generator)
+        steps, frames = kind.steps, kind.frames
         present_on = batch.track_state[:, :, past.frames - 1 :: frames]
         units = frames * batch.dt_s / self.model.spec.time_unit_s
         undrawn = UndrawnForecaster(self.model, assignment)
-        leads = rollout(undrawn, past, horizon // frames * steps, batch.dt_s * frames / steps)
+        leads = rollout(undrawn, past, kind.horizon // frames * steps, batch.dt_s * frames / steps)
         totals: dict[str, Tensor] = {}
         targets: list[Target] = []
         for state, slots in leads:
@@ -275,14 +306,6 @@ class ForecastTraining(pl.LightningModule):
                 parts |= present_loss(slots.agents, present_on[:, :, 0], self.weights)
             totals |= {name: totals.get(name, 0.0) + part for name, part in parts.items()}
         return _per_agent(totals)
-
-    def _time_step(self, horizon: int, generator: Generator) -> tuple[int, int]:
-        """How many steps are made in how many frames: one in one, or for some batches others."""
-        share = self.augmentation.other_step
-        if not share or float(torch.rand((), generator=generator)) >= share:
-            return 1, 1
-        choices = [(5, 1), (2, 1)] + ([(1, 2)] if horizon > 1 else [])
-        return choices[int(torch.randint(len(choices), (), generator=generator))]
 
     def validation_step(self, batch: BEVSequence, index: int) -> None:
         """Displacement of moving agents at every level of noise, beside constant turn rate's."""
@@ -359,6 +382,11 @@ class ForecastTraining(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def _toss(probability: float, generator: Generator) -> bool:
+    # Drawn only where it is on, so that other draws do not depend on it.
+    return probability > 0 and bool(torch.rand((), generator=generator) < probability)
 
 
 def _per_agent(parts: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from torch import Generator
 from forecast.config.config import load_config
 from forecast.data.reader import SequenceReader, collate
 from forecast.training import run
-from forecast.training.module import ForecastTraining
+from forecast.training.module import ForecastTraining, StepKind
 from forecast.types import BEVSequence
 from tests.support.benchmarking import device, finished, min_median_max, rate, report, store
 
@@ -94,7 +94,7 @@ def bare(module: ForecastTraining, batches: list[BEVSequence]) -> list[float]:
     for batch in batches:
         finished()
         began = time.perf_counter()
-        parts = module._losses(batch, 6, Generator(), detected=False)
+        parts = module._losses(batch, StepKind(6), Generator())
         optimizer.zero_grad()
         torch.stack(tuple(parts.values())).sum().backward()
         optimizer.step()

@@ -5,21 +5,24 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torchvision.models import resnet18
 
 from forecast.checkpoint.checkpoint import load_checkpoint
 from forecast.config.data import Augmentation, Corruption, Loading
 from forecast.config.training import LossWeights, Optimisation, Stage, TrackRules
+from forecast.data.corruption import observed
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.training import module
-from forecast.training.module import ForecastTraining, _per_agent
+from forecast.training.module import ForecastTraining, StepKind, _per_agent
 from forecast.training.run import run_training
-from tests.support.sequences import SMALL, forecaster, sequences
+from forecast.types import BEVSequence
+from tests.support.sequences import SMALL, TRAFFIC, forecaster, sequences
 from tests.support.stores import Mover, sequence_dataset, sequence_store
 from tests.support.trainings import QUICK, interrupt_at
 
@@ -192,7 +195,7 @@ def test_longer_and_shorter_steps_are_compared_with_the_frames_that_they_reach(s
         steps=1,
         seed=0,
     )
-    parts = task._losses(batch, 4, torch.Generator().manual_seed(seed), detected=False)
+    parts = task._losses(batch, StepKind(4), torch.Generator().manual_seed(seed))
     assert float(parts["position"].detach()) < 1e-3
     assert float(parts["heading"].detach()) < 1e-3
 
@@ -331,6 +334,69 @@ def test_two_processes_train_one_model(store: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained; forecast with") == 1
     assert load_checkpoint(tmp_path / "run").training["steps"] == 2  # 8 sequences, 2 x 2 a step
+
+
+def test_a_stage_takes_so_many_sequences_of_each_batch(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    losses = ForecastTraining._losses
+
+    def counted(self: ForecastTraining, batch: Any, *rest: Any) -> Any:
+        taken.append(batch.batch)
+        return losses(self, batch, *rest)
+
+    monkeypatch.setattr(ForecastTraining, "_losses", counted)
+    curriculum = (Stage(epochs=1, horizon=1, batch_size=3), Stage(epochs=1, horizon=1))
+    loading = Loading(batch_size=8, workers=0)
+    config = QUICK.model_copy(update={"curriculum": curriculum, "loading": loading})
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
+    assert taken == [3, 8]
+
+
+class Recorded(ForecastTraining):
+    """Training whose process and step are told, and which only records what it would do."""
+
+    global_rank = global_step = 0
+    trainer = SimpleNamespace(log_every_n_steps=1_000)
+
+    def log(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def _losses(self, batch: BEVSequence, kind: StepKind, generator: Generator) -> Any:
+        assert batch.sample_time is not None
+        self.drawn = kind, batch.sample_time.shape[1], float(torch.rand((), generator=generator))
+        return {"none": torch.zeros((), requires_grad=True)}
+
+
+def test_processes_draw_the_same_kind_of_step_but_noise_of_their_own() -> None:
+    """Each waits for the slowest: none may roll out five times as many steps as the others."""
+    how = Augmentation(0.0, 0.0, 0.0, other_rate=0.5, masks_only=0.5, other_step=0.5)
+    kinds, samples = set(), set()
+    task = Recorded(
+        forecaster(trained=False),
+        (Stage(1, 4, detected=0.3),),
+        LossWeights(),
+        how,
+        Corruption.fixed(),
+        Optimisation(),
+        history=7,
+        dt_s=0.5,
+        steps=1,
+        seed=0,
+    )
+    batch = observed(sequences(TRAFFIC, history=7), 7)
+    for task.global_step in range(60):
+        drawn = []
+        for task.global_rank in (0, 1):
+            task.training_step(batch, 0)
+            drawn.append(task.drawn)
+        assert drawn[0][:2] == drawn[1][:2]
+        assert drawn[0][2] != drawn[1][2]
+        kinds.add(task.drawn[0])
+        samples.add(task.drawn[1])
+    assert len(kinds) > 6
+    assert samples == set(range(1, 8))
 
 
 def test_processes_divide_by_their_mean_number_of_agents(monkeypatch: pytest.MonkeyPatch) -> None:
