@@ -132,25 +132,42 @@ def _shape_logits(
 ) -> Float[Tensor, "n"]:
     """How deep each cell lies inside its agent: > 0 inside, in half cells.
 
-    A boxed agent is its rectangle (exact, so it never blurs), by the rule of the labels where a
-    cell's centre lies on its edge; another is its observed mask, sampled bilinearly at the point
-    where it was at the present.
+    A boxed agent is its rectangle; another is its observed mask, sampled bilinearly at the point
+    where it was at the present, and its rectangle if it is hidden then.
     """
     if agents.boxed:
-        length, width = (agents.size / 2).unbind(-1)
-        ahead = pairs.of(length) - pairs.ahead.abs()
-        depth = torch.minimum(ahead, pairs.of(width) - pairs.aside.abs())
-        logits = depth * (2 / grid.resolution_m)
-        on_edge = (logits.abs() < EDGE_LOGIT).nonzero().squeeze(1)
-        unclear = logits.index_select(0, on_edge)
-        least = torch.finfo(unclear.dtype).tiny
-        covered = _covered(agents, pairs.take(on_edge), pose, grid)
-        decided = torch.where(covered, unclear.clamp(min=least), unclear.clamp(max=0))
-        return logits.index_copy(0, on_edge, decided)
+        return _box_logits(agents, pairs, pose, grid)
     assert observed is not None
     share = _sample_mask(agents, pairs, observed, grid)
     # The lowest logit where the mask is empty, however large the window.
-    return torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
+    logits = torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
+    hidden = (~pairs.of(_shown(agents.ids, observed))).nonzero().squeeze(1)
+    boxes = _box_logits(agents, pairs.take(hidden), pose, grid)
+    return logits.index_copy(0, hidden, boxes)
+
+
+def _shown(ids: Int[Tensor, "b a"], observed: Int[Tensor, "b h w"]) -> Bool[Tensor, "b a"]:
+    """Which agents have a cell."""
+    cells = observed.flatten(1).long()
+    most = int(max(cells.max(), ids.max())) + 1 if ids.numel() else 1
+    there = torch.zeros(len(cells), most, dtype=torch.bool, device=cells.device)
+    return there.scatter_(1, cells, torch.ones_like(cells, dtype=torch.bool)).gather(1, ids)
+
+
+def _box_logits(
+    agents: Agents, pairs: Pairs, pose: Float[Tensor, "b a 3"], grid: BEVGrid
+) -> Float[Tensor, "n"]:
+    """The same of rectangles: exact, so that they never blur; edges by the rule of the labels."""
+    length, width = (agents.size / 2).unbind(-1)
+    ahead = pairs.of(length) - pairs.ahead.abs()
+    depth = torch.minimum(ahead, pairs.of(width) - pairs.aside.abs())
+    logits = depth * (2 / grid.resolution_m)
+    on_edge = (logits.abs() < EDGE_LOGIT).nonzero().squeeze(1)
+    unclear = logits.index_select(0, on_edge)
+    least = torch.finfo(unclear.dtype).tiny
+    covered = _covered(agents, pairs.take(on_edge), pose, grid)
+    decided = torch.where(covered, unclear.clamp(min=least), unclear.clamp(max=0))
+    return logits.index_copy(0, on_edge, decided)
 
 
 def _covered(

@@ -6,7 +6,8 @@ track begins late, ends early or is not there at all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ FARTHEST_M_PER_S = 25.0
 AREA_COST_M = 3.0
 # Other classes are never linked.
 NEVER = 1e6
+# So long a part is remembered that no raster shows; debris, which is there once, is not.
+HIDDEN_S = 2.0
+LEAST_SEEN = 2
 # In less time two centres tell no motion.
 SHORTEST_GAP_S = 0.01
 # Ids are given out in turn, from 1 again after so many: what is made of them must not grow.
@@ -34,16 +38,20 @@ IDS = 9999
 
 @dataclass(frozen=True)
 class Parts:
-    """P parts of one raster, each the cells of one agent: a connected component or a track's.
+    """P parts of rasters, each the cells of one agent: a connected component or a track's.
+
+    Some may be hidden now: perception misses them, or something stands before them.
 
     Attributes:
         used: The id that was given out last.
         agent: Id of each part's agent.
         track: Track that has it, 0 = none.
-        centre: x, y, metres.
-        velocity: x, y, metres per second; zero for one that was not there in the frame before.
+        centre: x, y, metres, where it was seen last.
+        velocity: x, y, metres per second; zero for one that was seen once.
         area: Cells.
         kind: Class.
+        frames: Frames in which it was seen.
+        hidden_s: Seconds since it was seen.
     """
 
     used: int
@@ -53,24 +61,47 @@ class Parts:
     velocity: NDArray[np.float64]
     area: NDArray[np.float64]
     kind: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    hidden_s: NDArray[np.float64]
 
     @classmethod
     def none(cls) -> Parts:
         """Before the first frame."""
-        empty, places = np.zeros(0, np.int64), np.zeros((0, 2))
-        return cls(0, empty, empty, places, places, places[:, 0], empty)
+        places = np.zeros((0, 2))
+        return cls.seen_now(np.zeros(0, np.int64), places, places[:, 0], np.zeros(0, np.int64))
+
+    @classmethod
+    def seen_now(
+        cls,
+        track: NDArray[np.int64],
+        centre: NDArray[np.float64],
+        area: NDArray[np.float64],
+        kind: NDArray[np.int64],
+    ) -> Parts:
+        """Parts of a raster, of which nothing else is known."""
+        none, once = np.zeros_like(kind), np.ones_like(kind)
+        return cls(0, none, track, centre, np.zeros_like(centre), area, kind, once, 0.0 * area)
 
     def take(self, chosen: NDArray[np.int64]) -> Parts:
         """Some of the parts."""
-        return Parts(
-            self.used,
-            self.agent[chosen],
-            self.track[chosen],
-            self.centre[chosen],
-            self.velocity[chosen],
-            self.area[chosen],
-            self.kind[chosen],
-        )
+        return Parts(self.used, *(each[chosen] for each in self._each()))
+
+    def _each(self) -> tuple[NDArray[Any], ...]:
+        return tuple(getattr(self, field.name) for field in fields(self)[1:])
+
+    def followed_by(self, now: Parts, since_s: float) -> Parts:
+        """Those of the next frame, and behind them those of these that it hides.
+
+        Args:
+            now: Of the next frame.
+            since_s: Seconds until then.
+        """
+        hidden_s = self.hidden_s + since_s
+        kept = (self.frames >= LEAST_SEEN) & (hidden_s <= HIDDEN_S)
+        kept &= ~np.isin(self.agent, now.agent)
+        hidden = replace(self, track=0 * self.track, hidden_s=hidden_s).take(np.flatnonzero(kept))
+        both = zip(now._each(), hidden._each(), strict=True)
+        return Parts(now.used, *(np.concatenate(pair) for pair in both))
 
     def seen_from(self, moved: Float[Tensor, "3"]) -> Parts:
         """The same in another frame, whose pose in the present one is given."""
@@ -108,8 +139,9 @@ def link_components(
 ) -> LinkedFrame:
     """Gives every component of a raster, and every track, the id of an agent.
 
-    Parts of one class are linked to those of the frame before by the Hungarian method on the
-    distance to where each was expected, its last motion repeated. A track keeps its agent, also
+    Parts of one class are linked to those of the frames before by the Hungarian method on the
+    distance to where each was expected, its last motion repeated; one that is hidden is remembered
+    for a while, if it was seen more than once. A track keeps its agent, also
     while it is not seen; one that had none so far takes that of the part it is linked to, as does
     a component whose track has ended: the second association of Zhang et al., "ByteTrack" (2022).
 
@@ -184,7 +216,8 @@ def _link(
     agent = np.where(np.isin(agent, parts.agent), 0, agent)
     agent = np.where(has_cells, (own * parts.agent[:, None]).sum(0), agent)
     instance = np.concatenate(([0], parts.agent))[places]
-    return instance, parts.take(np.flatnonzero(parts.agent)), agent
+    parts = before.followed_by(parts.take(np.flatnonzero(parts.agent)), since_s)
+    return instance, parts, agent
 
 
 def _components(
@@ -202,7 +235,7 @@ def _components(
     middle = np.array(ndimage.center_of_mass(places > 0, places, index)).reshape(-1, 2)
     low = np.array([grid.x_m[0], grid.y_m[0]])
     centre = low + middle[:, ::-1] * grid.resolution_m
-    return Parts(0, np.zeros_like(kind), track, centre, np.zeros_like(centre), area, kind), places
+    return Parts.seen_now(track, centre, area, kind), places
 
 
 def _follow(before: Parts, now: Parts, held: NDArray[np.int64], since_s: float) -> Parts:
@@ -212,27 +245,28 @@ def _follow(before: Parts, now: Parts, held: NDArray[np.int64], since_s: float) 
         before: Of the frame before.
         now: Of this one; those of tracks that have an agent already know it.
         held: Agents that no other part may continue.
-        since_s: Seconds between them.
+        since_s: Seconds between the frames.
     """
-    since_s = max(since_s, 0.0)
-    expected = before.centre + before.velocity * since_s
+    gap_s = before.hidden_s[:, None] + max(since_s, 0.0)
+    expected = before.centre + before.velocity * gap_s
     distance = np.linalg.norm(expected[:, None] - now.centre[None], axis=-1)
     growth = np.abs(np.log(before.area[:, None] / now.area[None]))
     cost = distance + AREA_COST_M * growth
     cost[before.kind[:, None] != now.kind[None]] = NEVER
-    cost[distance > FARTHEST_M_PER_S * since_s] = NEVER
+    cost[distance > FARTHEST_M_PER_S * gap_s] = NEVER
     cost[np.isin(before.agent, held)] = NEVER
     cost[:, now.agent > 0] = NEVER
     cost[before.agent[:, None] == now.agent[None]] = 0.0
     rows, columns = linear_sum_assignment(cost)
     good = cost[rows, columns] < NEVER
     rows, columns = rows[good], columns[good]
-    agent, velocity = now.agent.copy(), now.velocity.copy()
+    agent, velocity, frames = now.agent.copy(), now.velocity.copy(), now.frames.copy()
     agent[columns] = before.agent[rows]
-    velocity[columns] = before.velocity[rows]
-    if since_s > SHORTEST_GAP_S:
-        velocity[columns] = (now.centre[columns] - before.centre[rows]) / since_s
-    return replace(now, agent=agent, velocity=velocity)
+    frames[columns] = before.frames[rows] + 1
+    moved, gap_s = now.centre[columns] - before.centre[rows], gap_s[rows]
+    long = gap_s > SHORTEST_GAP_S
+    velocity[columns] = np.where(long, moved / np.where(long, gap_s, 1.0), before.velocity[rows])
+    return replace(now, agent=agent, velocity=velocity, frames=frames)
 
 
 def _numbered(parts: Parts, taken: NDArray[np.int64], most: int) -> Parts:

@@ -94,3 +94,19 @@ def test_who_has_left_the_grid_is_not_drawn_at_its_border() -> None:
     rasters = rasterize(agents, gone, gone, agents.live.float(), agents.live, observed, WIDE, 3)
     assert not rasters.instance.any()
     assert not rasters.occupancy.any()
+
+
+def test_of_agents_known_by_masks_a_hidden_one_is_its_box_and_the_others_are_their_masks() -> None:
+    apart = (CROWD[0], replace(CROWD[1], y=9.0), CROWD[2])
+    past = sequences([apart], WIDE).crop(0, 3)
+    agents = observed_agents(replace(past, track_state=None, track_class=None))
+    striped = torch.arange(WIDE.width) % 4 == 0
+    observed = past.instance[:, -1].masked_fill(striped, 0)
+    given = agents, agents.pose, agents.pose, agents.live.float(), agents.live
+    masks = rasterize(*given, observed, WIDE, 3).instance
+    ours = rasterize(*given, observed.masked_fill(observed == 1, 0), WIDE, 3).instance
+    boxes = rasterize(replace(agents, boxed=True), *given[1:], observed, WIDE, 3).instance
+    assert torch.equal(ours == 1, boxes == 1)
+    assert not torch.equal(masks == 1, boxes == 1)
+    for number in (2, 3):
+        assert torch.equal(ours == number, masks == number)
