@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from forecast.errors import DataError
 from forecast.evaluation.counts import Truth
-from forecast.evaluation.probabilities import THRESHOLDS, pr_auc, soft_iou, threshold_counts, weigh
+from forecast.evaluation.probabilities import (
+    THRESHOLDS,
+    likely_cells,
+    pr_auc,
+    soft_iou,
+    threshold_counts,
+    weigh,
+)
 from forecast.grid import BEVGrid
 
 
@@ -38,7 +45,7 @@ class Flow(IntEnum):
 
 
 def count_flow(
-    truth: Truth, occupancy: NDArray[np.float32], guess: NDArray[Any] | None, grid: BEVGrid
+    truth: Truth, occupancy: NDArray[Any], guess: NDArray[Any] | None, grid: BEVGrid
 ) -> NDArray[np.float64]:
     """The sums of one sequence.
 
@@ -73,8 +80,7 @@ def count_flow(
             before, now = (frame == k + 1 for frame in truth.semantic[lead : lead + 2])
             carried[k, lead] = before.any() and now.any()
             if carried[k, lead]:
-                likely = occupancy[lead, k].ravel()
-                found = _grounded(likely, flow, before, now.ravel(), grid)
+                found = _grounded(occupancy[lead, k], flow, before, now.ravel(), grid)
                 soft[k, lead], cells[k, lead] = found
         if truth.track_state is not None:
             places, shift = true_flow(truth, lead, grid)
@@ -112,7 +118,7 @@ def true_flow(
     """
     assert truth.track_state is not None
     instance = truth.instance[lead + 1].ravel()
-    cells = np.flatnonzero(instance)
+    cells = np.flatnonzero(instance != 0)
     track = instance[cells].astype(np.int64) - 1
     known = track < len(truth.track_state)
     cells, track = cells[known], track[known]
@@ -131,18 +137,18 @@ def true_flow(
 
 
 def _grounded(
-    likely: NDArray[np.float32],
+    probability: NDArray[Any],
     flow: NDArray[Any],
     before: NDArray[np.bool_],
     now: NDArray[np.bool_],
     grid: BEVGrid,
 ) -> tuple[float, NDArray[np.float64]]:
     """What the flow brings here of the true cells before, times occupancy: soft IoU and counts."""
-    some = np.flatnonzero(likely)
+    some, likely = likely_cells(probability)
     row, column = np.divmod(some, grid.width)
     shift = flow[:, some].astype(np.float64) / grid.resolution_m
     x, y = column + shift[0], row + shift[1]
-    grounded = likely[some] * sample(before, x, y)
+    grounded = likely * sample(before, x, y)
     hit, occupied = now[some], int(np.count_nonzero(now))
     cells = threshold_counts(grounded.astype(np.float32), hit, len(now), occupied)
     return soft_iou(grounded, hit, occupied), cells

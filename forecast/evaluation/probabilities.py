@@ -66,16 +66,16 @@ def count_probabilities(
     sums = np.zeros((classes, truth.horizon, COLUMNS))
     cells = np.zeros((classes, truth.horizon, 2, THRESHOLDS - 1))
     for lead in range(truth.horizon):
-        maps = occupancy[lead].astype(np.float32, copy=False).reshape(classes, -1)
-        if not (maps.min(initial=0) >= 0 and maps.max(initial=0) <= 1):
-            raise DataError(
-                "an occupancy from 0 to 1",
-                f"{maps.min():g} to {maps.max():g} in scene {truth.scene}",
-                "make the forecast anew with `forecast rollout`",
-            )
         for k in range(classes):
+            some, likely = likely_cells(occupancy[lead, k])
+            if not ((likely >= 0) & (likely <= 1)).all():
+                raise DataError(
+                    "an occupancy from 0 to 1",
+                    f"{likely.min():g} to {likely.max():g} in scene {truth.scene}",
+                    "make the forecast anew with `forecast rollout`",
+                )
             occupied = (truth.semantic[lead + 1] == k + 1).ravel()
-            sums[k, lead], cells[k, lead] = _count_map(maps[k], occupied)
+            sums[k, lead], cells[k, lead] = _count_map(some, likely, occupied)
     there = sums[..., Chance.OCCUPIED] > 0
     quality = np.stack([pr_auc(cells), sums[..., Chance.SOFT_IOU]], axis=-1)
     weigh(sums[..., Chance.SEQUENCES : len(Chance)], there, quality)
@@ -114,29 +114,38 @@ def weighed_mean(sums: NDArray[np.float64], which: int = 0) -> NDArray[np.float6
     return _divide(total[..., first + 1 + which], total[..., first], np.nan)
 
 
+def likely_cells(
+    probability: NDArray[Any],
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The cells of a map that have a probability at all, as indices into it, and theirs."""
+    flat = probability.ravel()
+    # Of all cells only bits are compared, but for the sign: half precision is slow to read.
+    some = np.flatnonzero(flat.view(f"u{flat.itemsize}") << 1 != 0)
+    return some, flat[some].astype(np.float32)
+
+
 def _count_map(
-    probability: NDArray[np.float32], occupied: NDArray[np.bool_]
+    some: NDArray[np.int64], likely: NDArray[np.float32], occupied: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """One class at one lead; most cells have probability 0 and are counted all at once."""
-    some = np.flatnonzero(probability)
-    likely, hit = probability[some].astype(np.float64), occupied[some]
+    hit = occupied[some]
     total = int(np.count_nonzero(occupied))
     missed = total - np.count_nonzero(hit)
-    outcome = np.where(hit, likely, 1 - likely)
+    outcome = np.where(hit, likely.astype(np.float64), 1 - likely.astype(np.float64))
     sums = np.zeros(COLUMNS)
     sums[Chance.CELLS], sums[Chance.OCCUPIED] = len(occupied), total
     sums[Chance.SQUARES] = np.square(1 - outcome).sum() + missed
     sums[Chance.LOG_LOSS] = -np.log(np.maximum(outcome, LEAST)).sum() - missed * np.log(LEAST)
     sums[Chance.SOFT_IOU] = soft_iou(likely, hit, total)
-    bin_, columns = _bin(probability[some], BINS), bins_of(sums)
+    bin_, columns = _bin(likely, BINS), bins_of(sums)
     columns[:] = [np.bincount(bin_, weights, BINS) for weights in (None, hit, likely)]
-    return sums, threshold_counts(probability[some], hit, len(occupied), total)
+    return sums, threshold_counts(likely, hit, len(occupied), total)
 
 
-def soft_iou(likely: NDArray[np.float64], hit: NDArray[np.bool_], occupied: int) -> float:
+def soft_iou(likely: NDArray[Any], hit: NDArray[np.bool_], occupied: int) -> float:
     """Of a map with some likely cells, of which some are hit, as is every occupied one."""
-    both = likely[hit].sum()
-    return float(both / max(likely.sum() + occupied - both, 1e-12))
+    both = likely[hit].sum(dtype=np.float64)
+    return float(both / max(likely.sum(dtype=np.float64) + occupied - both, 1e-12))
 
 
 def threshold_counts(

@@ -88,7 +88,7 @@ class ProbabilityAccumulator(SceneSums):
     def add(self, truth: Truth, forecast: Forecast) -> None:
         """Counts one sequence; the forecast must have its occupancy."""
         assert forecast.occupancy is not None
-        occupancy = forecast.occupancy[: truth.horizon].astype(np.float32)
+        occupancy = forecast.occupancy[: truth.horizon]
         table, cells = count_probabilities(truth, occupancy, len(self.classes))
         flow = count_flow(truth, occupancy, forecast.flow, self.grid)
         self.add_table(truth.scene, np.concatenate([table, flow], axis=-1))

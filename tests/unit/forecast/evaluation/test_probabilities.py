@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from forecast.errors import DataError
 from forecast.evaluation.counts import Forecast, Truth
-from forecast.evaluation.probabilities import LEAST, Chance, bins_of, count_probabilities
+from forecast.evaluation.probabilities import (
+    LEAST,
+    Chance,
+    bins_of,
+    count_probabilities,
+    likely_cells,
+)
 from forecast.evaluation.probability_scores import ProbabilityAccumulator
 from forecast.grid import BEVGrid
 
@@ -165,3 +171,14 @@ def test_what_is_no_probability_is_refused(wrong: float) -> None:
     with pytest.raises(DataError, match="an occupancy from 0 to 1") as caught:
         accumulated((truth(cells((0, 0)), scene="the scene"), forecast(occupancy)))
     assert "the scene" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_cells_without_a_probability_are_passed_over_also_where_they_are_minus_zero(
+    kind: type[np.floating[Any]],
+) -> None:
+    """As the opposite of 0 is, in forecast stores."""
+    chances = np.array([[0.0, -0.0, 0.25, 1.0], [6e-8, -0.5, np.nan, -0.0]], kind)
+    some, likely = likely_cells(chances)
+    assert some.tolist() == [2, 3, 4, 5, 6]
+    np.testing.assert_array_equal(likely, chances.ravel()[some].astype(np.float32))
