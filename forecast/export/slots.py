@@ -15,13 +15,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from forecast.grid import BEVGrid
-from forecast.model.forecaster import LONGEST_HIDDEN_S, Forecaster
+from forecast.model.forecaster import Forecaster
 from forecast.model.layers.mask_heads import DotMaskHead
 from forecast.model.learned_horizon import SAME_TIME_S, STRAIGHT_ON, LearnedHorizon
 from forecast.model.observer import Observer, warped
 from forecast.model.raster_encoder import EncodedFeatures
 from forecast.model.scene import se2
-from forecast.model.scene.agents import Agents, Association, Seen
+from forecast.model.scene.agents import LONGEST_HIDDEN_S, Agents, Association, Seen
 from forecast.model.scene.context import PackedQueries
 from forecast.model.scene.packing import Packing
 from forecast.model.scene.refiner import RowRefiner

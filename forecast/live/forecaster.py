@@ -35,8 +35,7 @@ from forecast.live.outputs import Counts, LiveForecast, collected
 from forecast.live.states import agents_in, later, moved_to, with_map_of, without
 from forecast.live.world_map import WorldMap
 from forecast.loop import branches
-from forecast.model.forecaster import LONGEST_HIDDEN_S
-from forecast.model.scene.agents import MEMORY, MoreAgentsThanSlots
+from forecast.model.scene.agents import LONGEST_HIDDEN_S, MEMORY, MoreAgentsThanSlots
 from forecast.observations import SAME_MOMENT_S
 from forecast.schema import MAP_LAYERS
 from forecast.types import Draws

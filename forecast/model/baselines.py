@@ -214,7 +214,7 @@ def _filtered(state: KinematicState) -> KinematicState:
 
 @dataclass(frozen=True)
 class ComponentState:
-    """Agents that components were linked to, and the components of the last raster."""
+    """Agents that components were linked to, and the components of the last rasters."""
 
     motion: KinematicState
     parts: tuple[Parts, ...]

@@ -27,7 +27,7 @@ class DetectingState:
     Attributes:
         forecast: The state of the forecaster, which knows the agents that were found.
         tracks: The tracks after the last frame.
-        parts: Who is who in the last raster of each sequence.
+        parts: Who is who in the last rasters of each sequence.
     """
 
     forecast: ForecastState

@@ -22,7 +22,7 @@ from forecast.model.query_interaction import QueryInteraction
 from forecast.model.raster_encoder import EncodedFeatures, RasterEncoder
 from forecast.model.scene import se2
 from forecast.model.scene.agent_motion import past_pose
-from forecast.model.scene.agents import Agents, attributes_of, one_hot, present
+from forecast.model.scene.agents import LONGEST_HIDDEN_S, Agents, attributes_of, one_hot, present
 from forecast.model.scene.context import PackedQueries, bounded, relative
 from forecast.model.scene.lanes import thinned
 from forecast.model.scene.rasterizer import rasterize
@@ -34,8 +34,6 @@ from forecast.model.tracker import Tracker
 from forecast.model.visibility import VisibilityHead
 from forecast.types import Observation, SceneContext, StepForecast
 
-# An agent that has not been seen for longer is not forecast.
-LONGEST_HIDDEN_S = 2.0
 # By how much existence falls, as a logit, per second that an agent is hidden; learned from there.
 FADING_PER_S = 12.0
 

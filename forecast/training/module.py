@@ -209,7 +209,8 @@ class ForecastTraining(pl.LightningModule):
         """Rolls the batch out and sums the losses of its steps."""
         number = self.seed * 1_000_003 + self.global_step
         # All processes draw the same kind of step, as each waits for the slowest; noise is its own.
-        shared = Generator().manual_seed(number)
+        # Of a seed of its own, or the noise of the first process would go with the kind of step.
+        shared = Generator().manual_seed(number + 15_485_863)
         generator = Generator().manual_seed(number + 7_919 * self.global_rank)
         # Dropout has no generator of its own.
         torch.manual_seed(number + 104_729 * self.global_rank)

@@ -35,7 +35,9 @@ def naive_rasterize(
     logits = (agents.size[:, :, None] / 2 - body.abs()).amin(-1) * (2 / grid.resolution_m)
     if not agents.boxed:
         share = _share(agents, present, observed, grid)
-        logits = torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
+        known = (observed[:, None] == agents.ids[..., None, None]).flatten(2).any(-1)
+        masks = torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
+        logits = torch.where(known[..., None], masks, logits)
     near = (logits > FARTHEST_LOGIT) & agents.live[..., None]
     if refine is not None:
         logits = logits + refine(body)

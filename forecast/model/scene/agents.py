@@ -20,6 +20,8 @@ from forecast.types import Observation
 # Observations that are remembered: more than two seconds at 10 Hz. Agents not seen in any of them
 # are forgotten.
 MEMORY = 24
+# An agent that has not been seen for longer is not forecast.
+LONGEST_HIDDEN_S = 2.0
 
 
 class MoreAgentsThanSlots(UserWarning):
@@ -39,7 +41,7 @@ class Agents:
         time_s: When each observation was made.
         size: Length and width, metres.
         boxed: Whether ``size`` is measured (``track_state``) rather than fitted to masks; a boxed
-            agent is drawn as its box, another by resampling its observed mask.
+            agent is drawn as its box, another by resampling its observed mask, if it has one now.
     """
 
     ids: Int[Tensor, "b a"]
@@ -302,7 +304,7 @@ def present(
     """
     here = grid.contains(pose[..., 0], pose[..., 1])
     if cells is not None:
-        here = here | _has_cells(cells, agents.ids)
+        here = here | has_cells(cells, agents.ids)
     here = here & eligible & agents.live
     rank = torch.where(here, agents.ids, torch.iinfo(torch.long).max)
     most = max(int(here.sum(1).max()), 1)
@@ -311,7 +313,7 @@ def present(
     return chosen.take(order), order
 
 
-def _has_cells(cells: Int[Tensor, "b h w"], ids: Int[Tensor, "b a"]) -> Bool[Tensor, "b a"]:
+def has_cells(cells: Int[Tensor, "b h w"], ids: Int[Tensor, "b a"]) -> Bool[Tensor, "b a"]:
     """Which agents have a cell in a label map."""
     flat = cells.flatten(1).long()
     most = int(max(flat.max(), ids.max())) + 1

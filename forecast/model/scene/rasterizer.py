@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from forecast.grid import SUBCELLS, BEVGrid
-from forecast.model.scene.agents import Agents
+from forecast.model.scene.agents import Agents, has_cells
 from forecast.model.scene.likelihood import faded, interval
 from forecast.model.scene.refiner import Refiner, RowRefiner
 from forecast.model.scene.windows import FARTHEST_CELLS, Pairs, sequence_of, turned, windows
@@ -65,7 +65,8 @@ def rasterize(
         grid: The raster's grid.
         classes: Number of classes K.
         refine: Residual logits of a mask head.
-        least_cell: Whether a box that no cell centre lies in has the cell that it stands in.
+        least_cell: Whether a box that no cell centre lies in has the cell that it stands in; only
+            where all agents are boxes.
         uncertainty: Expected errors of the poses, metres ahead and aside, which occupancy takes
             into account; None = masks alone say what is occupied.
     """
@@ -141,17 +142,9 @@ def _shape_logits(
     share = _sample_mask(agents, pairs, observed, grid)
     # The lowest logit where the mask is empty, however large the window.
     logits = torch.where(share > 0, 4 * (share - 0.5), FARTHEST_LOGIT)
-    hidden = (~pairs.of(_shown(agents.ids, observed))).nonzero().squeeze(1)
+    hidden = (~pairs.of(has_cells(observed, agents.ids))).nonzero().squeeze(1)
     boxes = _box_logits(agents, pairs.take(hidden), pose, grid)
     return logits.index_copy(0, hidden, boxes)
-
-
-def _shown(ids: Int[Tensor, "b a"], observed: Int[Tensor, "b h w"]) -> Bool[Tensor, "b a"]:
-    """Which agents have a cell."""
-    cells = observed.flatten(1).long()
-    most = int(max(cells.max(), ids.max())) + 1 if ids.numel() else 1
-    there = torch.zeros(len(cells), most, dtype=torch.bool, device=cells.device)
-    return there.scatter_(1, cells, torch.ones_like(cells, dtype=torch.bool)).gather(1, ids)
 
 
 def _box_logits(

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from forecast.grid import BEVGrid
+from forecast.model.scene.agents import LONGEST_HIDDEN_S
 from forecast.model.tracking.tracks import Tracks
 
 # A component may be another frame's agent if it lies this far from where that one was expected.
@@ -27,9 +28,10 @@ FARTHEST_M_PER_S = 25.0
 AREA_COST_M = 3.0
 # Other classes are never linked.
 NEVER = 1e6
-# So long a part is remembered that no raster shows; debris, which is there once, is not.
-HIDDEN_S = 2.0
+# Parts seen in so many frames are remembered while no raster shows them; debris is there once.
 LEAST_SEEN = 2
+# One that is hidden, whose motion is known therefore, if it lies this far from there.
+STRAY_M_PER_S = 4.0
 # In less time two centres tell no motion.
 SHORTEST_GAP_S = 0.01
 # Ids are given out in turn, from 1 again after so many: what is made of them must not grow.
@@ -89,17 +91,21 @@ class Parts:
     def _each(self) -> tuple[NDArray[Any], ...]:
         return tuple(getattr(self, field.name) for field in fields(self)[1:])
 
-    def followed_by(self, now: Parts, since_s: float) -> Parts:
+    def followed_by(self, now: Parts, since_s: float, most: int) -> Parts:
         """Those of the next frame, and behind them those of these that it hides.
 
         Args:
             now: Of the next frame.
             since_s: Seconds until then.
+            most: Parts; of those that are hidden the last seen are kept.
         """
         hidden_s = self.hidden_s + since_s
-        kept = (self.frames >= LEAST_SEEN) & (hidden_s <= HIDDEN_S)
+        kept = (self.frames >= LEAST_SEEN) & (hidden_s <= LONGEST_HIDDEN_S)
         kept &= ~np.isin(self.agent, now.agent)
-        hidden = replace(self, track=0 * self.track, hidden_s=hidden_s).take(np.flatnonzero(kept))
+        chosen = np.flatnonzero(kept)
+        chosen = chosen[np.argsort(hidden_s[chosen], kind="stable")]
+        chosen = chosen[: max(most - len(now.agent), 0)]
+        hidden = replace(self, track=0 * self.track, hidden_s=hidden_s).take(chosen)
         both = zip(now._each(), hidden._each(), strict=True)
         return Parts(now.used, *(np.concatenate(pair) for pair in both))
 
@@ -140,13 +146,14 @@ def link_components(
     """Gives every component of a raster, and every track, the id of an agent.
 
     Parts of one class are linked to those of the frames before by the Hungarian method on the
-    distance to where each was expected, its last motion repeated; one that is hidden is remembered
-    for a while, if it was seen more than once. A track keeps its agent, also
-    while it is not seen; one that had none so far takes that of the part it is linked to, as does
-    a component whose track has ended: the second association of Zhang et al., "ByteTrack" (2022).
+    distance to where each was expected, its last motion repeated. One that is hidden is remembered
+    for two seconds, if it was seen more than once, and linked to what the others leave. A track
+    keeps its agent, also while it is not seen; one that had none so far takes that of the part it
+    is linked to, as does a component whose track has ended: the second association of Zhang et al.,
+    "ByteTrack" (2022).
 
     Args:
-        before: The parts of the frame before, in this one's ego frame.
+        before: The parts of the frames before, in this one's ego frame.
         semantic: Class of each cell; 0 = background.
         since_s: Seconds since the frame before.
         grid: The grid.
@@ -203,6 +210,7 @@ def _link(
 
     Of each slot is given: the track's id, its agent so far, frames in which it was not seen.
     """
+    since_s = max(since_s, 0.0)
     ids, agent = slots[0], np.where(slots[0] > 0, slots[1], 0)
     parts, places = _components(classes, tracked, grid)
     own = (parts.track[:, None] == ids) & (ids > 0)
@@ -211,12 +219,14 @@ def _link(
     # What is hidden may come back; a track seen where there is no cell is off, and its cells stay
     # who they were.
     held = agent[has_cells | (slots[2] > 0)]
-    parts = _follow(before, parts, held, since_s)
+    # First those of the frame before: nobody may lose its id to one that was hidden.
+    for hidden in (before.hidden_s == 0, before.hidden_s > 0):
+        parts = _follow(before.take(np.flatnonzero(hidden)), parts, held, since_s)
     parts = _numbered(parts, np.concatenate((before.agent, agent)), most)
     agent = np.where(np.isin(agent, parts.agent), 0, agent)
     agent = np.where(has_cells, (own * parts.agent[:, None]).sum(0), agent)
     instance = np.concatenate(([0], parts.agent))[places]
-    parts = before.followed_by(parts.take(np.flatnonzero(parts.agent)), since_s)
+    parts = before.followed_by(parts.take(np.flatnonzero(parts.agent)), since_s, most)
     return instance, parts, agent
 
 
@@ -242,18 +252,20 @@ def _follow(before: Parts, now: Parts, held: NDArray[np.int64], since_s: float) 
     """The same parts with the agents and motions of those that they continue.
 
     Args:
-        before: Of the frame before.
+        before: Of the frames before.
         now: Of this one; those of tracks that have an agent already know it.
         held: Agents that no other part may continue.
         since_s: Seconds between the frames.
     """
-    gap_s = before.hidden_s[:, None] + max(since_s, 0.0)
+    hidden_s = before.hidden_s[:, None]
+    gap_s = hidden_s + since_s
     expected = before.centre + before.velocity * gap_s
     distance = np.linalg.norm(expected[:, None] - now.centre[None], axis=-1)
     growth = np.abs(np.log(before.area[:, None] / now.area[None]))
     cost = distance + AREA_COST_M * growth
     cost[before.kind[:, None] != now.kind[None]] = NEVER
-    cost[distance > FARTHEST_M_PER_S * gap_s] = NEVER
+    cost[distance > np.where(hidden_s > 0, STRAY_M_PER_S, FARTHEST_M_PER_S) * gap_s] = NEVER
+    cost[((hidden_s > 0) & (gap_s > LONGEST_HIDDEN_S))[:, 0]] = NEVER
     cost[np.isin(before.agent, held)] = NEVER
     cost[:, now.agent > 0] = NEVER
     cost[before.agent[:, None] == now.agent[None]] = 0.0

@@ -36,7 +36,7 @@ def labelled(frame: Observation, instance: Int[Tensor, "b h w"]) -> Observation:
 def remembered(agents: Agents, known: Int[Tensor, "b n"]) -> tuple[Agents, Int[Tensor, "b a"]]:
     """Agents without those that will not be seen again, and their order among all of them.
 
-    What is not linked any more has lost its id. It is forgotten at once, so that the debris of
+    What will not be linked any more has lost its id. It is forgotten at once, so that the debris of
     noisy rasters does not take the slots of others.
 
     Args:

@@ -365,14 +365,16 @@ class Recorded(ForecastTraining):
 
     def _losses(self, batch: BEVSequence, kind: StepKind, generator: Generator) -> Any:
         assert batch.sample_time is not None
+        assert batch.track_state is not None
+        self.first_y = float(batch.track_state[0, 0, -1, 1])
         self.drawn = kind, batch.sample_time.shape[1], float(torch.rand((), generator=generator))
         return {"none": torch.zeros((), requires_grad=True)}
 
 
 def test_processes_draw_the_same_kind_of_step_but_noise_of_their_own() -> None:
     """Each waits for the slowest: none may roll out five times as many steps as the others."""
-    how = Augmentation(0.0, 0.0, 0.0, other_rate=0.5, masks_only=0.5, other_step=0.5)
-    kinds, samples = set(), set()
+    how = Augmentation(0.5, 0.0, 0.0, other_rate=0.5, masks_only=0.5, other_step=0.5)
+    kinds, samples, mirrored = set(), set(), set()
     task = Recorded(
         forecaster(trained=False),
         (Stage(1, 4, detected=0.3),),
@@ -388,15 +390,17 @@ def test_processes_draw_the_same_kind_of_step_but_noise_of_their_own() -> None:
     batch = observed(sequences(TRAFFIC, history=7), 7)
     for task.global_step in range(60):
         drawn = []
-        for task.global_rank in (0, 1):
+        for task.global_rank in (1, 0):
             task.training_step(batch, 0)
             drawn.append(task.drawn)
         assert drawn[0][:2] == drawn[1][:2]
         assert drawn[0][2] != drawn[1][2]
         kinds.add(task.drawn[0])
         samples.add(task.drawn[1])
+        mirrored.add((task.drawn[0].detected, task.first_y))
     assert len(kinds) > 6
-    assert samples == set(range(1, 8))
+    assert len(samples) > 4
+    assert len(mirrored) == 4, "the first process's noise does not go with the kind either"
 
 
 def test_processes_divide_by_their_mean_number_of_agents(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,12 +40,15 @@ def wavy(points: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("refine", [None, wavy], ids=["as it is", "refined"])
-@pytest.mark.parametrize("boxed", [True, False], ids=["boxes", "masks"])
+@pytest.mark.parametrize("known_by", ["boxes", "masks", "masks, some hidden"])
 @pytest.mark.parametrize("grid", [WIDE, FINE], ids=["wide", "fine"])
 def test_painting_near_agents_equals_painting_everywhere(
-    grid: BEVGrid, boxed: bool, refine: Refiner | None
+    grid: BEVGrid, known_by: str, refine: Refiner | None
 ) -> None:
+    boxed = known_by == "boxes"
     agents, observed = agents_of(grid, boxed)
+    if "hidden" in known_by:
+        observed = observed.masked_fill(observed == 1, 0)
     torch.manual_seed(0)
     motion = torch.randn_like(agents.pose) * torch.tensor([6.0, 2.0, 1.5])
     pose = se2.compose(agents.pose, motion)

@@ -328,6 +328,35 @@ def test_after_two_seconds_an_agent_that_is_not_seen_is_forgotten() -> None:
         assert linked(frames, times)[0][:, -1].max() == number
 
 
+def frames_of(*frames: tuple[tuple[float, float], ...]) -> Tensor:
+    """Rasters in which cars stand at places, x and y."""
+    shown = [tuple(Mover(x, y) for x, y in places) for places in frames]
+    return torch.cat([sequences((each,), history=3).semantic[:, :1] for each in shown], 1)
+
+
+def test_an_agent_that_is_hidden_takes_nobodys_place() -> None:
+    """Neither that of a newcomer some metres away, nor that of one who was seen all the time."""
+    here, away, new = (-8.0, 0.0), (8.0, 0.0), (0.0, 0.0)
+    seen = frames_of((here, away), (here, away), (here,), (here,), (here, new))
+    found = linked(seen)[0]
+    first, last = (found[:, t].unique().tolist() for t in (0, -1))
+    assert len(first) == len(last) == 3
+    assert len(set(first) & set(last)) == 2  # the background, and who was here all the time
+    back = linked(frames_of((here, away), (here, away), (here,), (here,), (here, away)))[0]
+    assert back[:, -1].unique().tolist() == first
+
+
+def test_hidden_agents_take_no_room_from_those_that_are_seen() -> None:
+    """Of those that are hidden as many are remembered as there is room for, the latest first."""
+    a, b, c = (-10.0, 0.0), (0.0, 0.0), (10.0, 0.0)
+    seen = frames_of((a, b, c), (a, b, c), (b, c), (c,), (a, b, c))
+    ids = linked(seen, most=3)[0]
+    assert torch.equal(ids[:, -1], ids[:, 0])
+    few = linked(seen, most=2)[0]  # the largest two, here the first two
+    assert (few > 0).flatten(2).any(-1).all()
+    assert len(few[:, -1].unique()) == 3
+
+
 def test_whom_perception_misses_at_the_present_is_forecast_where_it_drives_to() -> None:
     past, model = past_of(), forecaster(trained=False)
     torch.nn.init.zeros_(model.fading)  # as sure of those that are hidden as of others
