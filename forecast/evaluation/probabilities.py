@@ -68,10 +68,11 @@ def count_probabilities(
     for lead in range(truth.horizon):
         for k in range(classes):
             some, likely = likely_cells(occupancy[lead, k])
-            if not ((likely >= 0) & (likely <= 1)).all():
+            wrong = ~((likely >= 0) & (likely <= 1))
+            if wrong.any():
                 raise DataError(
                     "an occupancy from 0 to 1",
-                    f"{likely.min():g} to {likely.max():g} in scene {truth.scene}",
+                    f"{likely[wrong][0]:g} in scene {truth.scene}",
                     "make the forecast anew with `forecast rollout`",
                 )
             occupied = (truth.semantic[lead + 1] == k + 1).ravel()

@@ -90,7 +90,7 @@ def test_an_occupancy_that_is_no_probability_is_refused(refused: Refused, tmp_pa
     wrong["occupancy"] = wrong["occupancy"] * 2
     wrong.to_zarr(tmp_path / "wrong.zarr", zarr_format=3, consolidated=False)
     line = refused("evaluate", str(tmp_path / "wrong.zarr"), "--data", data, "--probabilities")
-    assert "an occupancy from 0 to 1; got 0 to 2" in line
+    assert "an occupancy from 0 to 1; got 2 in scene" in line
 
 
 @pytest.mark.parametrize("other", ["--by-lead", "--cells", "--by lead"])

@@ -219,7 +219,7 @@ def _link(
     # What is hidden may come back; a track seen where there is no cell is off, and its cells stay
     # who they were.
     held = agent[has_cells | (slots[2] > 0)]
-    # First those of the frame before: nobody may lose its id to one that was hidden.
+    # First those of the frame before: they must not lose their ids to those that were hidden.
     for hidden in (before.hidden_s == 0, before.hidden_s > 0):
         parts = _follow(before.take(np.flatnonzero(hidden)), parts, held, since_s)
     parts = _numbered(parts, np.concatenate((before.agent, agent)), most)
