@@ -71,8 +71,8 @@ def augment(
         # Nothing is drawn for what is off.
         if (history > 1 and how.newcomers > 0) or how.unseen > 0:
             sequence = hide(sequence, _first_seen(state, how, history, generator), history, rasters)
-        if how.lost > 0 and not rasters:
-            sequence = lose(sequence, how.lost, history, generator)
+        if how.lost > 0:
+            sequence = lose(sequence, how.lost, history, generator, rasters)
     return sequence
 
 
@@ -196,14 +196,17 @@ def _without(raster: Tensor, cells: Bool[Tensor, "b f *k h w"]) -> Tensor:
     return torch.cat((torch.where(cells, 0, raster[:, :frames]), raster[:, frames:]), 1)
 
 
-def lose(sequence: BEVSequence, share: float, history: int, generator: Generator) -> BEVSequence:
+def lose(
+    sequence: BEVSequence, share: float, history: int, generator: Generator, rasters: bool = True
+) -> BEVSequence:
     """The sequence without a share of its tracks from some moment on, seen and true ones alike.
 
     Args:
-        sequence: The batch; its rasters stay as they are.
+        sequence: The batch.
         share: Probability that a track is lost.
         history: Frames up to the present.
         generator: Of the CPU.
+        rasters: Whether rasters lose its cells too.
     """
     state, samples, time_s = sequence.track_state, sequence.track_history, sequence.sample_time
     assert state is not None
@@ -215,6 +218,8 @@ def lose(sequence: BEVSequence, share: float, history: int, generator: Generator
     lost_s = torch.where(draws[0] < share, lost_s, torch.inf).to(state.device)
     gone = frame_s.to(state.device) > lost_s
     sequence = replace(sequence, track_state=state.masked_fill(gone[..., None], torch.nan))
+    if rasters:
+        sequence = _without_cells(sequence, gone.transpose(1, 2))
     if samples is None or time_s is None:
         return sequence
     gone = time_s[:, None] > lost_s

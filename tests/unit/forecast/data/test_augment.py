@@ -123,7 +123,20 @@ def test_a_lost_track_is_gone_for_good_in_what_is_seen_and_in_the_truth() -> Non
     assert late.any()
     assert (kept.all(-1) & there.all(-1)).any()
     torch.testing.assert_close(lost.track_state[kept], batch.track_state[kept])
-    assert torch.equal(lost.instance, batch.instance)
+
+
+def test_a_lost_track_leaves_the_rasters_of_its_frames_and_no_others() -> None:
+    batch = sequences(TRAFFIC * 20)
+    lost = lose(batch, 0.7, 3, torch.Generator().manual_seed(0))
+    assert lost.track_state is not None
+    gone = ~torch.isfinite(lost.track_state[..., 0]).transpose(1, 2)
+    shown = batch.instance.flatten(2).long()
+    erased = gone.gather(2, (shown - 1).clamp(min=0)).view_as(batch.instance) & (batch.instance > 0)
+    assert 0 < int(erased.sum()) < int((batch.instance > 0).sum())
+    assert torch.equal(lost.instance, batch.instance.masked_fill(erased, 0))
+    assert torch.equal(lost.semantic, batch.semantic.masked_fill(erased, 0))
+    unread = lose(batch, 0.7, 3, torch.Generator().manual_seed(0), rasters=False)
+    assert torch.equal(unread.instance, batch.instance)
 
 
 def test_most_of_the_tracks_that_are_lost_are_hidden_at_the_present() -> None:
