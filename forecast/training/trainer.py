@@ -20,6 +20,7 @@ from forecast.data.module import SequenceData
 from forecast.training.checks import RESUME_FILE
 from forecast.training.logs import loggers
 from forecast.training.module import LOG_EVERY_STEPS
+from forecast.training.query_spread import QuerySpread
 from forecast.training.state import KeepState, Recount, SameSettings, StateFile
 from forecast.training.watch import Watch
 
@@ -75,7 +76,7 @@ def make_trainer(
         ModelCheckpoint(folder, name, enable_version_counter=False, **{when: count})  # type: ignore[arg-type]
         for when, count in (("every_n_train_steps", config.save_every_steps), ("every_n_epochs", 1))
     ]
-    callbacks += [_ProgressBar(), Watch(batches), KeepState(folder / RESUME_FILE)]
+    callbacks += [_ProgressBar(), Watch(batches), QuerySpread(), KeepState(folder / RESUME_FILE)]
     callbacks += [SameSettings(config), recount]
     if config.ema_decay:
         callbacks.append(_Averaging(multi_avg_fn=_moving_average(config.ema_decay)))
