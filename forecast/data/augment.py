@@ -52,7 +52,7 @@ def augment(
         how: What is varied, and by how much.
         history: Frames that a model may see.
         generator: Of all random draws.
-        rasters: Whether the past's rasters are read: if not, hidden tracks may stay in them.
+        rasters: Whether the past's rasters are read: if not, hidden and lost tracks stay in them.
         shared: Of how many samples are observed, which processes that wait for one another draw
             alike; None = ``generator``.
     """

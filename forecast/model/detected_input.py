@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.profiler import record_function
@@ -11,6 +12,7 @@ from torch.profiler import record_function
 from forecast.errors import ConfigError
 from forecast.model.forecaster import Forecaster
 from forecast.model.raster_encoder import EncodedFeatures
+from forecast.model.scene.agents import Agents
 from forecast.model.state import ForecastState
 from forecast.model.tracking.components import LinkedFrame, Parts, link_components
 from forecast.model.tracking.frames import has_raster, labelled, remembered
@@ -114,7 +116,8 @@ class Detecting:
         tracked = segment(semantic, tracks, grid)
         if self.teacher is not None:
             own = tracks.ids.clamp(min=0)
-            return tracks, LinkedFrame(tracked, state.parts, own, own)
+            known = torch.cat((own, _seen_twice(state.forecast.agents)), 1)
+            return tracks, LinkedFrame(tracked, state.parts, known, own)
         most = max(spec.slots - spec.queries, 0)
         found = link_components(state.parts, semantic, since_s, grid, most, tracks, tracked)
         return tracks, found
@@ -130,6 +133,11 @@ class Detecting:
         forecast = state.forecast if state.forecast.ahead else self.look_ahead(state)
         forecast, step = self.model.step(forecast, dt_s)
         return replace(state, forecast=forecast), step
+
+
+def _seen_twice(agents: Agents) -> Int[Tensor, "b a"]:
+    """Ids of agents that are remembered while they are hidden, as parts are; 0 = no such agent."""
+    return torch.where(agents.seen.sum(-1) > 1, agents.ids, 0)
 
 
 def _track_queries(tracks: Tracks, ids: Int[Tensor, "b a"]) -> Float[Tensor, "b a d"]:

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 LEAST_SPREAD = 0.02
-"""In healthy runs it is 0.2 to 0.6; in two whose queries had become alike it was 0.005."""
+"""In healthy runs it is 0.2 to 0.6; in one whose queries had become alike it was 0.005."""
 LEAST_AGENTS = 16
-"""Of fewer in a batch nothing is said: they may well be alike."""
+"""Batches with fewer are not judged: so few may well be alike."""
 IN_A_ROW = 3
 """A single batch may be of agents that all stand."""
 
@@ -35,6 +35,7 @@ class QuerySpread(pl.Callback):
         self._hook: RemovableHandle | None = None
         self._seen: tuple[Tensor, Tensor] | None = None
         self._alike = 0
+        self._warned = False
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -45,8 +46,16 @@ class QuerySpread(pl.Callback):
             module: Any = pl_module.model
             self._hook = module.observer.query_interaction.register_forward_hook(self._keep)
 
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Listens no longer."""
+        if self._hook is not None:
+            self._hook.remove()
+
     def _keep(self, module: Any, given: Any, made: tuple[Tensor, Tensor]) -> None:
-        self._seen = made[1].detach(), given[3]
+        """Keeps the queries that QIM made, and which of them are agents: its last argument."""
+        self._seen = made[1].detach(), given[-1]
 
     def on_train_batch_end(
         self,
@@ -66,7 +75,8 @@ class QuerySpread(pl.Callback):
         spread = query_spread(*seen)
         pl_module.log("query_spread", spread, batch_size=1)
         self._alike = self._alike + 1 if spread < LEAST_SPREAD else 0
-        if self._alike == IN_A_ROW and trainer.is_global_zero:
+        if self._alike >= IN_A_ROW and not self._warned and trainer.is_global_zero:
+            self._warned = True
             warnings.warn(
                 f"at step {trainer.global_step} the queries of what was seen hardly differ between"
                 f" agents (query_spread {float(spread):.2g}, at least {LEAST_SPREAD} expected):"

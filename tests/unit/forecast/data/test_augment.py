@@ -135,8 +135,23 @@ def test_a_lost_track_leaves_the_rasters_of_its_frames_and_no_others() -> None:
     assert 0 < int(erased.sum()) < int((batch.instance > 0).sum())
     assert torch.equal(lost.instance, batch.instance.masked_fill(erased, 0))
     assert torch.equal(lost.semantic, batch.semantic.masked_fill(erased, 0))
-    unread = lose(batch, 0.7, 3, torch.Generator().manual_seed(0), rasters=False)
-    assert torch.equal(unread.instance, batch.instance)
+
+
+@pytest.mark.parametrize("rasters", [True, False])
+def test_rasters_lose_tracks_where_they_are_read(rasters: bool) -> None:
+    batch = sequences(TRAFFIC * 20)
+    history = replace(batch, instance=batch.instance[:, :3], semantic=batch.semantic[:, :3])
+    history = replace(history, bev=history.instance[:, :, None].float())
+    how = Augmentation(0, 0, 0, lost=0.7, other_rate=0)
+    lost = augment(history, how, 3, torch.Generator().manual_seed(0), rasters)
+    assert lost.track_state is not None
+    assert (
+        torch.isnan(lost.track_state[..., 2, 0]).sum()
+        > torch.isnan(batch.track_state[..., 2, 0]).sum()
+    )
+    assert torch.equal(lost.instance, history.instance) is not rasters
+    assert lost.bev is not None
+    assert torch.equal(lost.bev[:, :, 0], lost.instance.float())
 
 
 def test_most_of_the_tracks_that_are_lost_are_hidden_at_the_present() -> None:

@@ -4,7 +4,12 @@ from itertools import combinations, permutations
 import pytest
 import torch
 
+from forecast.checkpoint.checkpoint import load_checkpoint
+from forecast.checkpoint.packaged import packaged
 from forecast.config.training import TrackRules
+from forecast.data.reader import SequenceReader, collate
+from forecast.loop import observed
+from forecast.model.detected_input import Detecting
 from forecast.model.tracking.tracks import FrameQueries
 from forecast.training.matching import CENTRE_COST_PER_M, CLASS_COST, TruthAssignment
 from forecast.training.tracking_losses import tracking_loss
@@ -175,3 +180,25 @@ def test_the_box_loss_is_zero_for_perfect_boxes_only() -> None:
         assignment = TruthAssignment(state, label, GRID)
         assignment(boxes)
         assert (float(tracking_loss(assignment)["box"]) == 0.0) is perfect
+
+
+def test_an_agent_that_is_lost_at_the_present_is_remembered_if_it_was_seen_twice() -> None:
+    """Else its existence would not be learned, though rollouts remember such an agent."""
+    model = load_checkpoint(packaged("model.safetensors")).model
+    past = collate([SequenceReader(packaged("sample.zarr"))[0]]).crop(0, 3)
+    assert past.track_state is not None
+    cells = past.instance[0].flatten(1)
+    lost = next(k for k in range(1, 20) if bool(((cells == k).sum(1) > 8).all()))
+    state = past.track_state.clone()
+    state[:, lost - 1, 2] = torch.nan
+    hidden = (past.instance == lost) & torch.tensor([False, False, True])[:, None, None]
+    past = replace(
+        past,
+        track_state=state,
+        instance=past.instance.masked_fill(hidden, 0),
+        semantic=past.semantic.masked_fill(hidden, 0),
+    )
+    assert past.track_class is not None
+    teacher = TruthAssignment(state, past.track_class, past.grid)
+    agents = observed(Detecting(model, teacher), past).forecast.agents
+    assert agents.seen[agents.ids == lost].tolist() == [[True, True, False]]
