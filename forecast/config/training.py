@@ -37,6 +37,10 @@ class Stage(Section):
     """Sequences that a step takes of each batch, where memory or time does not suffice for all of
     loading.batch_size, as with rasters; null = all.
     """
+    clean: float | None = Field(default=None, ge=0, le=1)
+    """Share of scenes whose tracks are observed as they are; null = corruption.clean. What turns
+    traffic takes is learned much sooner from clean tracks than from spoiled ones.
+    """
     learning_rate: float | None = Field(default=None, ge=0)
     """Peak of a warm-up and cosine that begin with this stage and last until another stage has one;
     null = what went before goes on, from optimisation.learning_rate at first.

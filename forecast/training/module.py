@@ -29,7 +29,7 @@ from forecast.training.denoising import Denoising
 from forecast.training.losses import Target, future_of, present_loss, step_loss
 from forecast.training.matching import TruthAssignment
 from forecast.training.newcomer_loss import newcomer_loss
-from forecast.training.stages import LearningRate, check_stages, frozen_in
+from forecast.training.stages import LearningRate, check_stages, corruption_in, frozen_in
 from forecast.training.tracking_losses import tracking_loss
 from forecast.types import (
     BEVSequence,
@@ -240,7 +240,7 @@ class ForecastTraining(pl.LightningModule):
         """Parts of the loss, each divided by the number of agents of the whole clip."""
         # As a tracker, or perception, observes it; the truth stays.
         spoil = corrupt_rasters if kind.rasters else corrupt
-        batch = spoil(batch, self.corruption, self.history, generator)
+        batch = spoil(batch, corruption_in(self.stage, self.corruption), self.history, generator)
         past = batch.crop(0, self.history)
         assert past.track_state is not None
         assert past.track_class is not None

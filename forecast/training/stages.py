@@ -1,10 +1,11 @@
-"""What the stages of a curriculum decide: which parts of the network learn, and how fast."""
+"""What the stages of a curriculum decide: which parts of the network learn, how fast, from what."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from forecast.config.data import Corruption
 from forecast.config.training import Optimisation, Stage
 from forecast.errors import ConfigError
 from forecast.model.forecaster import Forecaster
@@ -25,6 +26,11 @@ def frozen_in(stage: Stage, how: Optimisation, model: Forecaster) -> set[str]:
     if how.only:
         frozen |= parts_of(model) - set(how.only)
     return frozen
+
+
+def corruption_in(stage: Stage, how: Corruption) -> Corruption:
+    """How what is observed is spoiled in a stage."""
+    return how if stage.clean is None else replace(how, clean=stage.clean)
 
 
 def check_stages(curriculum: tuple[Stage, ...], how: Optimisation, model: Forecaster) -> None:

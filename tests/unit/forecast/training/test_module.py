@@ -351,6 +351,25 @@ def test_a_stage_takes_so_many_sequences_of_each_batch(
     assert taken == [3, 8]
 
 
+def test_a_stage_has_a_share_of_clean_scenes_of_its_own(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def listening(batch: Any, how: Corruption, *rest: Any) -> Any:
+        given.append(how)
+        return batch
+
+    monkeypatch.setattr("forecast.training.module.corrupt", listening)
+    curriculum = (Stage(epochs=1, horizon=1, clean=1.0), Stage(epochs=1, horizon=1))
+    how = Corruption(clean=0.4, miss=0.2)
+    config = QUICK.model_copy(
+        update={"curriculum": curriculum, "corruption": how, "steps_per_epoch": 1}
+    )
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
+    assert given == [replace(how, clean=1.0), how]
+
+
 def test_processes_divide_by_their_mean_number_of_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that an agent weighs the same in a process with few as in one with many."""
     parts = {"box": torch.tensor(8.0), "agents": torch.tensor(1.0)}
