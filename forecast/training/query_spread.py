@@ -20,6 +20,8 @@ LEAST_SPREAD = 0.02
 """In healthy runs it is 0.2 to 0.6; in one whose queries had become alike it was 0.005."""
 LEAST_AGENTS = 16
 """Batches with fewer are not judged: so few may well be alike."""
+UNTRAINED_STEPS = 200
+"""Before so many steps queries may be alike because nothing has been learned yet."""
 IN_A_ROW = 3
 """A single batch may be of agents that all stand."""
 
@@ -74,7 +76,8 @@ class QuerySpread(pl.Callback):
             return
         spread = query_spread(*seen)
         pl_module.log("query_spread", spread, batch_size=1)
-        self._alike = self._alike + 1 if spread < LEAST_SPREAD else 0
+        alike = bool(spread < LEAST_SPREAD) and trainer.global_step > UNTRAINED_STEPS
+        self._alike = self._alike + 1 if alike else 0
         if self._alike >= IN_A_ROW and not self._warned and trainer.is_global_zero:
             self._warned = True
             warnings.warn(

@@ -13,6 +13,7 @@ from torch import nn
 from forecast.config.data import Loading
 from forecast.config.training import Stage
 from forecast.model.observer import Observer
+from forecast.training import query_spread as query_spread_module
 from forecast.training.query_spread import LEAST_SPREAD, QueriesAlike, query_spread
 from forecast.training.run import run_training
 from tests.support.stores import Mover, sequence_store
@@ -66,6 +67,8 @@ def test_queries_that_are_all_the_same_are_warned_of_once(
         nn.init.constant_(self.query_interaction.norm_query.bias, 5.0)
 
     monkeypatch.setattr(Observer, "__init__", alike)
+    run_training(OFTEN, [store], None, str(tmp_path / "short"), resume=False)  # nothing is said
+    monkeypatch.setattr(query_spread_module, "UNTRAINED_STEPS", 0)
     with pytest.warns(QueriesAlike, match="lower optimisation.learning_rate") as warned:
         run_training(OFTEN, [store], None, str(tmp_path / "run"), resume=False)
     assert len([one for one in warned if one.category is QueriesAlike]) == 1
