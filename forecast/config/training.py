@@ -38,8 +38,8 @@ class Stage(Section):
     loading.batch_size, as with rasters; null = all.
     """
     clean: float | None = Field(default=None, ge=0, le=1)
-    """Share of scenes whose tracks are observed as they are; null = corruption.clean. What turns
-    traffic takes is learned much sooner from clean tracks than from spoiled ones.
+    """Share of scenes whose tracks are observed as they are; null = corruption.clean. So a
+    network may learn how traffic moves before it learns how trackers err.
     """
     learning_rate: float | None = Field(default=None, ge=0)
     """Peak of a warm-up and cosine that begin with this stage and last until another stage has one;
