@@ -54,7 +54,7 @@ def _stages(stages: tuple[Stage, ...]) -> list[str]:
     """Stages in order; the first one is explained."""
     lines = ["  -", *_indented(_section(stages[0]), 4)]
     for stage in stages[1:]:
-        lines.append(f"  - {_text(asdict(stage))}")
+        lines.append(f"  - {_text(stage)}")
     return lines
 
 
@@ -79,7 +79,8 @@ def _kind(hint: Any) -> str:
 
 def _text(value: Any) -> str:
     """A value as YAML has it, on one line."""
-    dumped = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
+    plain = asdict(value) if isinstance(value, Section) else value  # type: ignore[call-overload]
+    dumped = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=1000)
     return dumped.removesuffix("...\n").strip()
 
 

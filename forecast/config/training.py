@@ -5,7 +5,38 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from forecast.config.data import Augmentation, Corruption
 from forecast.section import STRICT, Section
+
+
+@dataclass(frozen=True, config=STRICT)
+class LossWeights(Section):
+    """Share of each part of the loss."""
+
+    SECTION = "loss"
+
+    position: float = Field(default=1.0, ge=0)
+    """Smooth L1 of x and y in the truth's own frame, metres."""
+    present: float = Field(default=1.0, ge=0)
+    """Smooth L1 of where agents are at the present, and their headings, once observations have been
+    corrected; metres.
+    """
+    heading: float = Field(default=1.0, ge=0)
+    """Half the length times 1 - cos of the heading error, metres."""
+    mask: float = Field(default=1.0, ge=0)
+    """Soft IoU of the drawn mask on sampled points, which counts above a half."""
+    moving: float = Field(default=0.3, ge=0)
+    """Cross-entropy of moving at all in a step."""
+    existence: float = Field(default=0.2, ge=0)
+    """Cross-entropy of being there."""
+    uncertainty: float = Field(default=0.1, ge=0)
+    """- log likelihood of the true place under the error that is expected of the forecast one."""
+    newcomers: float = Field(default=0.2, ge=0)
+    """Cross-entropy of the cells of agents that have not been seen yet, in vehicles of 10 m2."""
+    still: float = Field(default=0.3, ge=0)
+    """Weight of agents that stand still beside those that move (1)."""
+    points: int = Field(default=48, ge=1)
+    """Points per agent on which masks are compared."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -37,13 +68,19 @@ class Stage(Section):
     """Sequences that a step takes of each batch, where memory or time does not suffice for all of
     loading.batch_size, as with rasters; null = all.
     """
-    clean: float | None = Field(default=None, ge=0, le=1)
-    """Share of scenes whose tracks are observed as they are; null = corruption.clean. So a
-    network may learn how traffic moves before it learns how trackers err.
-    """
     learning_rate: float | None = Field(default=None, ge=0)
     """Peak of a warm-up and cosine that begin with this stage and last until another stage has one;
     null = what went before goes on, from optimisation.learning_rate at first.
+    """
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """In place of optimisation.dropout; null = that."""
+    loss: LossWeights | None = None
+    """In place of the configuration's `loss`: what is left out has its default; null = that."""
+    augmentation: Augmentation | None = None
+    """In place of the configuration's `augmentation`, in the same way."""
+    corruption: Corruption | None = None
+    """In place of the configuration's `corruption`, in the same way: with clean = 1, say, a network
+    learns how traffic moves before it learns how trackers err.
     """
 
     def past(self, history: int) -> int:
@@ -119,33 +156,3 @@ class Optimisation(Section):
     """Share of the features of each residual update that a step loses, and of the neighbours and
     lane points that are hidden from each agent.
     """
-
-
-@dataclass(frozen=True, config=STRICT)
-class LossWeights(Section):
-    """Share of each part of the loss."""
-
-    SECTION = "loss"
-
-    position: float = Field(default=1.0, ge=0)
-    """Smooth L1 of x and y in the truth's own frame, metres."""
-    present: float = Field(default=1.0, ge=0)
-    """Smooth L1 of where agents are at the present, and their headings, once observations have been
-    corrected; metres.
-    """
-    heading: float = Field(default=1.0, ge=0)
-    """Half the length times 1 - cos of the heading error, metres."""
-    mask: float = Field(default=1.0, ge=0)
-    """Soft IoU of the drawn mask on sampled points, which counts above a half."""
-    moving: float = Field(default=0.3, ge=0)
-    """Cross-entropy of moving at all in a step."""
-    existence: float = Field(default=0.2, ge=0)
-    """Cross-entropy of being there."""
-    uncertainty: float = Field(default=0.1, ge=0)
-    """- log likelihood of the true place under the error that is expected of the forecast one."""
-    newcomers: float = Field(default=0.2, ge=0)
-    """Cross-entropy of the cells of agents that have not been seen yet, in vehicles of 10 m2."""
-    still: float = Field(default=0.3, ge=0)
-    """Weight of agents that stand still beside those that move (1)."""
-    points: int = Field(default=48, ge=1)
-    """Points per agent on which masks are compared."""

@@ -165,6 +165,8 @@ def _steps_known(checkpoint: Checkpoint) -> tuple[float, float]:
 
 def _had_other_steps(training: Any) -> bool:
     """Whether a configuration says so: there are several where runs went on from one another."""
+    if isinstance(training, list | tuple):
+        return any(map(_had_other_steps, training))
     if not isinstance(training, dict):
         return False
     return any(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -29,7 +28,8 @@ from forecast.training.denoising import Denoising
 from forecast.training.losses import Target, future_of, present_loss, step_loss
 from forecast.training.matching import TruthAssignment
 from forecast.training.newcomer_loss import newcomer_loss
-from forecast.training.stages import LearningRate, check_stages, corruption_in, frozen_in
+from forecast.training.stages import LearningRate, check_stages, frozen_in
+from forecast.training.step_kind import StepKind, step_kind
 from forecast.training.tracking_losses import tracking_loss
 from forecast.types import (
     BEVSequence,
@@ -82,39 +82,15 @@ class UndrawnForecaster:
         return state, (state, slots)
 
 
-@dataclass(frozen=True)
-class StepKind:
-    """What a batch is used for; how long that takes depends on it.
-
-    Attributes:
-        horizon: Leads rolled out.
-        detected: Ids are hidden: agents must be found and tracked.
-        masks_only: Boxes are hidden: agents are measured in their masks.
-        steps: Steps that are made in ``frames`` frames.
-        frames: Frames after which there is a truth.
-    """
-
-    horizon: int
-    detected: bool = False
-    masks_only: bool = False
-    steps: int = 1
-    frames: int = 1
-
-    @property
-    def rasters(self) -> bool:
-        """Whether rasters are observed; those of tracked input are drawn from its tracks."""
-        return self.detected or self.masks_only
-
-
 class ForecastTraining(pl.LightningModule):
     """Losses, schedule and validation of one forecaster.
 
     Args:
         model: What is trained.
         curriculum: Stages in order; the last one also covers any later epoch.
-        weights: Of the parts of the loss.
-        augmentation: Of the training sequences.
-        corruption: Of what is observed of them.
+        weights: Of the parts of the loss, where a stage has none of its own.
+        augmentation: Of the training sequences, where a stage has none of its own.
+        corruption: Of what is observed of them, where a stage has none of its own.
         optimisation: Of the optimizer.
         history: Frames of a sequence up to the present.
         dt_s: Longest step of the sequences.
@@ -141,16 +117,13 @@ class ForecastTraining(pl.LightningModule):
         super().__init__()
         self.model = model
         self.curriculum = curriculum
-        self.weights, self.augmentation, self.corruption = weights, augmentation, corruption
+        self._weights, self._augmentation, self._corruption = weights, augmentation, corruption
         self.optimisation = optimisation
         self.history = history
         self.steps, self.seed, self.tracks = steps, seed, tracks or TrackRules()
         self._sums = torch.zeros(len(VALIDATION_NOISE), 3)
         longest_s = max(stage.horizon for stage in curriculum) * dt_s
         model.learned_horizon = LearnedHorizon(max(model.learned_horizon.seconds, longest_s))
-        for layer in model.modules():
-            if isinstance(layer, nn.Dropout):
-                layer.p = optimisation.dropout
         check_stages(curriculum, optimisation, model)
         self.spec = model.spec  # stages may leave the raster out
         # Processes that train together exchange gradients of what learns when they begin: of
@@ -169,6 +142,10 @@ class ForecastTraining(pl.LightningModule):
         frozen = self._frozen(stage)
         self._freeze(frozen)
         self.model.use(self.spec if stage.raster else self.spec.without_raster())
+        dropout = self.optimisation.dropout if stage.dropout is None else stage.dropout
+        for layer in self.model.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = dropout
         if self.model.raster_encoder is not None:
             self.model.raster_encoder.train("raster_encoder" not in frozen)
 
@@ -189,6 +166,21 @@ class ForecastTraining(pl.LightningModule):
             if self.current_epoch < begun:
                 return stage
         return self.curriculum[-1]
+
+    @property
+    def weights(self) -> LossWeights:
+        """Of the parts of the loss, in the current stage."""
+        return self.stage.loss or self._weights
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """Of the training sequences, in the current stage."""
+        return self.stage.augmentation or self._augmentation
+
+    @property
+    def corruption(self) -> Corruption:
+        """Of what is observed, in the current stage."""
+        return self.stage.corruption or self._corruption
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses the state of a run whose network had other weights.
@@ -214,7 +206,7 @@ class ForecastTraining(pl.LightningModule):
         generator = Generator().manual_seed(number + 7_919 * self.global_rank)
         # Dropout has no generator of its own.
         torch.manual_seed(number + 104_729 * self.global_rank)
-        kind = self._kind(shared)
+        kind = step_kind(self.stage, self.augmentation, shared)
         batch = map_tensors(batch, lambda tensor: tensor[: self.stage.batch_size])
         batch = batch.crop(0, batch.frames, self.stage.frame_stride)
         batch = augment(batch, self.augmentation, self.history, generator, kind.rasters, shared)
@@ -240,7 +232,7 @@ class ForecastTraining(pl.LightningModule):
         """Parts of the loss, each divided by the number of agents of the whole clip."""
         # As a tracker, or perception, observes it; the truth stays.
         spoil = corrupt_rasters if kind.rasters else corrupt
-        batch = spoil(batch, corruption_in(self.stage, self.corruption), self.history, generator)
+        batch = spoil(batch, self.corruption, self.history, generator)
         past = batch.crop(0, self.history)
         assert past.track_state is not None
         assert past.track_class is not None
@@ -258,17 +250,6 @@ class ForecastTraining(pl.LightningModule):
         if assignment is not None:
             parts |= _per_agent(tracking_loss(assignment))
         return parts
-
-    def _kind(self, shared: Generator) -> StepKind:
-        """The kind of step that is made next."""
-        detected = _toss(self.stage.detected, shared)
-        masks_only = not detected and _toss(self.augmentation.masks_only, shared)
-        horizon = self.stage.horizon
-        steps, frames = 1, 1
-        if _toss(self.augmentation.other_step, shared):
-            choices = [(5, 1), (2, 1)] + ([(1, 2)] if horizon > 1 else [])
-            steps, frames = choices[int(torch.randint(len(choices), (), generator=shared))]
-        return StepKind(horizon, detected, masks_only, steps, frames)
 
     def _motion_losses(
         self,
@@ -383,11 +364,6 @@ class ForecastTraining(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-
-def _toss(probability: float, generator: Generator) -> bool:
-    # Drawn only where it is on, so that other draws do not depend on it.
-    return probability > 0 and bool(torch.rand((), generator=generator) < probability)
 
 
 def _per_agent(parts: dict[str, Tensor]) -> dict[str, Tensor]:

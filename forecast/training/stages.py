@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from forecast.config.data import Corruption
 from forecast.config.training import Optimisation, Stage
 from forecast.errors import ConfigError
 from forecast.model.forecaster import Forecaster
@@ -26,11 +25,6 @@ def frozen_in(stage: Stage, how: Optimisation, model: Forecaster) -> set[str]:
     if how.only:
         frozen |= parts_of(model) - set(how.only)
     return frozen
-
-
-def corruption_in(stage: Stage, how: Corruption) -> Corruption:
-    """How what is observed is spoiled in a stage."""
-    return how if stage.clean is None else replace(how, clean=stage.clean)
 
 
 def check_stages(curriculum: tuple[Stage, ...], how: Optimisation, model: Forecaster) -> None:

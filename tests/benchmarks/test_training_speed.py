@@ -25,7 +25,8 @@ from torch import Generator
 from forecast.config.config import load_config
 from forecast.data.reader import SequenceReader, collate
 from forecast.training import run
-from forecast.training.module import ForecastTraining, StepKind
+from forecast.training.module import ForecastTraining
+from forecast.training.step_kind import StepKind
 from forecast.types import BEVSequence
 from tests.support.benchmarking import device, finished, min_median_max, rate, report, store
 

@@ -83,9 +83,17 @@ OTHER_STEP = {"augmentation": {"other_step": 0.1}}
         ({"config": {"augmentation": {"other_step": 0.0}}}, (0.4, 0.4)),
         ({"config": OTHER_STEP}, (0.08, 0.8)),
         ({"runs": {"first": OTHER_STEP, "second": {"seed": 1}}}, (0.08, 0.8)),
+        ({"config": {"curriculum": [{"augmentation": None}, OTHER_STEP]}}, (0.08, 0.8)),
         ({"runs": 3}, (0.4, 0.4)),
     ],
-    ids=["unknown", "one step", "other steps", "in one of its runs", "another record"],
+    ids=[
+        "unknown",
+        "one step",
+        "other steps",
+        "in one of its runs",
+        "in a stage",
+        "another record",
+    ],
 )
 def test_steps_are_those_of_the_training(
     training: dict[str, Any], known: tuple[float, float]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from forecast.checkpoint.checkpoint import load_checkpoint
@@ -17,8 +17,9 @@ from forecast.config.data import Augmentation, Corruption, Loading
 from forecast.config.training import LossWeights, Optimisation, Stage, TrackRules
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.training import module
-from forecast.training.module import ForecastTraining, StepKind, _per_agent
+from forecast.training.module import ForecastTraining, _per_agent
 from forecast.training.run import run_training
+from forecast.training.step_kind import StepKind
 from tests.support.sequences import SMALL, forecaster, sequences
 from tests.support.stores import Mover, sequence_dataset, sequence_store
 from tests.support.trainings import QUICK, interrupt_at
@@ -351,23 +352,55 @@ def test_a_stage_takes_so_many_sequences_of_each_batch(
     assert taken == [3, 8]
 
 
-def test_a_stage_has_a_share_of_clean_scenes_of_its_own(
+def test_a_stage_has_a_loss_augmentation_and_corruption_of_its_own(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = []
+    given: dict[str, list[Any]] = {"corrupt": [], "augment": [], "step_loss": []}
 
-    def listening(batch: Any, how: Corruption, *rest: Any) -> Any:
-        given.append(how)
-        return batch
+    def listening(name: str, place: int) -> Any:
+        real = getattr(module, name)
 
-    monkeypatch.setattr("forecast.training.module.corrupt", listening)
-    curriculum = (Stage(epochs=1, horizon=1, clean=1.0), Stage(epochs=1, horizon=1))
-    how = Corruption(clean=0.4, miss=0.2)
+        def heard(*args: Any) -> Any:
+            given[name].append(args[place])
+            return real(*args)
+
+        return heard
+
+    for name, place in (("corrupt", 1), ("augment", 1), ("step_loss", 3)):
+        monkeypatch.setattr(module, name, listening(name, place))
+    own = LossWeights(mask=0.5), Augmentation(mirror=0.1), Corruption(clean=1.0)
+    common = LossWeights(mask=2.0), Augmentation(mirror=0.9), Corruption(clean=0.4)
+    first = Stage(1, 1, loss=own[0], augmentation=own[1], corruption=own[2])
+    names = ("loss", "augmentation", "corruption")
     config = QUICK.model_copy(
-        update={"curriculum": curriculum, "corruption": how, "steps_per_epoch": 1}
+        update={"curriculum": (first, Stage(1, 1)), "steps_per_epoch": 1}
+        | dict(zip(names, common, strict=True))
     )
     run_training(config, [store], None, str(tmp_path / "run"), resume=False)
-    assert given == [replace(how, clean=1.0), how]
+    assert given["augment"] == [own[1], common[1]]
+    # Validation spoils at levels of its own.
+    assert [how for how in given["corrupt"] if not how.exact] == [own[2], common[2]]
+    assert given["step_loss"] == [own[0], common[0]]
+
+
+def test_a_stage_has_a_dropout_of_its_own(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+    losses = ForecastTraining._losses
+
+    def seen(self: ForecastTraining, *given: Any) -> Any:
+        shares.append({part.p for part in self.model.modules() if isinstance(part, nn.Dropout)})
+        return losses(self, *given)
+
+    monkeypatch.setattr(ForecastTraining, "_losses", seen)
+    curriculum = (Stage(1, 1, dropout=0.0), Stage(1, 1))
+    how = replace(QUICK.optimisation, dropout=0.2)
+    config = QUICK.model_copy(
+        update={"curriculum": curriculum, "optimisation": how, "steps_per_epoch": 1}
+    )
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
+    assert shares == [{0.0}, {0.2}]
 
 
 def test_processes_divide_by_their_mean_number_of_agents(monkeypatch: pytest.MonkeyPatch) -> None:

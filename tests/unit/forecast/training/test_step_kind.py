@@ -11,7 +11,8 @@ from torch import Generator
 from forecast.config.data import Augmentation, Corruption
 from forecast.config.training import LossWeights, Optimisation, Stage
 from forecast.data.corruption import observed
-from forecast.training.module import ForecastTraining, StepKind
+from forecast.training.module import ForecastTraining
+from forecast.training.step_kind import StepKind
 from forecast.types import BEVSequence
 from tests.support.sequences import TRAFFIC, forecaster, sequences
 
