@@ -36,6 +36,9 @@ def sequence_arrays(grid: BEVGrid, given: Mapping[str, ArrayLike]) -> dict[str, 
     for pair in (("track_state", "track_class"), ("track_history", "sample_time")):
         if (pair[0] in arrays) != (pair[1] in arrays):
             raise DataError(f"{' and '.join(pair)} together", "one of them", "give both")
+    if "track_history" in arrays and "track_class" not in arrays:
+        wanted = "track_state and track_class beside track_history"
+        raise DataError(wanted, "none", "give the classes of its tracks")
     if "instance" not in arrays:
         arrays["instance"] = _instance(grid, arrays)
     if "semantic" not in arrays:
@@ -52,7 +55,7 @@ def _shaped(grid: BEVGrid, given: Mapping[str, ArrayLike]) -> dict[str, Array]:
     sizes |= {"pose": len(POSE_NAMES), "point_state": len(POSE_NAMES), "state": len(STATE_NAMES)}
     arrays: dict[str, Array] = {}
     for name, value in given.items():
-        dims, array = SEQUENCE_VARIABLES[name][0], np.asarray(value)
+        dims, array = SEQUENCE_VARIABLES[name][0], _numbers(name, value)
         if array.ndim == len(dims) - 1:
             array = array[None]
         if array.ndim != len(dims) or any(
@@ -67,6 +70,21 @@ def _shaped(grid: BEVGrid, given: Mapping[str, ArrayLike]) -> dict[str, Array]:
         sizes.update(zip(dims, array.shape, strict=True))
         arrays[name] = array
     return arrays
+
+
+def _numbers(name: str, value: ArrayLike) -> Array:
+    """An array of numbers.
+
+    Raises:
+        DataError: It holds something else, or rows of several lengths.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"an array of numbers as {name}", str(error), "correct it") from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"an array of numbers as {name}", f"one of {array.dtype}", "correct it")
+    return array
 
 
 def _check_values(name: str, array: Array) -> None:

@@ -25,27 +25,36 @@ def scene_context(history: BEVSequence) -> SceneContext:
 
 
 def observations(history: BEVSequence) -> Iterator[Observation]:
-    """The frames of a history, and what a tracker observed between them, in the order of time.
+    """The moments of a history, in the order of time.
 
-    Times are seconds, 0 = the last frame. A sample of ``track_history`` near a frame is one moment
-    with it; tracks come from samples where there are any, else from the frames.
+    Times are seconds, 0 = the last frame. Where there is a ``track_history``, its samples are the
+    moments, and each frame's rasters belong to the sample nearest to it; a frame that is half a
+    frame's time from all of them is left out, as nobody was tracked then. Only the present is a
+    moment of its own, without tracks, where a sequence has no sample of it. In a batch whose
+    samples have several clocks, rasters may join more samples than those of one sequence alone.
     """
     if history.track_history is None or history.sample_time is None:
         yield from (_frame(history, index) for index in range(history.frames))
         return
     time_s = _without_padding(history.sample_time)
-    frames = list(range(history.frames))
-    # What is padding in the whole batch is no moment: a frame would be taken to be of it.
+    # What is padding in the whole batch is no moment.
     begin = int(history.sample_time.isfinite().any(0).int().argmax())
+    rasters = _rasters_of_samples(history, history.sample_time)
     for sample in range(begin, time_s.shape[1]):
-        now = time_s[:, sample]
-        while frames and _frame_time(history, frames[0]) < float(now.min()) - SAME_MOMENT_S:
-            yield _frame(history, frames.pop(0), tracks=False)
-        raster = None
-        if frames and bool(((now - _frame_time(history, frames[0])).abs() <= SAME_MOMENT_S).all()):
-            raster = frames.pop(0)
-        yield _sample(history, sample, now, raster)
-    yield from (_frame(history, index, tracks=False) for index in frames)
+        yield _sample(history, sample, time_s[:, sample], rasters.get(sample))
+    if float(time_s[:, -1].min()) < -SAME_MOMENT_S:
+        yield _frame(history, history.frames - 1, tracks=False)
+
+
+def _rasters_of_samples(history: BEVSequence, time_s: Float[Tensor, "b s"]) -> dict[int, int]:
+    """The frame whose rasters belong to a sample, by the sample's index."""
+    found: dict[int, int] = {}
+    for index in range(history.frames):
+        off = (time_s - _frame_time(history, index)).abs().nan_to_num(torch.inf)
+        nearest, sample = off.min(1)
+        # Later frames last: of two that are nearest to one sample the later one is its.
+        found |= dict.fromkeys(sample[nearest <= history.dt_s / 2].tolist(), index)
+    return found
 
 
 def _frame_time(history: BEVSequence, index: int) -> float:
@@ -59,7 +68,7 @@ def _without_padding(time_s: Float[Tensor, "b s"]) -> Float[Tensor, "b s"]:
 
 
 def _frame(history: BEVSequence, index: int, tracks: bool = True) -> Observation:
-    """A frame's rasters and its tracks, of which samples tell more where ``tracks`` is False."""
+    """A frame's rasters and tracks; none of its tracks where ``tracks`` is False."""
     state, label = history.track_state, history.track_class
     if state is not None and label is not None and not tracks:
         state, label = state[:, :0], label[:, :0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from forecast.arrays import sequence_arrays
+from forecast.errors import DataError
 from forecast.grid import BEVGrid
 
 _T = TypeVar("_T")
@@ -140,6 +142,8 @@ class BEVSequence:
             "map_point": map_point,
             "bev": bev,
         }
+        if not (math.isfinite(dt_s) and dt_s > 0):
+            raise DataError("seconds between frames above 0 as dt_s", str(dt_s), "correct it")
         arrays = sequence_arrays(grid, {k: v for k, v in given.items() if v is not None})
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return cls(grid=grid, dt_s=float(dt_s), **tensors)
@@ -157,8 +161,9 @@ class BEVSequence:
     def crop(self, start: int, stop: int, step: int = 1) -> BEVSequence:
         """Every ``step``-th frame from ``start`` to ``stop`` (exclusive).
 
-        A model may see ``crop(0, history)``. ``track_history`` ends at the present, and is left
-        out of frames that have another one.
+        A model may see ``crop(0, history)``, where ``history`` frames end at the present. There
+        ``track_history`` ends too: it is left out where frames begin later or are skipped, and of
+        fewer frames from the first it would tell their future.
         """
         frames = slice(start, stop, step)
         state, bev, score = self.track_state, self.bev, self.track_score

@@ -37,7 +37,9 @@ MapClass = Annotated[
 Directions = Annotated[
     bool, typer.Option("--directions", help="Draw the way that lanes lead, for other models.")
 ]
-Protocol = Annotated[str, typer.Option(help="Label rules: exact, exact-small, fiery, uniad or powerbev.")]
+Protocol = Annotated[
+    str, typer.Option(help="Label rules: exact, exact-small, fiery, uniad or powerbev.")
+]
 PresetName = Annotated[
     str | None,
     typer.Option(

@@ -253,8 +253,6 @@ def _misheaded(seen: Tensor, time: Tensor, draw: _Draws) -> Tensor:
         course = torch.where(torch.isnan(course), axis, course)
         course = torch.where(torch.isnan(yaw), yaw, course)
         yaw = torch.where(missing[:, None, None], course, yaw)
-    if yaw is seen[..., 2]:
-        return seen
     changed = yaw != seen[..., 2]
     yaw = torch.where(changed, se2.wrap(yaw), seen[..., 2])
     return torch.cat((seen[..., :2], yaw[..., None], seen[..., 3:]), -1)

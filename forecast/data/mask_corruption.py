@@ -75,7 +75,9 @@ class _Masks:
         self.batch, self.history = sequence.batch, history
         self.instance = sequence.instance[:, :history].flatten(0, 1).cpu().long()
         self.semantic = sequence.semantic[:, :history].flatten(0, 1).cpu().long()
-        self.ids = int(self.instance.max()) + 1 if self.instance.numel() else 1
+        # Above all tracks too: an id that only a later frame shows is an agent's already.
+        tracks = 0 if sequence.track_state is None else sequence.track_state.shape[1]
+        self.ids = 1 + max(tracks, int(self.instance.max()) if self.instance.numel() else 0)
         self.classes = int(self.semantic.max()) if self.semantic.numel() else 0
 
     def miss(self) -> None:

@@ -50,10 +50,10 @@ class SequenceReader(Dataset[BEVSequence]):
         self.map_layers = self.meta.map_layers
         there = set(dataset.variables) - (set() if self.map_layers else {"map"})
         self.variables = tuple(name for name in _TENSORS if name in there)
-        if "track_state" in dataset and "track_class" not in dataset:
-            raise DataError(
-                "track_class beside track_state", f"none in {path}", "make the store anew"
-            )
+        for name in ("track_state", "track_history"):
+            if name in dataset and "track_class" not in dataset:
+                wanted = f"track_class beside {name}"
+                raise DataError(wanted, f"none in {path}", "make the store anew")
         self.tracks = int(dataset.sizes.get("track", 0))
         self.scenes = tuple(str(name) for name in dataset["scene"].values)
         self.bev_channels = int(dataset.sizes.get("channel", 0))

@@ -25,7 +25,6 @@ from forecast.parallel import Progress
 from forecast.types import BEVSequence
 
 SCORES = ("vpq_moving", "ade_moving", "iou")
-LOWER_IS_BETTER = ("ade_moving",)
 BATCH = 8
 SEED = 0
 

@@ -21,7 +21,9 @@ from forecast.storage.stores import blocks, refusing_damage
 
 DIGEST = "history_digest"
 """The attribute of a forecast store: variable -> digest."""
-DECIMALS = 3  # millimetres and milliradians: prepared on another machine, the last bits may differ
+# Millimetres and milliradians: prepared on another machine, the last bits may differ. A number on
+# the edge between two may be rounded otherwise all the same: copy stores rather than remake them.
+DECIMALS = 3
 REMEDY = "evaluate against the store that was rolled out"
 
 

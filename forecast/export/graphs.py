@@ -215,7 +215,6 @@ class Draw(Graph):
         pose = torch.where(agents.live[..., None], pose, torch.zeros_like(pose))
         slots = SlotStep(
             lead=1,
-            units=1.0,
             agents=agents,
             pose=pose,
             before=tensors["before"],

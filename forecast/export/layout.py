@@ -52,11 +52,6 @@ class GraphSpec:
     next_state: tuple[TensorSpec, ...]
 
     @property
-    def input_names(self) -> list[str]:
-        """Of all inputs, the state first."""
-        return [spec.name for spec in (*self.state, *self.inputs)]
-
-    @property
     def output_names(self) -> list[str]:
         """Of all outputs, the state first."""
         return [f"next_{spec.name}" for spec in self.next_state] + [

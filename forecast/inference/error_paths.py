@@ -88,6 +88,9 @@ def _errors(
     history, dt_s = reader.meta.history, reader.meta.dt_s
     if batch.track_state is None or not batch.track_state.shape[1]:
         raise DataError("tracks to fit errors on", f"none in {reader.path}", "take another store")
+    if reader.meta.horizon < 1:
+        wanted = "a store with future frames to fit errors on"
+        raise DataError(wanted, f"horizon 0 in {reader.path}", "take another store")
     model = Baseline("constant-turn", len(reader.meta.classes))
     state = model.look_ahead(observed(model, batch.crop(0, history)), dt_s)
     agents = state.agents

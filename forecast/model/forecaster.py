@@ -241,7 +241,6 @@ class Forecaster(nn.Module):
         visibility = self._visibility(state, arrived, arrived_s)
         slots = SlotStep(
             lead=state.lead + 1,
-            units=units,
             agents=agents,
             pose=pose,
             before=state.pose,

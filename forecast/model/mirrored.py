@@ -10,6 +10,7 @@ from torch import Tensor
 
 from forecast.model.forecaster import Forecaster
 from forecast.model.scene import se2
+from forecast.model.scene.agents import places_among, slots_of
 from forecast.model.state import ForecastState, SlotStep
 from forecast.types import Observation, SceneContext, StepForecast
 
@@ -57,14 +58,25 @@ class Mirrored:
         scene, seen = self.model.advance(state.scene, dt_s)
         image, mirrored = self.model.advance(state.image, dt_s)
         before = seen.before if state.pose is None else state.pose
-        mean = replace(
-            seen,
-            pose=_mean(seen.pose, mirrored.pose * mirrored.pose.new_tensor([1.0, -1.0, -1.0])),
-            before=before,
-            existence=_middle(seen, mirrored),
-            uncertainty=(seen.uncertainty + mirrored.uncertainty) / 2,
-        )
+        mean = replace(_mean_step(seen, mirrored), before=before)
         return MirroredState(scene, image, mean.pose), self.model.draw(scene, mean)
+
+
+def _mean_step(seen: SlotStep, mirrored: SlotStep) -> SlotStep:
+    """The mean of a step and of its mirror image, by ids.
+
+    Who drives unseen at the edge of the grid may have left one of the two scenes alone.
+    """
+    both, place = places_among(seen.agents.ids, mirrored.agents.ids)
+    pose = slots_of(mirrored.pose, place) * mirrored.pose.new_tensor([1.0, -1.0, -1.0])
+    existence = slots_of(mirrored.existence, place)
+    uncertainty = (seen.uncertainty + slots_of(mirrored.uncertainty, place)) / 2
+    return replace(
+        seen,
+        pose=torch.where(both[..., None], _mean(seen.pose, pose), seen.pose),
+        existence=torch.where(both, _middle(seen.existence, existence), seen.existence),
+        uncertainty=torch.where(both[..., None], uncertainty, seen.uncertainty),
+    )
 
 
 def _mean(one: Float[Tensor, "*n 3"], other: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
@@ -74,6 +86,6 @@ def _mean(one: Float[Tensor, "*n 3"], other: Float[Tensor, "*n 3"]) -> Float[Ten
     return torch.cat((place, se2.wrap(one[..., 2:] + turn / 2)), -1)
 
 
-def _middle(one: SlotStep, other: SlotStep) -> Float[Tensor, "b a"]:
-    """Logit of the mean probability of being there."""
-    return torch.logit((one.existence.sigmoid() + other.existence.sigmoid()) / 2, eps=1e-6)
+def _middle(one: Float[Tensor, "b a"], other: Float[Tensor, "b a"]) -> Float[Tensor, "b a"]:
+    """Logit of the mean of two probabilities, given as logits."""
+    return torch.logit((one.sigmoid() + other.sigmoid()) / 2, eps=1e-6)

@@ -286,6 +286,9 @@ def _with_raster(
     if frame.semantic is None:
         return state
     labels = frame.instance if frame.instance is not None else torch.zeros_like(frame.semantic)
+    before = state.raster
+    if features is None and before is not None and before.features is not None:
+        return replace(state, raster=replace(before, labels=labels))  # nobody was tracked then
     return replace(state, raster=LastRaster(features, labels, state.pose))
 
 

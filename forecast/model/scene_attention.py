@@ -208,7 +208,7 @@ def nearest_queries(packed: PackedQueries) -> tuple[Int[Tensor, "n k"], Bool[Ten
 def nearest_points(
     packed: PackedQueries, points: Float[Tensor, "b p 3"]
 ) -> tuple[Float[Tensor, "n k 3"], Bool[Tensor, "n k"]]:
-    """The lane points nearest to where each agent will be in two steps."""
+    """The lane points nearest to where each agent will be in two time units."""
     with torch.no_grad():
         centre = se2.apply(packed.pose, 2 * packed.twist[:, :2])
         # A coordinate at a time: what lies close in memory is several times quicker to go through.

@@ -132,10 +132,14 @@ class ForecastState:
 
     def turned(self, turn: Float[Tensor, "b a"]) -> ForecastState:
         """The same with headings turned on the spot: agents face another way than was believed."""
+        by, raster = torch.nn.functional.pad(turn[..., None], (2, 0)), self.raster
+        if raster is not None:
+            raster = replace(raster, pose=raster.pose + by)
         return replace(
             self,
             agents=self.agents.turned(turn),
-            pose=self.pose + torch.nn.functional.pad(turn[..., None], (2, 0)),
+            raster=raster,
+            pose=self.pose + by,
             twist=_in_turned_frame(self.twist, turn),
             acceleration=_in_turned_frame(self.acceleration, turn),
         )
@@ -151,7 +155,6 @@ class SlotStep:
 
     Attributes:
         lead: Steps after the present.
-        units: Time units of the step.
         agents: The slots.
         pose: Pose of each slot after the step.
         before: Pose before it.
@@ -163,7 +166,6 @@ class SlotStep:
     """
 
     lead: int
-    units: float
     agents: Agents
     pose: Float[Tensor, "b a 3"]
     before: Float[Tensor, "b a 3"]

@@ -23,6 +23,7 @@ from forecast.model.detected_input import Detecting, DetectingState
 from forecast.model.forecaster import Forecaster
 from forecast.model.layers.average import mean_count
 from forecast.model.learned_horizon import LearnedHorizon
+from forecast.model.scene.agents import places_among, slots_of
 from forecast.model.state import ForecastState, SlotStep
 from forecast.training.denoising import Denoising
 from forecast.training.losses import Target, future_of, present_loss, step_loss
@@ -122,7 +123,7 @@ class ForecastTraining(pl.LightningModule):
         self.history = history
         self.steps, self.seed, self.tracks = steps, seed, tracks or TrackRules()
         self._sums = torch.zeros(len(VALIDATION_NOISE), 3)
-        longest_s = max(stage.horizon for stage in curriculum) * dt_s
+        longest_s = max(stage.horizon * stage.frame_stride for stage in curriculum) * dt_s
         model.learned_horizon = LearnedHorizon(max(model.learned_horizon.seconds, longest_s))
         check_stages(curriculum, optimisation, model)
         self.spec = model.spec  # stages may leave the raster out
@@ -310,8 +311,10 @@ class ForecastTraining(pl.LightningModule):
             targets = targets or future_of(slots.agents, present_on, batch.grid, 0.0)
             truth = targets[slots.lead - 1]
             other = baseline.move(other, batch.dt_s)
-            moving = truth.there & (truth.weight > 0)
-            for row, pose in enumerate((slots.pose, other.pose)):
+            # The baseline knows nobody who is out of sight at the present.
+            both, place = places_among(slots.agents.ids, other.agents.ids)
+            moving = truth.there & (truth.weight > 0) & both
+            for row, pose in enumerate((slots.pose, slots_of(other.pose, place))):
                 gap = torch.linalg.vector_norm((pose - truth.pose)[..., :2], dim=-1)
                 sums[row] += gap[moving].sum().cpu()
             sums[2] += moving.sum().cpu()

@@ -41,6 +41,7 @@ SWITCHES = (
     "warp",
     "read_features",
     "refine_masks",
+    "newcomers",
 )
 
 

@@ -18,6 +18,7 @@ from forecast.model.baselines import Baseline
 from forecast.model.detected_input import Detecting
 from forecast.model.forecaster import Forecaster
 from forecast.model.layers.deformable_attention import MultiScaleDeformableAttention
+from forecast.model.observer import warped
 from forecast.model.scene import se2
 from forecast.model.scene.agents import MEMORY
 from forecast.observations import observations, scene_context
@@ -323,3 +324,23 @@ def test_a_model_that_carries_nothing_reads_samples_as_it_reads_frames() -> None
     ours = run(model, replace(samples, track_history=spoiled), 2)
     for one, other in zip(ours, run(model, batch, 2), strict=True):
         torch.testing.assert_close(one.pose, other.pose, equal_nan=True, atol=1e-3, rtol=0)
+
+
+def test_features_of_an_agent_that_is_turned_round_stay_where_they_were() -> None:
+    """Where its heading was taken the wrong way, what is carried under it is not turned."""
+    model, batch = forecaster(raster="always"), sequences(TRAFFIC).crop(0, 3)
+    first, second, _ = observations(batch)
+    with torch.no_grad():
+        state = model.observe(model.start(scene_context(batch)), first)
+        state = model.observe(state, second)
+        turn = math.pi * state.agents.live
+        about = state.turned(turn)
+        assert state.raster is not None
+        assert about.raster is not None
+        moved = state.pose + torch.tensor([1.0, 0.0, 0.0])
+        carried = warped(state.raster, state, moved)
+        turned = warped(about.raster, about, moved + turn[..., None] * torch.tensor([0, 0, 1.0]))
+    assert carried is not None
+    assert turned is not None
+    for one, other in zip(carried.levels, turned.levels, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=0)

@@ -128,9 +128,9 @@ def _motion(
     """Motion per step between two observations of each agent, and the seconds between them."""
     gap = agents.time_s.gather(1, end) - agents.time_s.gather(1, begin)
     moved = motion_between(agents.pose_at(begin), agents.pose_at(end), agents.size)
-    steps = gap / step_s
-    twist = moved / steps.clamp(min=SAME_MOMENT_S)[..., None]
-    return torch.where((steps > SAME_MOMENT_S)[..., None], twist, 0.0), gap
+    steps = gap.clamp(min=SAME_MOMENT_S) / step_s
+    twist = moved / steps[..., None]
+    return torch.where((gap > SAME_MOMENT_S)[..., None], twist, 0.0), gap
 
 
 def past_pose(agents: Agents, age_s: float) -> tuple[Float[Tensor, "b a 3"], Bool[Tensor, "b a"]]:

@@ -262,8 +262,15 @@ def associate(agents: Agents, seen: Seen, slots: int) -> Association:
         last = agents.pose if agents.past.shape[2] else torch.zeros_like(agents.past.sum(2))
         source = _live_first(ids > 0, torch.cat((last, seen.pose), 1)[..., :2], slots)
         ids = ids.gather(1, source)
-        same = _same(ids, seen.ids)
-    return Association(source, ids, same.any(2), same.byte().argmax(2))
+    return Association(source, ids, *places_among(ids, seen.ids))
+
+
+def places_among(
+    ids: Int[Tensor, "b a"], others: Int[Tensor, "b n"]
+) -> tuple[Bool[Tensor, "b a"], Int[Tensor, "b a"]]:
+    """Whether each id is among others, and at which place."""
+    same = _same(ids, others)
+    return same.any(2), same.byte().argmax(2)
 
 
 def _same(ids: Int[Tensor, "b a"], others: Int[Tensor, "b n"]) -> Bool[Tensor, "b a n"]:

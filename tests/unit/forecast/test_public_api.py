@@ -31,8 +31,8 @@ def boxes(frames: int = 3) -> np.ndarray[Any, Any]:
 
 
 def sequence(**changes: Any) -> forecast.BEVSequence:
-    given = {"ego_pose": EGO, "track_state": boxes(), "track_class": [1, 2], **changes}
-    return forecast.BEVSequence.from_numpy(GRID, 0.5, **given)
+    given = {"ego_pose": EGO, "track_state": boxes(), "track_class": [1, 2], "dt_s": 0.5, **changes}
+    return forecast.BEVSequence.from_numpy(GRID, **given)
 
 
 def in_a_new_process(code: str) -> str:
@@ -138,6 +138,19 @@ def test_classes_alone_have_no_ids() -> None:
         ({"track_state": boxes(4)}, r"track_state of shape \(1, track, 3, 5\).*got \(2, 4, 5\)"),
         ({"track_class": [1, 2, 3]}, r"track_class of shape \(1, 2\).*got \(3,\)"),
         ({"track_class": None}, "track_state and track_class together"),
+        ({"track_class": ["vehicle", "cyclist"]}, "array of numbers as track_class; got one of <U"),
+        ({"ego_pose": [[0, 0, 0], [0, 0]]}, "expected an array of numbers as ego_pose"),
+        ({"dt_s": 0.0}, r"seconds between frames above 0 as dt_s; got 0\.0"),
+        (
+            {
+                "track_state": None,
+                "track_class": None,
+                "semantic": np.zeros((3, 80, 80), int),
+                "track_history": boxes(),
+                "sample_time": [-1.0, -0.5, 0.0],
+            },
+            "track_state and track_class beside track_history; got none",
+        ),
         ({"track_class": [1, -1]}, "whole numbers from 0 to 255 in track_class; got -1 to 1"),
         ({"semantic": np.full((3, 80, 80), 0.5)}, "whole numbers from 0 to 255 in semantic"),
         ({"ego_pose": np.full((3, 3), np.nan)}, "finite ego poses"),

@@ -383,6 +383,17 @@ def test_each_fault_of_masks_does_what_it_says(fault: str) -> None:
         assert int(added.sum()) > 50
 
 
+def test_a_mask_that_nobody_has_takes_no_id_of_who_comes_later() -> None:
+    """It would be taught that agent's truth."""
+    sequence = masked()
+    state = torch.full((2, 120, 5, 5), torch.nan)
+    sequence = replace(sequence, track_state=state, track_class=torch.ones(2, 120).long())
+    how = Corruption.fixed(mask_false=3.0)
+    after = corrupt_rasters(sequence, how, HISTORY, torch.Generator().manual_seed(0))
+    added = (after.instance != sequence.instance)[:, :HISTORY]
+    assert int(after.instance[:, :HISTORY][added].min()) > 120
+
+
 def test_a_share_of_scenes_is_observed_as_it_is() -> None:
     batch = observed(sequences([TRAFFIC[0]] * 40), 3)
     assert batch.track_history is not None

@@ -65,6 +65,12 @@ def test_stores_without_what_is_needed_are_refused(tmp_path: Path) -> None:
         paths_of(sequence_store(tmp_path / "few.zarr", STEADY[:1]), DEFAULT_CLASSES)
     with pytest.raises(DataError, match="tracks to fit errors on"):
         paths_of(store_of_classes(tmp_path / "c.zarr", STEADY), DEFAULT_CLASSES)
+    data = sequence_dataset(STEADY)
+    past = data.isel(time=slice(int(data.attrs["history"])))
+    past.attrs["horizon"] = 0
+    past.to_zarr(tmp_path / "past.zarr", zarr_format=3, consolidated=False)
+    with pytest.raises(DataError, match="future frames to fit errors on; got horizon 0"):
+        paths_of(str(tmp_path / "past.zarr"), DEFAULT_CLASSES)
 
 
 def test_the_baseline_goes_by_its_name_alone_or_with_a_store(tmp_path: Path) -> None:

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from forecast.checkpoint.checkpoint import load_checkpoint
-from forecast.config.training import Optimisation, Stage
+from forecast.config.data import Augmentation, Corruption, Loading
+from forecast.config.training import LossWeights, Optimisation, Stage
 from forecast.errors import ConfigError
+from forecast.training import module
 from forecast.training.module import ForecastTraining
 from forecast.training.run import run_training
 from forecast.training.stages import LearningRate
-from tests.support.sequences import SMALL
+from tests.support.sequences import SMALL, forecaster
 from tests.support.stores import Mover, sequence_store
 from tests.support.trainings import QUICK
 
@@ -154,3 +156,81 @@ def test_a_stage_that_freezes_a_part_that_the_network_lacks_is_refused(
     lacking = QUICK.model_copy(update={"curriculum": (Stage(1, 1), Stage(1, 1, frozen=("head",)))})
     with pytest.raises(ConfigError, match=r"parts of the network: .*curriculum\.1\.frozen: head"):
         run_training(lacking, [store], None, str(tmp_path / "run"), resume=False)
+
+
+def test_a_stage_takes_so_many_sequences_of_each_batch(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    losses = ForecastTraining._losses
+
+    def counted(self: ForecastTraining, batch: Any, *rest: Any) -> Any:
+        taken.append(batch.batch)
+        return losses(self, batch, *rest)
+
+    monkeypatch.setattr(ForecastTraining, "_losses", counted)
+    curriculum = (Stage(epochs=1, horizon=1, batch_size=3), Stage(epochs=1, horizon=1))
+    loading = Loading(batch_size=8, workers=0)
+    config = QUICK.model_copy(update={"curriculum": curriculum, "loading": loading})
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
+    assert taken == [3, 8]
+
+
+def test_a_stage_has_a_loss_augmentation_and_corruption_of_its_own(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, list[Any]] = {"corrupt": [], "augment": [], "step_loss": []}
+
+    def listening(name: str, place: int) -> Any:
+        real = getattr(module, name)
+
+        def heard(*args: Any) -> Any:
+            given[name].append(args[place])
+            return real(*args)
+
+        return heard
+
+    for name, place in (("corrupt", 1), ("augment", 1), ("step_loss", 3)):
+        monkeypatch.setattr(module, name, listening(name, place))
+    own = LossWeights(mask=0.5), Augmentation(mirror=0.1), Corruption(clean=1.0)
+    common = LossWeights(mask=2.0), Augmentation(mirror=0.9), Corruption(clean=0.4)
+    first = Stage(1, 1, loss=own[0], augmentation=own[1], corruption=own[2])
+    names = ("loss", "augmentation", "corruption")
+    config = QUICK.model_copy(
+        update={"curriculum": (first, Stage(1, 1)), "steps_per_epoch": 1}
+        | dict(zip(names, common, strict=True))
+    )
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
+    assert given["augment"] == [own[1], common[1]]
+    # Validation spoils at levels of its own.
+    assert [how for how in given["corrupt"] if not how.exact] == [own[2], common[2]]
+    assert given["step_loss"] == [own[0], common[0]]
+
+
+def test_a_stage_has_a_dropout_of_its_own(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+    losses = ForecastTraining._losses
+
+    def seen(self: ForecastTraining, *given: Any) -> Any:
+        shares.append({part.p for part in self.model.modules() if isinstance(part, nn.Dropout)})
+        return losses(self, *given)
+
+    monkeypatch.setattr(ForecastTraining, "_losses", seen)
+    curriculum = (Stage(1, 1, dropout=0.0), Stage(1, 1))
+    how = replace(QUICK.optimisation, dropout=0.2)
+    config = QUICK.model_copy(
+        update={"curriculum": curriculum, "optimisation": how, "steps_per_epoch": 1}
+    )
+    run_training(config, [store], None, str(tmp_path / "run"), resume=False)
+    assert shares == [{0.0}, {0.2}]
+
+
+def test_steps_over_skipped_frames_are_learned_as_long_as_they_take() -> None:
+    """Beyond what it has learned a forecaster drives straight on."""
+    model = forecaster(trained=False)
+    parts = LossWeights(), Augmentation(), Corruption(), Optimisation()
+    stages = (Stage(1, 6, frame_stride=2), Stage(1, 6))
+    ForecastTraining(model, stages, *parts, history=3, dt_s=0.5, steps=1, seed=0)
+    assert model.learned_horizon.seconds == 2 * 6 * 0.5

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from forecast.model.baselines import Baseline
 from forecast.model.scene import se2
-from forecast.model.scene.agent_motion import motion_between, past_pose, same_front
+from forecast.model.scene.agent_motion import last_motion, motion_between, past_pose, same_front
 from forecast.model.scene.agents import Agents
 from forecast.model.spec import BaselineName
 from tests.support.rollouts import run
@@ -112,3 +112,18 @@ def test_between_two_observations_the_way_is_straight_though_the_heading_flips()
     halfway, known = past_pose(agents, 0.25)
     assert known.all()
     torch.testing.assert_close(halfway[0, 0, :2], torch.tensor([-2.0, 1.0]))
+
+
+def test_motion_over_a_short_time_is_motion_in_long_steps_too() -> None:
+    """Of a step of 10 s a tenth of a second is a hundredth, and no moment for all that."""
+    past = torch.stack((pose(0, 0, 0), pose(0.5, 0, 0)), 2)
+    agents = Agents(
+        ids=torch.ones(1, 1, dtype=torch.long),
+        label=torch.ones(1, 1, dtype=torch.long),
+        past=past,
+        seen=torch.ones(1, 1, 2, dtype=torch.bool),
+        time_s=torch.tensor([[-0.1, 0.0]]),
+        size=CAR,
+    )
+    twist, _ = last_motion(agents, 10.0)
+    torch.testing.assert_close(twist, pose(50.0, 0.0, 0.0))
