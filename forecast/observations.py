@@ -29,7 +29,7 @@ def observations(history: BEVSequence) -> Iterator[Observation]:
 
     Times are seconds, 0 = the last frame. Where there is a ``track_history``, its samples are the
     moments, and each frame's rasters belong to the sample nearest to it; a frame that is half a
-    frame's time from all of them is left out, as nobody was tracked then. Only the present is a
+    frame's time from all of them is left out, as no agent was tracked then. Only the present is a
     moment of its own, without tracks, where a sequence has no sample of it. In a batch whose
     samples have several clocks, rasters may join more samples than those of one sequence alone.
     """

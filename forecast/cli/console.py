@@ -15,7 +15,7 @@ from forecast.errors import counted
 
 if TYPE_CHECKING:
     from data_tools.prepare import PrepareReport
-    from forecast.cli.profile import StageTime
+    from forecast.cli.profile import PartTime
     from forecast.doctor.checkup import Checkup
     from forecast.doctor.clip import Finding
     from forecast.doctor.leak import LeakReport
@@ -222,17 +222,17 @@ def print_rollout_summary(summary: RolloutSummary) -> None:
         print(f"messages: {summary.mcap}")
 
 
-def print_stage_times(stages: Sequence[StageTime]) -> None:
+def print_part_times(parts: Sequence[PartTime]) -> None:
     """Where the time went, if that was asked for."""
-    if not stages:
+    if not parts:
         return
     table = Table(box=None, pad_edge=False)
-    table.add_column("stage", no_wrap=True)
+    table.add_column("part", no_wrap=True)
     for header in ("seconds", "share", "calls"):
         table.add_column(header, justify="right")
-    for one in stages:
-        table.add_row(one.stage, f"{one.seconds:.3f}", f"{one.share:.1%}", str(one.calls or ""))
-    table.add_row("total", f"{sum(one.seconds for one in stages):.3f}", style="bold")
+    for one in parts:
+        table.add_row(one.part, f"{one.seconds:.3f}", f"{one.share:.1%}", str(one.calls or ""))
+    table.add_row("total", f"{sum(one.seconds for one in parts):.3f}", style="bold")
     print_table(table)
 
 

@@ -17,17 +17,17 @@ REST = "the rest"
 
 
 @dataclass(frozen=True)
-class StageTime:
-    """What one stage took.
+class PartTime:
+    """What one part took.
 
     Attributes:
-        stage: Its name.
-        seconds: Spent in it, without the stages inside of it.
+        part: Its name.
+        seconds: Spent in it, without the parts inside of it.
         share: Of the whole time.
         calls: How often it ran.
     """
 
-    stage: str
+    part: str
     seconds: float
     share: float
     calls: int
@@ -38,22 +38,22 @@ class Block:
     """One run of a block of code.
 
     Attributes:
-        stage: Its name.
+        part: Its name.
         start: When it began, in seconds.
         stop: When it ended.
     """
 
-    stage: str
+    part: str
     start: float
     stop: float
 
 
-class StageTimes:
+class PartTimes:
     """Adds up the blocks of a rollout.
 
     Attributes:
-        seconds: By stage, in the order in which they were first seen.
-        calls: By stage.
+        seconds: By part, in the order in which they were first seen.
+        calls: By part.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class StageTimes:
         self.calls: Counter[str] = Counter()
 
     def add(self, blocks: Iterable[Block]) -> None:
-        """Charges every moment to the innermost stage; what baselines do is part of scoring.
+        """Charges every moment to the innermost part; what baselines do is part of scoring.
 
         Args:
             blocks: Of one thread, in any order; one that begins within another ends within it.
@@ -70,25 +70,25 @@ class StageTimes:
         for block in sorted(blocks, key=lambda one: (one.start, -one.stop)):
             while running and running[-1].stop <= block.start:
                 running.pop()
-            if running and running[-1].stage == SCORING:
+            if running and running[-1].part == SCORING:
                 continue
             if running:
-                self.seconds[running[-1].stage] -= block.stop - block.start
-            self.seconds[block.stage] += block.stop - block.start
-            self.calls[block.stage] += 1
+                self.seconds[running[-1].part] -= block.stop - block.start
+            self.seconds[block.part] += block.stop - block.start
+            self.calls[block.part] += 1
             running.append(block)
 
-    def table(self, whole: float) -> list[StageTime]:
-        """Every stage, and what of so many seconds was spent in none."""
+    def table(self, whole: float) -> list[PartTime]:
+        """Every part, and what of so many seconds was spent in none."""
         seconds = {**self.seconds, REST: whole - sum(self.seconds.values())}
         return [
-            StageTime(stage, spent, spent / whole, self.calls[stage])
-            for stage, spent in seconds.items()
+            PartTime(part, spent, spent / whole, self.calls[part])
+            for part, spent in seconds.items()
         ]
 
 
 @contextmanager
-def profiled(progress: Progress, wanted: bool = True) -> Iterator[tuple[Progress, list[StageTime]]]:
+def profiled(progress: Progress, wanted: bool = True) -> Iterator[tuple[Progress, list[PartTime]]]:
     """Times the rollout of this process meanwhile.
 
     Args:
@@ -98,11 +98,11 @@ def profiled(progress: Progress, wanted: bool = True) -> Iterator[tuple[Progress
     Yields:
         What the rollout is to tell instead, and the table, filled when the block has ended.
     """
-    table: list[StageTime] = []
+    table: list[PartTime] = []
     if not wanted:
         yield progress, table
         return
-    times, began, profiler = StageTimes(), time.perf_counter(), _started()
+    times, began, profiler = PartTimes(), time.perf_counter(), _started()
 
     def told(done: int, of: int) -> None:
         # Every operation is an event: those of one batch fit into memory, those of all may not.

@@ -78,9 +78,7 @@ Limit = Annotated[int | None, typer.Option(help="Only the first so many sequence
 BatchSize = Annotated[int, typer.Option(help="Sequences at a time.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")]
 Workers = Annotated[int, typer.Option(help="Local processes.")]
-Profile = Annotated[
-    bool, typer.Option("--profile", help="Say where the time went, stage by stage.")
-]
+Profile = Annotated[bool, typer.Option("--profile", help="Say where the time went, part by part.")]
 
 
 def rollout(
@@ -141,10 +139,10 @@ def rollout(
     from forecast.cli import console
     from forecast.cli.profile import profiled
 
-    with console.progress("sequences") as progress, profiled(progress, profile) as (told, stages):
+    with console.progress("sequences") as progress, profiled(progress, profile) as (told, parts):
         summary = workflows.rollout_to_store(request, told)
     _print(summary)
-    console.print_stage_times(stages)
+    console.print_part_times(parts)
 
 
 def _print(summary: RolloutSummary) -> None:

@@ -99,9 +99,9 @@ class RolloutRequest:
         check_model(self.model, self.input_mode, self.mirror, self.fast)
         refuse_own_errors(self.model, self.data or packaged("sample.zarr"))
         if not self.resume:
-            stage = ResumableOutput(self.output, self.overwrite)
-            stage.refuse_existing()
-            stage.refuse_unfinished()
+            output = ResumableOutput(self.output, self.overwrite)
+            output.refuse_existing()
+            output.refuse_unfinished()
         if self.gif is not None:
             refuse_existing(self.gif, overwrite=self.overwrite)
         self._check_mcap()
@@ -234,7 +234,7 @@ def refuse_own_errors(name: str | None, data: str) -> None:
 
 
 def _refuse_replacing_inputs(request: RolloutRequest) -> None:
-    """Refuses outputs in whose place, or in whose stage, lies what is read, --overwrite or not.
+    """Refuses outputs in whose place, finished or not, lies what is read, --overwrite or not.
 
     Nothing is written into the data either; a run's folder, though, may well get its forecasts.
 
@@ -249,8 +249,8 @@ def _refuse_replacing_inputs(request: RolloutRequest) -> None:
     elif model not in (PACKAGED, *NOT_LEARNED):
         weights = weights_of(Path(model))
         kept += [str(weights), str(weights.with_suffix(".json"))]
-    stage = f"{request.output.rstrip('/')}.partial"
-    written = [("--output", request.output), ("--output", stage)]
+    unfinished = f"{request.output.rstrip('/')}.partial"
+    written = [("--output", request.output), ("--output", unfinished)]
     if request.gif is not None:
         written.append(("--gif", request.gif))
         if is_within(request.output, request.gif):

@@ -124,7 +124,7 @@ class Baseline:
         state = replace(state, ahead=True, agents=agents, dt_s=dt_s)
         if self.name == "kalman":
             return _filtered(state)
-        twist, change = last_motion(agents, dt_s)
+        twist, acceleration = last_motion(agents, dt_s)
         pose, gain = agents.pose, torch.zeros_like(twist[..., 0])
         if self.name == "persistence":
             motion = torch.zeros_like(twist)
@@ -135,7 +135,7 @@ class Baseline:
         else:
             motion = twist
         if self.name == "constant-acceleration":
-            gain = change[..., 0]
+            gain = acceleration[..., 0]
         state = replace(state, pose=pose, motion=motion, gain=gain)
         late = agents.hidden_s[..., None] / dt_s
         return replace(state, pose=self._moved(replace(state, motion=motion * late)))

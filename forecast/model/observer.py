@@ -196,14 +196,14 @@ class Observer(nn.Module):
         )
         tells_motion = known & (since > SHORTEST_GAP)
         twist = state.twist + gain.twist * (motion - state.twist) * tells_motion[..., None]
-        change = (twist - state.twist) / since.clamp(min=SHORTEST_GAP)[..., None]
-        # Only an agent that was seen in the observation before as well tells of a change.
-        tells_change = tells_motion & (count > 1)
+        shown = (twist - state.twist) / since.clamp(min=SHORTEST_GAP)[..., None]
+        # Only an agent that was seen in the observation before as well tells it.
+        tells_acceleration = tells_motion & (count > 1)
         if not first:
-            tells_change = tells_change & agents.seen[..., -1]
+            tells_acceleration = tells_acceleration & agents.seen[..., -1]
         acceleration = (
             state.acceleration
-            + gain.acceleration * (change - state.acceleration) * tells_change[..., None]
+            + gain.acceleration * (shown - state.acceleration) * tells_acceleration[..., None]
         )
         return replace(
             state,
@@ -288,7 +288,7 @@ def _with_raster(
     labels = frame.instance if frame.instance is not None else torch.zeros_like(frame.semantic)
     before = state.raster
     if features is None and before is not None and before.features is not None:
-        return replace(state, raster=replace(before, labels=labels))  # nobody was tracked then
+        return replace(state, raster=replace(before, labels=labels))  # no agent was tracked then
     return replace(state, raster=LastRaster(features, labels, state.pose))
 
 

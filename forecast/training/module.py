@@ -311,7 +311,7 @@ class ForecastTraining(pl.LightningModule):
             targets = targets or future_of(slots.agents, present_on, batch.grid, 0.0)
             truth = targets[slots.lead - 1]
             other = baseline.move(other, batch.dt_s)
-            # The baseline knows nobody who is out of sight at the present.
+            # The baseline knows no agent that is out of sight at the present.
             both, place = places_among(slots.agents.ids, other.agents.ids)
             moving = truth.there & (truth.weight > 0) & both
             for row, pose in enumerate((slots.pose, slots_of(other.pose, place))):

@@ -1,4 +1,4 @@
-"""Innermost stages are charged, baselines are scoring, and all time of a rollout is somewhere."""
+"""Innermost parts are charged, baselines are scoring, and all time of a rollout is somewhere."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from torch.profiler import record_function
 
-from forecast.cli.console import print_stage_times
-from forecast.cli.profile import REST, Block, StageTime, StageTimes, profiled
+from forecast.cli.console import print_part_times
+from forecast.cli.profile import REST, Block, PartTime, PartTimes, profiled
 from forecast.inference.comparison import SCORING
 from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.support.stores import Mover, sequence_store
@@ -19,8 +19,8 @@ def ignore(done: int, of: int) -> None:
     """Progress that nobody looks at."""
 
 
-def test_a_stage_is_not_charged_for_the_stages_inside_it() -> None:
-    times = StageTimes()
+def test_a_part_is_not_charged_for_the_parts_inside_it() -> None:
+    times = PartTimes()
     inner, innermost = Block("inner", 6, 9), Block("innermost", 7, 8)
     times.add([innermost, inner, Block("outer", 5, 10), Block("inner", 9, 9.5)])
     assert times.seconds == {"outer": 1.5, "inner": 2.5, "innermost": 1}
@@ -28,24 +28,24 @@ def test_a_stage_is_not_charged_for_the_stages_inside_it() -> None:
 
 
 def test_what_baselines_do_is_theirs() -> None:
-    times = StageTimes()
+    times = PartTimes()
     baseline = [Block("drawing", 1, 3), Block("mask head", 2, 3)]
     times.add([Block(SCORING, 0, 4), *baseline, Block("drawing", 4, 6)])
     assert times.seconds == {SCORING: 4, "drawing": 2}
     assert times.calls == {SCORING: 1, "drawing": 1}
 
 
-def test_what_no_stage_took_is_the_rest() -> None:
-    times = StageTimes()
+def test_what_no_part_took_is_the_rest() -> None:
+    times = PartTimes()
     times.add([Block("writing", 0, 1)])
     times.add([Block("writing", 2, 4)])
     assert times.table(4) == [
-        StageTime("writing", 3, 0.75, 2),
-        StageTime(REST, 1, 0.25, 0),
+        PartTime("writing", 3, 0.75, 2),
+        PartTime(REST, 1, 0.25, 0),
     ]
 
 
-def test_a_stage_that_fails_is_over() -> None:
+def test_a_part_that_fails_is_over() -> None:
     def fail() -> None:
         with record_function("failing"):
             raise ValueError
@@ -55,9 +55,9 @@ def test_a_stage_that_fails_is_over() -> None:
             fail()
         with record_function("sleeping"):
             time.sleep(0.05)
-    calls = {one.stage: one.calls for one in table}
+    calls = {one.part: one.calls for one in table}
     assert calls == {"failing": 1, "sleeping": 1, REST: 0}
-    seconds = {one.stage: one.seconds for one in table}
+    seconds = {one.part: one.seconds for one in table}
     assert seconds["failing"] < 0.05 <= seconds["sleeping"]
 
 
@@ -70,7 +70,7 @@ def test_a_rollout_is_profiled_from_loading_to_scoring(tmp_path: Path) -> None:
         rollout_to_store(request, told)
     took = time.perf_counter() - began
     assert heard == [(1, 2), (2, 2)]
-    calls = {one.stage: one.calls for one in table}
+    calls = {one.part: one.calls for one in table}
     assert calls["loading the model"] == 1
     assert calls["reading the store"] == 2
     assert calls["observing agents"] == 2 * 3  # every frame of a history
@@ -94,12 +94,12 @@ def test_nothing_is_profiled_unless_it_is_asked_for() -> None:
 
 
 def test_the_table_gives_seconds_shares_and_calls(capsys: pytest.CaptureFixture[str]) -> None:
-    print_stage_times([StageTime("drawing", 1.5, 0.75, 6), StageTime(REST, 0.5, 0.25, 0)])
+    print_part_times([PartTime("drawing", 1.5, 0.75, 6), PartTime(REST, 0.5, 0.25, 0)])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:] == [
         ["drawing", "1.500", "75.0%", "6"],
         ["the", "rest", "0.500", "25.0%"],
         ["total", "2.000"],
     ]
-    print_stage_times([])
+    print_part_times([])
     assert capsys.readouterr().out == ""
