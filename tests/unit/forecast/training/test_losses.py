@@ -37,7 +37,7 @@ def losses(
     drawn = size * torch.tensor([longer, 1.0])
     expected = size * 0 + torch.tensor([expected_m, 1.0])
     agents = Agents(ids, torch.ones_like(ids), past, seen, time_s, drawn)
-    step = SlotStep(1, 1.0, agents, pose, pose, nothing, nothing, expected, nothing[..., None])
+    step = SlotStep(1, agents, pose, pose, nothing, nothing, expected, nothing[..., None])
     truth = Target(torch.zeros(1, CARS, 3), size, there, there, there, nothing + 1)
     generator = Generator().manual_seed(1)
     parts = step_loss(step, truth, GRID, LossWeights(points=256), generator, None)
