@@ -245,7 +245,7 @@ class ForecastTraining(pl.LightningModule):
             assignment = TruthAssignment(
                 past.track_state, past.track_class, batch.grid, self.tracks, generator, denoise
             )
-        elif kind.masks_only:
+        if kind.rasters:  # frames are observed at their own times, not at those of samples
             past = without_tracks(past)
         parts = self._motion_losses(batch, past, kind, generator, assignment)
         if assignment is not None:
