@@ -383,7 +383,7 @@ def test_each_fault_of_masks_does_what_it_says(fault: str) -> None:
         assert int(added.sum()) > 50
 
 
-def test_a_mask_that_nobody_has_takes_no_id_of_who_comes_later() -> None:
+def test_a_false_mask_takes_no_id_of_who_comes_later() -> None:
     """It would be taught that agent's truth."""
     sequence = masked()
     state = torch.full((2, 120, 5, 5), torch.nan)
