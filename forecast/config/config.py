@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -119,7 +120,11 @@ def _set(settings: dict[str, Any], override: str) -> None:
     level: Any = settings
     try:
         for part in parts[:-1]:
-            level = level[int(part)] if isinstance(level, list) else level.setdefault(part, {})
+            key_in: Any = int(part) if isinstance(level, list) else part
+            below = level[key_in] if isinstance(level, list) else level.get(part, {})
+            # A copy, as a YAML alias is the same object as its anchor: of another stage, say.
+            level[key_in] = copy(below)
+            level = level[key_in]
         last: Any = int(parts[-1]) if isinstance(level, list) else parts[-1]
         level[last] = parse_yaml(text)
     except (TypeError, AttributeError, IndexError, ValueError) as error:

@@ -173,3 +173,9 @@ def test_sections_are_immutable_values() -> None:
     assert hash(spec) == hash(replace(ForecasterSpec(), trail=4))
     with pytest.raises(AttributeError):
         spec.trail = 5  # type: ignore[misc]
+
+
+def test_what_is_set_in_one_stage_changes_no_other_that_is_an_alias_of_it() -> None:
+    config = load_config("configs/packaged.yaml", ["curriculum.0.corruption.clean=0.5"])
+    shares = [stage.corruption and stage.corruption.clean for stage in config.curriculum[:2]]
+    assert shares == [0.5, 1.0]
