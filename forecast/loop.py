@@ -22,6 +22,7 @@ from forecast.types import (
     RealizationStep,
     SceneContext,
     StepForecast,
+    without_tracks,
 )
 
 REALIZATIONS_AT_ONCE = 8
@@ -37,6 +38,11 @@ class StepModel(Protocol[State, Step]):
 
     ``Step`` is ``StepForecast`` for users; training steps without drawing.
     """
+
+    @property
+    def reads_tracks(self) -> bool:
+        """Whether agents come as tracks; else they are found in rasters, and ids are not read."""
+        ...
 
     def start(self, context: SceneContext) -> State:
         """The state before anything was seen: map and grid, and no agent."""
@@ -67,6 +73,8 @@ class BranchingModel(StepModel[State, Step], Protocol[State, Step, Branches]):
 
 def observed(model: StepModel[State, Any], history: BEVSequence) -> State:
     """The state at the present, after every moment of a history was observed in its order."""
+    if not model.reads_tracks:  # rasters are observed at their own times, not at those of samples
+        history = without_tracks(history)
     state = model.start(scene_context(history))
     for frame in observations(history):
         state = model.observe(state, frame)

@@ -92,6 +92,11 @@ class LoadedModel:
     bev_channels: int | None = None
     known_layers: tuple[str, ...] = field(default=(), repr=False)
 
+    @property
+    def reads_tracks(self) -> bool:
+        """Whether agents come as tracks: of tracked input they do."""
+        return self.model.reads_tracks
+
     def start(self, context: SceneContext) -> Any:
         """The state before anything was seen.
 

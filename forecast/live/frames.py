@@ -97,11 +97,15 @@ def _of_tracks(
     """Tracks, and the raster of their boxes where one is read; its classes the model draws."""
     state = poses_to_frame(agents.state, ego_pose)
     ids = np.array(numbers(agents.ids, places=agents.state[:, :2]), np.int64)
+    # One row at least: where nobody is seen the raster is empty, where no tracks came it is not read.
+    more = int(not len(ids))
     seen = replace(
         seen,
-        track_id=_batch(ids, torch.int64),
-        track_state=_batch(state, torch.float32),
-        track_class=_batch(agents.label, torch.int64),
+        track_id=_batch(np.pad(ids, (0, more)), torch.int64),
+        track_state=_batch(
+            np.pad(state, ((0, more), (0, 0)), constant_values=np.nan), torch.float32
+        ),
+        track_class=_batch(np.pad(agents.label, (0, more)), torch.int64),
     )
     if not reads:
         return seen

@@ -70,6 +70,8 @@ class Baseline:
         least_cell: Whether boxes are drawn as one cell at least.
     """
 
+    reads_tracks = True
+
     def __init__(
         self,
         name: BaselineName,
@@ -226,6 +228,8 @@ class Components:
     Args:
         motion: The baseline. Of more components than it has slots only the largest are forecast.
     """
+
+    reads_tracks = False
 
     def __init__(self, motion: Baseline) -> None:
         self.motion = motion

@@ -88,6 +88,11 @@ class Branching:
         self.reader, self.perturbation = model, perturbation or Perturbation()
         self.model = model if isinstance(model, Forecaster) else model.model
 
+    @property
+    def reads_tracks(self) -> bool:
+        """As the forecaster."""
+        return self.reader.reads_tracks
+
     def start(self, context: SceneContext) -> Any:
         """As the forecaster's."""
         return self.reader.start(context)

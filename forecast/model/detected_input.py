@@ -60,6 +60,8 @@ class Detecting:
         ConfigError: The model has none.
     """
 
+    reads_tracks = False
+
     def __init__(self, model: Forecaster, teacher: Lifecycle | None = None) -> None:
         if model.tracker is None:
             raise ConfigError(

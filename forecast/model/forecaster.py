@@ -46,6 +46,8 @@ class Forecaster(nn.Module):
         inputs: Classes, map layers and channels of the data.
     """
 
+    reads_tracks = True
+
     def __init__(self, spec: ForecasterSpec, inputs: Inputs) -> None:
         super().__init__()
         self.spec, self.inputs = spec, inputs

@@ -40,6 +40,8 @@ class Mirrored:
         model: Reads tracked input.
     """
 
+    reads_tracks = True
+
     def __init__(self, model: Forecaster) -> None:
         self.model = model
 

@@ -62,6 +62,11 @@ class UndrawnForecaster:
         self.model = model
         self._reader = model if assignment is None else Detecting(model, assignment)
 
+    @property
+    def reads_tracks(self) -> bool:
+        """Whether agents come as tracks: of tracked input they do."""
+        return self._reader.reads_tracks
+
     def start(self, context: SceneContext) -> ForecastState | DetectingState:
         """The model's own start, or that of detected input."""
         return self._reader.start(context)
@@ -245,7 +250,7 @@ class ForecastTraining(pl.LightningModule):
             assignment = TruthAssignment(
                 past.track_state, past.track_class, batch.grid, self.tracks, generator, denoise
             )
-        if kind.rasters:  # frames are observed at their own times, not at those of samples
+        if kind.masks_only:
             past = without_tracks(past)
         parts = self._motion_losses(batch, past, kind, generator, assignment)
         if assignment is not None:

@@ -69,6 +69,10 @@ class Spied:
     def __init__(self, model: Model) -> None:
         self.model, self.given = model, list[list[Observation]]()
 
+    @property
+    def reads_tracks(self) -> bool:
+        return self.model.reads_tracks
+
     def start(self, context: SceneContext) -> object:
         self.given.append([])
         return self.model.start(context)

@@ -303,6 +303,19 @@ def test_an_empty_street_is_a_forecast_too() -> None:
     assert not found.instance.any()
 
 
+def test_where_nobody_is_tracked_the_raster_of_the_present_is_empty_and_is_read() -> None:
+    """Features of an earlier moment would lie elsewhere, once the ego has driven on."""
+    model = drive(live("tracked"))
+    for k in range(11, 20):
+        model.observe(0.1 * k, ego_pose=ego_at(0.1 * k), tracks=Tracks.none())
+    model.forecast(1)
+    raster = model._advanced(model._before, model._moment, model._map, True).state.raster  # type: ignore[arg-type]
+    assert raster.frame is None
+    assert not raster.labels.any()
+    model.observe(2.0, ego_pose=ego_at(2.0), tracks=tracks_at(2.0))
+    assert "car" in model.forecast(1).ids
+
+
 def test_an_agent_that_comes_back_after_long_is_new_and_nothing_grows() -> None:
     model = live()
     for k in range(100):

@@ -53,6 +53,8 @@ def test_a_model_without_map_layers_is_given_no_map() -> None:
     given: list[SceneContext] = []
 
     class Listener:
+        reads_tracks = True
+
         def start(self, context: SceneContext) -> None:
             given.append(context)
 
