@@ -76,11 +76,16 @@ def _numbers(name: str, value: ArrayLike) -> Array:
     """An array of numbers.
 
     Raises:
-        DataError: It holds something else, or rows of several lengths.
+        DataError: It holds something else, or rows of several lengths, or cannot be read here, as
+            a tensor on a GPU or with gradients.
     """
+    if np.ma.isMaskedArray(value):  # what its mask hides would be read as seen
+        raise DataError(
+            f"an array without mask as {name}", "a masked one", "fill it, with NaN = absent"
+        )
     try:
         array = np.asarray(value)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"an array of numbers as {name}", str(error), "correct it") from error
     if array.dtype.kind not in "biuf":
         raise DataError(f"an array of numbers as {name}", f"one of {array.dtype}", "correct it")

@@ -20,7 +20,6 @@ from forecast.evaluation.scores import Accumulator, Gain, gain, values
 from forecast.inference.comparison import BaselineComparison
 from forecast.inference.models import LoadedModel, load_model_for
 from forecast.loop import rollout
-from forecast.observations import SAME_MOMENT_S
 from forecast.parallel import Progress
 from forecast.types import BEVSequence
 
@@ -215,7 +214,8 @@ def redrawn(history: BEVSequence) -> BEVSequence:
     """A history whose rasters show the tracks as they were observed.
 
     Args:
-        history: With ``track_history``; frames at whose time nothing was sampled are emptied.
+        history: With ``track_history``; frames that are half a frame's time from all of its samples
+            are emptied.
     """
     seen, time, label = history.track_history, history.sample_time, history.track_class
     if seen is None or time is None or label is None:
@@ -227,7 +227,7 @@ def redrawn(history: BEVSequence) -> BEVSequence:
         for frame in range(history.frames):
             off = (time[index] - (frame + 1 - history.frames) * history.dt_s).abs()
             nearest = int(off.nan_to_num(torch.inf).argmin())
-            if not float(off[nearest]) <= SAME_MOMENT_S:
+            if not float(off[nearest]) <= history.dt_s / 2:  # as frames join samples
                 continue
             there = torch.isfinite(seen[index, :, nearest]).all(-1) & (label[index] > 0)
             boxes = seen[index, there, nearest].double().numpy()

@@ -256,7 +256,7 @@ class Forecaster:
         since_s = moment.time_s - last.time_s
         if abs(since_s) > LONGEST_GAP_S or (since_s >= 0 and _leaps(last, moment)):
             return "anew"
-        # Clocks of tracker and camera jitter; a rollout takes these for one moment too.
+        # Clocks of tracker and camera jitter.
         if abs(since_s) <= (SAME_MOMENT_S if moment.completes(last) else ROUNDING_S):
             return "again"
         return "next" if since_s > 0 else "late"

@@ -97,7 +97,7 @@ def _of_tracks(
     """Tracks, and the raster of their boxes where one is read; its classes the model draws."""
     state = poses_to_frame(agents.state, ego_pose)
     ids = np.array(numbers(agents.ids, places=agents.state[:, :2]), np.int64)
-    # One row at least: where nobody is seen the raster is empty, where no tracks came it is not read.
+    # One row at least: a raster without agents is read, and is not where no tracks came.
     more = int(not len(ids))
     seen = replace(
         seen,

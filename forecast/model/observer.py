@@ -76,7 +76,7 @@ class Observer(nn.Module):
         return out
 
     def motion(self, state: ForecastState) -> tuple[Float[Tensor, "b a 3"], Float[Tensor, "b a 3"]]:
-        """Motion at the present, and how it changes: of the last time unit and as corrected."""
+        """Motion at the present and its acceleration: of the last time unit and as corrected."""
         last = last_motion(state.agents, self.spec.time_unit_s)
         if not self.spec.learned_gain:
             return last
@@ -270,13 +270,13 @@ def in_raster(raster: LastRaster, body: Float[Tensor, "b a p 2"]) -> Float[Tenso
 
 
 def _predicted(state: ForecastState, gap: Float[Tensor, "b"]) -> ForecastState:
-    """Where agents are expected after some time units; a change of motion fades within one."""
+    """Where agents are expected after some time units; an acceleration fades within one."""
     units = gap[:, None, None]
-    change = state.acceleration * (1 - (-units).exp())
+    gained = state.acceleration * (1 - (-units).exp())
     return replace(
         state,
-        pose=se2.compose(state.pose, se2.exp((state.twist + change / 2) * units)),
-        twist=state.twist + change,
+        pose=se2.compose(state.pose, se2.exp((state.twist + gained / 2) * units)),
+        twist=state.twist + gained,
     )
 
 

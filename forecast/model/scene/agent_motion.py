@@ -89,11 +89,11 @@ def same_front(
 def last_motion(
     agents: Agents, step_s: float
 ) -> tuple[Float[Tensor, "b a 3"], Float[Tensor, "b a 3"]]:
-    """Motion per step at the last sighting, and how much it changed in the step before.
+    """Motion per step at the last sighting, and acceleration: what is gained from step to step.
 
     The motion is that since the latest earlier sighting at least a step before; of an agent that is
-    known for less than a step, since the first. Zero for an agent that was seen once; the change is
-    zero for one that was not seen for two steps.
+    known for less than a step, since the first. Zero for an agent that was seen once; acceleration
+    is zero for one that was not seen for two steps.
 
     Args:
         agents: As observed, with at least one observation.

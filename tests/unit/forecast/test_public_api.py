@@ -138,6 +138,8 @@ def test_classes_alone_have_no_ids() -> None:
         ({"track_state": boxes(4)}, r"track_state of shape \(1, track, 3, 5\).*got \(2, 4, 5\)"),
         ({"track_class": [1, 2, 3]}, r"track_class of shape \(1, 2\).*got \(3,\)"),
         ({"track_class": None}, "track_state and track_class together"),
+        ({"track_class": np.ma.array([1, 2], mask=[0, 1])}, "an array without mask as track_class"),
+        ({"track_state": torch.tensor(boxes(), requires_grad=True)}, "requires grad"),
         ({"track_class": ["vehicle", "cyclist"]}, "array of numbers as track_class; got one of <U"),
         ({"ego_pose": [[0, 0, 0], [0, 0]]}, "expected an array of numbers as ego_pose"),
         ({"dt_s": 0.0}, r"seconds between frames above 0 as dt_s; got 0\.0"),

@@ -79,6 +79,14 @@ def test_the_rasters_of_the_history_show_what_was_observed() -> None:
     assert torch.equal(late.instance[:, :-1], batch.instance[:, :-1])
 
 
+def test_a_raster_shows_the_sample_that_it_joins_when_it_is_observed() -> None:
+    reader = SequenceReader(packaged("sample.zarr"))
+    batch = observed(collate([reader[0]]).crop(0, 3), 3)
+    assert batch.sample_time is not None
+    early = redrawn(replace(batch, sample_time=batch.sample_time - 0.04))
+    assert torch.equal(early.instance, batch.instance)
+
+
 def test_who_is_ahead_is_said_with_its_doubt(capsys: pytest.CaptureFixture[str]) -> None:
     report = examine_robustness("constant-velocity", limit=4, faults=[NOISE])
     point = report.points[0]
