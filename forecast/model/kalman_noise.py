@@ -1,9 +1,8 @@
-"""How noisy a tracker is: the noise of the Kalman filter, of each scene or of many."""
+"""How noisy a tracker is: the noise of the Kalman filter, of each scene."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,6 @@ POSITION_LEVELS_M = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 """Levels that a scene may have; below the first the motion itself is less regular."""
 HEADING_LEVELS_RAD = (0.005, 0.02, 0.05, 0.15, 0.4)
 APART_S = 0.3
-FITTED = ("position_m", "heading_rad", "acceleration", "yaw_rate")
 
 
 def noise_of_scene(
@@ -70,40 +68,3 @@ def _apart(sample_time: Float[Tensor, "b s"]) -> list[int]:
         if bool((gap.nan_to_num(math.inf) >= APART_S - 1e-3).all()):
             chosen.append(index)
     return chosen[::-1]
-
-
-def fit_noise(
-    observed: Sequence[tuple[Tensor, Tensor]], noise: KalmanNoise | None = None
-) -> KalmanNoise:
-    """The noise at which many sequences are the most likely, within a few per cent.
-
-    One number after the other is made larger or smaller, by less and less. The defaults of
-    :class:`KalmanNoise` forecast better: they were chosen by forecasts, and agents act with more
-    foresight than noise does.
-
-    Args:
-        observed: ``track_history`` and ``sample_time`` of each batch, as :func:`follow` takes them.
-        noise: Where to start; how fast accelerations and yaw rates fade is kept.
-    """
-
-    def likelihood(one: KalmanNoise) -> float:
-        return sum(float(follow(history, time, one)[1].sum()) for history, time in observed)
-
-    best = noise or KalmanNoise()
-    highest = likelihood(best)
-    for factor in (2.0, 1.4, 1.2, 1.1):
-        improved = True
-        while improved:
-            improved = False
-            for one in _neighbours(best, factor):
-                if (reached := likelihood(one)) > highest:
-                    best, highest, improved = one, reached, True
-    return best
-
-
-def _neighbours(noise: KalmanNoise, factor: float) -> Iterator[KalmanNoise]:
-    """The noise with one number larger or smaller."""
-    for name in FITTED:
-        for by in (factor, 1 / factor):
-            changed: dict[str, Any] = {name: by * getattr(noise, name)}
-            yield replace(noise, **changed)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from forecast.model.kalman import KalmanState, begin, coast, correct, follow, predict, settle
 from forecast.model.kalman_motion import KalmanNoise
-from forecast.model.kalman_noise import fit_noise, noise_of_scene
+from forecast.model.kalman_noise import noise_of_scene
 
 Array = NDArray[np.float64]
 NOISE = KalmanNoise(position_m=0.2, heading_rad=0.05, outlier_sigma=1e9)
@@ -186,15 +186,6 @@ def test_the_noise_of_a_scene_is_found() -> None:
     levels = noise_of_scene(both, time.expand(2, -1)).position_m
     assert isinstance(levels, Tensor)
     assert levels[:, 0].tolist() == pytest.approx([0.1, 0.5])
-
-
-def test_noise_is_fitted_by_likelihood() -> None:
-    seen, time, _ = scene(0.3, 0.1)
-    start = KalmanNoise(0.15, 0.05)
-    fitted = fit_noise([(seen, time)], start)
-    assert float(fitted.position_m) == pytest.approx(0.3, rel=0.15)
-    assert float(fitted.heading_rad) == pytest.approx(0.1, rel=0.15)
-    assert follow(seen, time, fitted)[1].sum() > follow(seen, time, start)[1].sum()
 
 
 def test_agents_do_not_see_each_other_and_neither_do_scenes() -> None:
