@@ -10,7 +10,7 @@ from forecast.export.slots import SlotAgents, SlotForecaster, SlotRaster
 from forecast.grid import BEVGrid
 from forecast.model.newcomers import with_newcomers
 from forecast.model.raster_encoder import EncodedFeatures
-from forecast.model.scene.agents import slots_of
+from forecast.model.scene.agents import LONGEST_HIDDEN_S, slots_of
 from forecast.model.scene.context import EgoMotion
 from forecast.model.scene.rasterizer import Rasters, rasterize
 from forecast.model.scene.warp import resampled
@@ -70,7 +70,10 @@ class Observe(Graph):
             instance=empty,
             moved=tensors["moved"],
         )
-        after = self.forecaster.observe(_past(tensors, grid), frame)
+        # Before the first moment the memory is empty: what it holds is old, and forgotten first.
+        long_ago = frame.time_s[:, None] - 2 * LONGEST_HIDDEN_S
+        time_s = torch.where(tensors["observed"][:, None], tensors["time"], long_ago)
+        after = self.forecaster.observe(_past(tensors | {"time": time_s}, grid), frame)
         agents, ego, raster = after.agents, after.ego, after.raster
         points, frame_of_map = after.context.points, after.context.frame
         assert ego is not None

@@ -236,7 +236,7 @@ class SlotForecaster(Forecaster):
         here = grid.contains(state.pose[..., 0], state.pose[..., 1])
         if agents.on_raster is not None:
             here = here | agents.on_raster
-        here = here & (agents.hidden_s <= LONGEST_HIDDEN_S) & agents.live
+        here = here & agents.seen.any(-1) & (agents.hidden_s <= LONGEST_HIDDEN_S) & agents.live
         return replace(
             state, agents=replace(agents, ids=agents.ids * here, label=agents.label * here)
         )

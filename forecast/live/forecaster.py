@@ -309,7 +309,7 @@ class Forecaster:
                 state if fresh is None else with_map_of(state, fresh, self.model.bev_channels or 0)
             )
         frame = 0 if before is None else before.frame + 1
-        ids = IdPool(MEMORY, LONGEST_HIDDEN_S) if before is None else before.ids.copy()
+        ids = IdPool(MEMORY, LONGEST_HIDDEN_S + ROUNDING_S) if before is None else before.ids.copy()
         numbers = partial(ids.numbers, time_s=moment.time_s, frame=frame)
         seen = observation(moment, numbers, reads, self.grid)
         state = state if state is None else without(state, ids.leapt)

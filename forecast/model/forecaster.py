@@ -198,8 +198,9 @@ class Forecaster(nn.Module):
     def present(self, state: ForecastState) -> ForecastState:
         """The same with those agents alone that are forecast."""
         cells = None if state.raster is None else state.raster.labels
-        fresh_enough = state.agents.hidden_s <= LONGEST_HIDDEN_S
-        agents, order = present(state.agents, state.pose, fresh_enough, cells, state.context.grid)
+        agents = state.agents
+        fresh_enough = agents.seen.any(-1) & (agents.hidden_s <= LONGEST_HIDDEN_S)
+        agents, order = present(agents, state.pose, fresh_enough, cells, state.context.grid)
         return state.take(order, agents)
 
     def _trail(self, agents: Agents) -> Float[Tensor, "b a f"]:

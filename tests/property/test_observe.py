@@ -31,13 +31,15 @@ from tests.support.stores import GRID, Mover
 RATE_S = 0.1
 
 
-def sampled(batch: BEVSequence, count: int = 21, history: int = 3) -> BEVSequence:
+def sampled(
+    batch: BEVSequence, count: int = 21, history: int = 3, step_s: float = RATE_S
+) -> BEVSequence:
     """The batch with what a tracker saw at 10 Hz: every agent on its arc through the present."""
     assert batch.track_state is not None
     state = batch.track_state
     now, last = state[:, :, history - 1, :3], state[:, :, history - 2, :3]
     twist = se2.log(se2.between(last, now)) / batch.dt_s
-    time_s = torch.arange(1 - count, 1) * RATE_S
+    time_s = torch.arange(1 - count, 1) * step_s
     pose = se2.compose(now[:, :, None], se2.exp(twist[:, :, None] * time_s[:, None]))
     size = state[:, :, history - 1, None, 3:].expand(-1, -1, count, -1)
     return replace(

@@ -17,8 +17,8 @@ from forecast.model.scene.masks import mask_poses
 from forecast.model.scene.packing import Packing
 from forecast.types import Observation
 
-# Observations that are remembered: more than two seconds at 10 Hz. Agents not seen in any of them
-# are forgotten.
+# Observations that are remembered: two seconds and more at any rate, as of a faster tracker's those
+# closest in time are forgotten first. Agents not seen in any of them are forgotten.
 MEMORY = 24
 # An agent that has not been seen for longer is not forecast.
 LONGEST_HIDDEN_S = 2.0
@@ -133,18 +133,38 @@ class Agents:
     def observed(
         self, pose: Float[Tensor, "b a 3"], found: Bool[Tensor, "b a"], time_s: Float[Tensor, "b"]
     ) -> Agents:
-        """The same after one more observation; the oldest is forgotten.
+        """The same after one more observation; of more than :data:`MEMORY` one is forgotten.
 
         Args:
             pose: Of each slot.
             found: Whether it was seen.
             time_s: When.
         """
+        after = replace(
+            self,
+            past=torch.cat((self.past, pose[:, :, None]), 2),
+            seen=torch.cat((self.seen, found[..., None]), 2),
+            time_s=torch.cat((self.time_s, time_s[:, None]), 1),
+        )
+        return after if after.time_s.shape[1] <= MEMORY else after._without_one()
+
+    def _without_one(self) -> Agents:
+        """Without the oldest observation, or where that is still young the one least needed.
+
+        That is the one whose neighbours are closest in time: so the past of a tracker of many
+        observations a second is as long as that of another.
+        """
+        time_s, kept = self.time_s, self.time_s.shape[1] - 1
+        oldest = time_s[:, -1:] - time_s[:, :1] > LONGEST_HIDDEN_S
+        closest = (time_s[:, 2:] - time_s[:, :-2]).argmin(1, keepdim=True) + 1
+        index = torch.arange(kept, device=time_s.device)
+        index = index + (index >= torch.where(oldest, 0, closest))
+        slots = index[:, None].expand(*self.ids.shape, kept)
         return replace(
             self,
-            past=torch.cat((self.past, pose[:, :, None]), 2)[:, :, -MEMORY:],
-            seen=torch.cat((self.seen, found[..., None]), 2)[:, :, -MEMORY:],
-            time_s=torch.cat((self.time_s, time_s[:, None]), 1)[:, -MEMORY:],
+            past=self.past.gather(2, slots[..., None].expand(*slots.shape, 3)),
+            seen=self.seen.gather(2, slots),
+            time_s=time_s.gather(1, index),
         )
 
     def turned(self, turn: Float[Tensor, "b a"]) -> Agents:
@@ -257,7 +277,8 @@ def associate(agents: Agents, seen: Seen, slots: int) -> Association:
     same = _same(ids, seen.ids)
     fresh = (seen.ids > 0) & ~same.any(1)
     if bool(fresh.any()):
-        known = torch.where(agents.seen.any(-1), ids, 0)  # others are forgotten
+        # In a scene with a newcomer those are forgotten who were not seen for long.
+        known = torch.where(agents.seen.any(-1) | ~fresh.any(1, keepdim=True), ids, 0)
         ids = torch.cat((known, torch.where(fresh, seen.ids, 0)), 1)
         last = agents.pose if agents.past.shape[2] else torch.zeros_like(agents.past.sum(2))
         source = _live_first(ids > 0, torch.cat((last, seen.pose), 1)[..., :2], slots)

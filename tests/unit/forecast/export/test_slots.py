@@ -15,6 +15,7 @@ from forecast.loop import observed
 from forecast.model.forecaster import Forecaster
 from forecast.observations import observations, scene_context
 from forecast.types import BEVSequence
+from tests.property.test_memory import at_rate
 from tests.support.moments import drawn, seen_from
 from tests.support.sequences import INPUTS, forecaster, sequences
 from tests.support.stores import GRID, Mover
@@ -84,6 +85,22 @@ def test_agents_come_and_go() -> None:
     found = compare(hosted(model), model, [replace(history, track_state=state)], horizon=3)
 
     assert max(found.values()) < 1e-4
+
+
+@pytest.mark.parametrize("step_s", [0.1, 0.05, 0.02])
+def test_the_past_of_a_fast_tracker_is_remembered_alike(step_s: float) -> None:
+    """For longer than is remembered; one agent is hidden for a while, and one goes for good."""
+    model = forecaster()
+    history = at_rate(step_s, 3.0, tuple(SCENE)).crop(0, 3)
+    assert history.track_history is not None
+    seen, second = history.track_history.clone(), round(1 / step_s)
+    seen[0, 0, -second:-1], seen[0, 2, -round(2.5 * second) :] = torch.nan, torch.nan
+
+    host = hosted(model)
+    largest = compare(host, model, [replace(history, track_history=seen)], horizon=2)
+
+    assert max(largest.values()) < 1e-3
+    assert set(next(host.forecast(1, 0.5))["id"]) == {0, 1, 2, 4}
 
 
 def test_of_too_many_agents_the_nearest_are_kept() -> None:
