@@ -109,25 +109,25 @@ def _prepare_alone(
 def _refuse_replacing_inputs(
     output: str, inputs: Sequence[str], units: Sequence[str], overwrite: bool
 ) -> None:
-    """Refuses an output that would replace what is read, in its place or its partial folder.
+    """Refuses an output that holds what is read, in its place or its partial folder.
 
-    An output inside a folder that is read is refused too: sources read more of it than their
-    units name.
+    What replaces something inside a folder that is read is refused too: sources read more of it
+    than their units name.
 
     Raises:
         ConfigError: It would be replaced.
     """
     partial_output = f"{output.rstrip('/')}.partial"
-    system, target = filesystem(output)
-    replaced = [output] if overwrite and system.exists(target) else []
-    replaced += [partial_output] if system.exists(filesystem(partial_output)[1]) else []
-    if not replaced:
+    system, _ = filesystem(output)
+    there = [one for one in (output, partial_output) if system.exists(filesystem(one)[1])]
+    if not there:
         return
     # A unit may be part of a file or folder: PLACE#PART.
     of_units = {place for unit in units for place in (unit, unit.rpartition("#")[0]) if place}
     read = sorted(of_units.union(places(inputs)))
-    for path in replaced:
-        refuse_replacing("--output", path, read, around=read if path == output else ())
+    for path in there:
+        replaced = overwrite and path == output
+        refuse_replacing("--output", path, read, around=read if replaced else ())
 
 
 def _plan(origin: Source, units: Sequence[str], options: PrepareOptions) -> dict[str, Any]:

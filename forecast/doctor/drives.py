@@ -58,8 +58,10 @@ def drive_of(scene: str, clip: Clip) -> Drive | None:
     if clip.state is None or len(clip.ego_pose) < 2 or not np.isfinite(clip.ego_pose).all():
         return None
     time_s = (np.arange(len(clip.ego_pose)) - (clip.history - 1)) * clip.dt_s
-    present = np.linalg.norm(clip.state[:, clip.history - 1, :2], axis=-1)
-    others = clip.state[present > 1.0][..., [0, 1, 3, 4]].astype(np.float32)
+    tracks = clip.state[..., [0, 1, 3, 4]].astype(np.float32)
+    present = tracks[:, clip.history - 1]
+    whole = np.isfinite(present).all(axis=-1)  # others have no place to be looked up at
+    others = tracks[whole & (np.linalg.norm(present[:, :2], axis=-1) > 1.0)]
     if len(others) < FEWEST_MOVING:
         return None
     return Drive(scene, time_s, clip.ego_pose.astype(np.float64), others)

@@ -56,15 +56,18 @@ def change_future(sequence: BEVSequence, history: int, random: torch.Generator) 
 
 
 def change_labels(sequence: BEVSequence, history: int, random: torch.Generator) -> BEVSequence:
-    """Changes what a tracker reports of the past: ids, boxes and their classes."""
+    """Changes what a tracker reports of the past: ids, boxes and samples, classes and scores."""
     del history  # the whole sequence gets other labels
     ids = torch.randperm(int(sequence.instance.max()) + 1, generator=random) + 1
-    state, label = sequence.track_state, sequence.track_class
+    label, score = sequence.track_class, sequence.track_score
+    state, seen = sequence.track_state, sequence.track_history
     return replace(
         sequence,
         instance=ids.to(sequence.instance.dtype)[sequence.instance] * (sequence.instance > 0),
         track_state=None if state is None else state.flip(1) + 3.0,
         track_class=None if label is None else label.flip(1),
+        track_history=None if seen is None else seen.flip(1) + 3.0,
+        track_score=None if score is None else 1.0 - score,
     )
 
 

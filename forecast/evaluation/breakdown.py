@@ -193,19 +193,23 @@ def _speed_group(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[np.i
 
 def _manoeuvre(state: NDArray[np.float64], meta: SequenceMeta) -> NDArray[Any]:
     """The manoeuvre of each true track from the present to where it is last seen."""
-    step = np.linalg.norm(np.diff(state[..., :2], axis=1), axis=-1) / meta.dt_s
+    now = meta.history - 1
     names = []
-    for track in range(len(state)):
-        seen = np.flatnonzero(np.isfinite(state[track, meta.history :, 0])) + meta.history
-        if not len(seen):
+    for one in state:
+        seen = (np.flatnonzero(np.isfinite(one[now:, 0])) + now).tolist()
+        if len(seen) < 2:
             names.append("gone")
             continue
-        last, first = seen[-1], meta.history - 1
-        turn = float(wrap_angle(state[track, last, 2] - state[track, first, 2]))
-        before = step[track, first - 1] if first else np.nan
-        after = np.nan_to_num(step[track, last - 1])
-        names.append(_name(turn, before, after))
+        turn = float(wrap_angle(one[seen[-1], 2] - one[now, 2]))
+        before = _speed(one, now - 1, now, meta.dt_s) if now else np.nan
+        names.append(_name(turn, before, _speed(one, seen[-2], seen[-1], meta.dt_s)))
     return np.array(names)
+
+
+def _speed(state: NDArray[np.float64], first: int, last: int, dt_s: float) -> float:
+    """The mean speed of a track ``(T, 5)`` between two frames, m/s; NaN where one lacks it."""
+    way = float(np.linalg.norm(state[last, :2] - state[first, :2]))
+    return way / ((last - first) * dt_s)
 
 
 def _name(turn: float, before: float, after: float) -> str:

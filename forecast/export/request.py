@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,8 +13,11 @@ from pathlib import Path
 
 from forecast.checkpoint.metadata import is_checkpoint
 from forecast.checkpoint.packaged import PACKAGED
-from forecast.errors import CheckpointError, ConfigError
+from forecast.errors import CheckpointError, ConfigError, DataError
+from forecast.export.host import METADATA, SCHEMA
 from forecast.storage.atomic import refuse_existing, refuse_replacing, refuse_unwritable
+from forecast.storage.files import filesystem, is_local
+from forecast.storage.sole_writer import refuse_working_folder
 
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": (), "aoti": ()}
 FORMATS = tuple(NEEDS)
@@ -34,11 +38,11 @@ class ExportRequest:
         data: Sequence store whose histories are compared; None = the packaged sample.
         histories: How many of them.
         horizon: Steps of each.
-        overwrite: Whether a folder that is there is replaced.
+        overwrite: Whether an export that is there is replaced.
 
     Raises:
         ForecastError: A format or a count is not admitted, a library is missing, the model is not
-            there, or the output is there already or cannot be written.
+            there, or the output is there already, is something else or cannot be written.
     """
 
     model: str | None
@@ -72,11 +76,24 @@ class ExportRequest:
             raise CheckpointError(
                 "a checkpoint to export, or `packaged`", model, "check the model's path"
             )
-        if not self.overwrite:
-            refuse_existing(self.output)
+        refuse_working_folder(self.output)
+        self.refuse_existing()
         read = [path for path in (self.data, self.model) if path and path != PACKAGED]
         refuse_replacing("--output", self.output, read, ())
         refuse_unwritable(self.output)
+
+    def refuse_existing(self) -> None:
+        """Refuses to replace what is there; asked again once the graphs are made, minutes later.
+
+        Raises:
+            DataError: The output exists and is not to be replaced, or is no export.
+        """
+        if not self.overwrite:
+            refuse_existing(self.output)
+        system, folder = filesystem(self.output)
+        if is_local(system) and not _is_replaceable(Path(folder)):
+            got = f"{self.output}, which is something else"
+            raise DataError("an export to replace", got, "choose another name or remove it")
 
     def _check_counts(self) -> None:
         counts = {"--agents": self.slots, "--lane-points": [self.points]}
@@ -94,3 +111,14 @@ class ExportRequest:
                 f"{list(self.formats)} and {list(self.slots)}",
                 "change --format or --agents",
             )
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether nothing is there, or nothing in it, or an export, of whatever version."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return True
+    try:
+        schema = json.loads((folder / METADATA).read_text(encoding="utf-8"))["schema"]
+        return str(schema).startswith(f"{SCHEMA.partition('/')[0]}/")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False

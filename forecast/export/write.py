@@ -109,6 +109,7 @@ def export(request: ExportRequest, progress: Progress = lambda done, of: None) -
         for module in (host, host_arrays):
             shutil.copy(inspect.getfile(module), folder)
         write_history(folder / host.HISTORY, histories[0], forecaster.spec.lane_spacing_m)
+        request.refuse_existing()
     return Exported(request.output, parity, count)
 
 

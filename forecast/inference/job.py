@@ -6,9 +6,11 @@ import hashlib
 import json
 import time
 import warnings
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 from torch.profiler import record_function
 
@@ -20,13 +22,18 @@ from forecast.evaluation.agreement import DIGEST, history_digest
 from forecast.evaluation.scores import Scores
 from forecast.evaluation.scoring import name_of
 from forecast.inference.comparison import BaselineComparison, seen_at_present
-from forecast.inference.models import choose_device, load_model_for
-from forecast.inference.request import RolloutRequest
+from forecast.inference.models import Model, choose_device, load_model_for
+from forecast.inference.request import RolloutRequest, store_of_errors
 from forecast.inference.writer import ForecastWriter, create_store, write_left_out
 from forecast.loop import branches, observed, steps, teacher_forced
 from forecast.model.baselines import COMPONENT_SLOTS
+from forecast.model.detected_input import Detecting
 from forecast.model.scene.agents import MoreAgentsThanSlots
+from forecast.model.tracking.components import IDS
+from forecast.schema import MAX_INSTANCE_ID
+from forecast.storage.identity import StoreIdentity
 from forecast.storage.resumable import ResumableOutput
+from forecast.storage.stores import open_sequence_store
 from forecast.types import BEVSequence, Draws
 
 
@@ -67,13 +74,17 @@ class RolloutJob:
 
     def plan(self) -> dict[str, Any]:
         """All that the result depends on."""
-        source = self.reader.store
-        about = source.attrs, source["scene"].values.tolist(), source["init_time"].values.tolist()
+        reader, errors = self.reader, store_of_errors(self.request.model)
+        contents = {"contents": _contents(reader.store, reader.identity, self._digest)}
+        if errors is not None:
+            identity, (store, meta) = StoreIdentity.of(errors), open_sequence_store(errors)
+            digest = history_digest(errors, store, meta, store.sizes["sequence"])
+            contents["errors"] = _contents(store, identity, digest)
         return {
             "version": __version__,
             "model": self.provenance,
             **self.how,
-            "contents": hashlib.sha256(json.dumps(about).encode()).hexdigest(),
+            **contents,
             "sequences": self.count,
             "horizon": self.request.horizon,
             "realization masks": self.request.realization_masks,
@@ -81,17 +92,22 @@ class RolloutJob:
             "device": self.device.type,
         }
 
+    @cached_property
+    def _digest(self) -> dict[str, str]:
+        """Of the histories that are forecast."""
+        reader = self.reader
+        return history_digest(reader.path, reader.store, reader.meta, self.count)
+
     def lay_out(self, url: str) -> None:
         """Makes the forecast store, still without forecasts."""
         reader = self.reader
-        digest = history_digest(reader.path, reader.store, reader.meta, self.count)
         create_store(
             url,
             reader.store.isel(sequence=slice(self.count)),
             reader.meta,
             horizon=self.request.horizon,
             tracks=self._tracks(),
-            attrs={**self.provenance, **self.how, DIGEST: digest},
+            attrs={**self.provenance, **self.how, DIGEST: self._digest},
             realizations=self.request.realizations or 0,
             masks=self.request.realization_masks,
         )
@@ -172,8 +188,27 @@ class RolloutJob:
     def _tracks(self) -> int:
         """How many ids a forecast may use."""
         if self.request.input_mode == "detected":
-            queries = self.model.provenance.queries or 0
-            return (queries + COMPONENT_SLOTS) * self.reader.meta.history
+            return _ids_of_detected(self.model.model, self.reader.meta.history)
         if "track_state" in self.reader.variables:
             return self.reader.tracks
         return max(int(self.reader[index].instance.max()) for index in range(self.count))
+
+
+def _contents(store: xr.Dataset, identity: StoreIdentity, digest: dict[str, str]) -> str:
+    """A digest of what a sequence store holds, so that two versions of it are not mixed.
+
+    Rasters and maps are too large to be read for it: that they are others shows in a store that was
+    written anew, but not where their chunks were changed in place.
+    """
+    scenes, times = store["scene"].values.tolist(), store["init_time"].values.tolist()
+    about = store.attrs, scenes, times, digest, identity.facts
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
+def _ids_of_detected(model: Model, frames: int) -> int:
+    """The largest id of agents that are found in so many rasters: they are given out in turn."""
+    queries, most = 0, COMPONENT_SLOTS
+    if isinstance(model, Detecting):
+        spec = model.model.spec
+        queries, most = spec.queries, max(spec.slots - spec.queries, 0)
+    return min((queries + most) * frames, IDS + 4 * most, MAX_INSTANCE_ID)

@@ -98,12 +98,13 @@ class _Forecast:
         scene: Name of its recording.
         stamp_ns: The present.
         dt_s: Seconds between leads.
-        ids: ``(n,)`` 16 bytes each, of the agents that are there at the present and, in some
-            future, at lead 1.
+        ids: ``(n,)`` 16 bytes each, of the agents that were observed and are, in some future,
+            there at lead 1.
         label: ``(n,)`` Autoware's number of each one's class.
-        size: ``(n, 2)`` length and width.
+        size: ``(n, 2)`` length and width, as they were observed last.
         existence: ``(n,)`` probability at the first lead.
-        paths: ``(K, lead + 1, n, 3)`` poses, that of the present first; NaN = gone.
+        paths: ``(K, lead + 1, n, 3)`` poses, that of the present first; NaN = gone. An agent that
+            was lost earlier is then on the straight way from where it was seen to the first lead.
         confidence: ``(K,)``.
         occupancy: ``(lead, y, x)`` probability that a cell is covered, of whatever class.
     """
@@ -125,12 +126,15 @@ class _Forecast:
     ) -> _Forecast:
         """Reads a sequence."""
         one, before = forecast.isel(sequence=index), source.isel(sequence=index)
-        state = before["track_state"].values[:, meta.history - 1]
+        state, age_s = _last_seen(before, meta)
         futures, confidence = _futures(one)
         known = np.isfinite(state).all(axis=1)
         known &= np.isfinite(futures[confidence > 0, 0]).all(axis=2).any(axis=0)
         kept = np.flatnonzero(known)
-        present = np.broadcast_to(state[kept, :3], (len(futures), 1, len(kept), 3))
+        state, futures = state[kept], futures[:, :, kept]
+        gone_on = (age_s[kept] / (age_s[kept] + meta.dt_s))[:, None]
+        present = state[:, :3] + gone_on * _mean_step(state[:, :3], futures[:, 0], confidence)
+        present = np.broadcast_to(present, (len(futures), 1, len(kept), 3))
         scene, stamp_ns = str(one["scene"].values), _stamp_ns(float(one["init_time"].values))
         if "track_name" in before:
             names = map(str, before["track_name"].values[kept])
@@ -144,12 +148,37 @@ class _Forecast:
             dt_s=meta.dt_s,
             ids=ids,
             label=_labels(meta)[before["track_class"].values[kept]],
-            size=state[kept, 3:],
+            size=state[:, 3:],
             existence=one["existence"].values[0, kept].clip(0, 1),
-            paths=np.concatenate([present, futures[:, :, kept]], axis=1),
+            paths=np.concatenate([present, futures], axis=1),
             confidence=confidence,
             occupancy=1 - free,
         )
+
+
+def _last_seen(before: xr.Dataset, meta: SequenceMeta) -> tuple[Array, Array]:
+    """Each agent's state ``(N, 5)`` when it was last observed, NaN = never, and its age, seconds.
+
+    Where a store keeps what was observed, ``track_state`` may know the present from later frames.
+    """
+    if "track_history" in before:
+        seen, time_s = before["track_history"].values, before["sample_time"].values
+    else:
+        seen = before["track_state"].values[:, : meta.history]
+        time_s = meta.dt_s * np.arange(1 - meta.history, 1)
+    there = np.isfinite(seen).all(axis=2) & np.isfinite(time_s)
+    last = there.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
+    state = seen[np.arange(len(seen)), last]
+    return np.where(there.any(axis=1)[:, None], state, np.nan), -time_s[last]
+
+
+def _mean_step(start: Array, end: Array, confidence: Array) -> Array:
+    """The mean way ``(n, 3)`` of agents ``(n, 3)`` to their poses ``(K, n, 3)`` of some futures."""
+    step = end - start
+    step[..., 2] = wrap_angle(step[..., 2])
+    weight = confidence[:, None, None] * np.isfinite(step).all(axis=2, keepdims=True)
+    mean: Array = (weight * np.nan_to_num(step)).sum(axis=0) / weight.sum(axis=0)
+    return mean
 
 
 def _futures(one: xr.Dataset) -> tuple[Array, Array]:
@@ -276,10 +305,8 @@ def _last(path: Array) -> int:
 
 def _twist(paths: Array, one: _Forecast) -> Mapping[str, Mapping[str, float]]:
     """The mean velocity of the first step, in the frame of the agent; of futures that have one."""
-    there = np.isfinite(paths[:, 1]).all(axis=1)
-    step = paths[there, 1] - paths[there, 0]
-    step[:, 2] = wrap_angle(step[:, 2])
-    x, y, turn = np.average(step, axis=0, weights=one.confidence[there]) / one.dt_s
+    step = _mean_step(paths[0, :1], paths[:, 1, None], one.confidence)
+    x, y, turn = step[0] / one.dt_s
     yaw = paths[0, 0, 2]
     ahead, left = np.cos(yaw) * x + np.sin(yaw) * y, np.cos(yaw) * y - np.sin(yaw) * x
     return {

@@ -96,6 +96,7 @@ def publish(system: Any, temporary: str, target: str) -> None:
         _replace(system, temporary, target)
         return
     root = f"{temporary}/{ROOT_METADATA}"
+    remove(system, f"{target}/{ROOT_METADATA}")
     remove(system, target)
     for path in sorted(system.find(temporary), key=lambda path: path == root):
         system.copy(path, target + path.removeprefix(temporary))
@@ -104,7 +105,7 @@ def publish(system: Any, temporary: str, target: str) -> None:
 
 
 def is_there(system: Any, path: str) -> bool:
-    """Whether a name is taken; on an object store, by a complete zarr store."""
+    """Whether something complete has a name; on an object store, a zarr store with its root."""
     return bool(system.exists(path if is_local(system) else f"{path}/{ROOT_METADATA}"))
 
 

@@ -16,6 +16,9 @@ from forecast.errors import DataError, reason_of
 from forecast.storage.atomic import ROOT_METADATA, is_there, publish, remove
 from forecast.storage.files import filesystem, is_local, make_folder, write_whole
 
+WITHDRAWN = b'{"withdrawn": true}'
+"""What the marker says once nothing but our own copy has the final name on an object store."""
+
 
 class ResumableOutput:
     """The place beside the output where a run keeps what it has so far. Picklable.
@@ -68,11 +71,12 @@ class ResumableOutput:
             )
         if not (resumed and self.published):
             self.refuse_existing()
-            remove(self.system, self._marker)  # of an attempt that failed
+            if not resumed:
+                self.refuse_unfinished()
+            self._forget_attempt()
         if resumed:
             self._sweep()
             return
-        self.refuse_unfinished()
         self.discard()
         try:
             for folder in self.folders:
@@ -96,10 +100,13 @@ class ResumableOutput:
     def refuse_existing(self) -> None:
         """Refuses to replace what is there; callers with slow work before :meth:`begin` ask first.
 
+        On an object store, whatever begins with the name is there, but for what a killed run has
+        copied of its own store.
+
         Raises:
             DataError: The output exists and is not to be replaced, or is no store.
         """
-        if not is_there(self.system, self.final):
+        if not self.system.exists(self.final) or self._half_published:
             return
         if self.overwrite:
             self._refuse_other_than_stores()
@@ -111,10 +118,11 @@ class ResumableOutput:
 
     def _refuse_other_than_stores(self) -> None:
         """What is replaced is removed whole: a folder of somebody's work must not be."""
-        metadata = f"{self.final}/{ROOT_METADATA}"
-        if not is_local(self.system) or self.system.exists(metadata):
+        if self.system.exists(f"{self.final}/{ROOT_METADATA}"):
             return
-        if not self.system.isdir(self.final) or self.system.ls(self.final):
+        # A folder without anything may be replaced; a bucket without anything would be removed.
+        empty = is_local(self.system) and self.system.isdir(self.final)
+        if not empty or self.system.ls(self.final):
             got = f"{self.output}, which is something else"
             raise DataError("a zarr store to replace", got, "choose another name or remove it")
 
@@ -154,11 +162,14 @@ class ResumableOutput:
     def published(self) -> bool:
         """Whether the store has its final name already: the run was killed while tidying up.
 
-        What has that name is another's where this run was not about to give it.
+        What has that name is another's where this run was not about to give it. On an object
+        store, which is copied to, all is there once the root is, whatever is left beside it.
         """
-        if not self.system.exists(self._marker) or is_there(self.system, f"{self.root}/store"):
+        if not self.system.exists(self._marker) or not is_there(self.system, self.final):
             return False
-        return is_there(self.system, self.final)
+        if is_local(self.system):
+            return not is_there(self.system, f"{self.root}/store")
+        return bool(self.system.cat_file(self._marker) == WITHDRAWN)
 
     def publish(self) -> None:
         """Gives the store its final name.
@@ -169,12 +180,28 @@ class ResumableOutput:
         self.refuse_existing()
         self._sweep()
         write_whole(self.system, self._marker, b"{}")
+        if not is_local(self.system):
+            remove(self.system, f"{self.final}/{ROOT_METADATA}")
+            write_whole(self.system, self._marker, WITHDRAWN)
         publish(self.system, f"{self.root}/store", self.final)
 
     def discard(self) -> None:
         """Removes all that is not the store under its final name, if anything is left of it."""
         remove(self.system, f"{self.root}/plan.json")  # first: without it nothing is resumed
         remove(self.system, self.root)
+
+    def _forget_attempt(self) -> None:
+        """Removes what an attempt to publish that failed has copied, then its marker."""
+        if self._half_published:
+            remove(self.system, self.final)
+        remove(self.system, self._marker)
+
+    @property
+    def _half_published(self) -> bool:
+        """Whether what has the final name on an object store is what this run was copying."""
+        if is_local(self.system) or not self.system.exists(self._marker):
+            return False
+        return not is_there(self.system, self.final)
 
     def _sweep(self) -> None:
         """Removes the chunks that a killed process was writing, still without their name.

@@ -150,3 +150,16 @@ def test_a_mistyped_bucket_is_refused_and_never_made(
     assert "trafic, which is not" in str(done.exception)
     assert bucket.ls("") == ["traffic"]
     assert set(bucket.find("traffic")) == before
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)], ids=["new", "overwrite"])
+def test_what_else_lies_under_a_prefix_is_never_replaced(
+    overwrite: tuple[str, ...], bucket: Any
+) -> None:
+    bucket.pipe_file("traffic/results/notes/1.txt", b"of a week")
+    out = "s3://traffic/results"
+    command = ["rollout", "--model=constant-turn", "--limit=1", "--gif=", "--output", out]
+    done = CliRunner().invoke(cli.app, [*command, *overwrite])
+    assert isinstance(done.exception, DataError)
+    assert "s3://traffic/results, which" in str(done.exception)
+    assert bucket.find("traffic/results") == ["traffic/results/notes/1.txt"]

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from data_tools.prepare import PrepareOptions, prepare
 from data_tools.sources.waymo_json import WaymoJson
-from forecast.errors import ConfigError, DataError
+from forecast.errors import ConfigError, DataError, ForecastError
 from forecast.grid import BEVGrid
 from forecast.storage.stores import open_sequence_store
 from tests.support.scenarios import crossing, write
@@ -97,6 +98,21 @@ def test_what_is_read_is_never_replaced(
     with pytest.raises(ConfigError, match="--output apart from what is read"):
         prepare("waymo-json", inputs, output, OVERWRITE)
     assert content(folder.parent) == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("output", ["memory://bucket/drives", "memory://bucket"])
+def test_recordings_in_a_bucket_are_not_replaced_unasked(
+    resume: bool, output: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    bucket = MemoryFileSystem()
+    bucket.put(str(folder), "/bucket/drives", recursive=True)
+    options = replace(OPTIONS, resume=resume, workers=1)
+    with pytest.raises(ForecastError, match=r"which exists|apart from what is read"):
+        prepare("waymo-json", ["memory://bucket/drives"], output, options)
+    assert bucket.find("/bucket") == ["/bucket/drives/0.json", "/bucket/drives/1.json"]
 
 
 def test_what_is_read_is_not_taken_for_an_unfinished_run(folder: Path) -> None:

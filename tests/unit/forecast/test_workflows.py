@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 import xarray as xr
+import zarr
 
 from forecast.checkpoint.checkpoint import save_checkpoint
 from forecast.checkpoint.packaged import PACKAGED
 from forecast.errors import CheckpointError, ConfigError, DataError
 from forecast.evaluation.scoring import score_stores
 from forecast.inference.request import NOT_LEARNED
+from forecast.model.spec import COMPONENTS
 from forecast.storage.stores import open_forecast_store, open_store
 from forecast.workflows import RolloutRequest, rollout_to_store
 from tests.support.sequences import forecaster
@@ -128,7 +131,7 @@ def test_an_interrupt_before_anything_is_done_leaves_nothing(
     ("change", "named"),
     [
         ({"horizon": 4}, "horizon"),
-        ({"limit": 4}, "sequences"),
+        ({"limit": 4}, "contents, sequences"),
         ({"model": "persistence"}, "model"),
         ({"batch_size": 1}, "batch size"),
         ({"model": "components-cv", "input_mode": "detected"}, "input, model"),
@@ -148,6 +151,42 @@ def test_other_sequences_under_the_same_name_are_refused(request_: RolloutReques
     sequence_store(Path(str(request_.data)), SCENES, first=1)
     with pytest.raises(DataError, match=r"others \(contents\) than in"):
         rollout_to_store(replace(request_, resume=True))
+
+
+def move_an_agent(store: str) -> None:
+    """In place: neither attributes nor files of the root tell."""
+    state = zarr.open_array(store, path="track_state", mode="r+")
+    state[0, 0, 0, 0] += 0.5
+
+
+def write_another_map(store: str) -> None:
+    """Anew, beside the same histories."""
+    data = xr.open_zarr(store, chunks=None, consolidated=False).load()
+    data["map"] = 1 - data["map"]
+    shutil.rmtree(store)
+    data.to_zarr(store, mode="w", zarr_format=3, consolidated=False)
+
+
+@pytest.mark.parametrize("change", [move_an_agent, write_another_map])
+@pytest.mark.parametrize("changed", ["contents", "errors"])
+def test_two_versions_of_the_data_are_not_mixed(
+    changed: str, change: Callable[[str], None], request_: RolloutRequest, tmp_path: Path
+) -> None:
+    errors = sequence_store(tmp_path / "errors.zarr", 2 * SCENES)
+    request = replace(request_, model=f"resampled-errors:{errors}")
+    interrupt(request, after=2)
+    change({"contents": str(request.data), "errors": errors}[changed])
+    with pytest.raises(DataError, match=rf"others \({changed}\) than in"):
+        rollout_to_store(replace(request, resume=True))
+
+
+def test_long_histories_of_detected_input_make_a_store_that_opens(tmp_path: Path) -> None:
+    data = sequence_store(tmp_path / "long.zarr", [[Mover(0, 0)]], history=70)
+    request = RolloutRequest(
+        data, COMPONENTS, str(tmp_path / "f.zarr"), horizon=1, input_mode="detected"
+    )
+    rollout_to_store(request)
+    assert (open_forecast_store(request.output)["existence"] > 0).any()
 
 
 def test_an_unfinished_run_is_thrown_away_only_where_that_is_asked_for(

@@ -51,6 +51,15 @@ def test_agents_that_come_and_go_do_not_hide_it() -> None:
     assert pairs(cut(0.0), replace(later, state=state)) == [("monday", "friday")]
 
 
+@pytest.mark.parametrize("number", [0, 1, 3, 4], ids=["x", "y", "length", "width"])
+def test_an_agent_without_a_number_at_the_present_does_not_hide_it(number: int) -> None:
+    later = cut(0.2)
+    assert later.state is not None
+    state = later.state.copy()
+    state[-1, later.history - 1, number] = np.nan
+    assert pairs(cut(0.0), replace(later, state=state)) == [("monday", "friday")]
+
+
 def test_another_drive_by_the_same_parked_cars_is_another() -> None:
     moved = tuple(replace(one, x=one.x + 4.0 * i, y=-one.y) for i, one in enumerate(MOVERS))
     assert pairs(cut(0.0), cut(0.2, moved)) == []

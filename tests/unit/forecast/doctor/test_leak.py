@@ -18,7 +18,7 @@ from forecast.cli import main as cli
 from forecast.doctor import leak
 from forecast.doctor.leak import PERTURBATIONS, examine_model, leaks
 from forecast.loop import rollout
-from forecast.model.baselines import Baseline, Components, KinematicState
+from forecast.model.baselines import Baseline, Components, ComponentState, KinematicState
 from forecast.model.detected_input import Detecting
 from forecast.types import BEVSequence, Observation, StepForecast
 from tests.support.sequences import TRAFFIC, forecaster, sequences
@@ -102,6 +102,27 @@ def test_reading_ids_is_a_leak_only_for_detected_input() -> None:
     assert found(forecast) == []
     (text,) = found(forecast, "detected")
     assert "ids and boxes of the past" in text
+
+
+class Listening(Components):
+    """Finds its agents in rasters, but places them by the tracker's samples."""
+
+    reads_tracks = True
+
+    def observe(self, state: ComponentState, frame: Observation) -> ComponentState:
+        assert frame.track_state is not None
+        state = super().observe(state, frame)
+        return replace(state, motion=moved(state.motion, 0.01 * frame.track_state.nansum()))
+
+
+def test_reading_samples_is_a_leak_for_detected_input() -> None:
+    one = batch()
+    assert one.track_state is not None
+    time_s = torch.tensor([[-1.0, -0.5, 0.0]])
+    one = replace(one, track_history=one.track_state[:, :, :3], sample_time=time_s)
+    forecast = crop_first(Listening(Baseline("constant-velocity", 3)))
+    (text,) = (str(finding) for finding in leaks(forecast, one, 3, PERTURBATIONS["detected"]))
+    assert "when ids and boxes of the past changes" in text
 
 
 def test_chance_is_not_called_a_leak() -> None:

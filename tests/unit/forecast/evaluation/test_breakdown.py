@@ -90,13 +90,19 @@ def test_who_is_first_seen_at_the_present_is_not_taken_for_standing() -> None:
     assert UNKNOWN not in group["speed"][6:]
 
 
-def driven(steps_m: list[float]) -> str:
-    """What an agent that drives along y does, by the metres of its steps before and after now."""
+def driven(steps_m: list[float], missed: slice = slice(0)) -> str:
+    """What an agent that drives along y does, by the metres of its steps before and after now.
+
+    Args:
+        steps_m: Two before the present, six after it.
+        missed: Leads, from 0, at which it is not seen.
+    """
     data, guess, meta = shifted(0.0, 0.0)
     state = data["track_state"].values
     state[1:] = np.nan
     state[0, :, 0], state[0, :, 2] = 0.0, math.pi / 2
     state[0, :, 1] = np.cumsum([0.0, *steps_m]) - sum(steps_m[: meta.history - 1])
+    state[0, meta.history :][missed] = np.nan
     (manoeuvre,) = set(errors_of(data, guess, meta).group["manoeuvre"])
     return str(manoeuvre)
 
@@ -116,6 +122,15 @@ def test_a_manoeuvre_is_the_last_step_seen_against_that_before_the_present(
 ) -> None:
     # The steps between, and the first one, do not count.
     assert driven([9.0, before_m, 1.0, 1.0, 1.0, 1.0, 1.0, after_m]) == manoeuvre
+
+
+@pytest.mark.parametrize("missed", [slice(4, 5), slice(3, 5), slice(5), slice(1, 6, 2)])
+def test_a_missed_frame_is_no_stop(missed: slice) -> None:
+    assert driven([2.0] * 8, missed) == "keeps its speed"
+
+
+def test_a_stop_behind_a_missed_frame_is_one() -> None:
+    assert driven([2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 0.1, 0.1], slice(4, 5)) == "stops"
 
 
 def test_speed_is_that_of_the_step_before_the_present() -> None:

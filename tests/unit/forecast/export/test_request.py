@@ -1,10 +1,12 @@
 """What an export is refused for, before anything slow is loaded."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from forecast.errors import ForecastError
+from forecast.errors import ConfigError, DataError, ForecastError
+from forecast.export.host import SCHEMA
 from forecast.export.request import ExportRequest
 
 
@@ -52,6 +54,39 @@ def test_an_output_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ForecastError, match="which exists"):
         request(tmp_path)
     assert request(tmp_path, overwrite=True).overwrite
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"thesis.pdf": ""}, {"metadata.json": "{}"}, {"metadata.json": '{"schema": "of-others/1"}'}],
+    ids=["a folder", "metadata", "metadata of others"],
+)
+def test_only_an_export_is_overwritten(tmp_path: Path, files: dict[str, str]) -> None:
+    (tmp_path / "out").mkdir()
+    for name, text in files.items():
+        (tmp_path / "out" / name).write_text(text)
+
+    with pytest.raises(DataError, match=r"expected an export to replace; got .*something else"):
+        request(tmp_path, overwrite=True)
+
+    (tmp_path / "out" / "metadata.json").write_text(json.dumps({"schema": SCHEMA}))
+    assert request(tmp_path, overwrite=True).overwrite
+
+
+def test_a_file_is_not_overwritten_by_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+
+    with pytest.raises(DataError, match="an export to replace"):
+        request(tmp_path, overwrite=True)
+
+
+def test_the_working_folder_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ConfigError, match="holds the working folder"):
+        request(tmp_path, output=".", overwrite=True)
 
 
 def test_a_library_that_is_missing_is_named(

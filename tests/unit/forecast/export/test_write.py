@@ -14,6 +14,7 @@ from forecast.errors import ConfigError, DataError, ParityError
 from forecast.export.host import ExportError
 from forecast.export.layout import Layout
 from forecast.export.parity import LIMIT
+from forecast.export.request import ExportRequest
 from forecast.export.slots import SlotForecaster
 from forecast.export.write import (
     _examples,
@@ -22,6 +23,7 @@ from forecast.export.write import (
     _refuse_unlike,
     _refusing_export_errors,
     _steps_known,
+    export,
 )
 from forecast.model.forecaster import Forecaster
 from forecast.model.spec import Inputs
@@ -71,6 +73,27 @@ def test_every_graph_has_inputs_where_all_moments_have_rasters(raster: str) -> N
 
     for spec in layout.graphs:
         assert set(examples[spec.name]) == {one.name for one in (*spec.state, *spec.inputs)}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_appears_while_graphs_are_made_is_not_replaced(
+    overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def takes_the_name(*_: object) -> dict[str, int]:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.pdf").touch()
+        return {"slots": 4}
+
+    monkeypatch.setattr("forecast.export.request.version", lambda name: "2.14.0")
+    monkeypatch.setattr("forecast.export.write._Writer.bucket", takes_the_name)
+    monkeypatch.setattr("forecast.export.write.opened", lambda *_: None)
+    monkeypatch.setattr("forecast.export.write.compare", lambda *_: {})
+    monkeypatch.setattr("forecast.export.write._Writer.metadata", lambda *_: {})
+    request = ExportRequest(None, str(tmp_path / "out"), ("pt2",), overwrite=overwrite)
+
+    with pytest.raises(DataError, match=r"out, which (exists|is something else)"):
+        export(request)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "thesis.pdf"]
 
 
 OTHER_STEP = {"augmentation": {"other_step": 0.1}}

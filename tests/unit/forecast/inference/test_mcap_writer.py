@@ -227,13 +227,36 @@ def test_an_object_keeps_the_id_of_its_track_in_all_sequences_of_a_recording(
     assert len({*first, *second}) == 4
 
 
-def test_who_is_not_there_or_not_forecast_has_no_object(
+def test_who_was_never_seen_or_is_not_forecast_has_no_object(
     forecast: xr.Dataset, source: xr.Dataset, tmp_path: Path
 ) -> None:
-    source["track_state"].values[0, 0, 2] = np.nan  # not seen at the present
+    source["track_state"].values[0, 0, :3] = np.nan  # comes after the present
     forecast["pose"].values[0, :, 2] = np.nan
     ((_, message),) = written(tmp_path, forecast, source)["/forecast/objects"]
     assert [thing.object_id.uuid[-1] for thing in message.objects] == [2]
+
+
+@pytest.mark.parametrize("lost_s", [0.0, 0.7, 1.6])
+def test_the_present_is_what_was_observed_and_not_what_the_recording_knows_of_it(
+    lost_s: float, forecast: xr.Dataset, source: xr.Dataset, tmp_path: Path
+) -> None:
+    time_s = np.array([np.nan, -1.6, -0.7, 0.0])
+    mover = Mover(0.0, 0.0, speed=4.0, length=5.5, width=2.5)
+    observed = np.full((1, 3, 4, 5), np.nan)
+    observed[0, 0, time_s <= -lost_s] = mover.state(time_s[time_s <= -lost_s])
+    source["track_history"] = ("sequence", "track", "sample", "state"), observed
+    source["sample_time"] = ("sequence", "sample"), time_s[None]
+    source["track_state"].values[0, 0, :, 1] += 3.0  # the truth is elsewhere
+    forecast["pose"].values[0, :, 0] = mover.state(LEADS[1:])[:, :3]
+    ((_, message),) = written(tmp_path, forecast, source)["/forecast/objects"]
+    (thing,) = message.objects  # the tracker has never seen the others
+    np.testing.assert_allclose([thing.shape.dimensions.x, thing.shape.dimensions.y], [5.5, 2.5])
+    (path,) = thing.kinematics.predicted_paths
+    np.testing.assert_allclose(poses(path), mover.state(LEADS)[:, :3], atol=1e-5)
+    twist = thing.kinematics.initial_twist_with_covariance.twist
+    np.testing.assert_allclose(
+        [twist.linear.x, twist.linear.y, twist.angular.z], [4, 0, 0], atol=1e-5
+    )
 
 
 def test_nothing_is_left_of_a_bag_that_cannot_be_finished(
