@@ -68,7 +68,7 @@ def prepare(
             sequence.
     """
     refuse_working_folder(output)
-    origin = source(source_name, dict(options.settings), options.preset)
+    origin = source(source_name, dict(options.settings), options.preset, options.map_classes)
     try:
         with sole_writer(output):
             return _prepare_alone(origin, inputs, output, options, progress)
