@@ -27,6 +27,7 @@ from data_tools.jumps import jumps
 from data_tools.labels.protocols import PROTOCOLS
 from data_tools.options import PrepareOptions
 from data_tools.part_files import PartFiles, Record, told_apart
+from data_tools.passing import refuse_passing
 from data_tools.report import PrepareReport, notes, refuse_useless, summarise
 from data_tools.scene import DenseScene, Scene
 from data_tools.sizes import with_typical_sizes
@@ -66,6 +67,7 @@ def prepare(
         DataError: An input is missing, the output exists or cannot be written, an unfinished run
             is there and not to be resumed, the one to be resumed was another, or no scene gave a
             sequence.
+        PassingError: The machine or a network failed while an input was read.
     """
     refuse_working_folder(output)
     origin = source(source_name, dict(options.settings), options.preset, options.map_classes)
@@ -93,7 +95,8 @@ def _prepare_alone(
         if not options.overwrite:
             parts.refuse_existing()  # before the inputs are searched
         parts.refuse_unfinished()
-    units = origin.find(inputs)
+    with _stopping(" ".join(inputs)):
+        units = origin.find(inputs)
     _refuse_replacing_inputs(output, inputs, units, options.overwrite)
     parts.begin(_plan(origin, units, options), options.resume)
     with map_parallel(min(options.workers, len(units)), options.scheduler) as run:
@@ -170,7 +173,8 @@ def _read_unit(
     """Reads one unit and leaves its parts, then its record."""
     index, unit = task
     try:
-        scene = origin.read(unit, options.dt_s / options.phases)
+        with _stopping(unit):
+            scene = origin.read(unit, options.dt_s / options.phases)
         named = partial(
             class_of, origin.name, overrides=options.map_classes, classes=options.classes
         )
@@ -200,6 +204,16 @@ def _usable(
         parts.discard()
         raise
     return told_apart(records)
+
+
+@contextmanager
+def _stopping(unit: str) -> Iterator[None]:
+    """Stops the run where reading failed for a reason that may pass."""
+    try:
+        yield
+    except Exception as error:
+        refuse_passing(error, unit)
+        raise
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from data_tools.classes import usual_class
 from data_tools.formats.geojson import read_map
 from data_tools.labels.map_index import MapIndex
+from data_tools.passing import refuse_passing
 from data_tools.scene import FARTHEST_M, MapElement, Scene
 from data_tools.sources.grouped import Rows, grouped
 from data_tools.sources.inputs import find_files
@@ -74,6 +75,7 @@ class Tracks:
 
         Raises:
             DataError: An input does not exist or holds no table.
+            PassingError: The machine or a network failed.
         """
         found = find_files(inputs, self.preset.files)
         if self.preset.columns.scene is None:
@@ -82,7 +84,8 @@ class Tracks:
         for path in found:
             try:
                 units += [f"{path}#{quote(name)}" for name in scene_names(path, self.preset)]
-            except DataError:
+            except DataError as error:
+                refuse_passing(error, path)
                 units.append(path)
         return units
 
