@@ -21,6 +21,7 @@ TIME_TOLERANCE_S = 1e-3
 LEAST_SHARE = 0.7
 # At so many of its times less than half of them may be seen: more are the clock of a few.
 MOST_LONELY = 0.05
+MAX_TURN_RAD = np.pi / 2  # between two observations; more is no turn
 MAX_AGE_STEPS = 1.5  # of its own, of an observation that is carried to a time of the common clock
 
 
@@ -53,6 +54,9 @@ class Track:
 def resample(track: Track, time_s: Array) -> Array:
     """A track at other times, ``(T, 5)``: linear between observations, yaw by the shortest arc.
 
+    Where yaw changes by more than :data:`MAX_TURN_RAD` from one observation to the next, a tracker
+    took front for rear: it is that of the nearer one, and never one across the way.
+
     Args:
         track: The observations.
         time_s: ``(T,)`` times wanted.
@@ -64,14 +68,17 @@ def resample(track: Track, time_s: Array) -> Array:
     seen = track.time_s
     after = np.minimum(np.searchsorted(seen, time_s), len(seen) - 1)
     before = np.maximum(after - 1, 0)
-    off = np.minimum(np.abs(time_s - seen[after]), np.abs(time_s - seen[before]))
+    since_s, until_s = np.abs(time_s - seen[before]), np.abs(time_s - seen[after])
+    off = np.minimum(since_s, until_s)
     inside = (time_s >= seen[0]) & (time_s <= seen[-1])
     bridged = inside & (seen[after] - seen[before] <= MAX_GAP_S + TIME_TOLERANCE_S)
     x, y, yaw = track.pose.T
     state = np.empty((len(time_s), 5))
     for axis, values in enumerate((x, y, np.unwrap(yaw) if _turns(yaw) else yaw)):
         state[:, axis] = np.interp(time_s, seen, values)
-    state[:, 2] = wrap_angle(state[:, 2])
+    nearer = yaw[np.where(since_s <= until_s, before, after)]
+    flips = np.abs(wrap_angle(yaw[after] - yaw[before])) > MAX_TURN_RAD
+    state[:, 2] = wrap_angle(np.where(flips, nearer, state[:, 2]))
     state[:, 3:] = track.size_m
     state[~(bridged | (off <= TIME_TOLERANCE_S))] = np.nan
     return state

@@ -36,6 +36,16 @@ def test_clocks_with_few_digits_still_meet_the_frames():
     assert np.isfinite(resample(one, np.array([1.0005]))).all()
 
 
+@pytest.mark.parametrize("flip", [np.pi, -np.pi, 3.0, 1.6])
+def test_between_headings_that_flip_there_is_none_across_the_way(flip):
+    yaw = np.array([0.1, 0.1 + flip, 0.1, 0.3])
+    one = track(np.arange(4.0), pose=np.stack([np.arange(4.0), np.zeros(4), yaw], axis=1))
+    found = resample(one, np.array([0.25, 0.5, 0.75, 1.0, 1.75, 2.5]))
+    np.testing.assert_allclose(
+        np.exp(1j * found[:, 2]), np.exp(1j * np.array([0.1, 0.1, *[0.1 + flip] * 2, 0.1, 0.2]))
+    )
+
+
 def test_tracks_of_one_clock_keep_its_times_and_stay_absent_where_they_were_missed():
     clock = np.array([0.0, 0.1, 0.25, 0.3, 0.4])
     found = samples([track(clock), track(clock[[1, 3]] + 5e-4)], 0.5)
