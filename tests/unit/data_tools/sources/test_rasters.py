@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
@@ -109,6 +110,31 @@ def test_the_three_layouts_hold_the_same(tmp_path):
             np.testing.assert_array_equal(getattr(scene, name), getattr(scenes["zarr"], name))
         assert scene.grid == WIDE, kind
         assert (scene.native, scene.channels) == (scenes["zarr"].native, ("ahead",))
+
+
+def test_what_fills_arrays_of_zarr_2_is_a_value_and_nothing_is_absent(tmp_path):
+    data = seen(drive(TRAFFIC, Mover(0.0, 0.0, speed=5.0)), GRID)
+    group = zarr.open_group(tmp_path / "old.zarr", mode="w", zarr_format=2)
+    group.attrs["classes"] = data.attrs["classes"]
+    for name, array in data.variables.items():
+        values = array.values.astype(str) if array.dtype.kind in "OT" else array.values
+        fill = "" if values.dtype.kind == "U" else 0
+        made = group.create_array(name, data=values, fill_value=fill)
+        made.attrs["_ARRAY_DIMENSIONS"] = list(array.dims)
+    old = source("rasters").read(str(tmp_path / "old.zarr"), 0.5)
+    new = source("rasters").read(write_zarr(tmp_path / "new.zarr", data), 0.5)
+    for name in ("semantic", "instance", "map", "bev", "ego_pose", "time_s"):
+        found = getattr(old, name)
+        assert found.dtype == getattr(new, name).dtype
+        np.testing.assert_array_equal(found, getattr(new, name))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_rasters_whose_attributes_scale_them_are_what_these_say(tmp_path, version):
+    data = seen(drive(TRAFFIC, STILL), GRID)
+    data["bev"].encoding = {"dtype": "int16", "scale_factor": 0.25, "_FillValue": -999}
+    scene = source("rasters").read(write_zarr(tmp_path / "z.zarr", data, version), 0.5)
+    np.testing.assert_array_equal(scene.bev, data["bev"])
 
 
 def test_netcdf_4_is_read_where_its_package_is(tmp_path):
