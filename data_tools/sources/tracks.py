@@ -108,6 +108,7 @@ class Tracks:
         elements = MapIndex.of(_map(path) or preset_map(path, self.preset, notes))
         headings = table_headings(table, agents, elements, kind_of, notes)
         table["yaw_rad"], table["yaw_then"] = headings
+        notes["scenes without a map"] += not elements
         to_centres(table, self.preset, self.map_classes, notes)
         tracks = _tracks(table, agents, notes)
         egos = _egos(tracks, kind_of, notes)
@@ -245,8 +246,7 @@ def _egos(
 
 def _map(path: str) -> tuple[MapElement, ...]:
     """The map beside a table: ``<table>.geojson``, or ``<table's stem>.map.geojson``."""
-    ends = (".csv", ".csv.gz", ".parquet")
-    stem = next((path.removesuffix(end) for end in ends if path.endswith(end)), path)
+    stem, _ = posixpath.splitext(path.removesuffix(".gz"))
     for name in (f"{path}.geojson", f"{stem}.map.geojson"):
         system, inner = filesystem(name)
         if system.exists(inner):
