@@ -34,7 +34,7 @@ from data_tools.sizes import with_typical_sizes
 from data_tools.sources import Source, source
 from data_tools.sources.inputs import places
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
-from data_tools.suspicions import of_scene
+from data_tools.suspicions import of_coordinates, of_scene
 from forecast.errors import DataError
 from forecast.parallel import MapParallel, Progress, map_parallel
 from forecast.schema import MAP_LAYERS, SEQUENCE_SCHEMA, SequenceMeta
@@ -247,6 +247,7 @@ def _draw(
             has_map=scene.map is not None,
             channels=list(scene.channels),
             notes=dict(notes + Counter(frames)),
+            warnings=of_coordinates(scene.ego_pose[:, :2]),
             classes=_names(number[drawn], options),
             unwanted=[scene.native[label - 1] for label in drawn if not number[label]],
         )

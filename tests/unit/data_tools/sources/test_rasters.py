@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
-import zarr
 
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
@@ -112,29 +111,18 @@ def test_the_three_layouts_hold_the_same(tmp_path):
         assert (scene.native, scene.channels) == (scenes["zarr"].native, ("ahead",))
 
 
-def test_what_fills_arrays_of_zarr_2_is_a_value_and_nothing_is_absent(tmp_path):
-    data = seen(drive(TRAFFIC, Mover(0.0, 0.0, speed=5.0)), GRID)
-    group = zarr.open_group(tmp_path / "old.zarr", mode="w", zarr_format=2)
-    group.attrs["classes"] = data.attrs["classes"]
-    for name, array in data.variables.items():
-        values = array.values.astype(str) if array.dtype.kind in "OT" else array.values
-        fill = "" if values.dtype.kind == "U" else 0
-        made = group.create_array(name, data=values, fill_value=fill)
-        made.attrs["_ARRAY_DIMENSIONS"] = list(array.dims)
-    old = source("rasters").read(str(tmp_path / "old.zarr"), 0.5)
-    new = source("rasters").read(write_zarr(tmp_path / "new.zarr", data), 0.5)
-    for name in ("semantic", "instance", "map", "bev", "ego_pose", "time_s"):
-        found = getattr(old, name)
-        assert found.dtype == getattr(new, name).dtype
-        np.testing.assert_array_equal(found, getattr(new, name))
-
-
-@pytest.mark.parametrize("version", [2, 3])
-def test_rasters_whose_attributes_scale_them_are_what_these_say(tmp_path, version):
+@pytest.mark.parametrize(("number", "fits"), [(255, True), (256, False)])
+def test_more_classes_than_a_byte_numbers_are_refused(tmp_path, number, fits):
     data = seen(drive(TRAFFIC, STILL), GRID)
-    data["bev"].encoding = {"dtype": "int16", "scale_factor": 0.25, "_FillValue": -999}
-    scene = source("rasters").read(write_zarr(tmp_path / "z.zarr", data, version), 0.5)
-    np.testing.assert_array_equal(scene.bev, data["bev"])
+    data["semantic"] = data["semantic"].astype(np.uint16)
+    data["semantic"][:, 0, 0] = number
+    data.attrs["classes"] = [f"class{k}" for k in range(1, number + 1)]
+    path = write_zarr(tmp_path / "z.zarr", data)
+    if fits:
+        assert (source("rasters").read(path, 0.5).semantic[:, 0, 0] == number).all()
+        return
+    with pytest.raises(DataError, match="255 classes at most; got 256 in"):
+        source("rasters").read(path, 0.5)
 
 
 def test_netcdf_4_is_read_where_its_package_is(tmp_path):
@@ -396,3 +384,12 @@ def test_layers_of_the_map_are_taken_by_name(tmp_path):
     np.testing.assert_array_equal(scene.map[:, 1], data["map"][:, 0])
     assert not scene.map[:, [0, 2, 3]].any()
     assert isinstance(data, xr.Dataset)
+
+
+@pytest.mark.parametrize(("kind", "warned"), [(np.float32, True), (np.float64, False)])
+def test_poses_of_an_ego_that_lost_precision_are_warned_of(tmp_path, kind, warned):
+    far = Mover(6e5 + 0.3, 5.3e6 + 0.7, 0.4, 6.0)
+    data = seen(drive((far,), far, frames=40), GRID)
+    data["ego_pose"] = data["ego_pose"].astype(kind)
+    _, report = prepared(tmp_path, write_zarr(tmp_path / "drive.zarr", data))
+    assert any("lost precision in float32" in line for line in report.warnings) == warned
