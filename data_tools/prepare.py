@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
@@ -39,7 +39,7 @@ from forecast.errors import DataError
 from forecast.parallel import MapParallel, Progress, map_parallel
 from forecast.schema import MAP_LAYERS, SEQUENCE_SCHEMA, SequenceMeta
 from forecast.storage.atomic import refuse_replacing
-from forecast.storage.files import filesystem
+from forecast.storage.files import filesystem, version_of
 from forecast.storage.sole_writer import refuse_working_folder, sole_writer
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
@@ -127,7 +127,7 @@ def _refuse_replacing_inputs(
     if not replaced:
         return
     # A unit may be part of a file or folder: PLACE#PART.
-    of_units = {place for unit in units for place in (unit, unit.rpartition("#")[0]) if place}
+    of_units = {place for unit in units for place in (unit, _file_of(unit))}
     read = sorted(of_units.union(places(inputs)))
     for path in replaced:
         refuse_replacing("--output", path, read, around=read if path == output else ())
@@ -157,8 +157,9 @@ def _read_units(
     options: PrepareOptions,
     progress: Progress | None,
 ) -> None:
-    """Reads the units that have no record yet."""
-    todo = parts.missing(len(units))
+    """Reads the units that have no record yet, and those whose record is no longer true."""
+    missing = parts.missing(len(units))
+    todo = missing if parts.published else sorted({*missing, *_outdated(parts, units, missing)})
     tasks = [(index, units[index]) for index in todo]
     done = len(units) - len(todo)
     for _ in run(partial(_read_unit, parts, origin, options), tasks):
@@ -167,11 +168,35 @@ def _read_units(
             progress(done, len(units))
 
 
+def _outdated(parts: PartFiles, units: Sequence[str], missing: Sequence[int]) -> Iterator[int]:
+    """Units of an interrupted run to be read anew: left out then, or of a file that has changed."""
+    version = cache(_version)
+    for index in sorted({*range(len(units))} - {*missing}):
+        record = parts.record_of(index)
+        if record.skipped or record.version != version(_file_of(units[index])):
+            yield index
+
+
+def _file_of(unit: str) -> str:
+    """The file or folder that a unit is, or is part of."""
+    return unit.rpartition("#")[0] or unit
+
+
+def _version(path: str) -> str:
+    """A text that is another one once a file has changed; empty where there is none."""
+    try:
+        return version_of(path, "a recording")
+    except DataError as error:
+        refuse_passing(error, path)
+        return ""
+
+
 def _read_unit(
     parts: PartFiles, origin: Source, options: PrepareOptions, task: tuple[int, str]
 ) -> None:
     """Reads one unit and leaves its parts, then its record."""
     index, unit = task
+    version = _version(_file_of(unit))  # before it is read, so that no later change is missed
     try:
         with _stopping(unit):
             scene = origin.read(unit, options.dt_s / options.phases)
@@ -189,7 +214,7 @@ def _read_unit(
             )
     except DataError as error:
         record = Record(unit, skipped=str(error))
-    parts.keep(index, record.to_json())
+    parts.keep(index, replace(record, version=version).to_json())
 
 
 def _usable(
