@@ -181,10 +181,10 @@ def class_of(
 
 
 def usual_class(native: str, overrides: Iterable[tuple[str, str]] = ()) -> str:
-    """The class that an agent of a table of one's own counts as while the table is read.
+    """The class that an agent counts as while a table or bag of tracks is read.
 
     Args:
-        native: What the table calls it.
+        native: What the recording calls it.
         overrides: As :func:`class_of` has them. A class of the user's own, such as ``bus``, is what
             its name usually means: it moves like a vehicle.
     """
