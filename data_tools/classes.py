@@ -180,6 +180,17 @@ def class_of(
     return _named(source, tuple(overrides), tuple(classes)).get(name, name)
 
 
+def usual_class(native: str, overrides: Iterable[tuple[str, str]] = ()) -> str:
+    """The class that an agent counts as while a table or bag of tracks is read.
+
+    Args:
+        native: What the recording calls it.
+        overrides: As :func:`class_of` has them. A class of the user's own, such as ``bus``, is what
+            its name usually means: it moves like a vehicle.
+    """
+    return class_of("tracks", class_of("tracks", native, overrides))
+
+
 @lru_cache(maxsize=32)
 def _named(
     source: str, overrides: tuple[tuple[str, str], ...], classes: tuple[str, ...]

@@ -38,6 +38,7 @@ class Record:
         classes: Wanted classes that agents of its scene have.
         unwanted: The source's labels that are of no wanted class.
         skipped: Why it gave nothing, or empty.
+        version: Of the file that it is in, as that was when it was read; empty where it is in none.
     """
 
     unit: str
@@ -54,6 +55,7 @@ class Record:
     classes: list[str] = field(default_factory=list)
     unwanted: list[str] = field(default_factory=list)
     skipped: str = ""
+    version: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -99,9 +101,10 @@ class PartFiles(ResumableOutput):
 
     def records(self, units: Sequence[str]) -> list[Record]:
         """The records of all units, in their order."""
-        return [self._checked(index) for index in range(len(units))]
+        return [self.record_of(index) for index in range(len(units))]
 
-    def _checked(self, index: int) -> Record:
+    def record_of(self, index: int) -> Record:
+        """The record of a unit that has one."""
         try:
             return _RECORD.validate_python(self.record(index))
         except ValidationError as error:

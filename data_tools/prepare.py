@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
@@ -27,18 +27,19 @@ from data_tools.jumps import jumps
 from data_tools.labels.protocols import PROTOCOLS
 from data_tools.options import PrepareOptions
 from data_tools.part_files import PartFiles, Record, told_apart
+from data_tools.passing import refuse_passing
 from data_tools.report import PrepareReport, notes, refuse_useless, summarise
 from data_tools.scene import DenseScene, Scene
 from data_tools.sizes import with_typical_sizes
 from data_tools.sources import Source, source
 from data_tools.sources.inputs import places
 from data_tools.store import SHARD, Layout, create_store, shards, write_part, write_shard
-from data_tools.suspicions import of_scene
+from data_tools.suspicions import of_coordinates, of_scene
 from forecast.errors import DataError
 from forecast.parallel import MapParallel, Progress, map_parallel
 from forecast.schema import MAP_LAYERS, SEQUENCE_SCHEMA, SequenceMeta
 from forecast.storage.atomic import refuse_replacing
-from forecast.storage.files import filesystem
+from forecast.storage.files import filesystem, version_of
 from forecast.storage.sole_writer import refuse_working_folder, sole_writer
 
 __all__ = ["PrepareOptions", "PrepareReport", "prepare"]
@@ -66,9 +67,10 @@ def prepare(
         DataError: An input is missing, the output exists or cannot be written, an unfinished run
             is there and not to be resumed, the one to be resumed was another, or no scene gave a
             sequence.
+        PassingError: The machine or a network failed while an input was read.
     """
     refuse_working_folder(output)
-    origin = source(source_name, dict(options.settings), options.preset)
+    origin = source(source_name, dict(options.settings), options.preset, options.map_classes)
     try:
         with sole_writer(output):
             return _prepare_alone(origin, inputs, output, options, progress)
@@ -93,7 +95,8 @@ def _prepare_alone(
         if not options.overwrite:
             parts.refuse_existing()  # before the inputs are searched
         parts.refuse_unfinished()
-    units = origin.find(inputs)
+    with _stopping(" ".join(inputs)):
+        units = origin.find(inputs)
     _refuse_replacing_inputs(output, inputs, units, options.overwrite)
     parts.begin(_plan(origin, units, options), options.resume)
     with map_parallel(min(options.workers, len(units)), options.scheduler) as run:
@@ -123,7 +126,7 @@ def _refuse_replacing_inputs(
     if not there:
         return
     # A unit may be part of a file or folder: PLACE#PART.
-    of_units = {place for unit in units for place in (unit, unit.rpartition("#")[0]) if place}
+    of_units = {place for unit in units for place in (unit, _file_of(unit))}
     read = sorted(of_units.union(places(inputs)))
     for path in there:
         replaced = overwrite and path == output
@@ -154,8 +157,9 @@ def _read_units(
     options: PrepareOptions,
     progress: Progress | None,
 ) -> None:
-    """Reads the units that have no record yet."""
-    todo = parts.missing(len(units))
+    """Reads the units that have no record yet, and those whose record is no longer true."""
+    missing = parts.missing(len(units))
+    todo = missing if parts.published else sorted({*missing, *_outdated(parts, units, missing)})
     tasks = [(index, units[index]) for index in todo]
     done = len(units) - len(todo)
     for _ in run(partial(_read_unit, parts, origin, options), tasks):
@@ -164,13 +168,38 @@ def _read_units(
             progress(done, len(units))
 
 
+def _outdated(parts: PartFiles, units: Sequence[str], missing: Sequence[int]) -> Iterator[int]:
+    """Units of an interrupted run to be read anew: left out then, or of a file that has changed."""
+    version = cache(_version)
+    for index in sorted({*range(len(units))} - {*missing}):
+        record = parts.record_of(index)
+        if record.skipped or record.version != version(_file_of(units[index])):
+            yield index
+
+
+def _file_of(unit: str) -> str:
+    """The file or folder that a unit is, or is part of."""
+    return unit.rpartition("#")[0] or unit
+
+
+def _version(path: str) -> str:
+    """A text that is another one once a file has changed; empty where there is none."""
+    try:
+        return version_of(path, "a recording")
+    except DataError as error:
+        refuse_passing(error, path)
+        return ""
+
+
 def _read_unit(
     parts: PartFiles, origin: Source, options: PrepareOptions, task: tuple[int, str]
 ) -> None:
     """Reads one unit and leaves its parts, then its record."""
     index, unit = task
+    version = _version(_file_of(unit))  # before it is read, so that no later change is missed
     try:
-        scene = origin.read(unit, options.dt_s / options.phases)
+        with _stopping(unit):
+            scene = origin.read(unit, options.dt_s / options.phases)
         named = partial(
             class_of, origin.name, overrides=options.map_classes, classes=options.classes
         )
@@ -185,7 +214,7 @@ def _read_unit(
             )
     except DataError as error:
         record = Record(unit, skipped=str(error))
-    parts.keep(index, record.to_json())
+    parts.keep(index, replace(record, version=version).to_json())
 
 
 def _usable(
@@ -200,6 +229,16 @@ def _usable(
         parts.discard()
         raise
     return told_apart(records)
+
+
+@contextmanager
+def _stopping(unit: str) -> Iterator[None]:
+    """Stops the run where reading failed for a reason that may pass."""
+    try:
+        yield
+    except Exception as error:
+        refuse_passing(error, unit)
+        raise
 
 
 @contextmanager
@@ -233,6 +272,7 @@ def _draw(
             has_map=scene.map is not None,
             channels=list(scene.channels),
             notes=dict(notes + Counter(frames)),
+            warnings=of_coordinates(scene.ego_pose[:, :2]),
             classes=_names(number[drawn], options),
             unwanted=[scene.native[label - 1] for label in drawn if not number[label]],
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
+from urllib.parse import unquote
 
 from data_tools import windows
 from data_tools.classes import class_of, is_known
@@ -78,7 +80,7 @@ def summarise(
         scenes=len(records) - len(skipped),
         skipped=skipped,
         notes=notes(records, options),
-        warnings=_warnings(records),
+        warnings=_warnings(records) + (_in_parts(records) if source == "tracks" else []),
         hints=_hints(source, records),
         absent=_absent(records, options),
         left_out=left_out,
@@ -135,6 +137,24 @@ def _warnings(records: Sequence[Record]) -> list[str]:
         more = f"; {counted(len(others), 'scene')} more" if others else ""
         lines.append(f"{suspicion} ({first}{more})")
     return lines
+
+
+def _in_parts(records: Sequence[Record]) -> list[str]:
+    """Scenes of one name in several tables of a folder, each with a part of its agents perhaps."""
+    tables: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        path, mark, scene = record.unit.rpartition("#")
+        if mark and record.sequences:
+            folder, name = posixpath.split(path)
+            tables.setdefault((folder, unquote(scene)), []).append(name)
+    found = [f"{scene}: {', '.join(of[:2])}" for (_, scene), of in tables.items() if len(of) > 1]
+    if not found:
+        return []
+    more = f"; {counted(len(found) - 1, 'scene')} more" if len(found) > 1 else ""
+    return [
+        "tables of one folder name the same scene and are a scene each; if it is one, put its rows"
+        f" into one table ({found[0]}{more})"
+    ]
 
 
 def _hints(source: str, records: Sequence[Record]) -> dict[str, str]:

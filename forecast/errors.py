@@ -25,6 +25,10 @@ class DataError(ForecastError):
     """A recording, store or frame that cannot be read as what it should be."""
 
 
+class PassingError(ForecastError):
+    """A failure of the machine or of a network: the data are not at fault, try again."""
+
+
 class ConfigError(ForecastError):
     """A setting that is unknown, out of range or contradicts another."""
 
@@ -39,6 +43,10 @@ class TrainingError(ForecastError):
 
 class ParityError(ForecastError):
     """Exported graphs that say something else than the forecaster."""
+
+
+STORE_CLIENTS = ("aiohttp", "azure", "botocore", "gcsfs", "google")
+"""Packages behind fsspec: their errors, no ``OSError``, say that a store does not answer."""
 
 
 def reason_of(error: BaseException) -> str:

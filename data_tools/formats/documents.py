@@ -26,5 +26,5 @@ def read_json(path: str, keep: Callable[[dict[str, Any]], Any] | None = None) ->
         content = system.cat_file(inner)
         refuse_pointer(content, path)
         return json.loads(content, object_hook=keep)
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError("a JSON file", f"{path} ({reason_of(error)})", "restore it") from error

@@ -67,7 +67,10 @@ class Source(Protocol):
 
 
 def source(
-    name: str, settings: Mapping[str, str] | None = None, preset: str | None = None
+    name: str,
+    settings: Mapping[str, str] | None = None,
+    preset: str | None = None,
+    map_classes: Sequence[tuple[str, str]] = (),
 ) -> Source:
     """The source of that name, set up as the user wants it.
 
@@ -76,6 +79,8 @@ def source(
         settings: Values, as text, of fields that the source's class has.
         preset: What the columns of ``tracks`` are called and mean: the name of a preset, or the
             path of a YAML file.
+        map_classes: Pairs of a label and the class that it becomes, for sources that read agents
+            differently by class.
 
     Raises:
         ConfigError: There is no such source, it has no such setting, the value does not fit, or
@@ -89,8 +94,10 @@ def source(
 
         made = dataclasses.replace(made, preset=load_preset(preset))
     fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
+    if any(f.name == "map_classes" for f in fields):
+        made = dataclasses.replace(made, map_classes=tuple(map_classes))
     known: dict[str, type[Any]] = {
-        f.name: type(f.default) for f in fields if f.name not in ("name", "preset")
+        f.name: type(f.default) for f in fields if f.name not in ("name", "preset", "map_classes")
     }
     values: dict[str, Any] = {}
     for key, text in (settings or {}).items():

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_tools.classes import usual_class
 from data_tools.formats import ros_bag
 from data_tools.formats.ros_messages import (
     DETECTED,
@@ -235,7 +236,7 @@ def _tracks(
     table: Table, agents: Mapping[str, Rows], elements: MapIndex, notes: Counter[str]
 ) -> list[Track]:
     """The rows of each agent as a track; counts what had to be filled in."""
-    whole, causal = table_headings(table, agents, elements, notes)
+    whole, causal = table_headings(table, agents, elements, usual_class, notes)
     place = np.column_stack([table["x_m"], table["y_m"]])
     sides = np.column_stack([table["length_m"], table["width_m"]])
     tracks = []

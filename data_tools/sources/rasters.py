@@ -26,6 +26,7 @@ from forecast.storage.stores import refusing_damage
 Array = NDArray[np.float64]
 
 ROOTS = ("zarr.json", ".zgroup", SIDECAR)  # what a folder that is a recording holds
+MOST_CLASSES = 255
 JITTER = 0.1  # of a step, from one frame to the next
 
 
@@ -57,7 +58,7 @@ class Rasters:
             time_s, taken = _frames(_seconds(data["time"].values, unit), dt_s, unit)
             there = taken >= 0
             frames = Frames(data, taken[there], unit)
-            native = names(data.attrs.get("classes"), "classes", unit)
+            native = _classes(data, unit)
             layers = frames.layers()
             pose = np.full((len(time_s), 3), np.nan)
             pose[there] = frames.poses()
@@ -76,6 +77,20 @@ class Rasters:
                 bev=frames.bev(),
                 notes={"frames missing": int((~there).sum())},
             )
+
+
+def _classes(data: xr.Dataset, unit: str) -> tuple[str, ...]:
+    """The classes of a recording; stores number them in a byte.
+
+    Raises:
+        DataError: They have no different names, or are too many.
+    """
+    native = names(data.attrs.get("classes"), "classes", unit)
+    if len(native) > MOST_CLASSES:
+        raise DataError(
+            f"{MOST_CLASSES} classes at most", f"{len(native)} in {unit}", "join some of them"
+        )
+    return native
 
 
 def _seconds(time: NDArray[Any], unit: str) -> Array:

@@ -18,7 +18,7 @@ from data_tools.formats.documents import read_json
 from forecast.errors import DataError, ForecastError, reason_of
 from forecast.grid import BEVGrid
 from forecast.storage.files import filesystem, is_local
-from forecast.storage.stores import open_store
+from forecast.storage.stores import SCALES, open_store
 
 SIDECAR = "rasters.json"
 DIMS = {
@@ -58,7 +58,7 @@ def open_rasters(unit: str) -> Iterator[xr.Dataset]:
             elif system.isfile(posixpath.join(path, SIDECAR)):
                 data = _open_folder(unit)
             else:
-                data = open_store(unit)
+                data = _scaled(open_store(unit))
         except ForecastError:
             raise
         except Exception as error:  # damage makes zarr and NetCDF readers raise whatever there is
@@ -92,6 +92,18 @@ def _open_netcdf(url: str, stack: ExitStack) -> xr.Dataset:
             'pip install "bev-forecast[netcdf]" or store it as zarr',
         )
     return xr.open_dataset(file, engine=engine)
+
+
+def _scaled(data: xr.Dataset) -> xr.Dataset:
+    """With the numbers that a store means by those in it, where its attributes scale them.
+
+    What fills a chunk that is not there is a value: zarr 2 says of every array what it is.
+    """
+    names = [name for name in data.variables if {*SCALES} & {*data[name].attrs}]
+    if not names:
+        return data
+    others = [name for name in data.coords if name not in names]
+    return data.assign(xr.decode_cf(data[names].drop_vars(others, errors="ignore")))
 
 
 def _open_folder(folder: str) -> xr.Dataset:

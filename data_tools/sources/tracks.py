@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from urllib.parse import quote, unquote
 
@@ -18,9 +19,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_tools.classes import class_of
+from data_tools.classes import usual_class
 from data_tools.formats.geojson import read_map
 from data_tools.labels.map_index import MapIndex
+from data_tools.passing import refuse_passing
 from data_tools.scene import FARTHEST_M, MapElement, Scene
 from data_tools.sources.grouped import Rows, grouped
 from data_tools.sources.inputs import find_files
@@ -59,10 +61,12 @@ class Tracks:
         name: What the source is called.
         preset: What the columns are called and mean. Where it has none of scenes, each table is one
             and a unit by its path.
+        map_classes: The user's own pairs of label and class.
     """
 
     name: str = "tracks"
     preset: Preset = OWN
+    map_classes: tuple[tuple[str, str], ...] = ()
 
     def find(self, inputs: Sequence[str]) -> list[str]:
         """The scenes of some tables.
@@ -71,6 +75,7 @@ class Tracks:
 
         Raises:
             DataError: An input does not exist or holds no table.
+            PassingError: The machine or a network failed.
         """
         found = find_files(inputs, self.preset.files)
         if self.preset.columns.scene is None:
@@ -79,7 +84,8 @@ class Tracks:
         for path in found:
             try:
                 units += [f"{path}#{quote(name)}" for name in scene_names(path, self.preset)]
-            except DataError:
+            except DataError as error:
+                refuse_passing(error, path)
                 units.append(path)
         return units
 
@@ -94,15 +100,18 @@ class Tracks:
         table = scene_table(path, scene, self.preset)
         time_s = _frame_times(table["time_s"], dt_s, unit)
         notes = Counter[str]()
-        table["track_id"] = _agents(table, notes)
+        kind_of = partial(usual_class, overrides=self.map_classes)
+        table["track_id"] = _agents(table, kind_of, notes)
         agents = grouped(table["track_id"])
         refuse_other_units(table, agents, path)
         warnings = _suspicions(table, agents)
         elements = MapIndex.of(_map(path) or preset_map(path, self.preset, notes))
-        table["yaw_rad"], table["yaw_then"] = table_headings(table, agents, elements, notes)
-        to_centres(table, self.preset, notes)
+        headings = table_headings(table, agents, elements, kind_of, notes)
+        table["yaw_rad"], table["yaw_then"] = headings
+        notes["scenes without a map"] += not elements
+        to_centres(table, self.preset, self.map_classes, notes)
         tracks = _tracks(table, agents, notes)
-        egos = _egos(tracks, notes)
+        egos = _egos(tracks, kind_of, notes)
         state = np.stack([resample(track, time_s) for track in tracks])
         return Scene(
             name=file if scene in (None, file) else f"{file}#{scene}",
@@ -143,7 +152,9 @@ def _frame_times(time_s: Array, dt_s: float, unit: str) -> Array:
     return first + dt_s * np.arange(frames, dtype=np.float64)
 
 
-def _agents(table: Table, notes: Counter[str]) -> NDArray[np.object_]:
+def _agents(
+    table: Table, kind_of: Callable[[str], str], notes: Counter[str]
+) -> NDArray[np.object_]:
     """Each row's agent: those of an id that several have in turn are ``7``, ``7#2`` and so on."""
     names, time_s = table["track_id"], table["time_s"]
     position = np.column_stack([table["x_m"], table["y_m"]])
@@ -152,7 +163,7 @@ def _agents(table: Table, notes: Counter[str]) -> NDArray[np.object_]:
     uneven = may_begin(groups, time_s, position, longest_s)
     if not uneven.any():
         return names
-    classes = {kind: class_of("tracks", kind) for kind in set(table["class"])}
+    classes = {kind: kind_of(kind) for kind in set(table["class"])}
     kind = np.array([classes[label] for label in table["class"]], object)
     names = names.copy()
     for name, rows in groups.items():
@@ -218,13 +229,15 @@ def _suspicions(table: Table, agents: Mapping[str, Rows]) -> dict[str, str]:
     return of_headings(paths) | of_coordinates(pose[:, :2])
 
 
-def _egos(tracks: Sequence[Track], notes: Counter[str]) -> tuple[int, ...]:
+def _egos(
+    tracks: Sequence[Track], kind_of: Callable[[str], str], notes: Counter[str]
+) -> tuple[int, ...]:
     """The marked track, else the vehicles, who moves furthest first; any class if there is none."""
     marked = tuple(place for place, track in enumerate(tracks) if track.is_ego)
     if marked:
         return marked
     notes["no ego named"] += 1
-    is_vehicle = np.array([class_of("tracks", track.kind) == "vehicle" for track in tracks])
+    is_vehicle = np.array([kind_of(track.kind) == "vehicle" for track in tracks])
     ends = np.array([track.pose[[0, -1], :2] for track in tracks]).clip(-FARTHEST_M, FARTHEST_M)
     moved = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
     wanted = np.flatnonzero(is_vehicle | ~is_vehicle.any())
@@ -233,8 +246,7 @@ def _egos(tracks: Sequence[Track], notes: Counter[str]) -> tuple[int, ...]:
 
 def _map(path: str) -> tuple[MapElement, ...]:
     """The map beside a table: ``<table>.geojson``, or ``<table's stem>.map.geojson``."""
-    ends = (".csv", ".csv.gz", ".parquet")
-    stem = next((path.removesuffix(end) for end in ends if path.endswith(end)), path)
+    stem, _ = posixpath.splitext(path.removesuffix(".gz"))
     for name in (f"{path}.geojson", f"{stem}.map.geojson"):
         system, inner = filesystem(name)
         if system.exists(inner):

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_tools.formats import levelx, sumo_fcd
+from data_tools.passing import is_memory
 from data_tools.sources.presets import OWN, Preset
 from forecast.errors import DataError, reason_of
 from forecast.storage.files import filesystem, version_of
@@ -63,7 +64,7 @@ def chunks(path: str, preset: Preset, rows: int) -> Iterator[pd.DataFrame]:
 
 @contextmanager
 def refusing_damage(path: str) -> Iterator[None]:
-    """Turns whatever reading a table raises into an error of ours.
+    """Turns whatever reading a table raises into an error of ours, but for too little memory.
 
     Raises:
         DataError: Something was raised.
@@ -73,6 +74,8 @@ def refusing_damage(path: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:  # damage makes pandas and what it reads with raise whatever there is
+        if is_memory(error):
+            raise
         raise DataError(
             "a CSV or Parquet table", f"{path} ({reason_of(error)})", "check the file"
         ) from error

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_tools.classes import class_of
 from data_tools.heading import FEET, WHEELS, Gait, Sightings, headings_of, noise_levels
 from data_tools.labels.map_index import MapIndex
 from data_tools.scene import FARTHEST_M, MapElement
@@ -31,7 +30,11 @@ MAX_TURNED = np.pi / 4
 
 
 def table_headings(
-    table: Table, agents: Mapping[str, Rows], elements: tuple[MapElement, ...], notes: Counter[str]
+    table: Table,
+    agents: Mapping[str, Rows],
+    elements: tuple[MapElement, ...],
+    kind_of: Callable[[str], str],
+    notes: Counter[str],
 ) -> tuple[Array, Array]:
     """The heading in each row of a scene's table: that given, else the best that is known.
 
@@ -39,6 +42,7 @@ def table_headings(
         table: As :func:`data_tools.sources.tracks_table.scene_table` gives it.
         agents: The rows of each agent, which are together all.
         elements: The map, perhaps with lanes.
+        kind_of: The class of a label, which says who has wheels.
         notes: Counts how many tracks have a heading from where.
 
     Returns:
@@ -52,11 +56,11 @@ def table_headings(
     if not near.all():  # boxes that are nowhere are left out later
         whole, causal = np.zeros((2, len(given)))
         part = {name: values[near] for name, values in table.items()}
-        of_part = table_headings(part, grouped(part["track_id"]), elements, notes)
+        of_part = table_headings(part, grouped(part["track_id"]), elements, kind_of, notes)
         whole[near], causal[near] = of_part
         return whole, causal
     rows_of = [rows for rows in agents.values() if np.isnan(given[rows]).any()]
-    gaits = [_gait(table["class"][rows]) for rows in rows_of]
+    gaits = [_gait(table["class"][rows], kind_of) for rows in rows_of]
     seen = _sightings(table, _noise(table, agents), rows_of)
     first = np.array([one.position[0] for one in seen])
     lanes = _lane_headings(first, MapIndex.of(elements))
@@ -138,9 +142,9 @@ def _turned(one: Array, other: Array) -> tuple[Array, Array]:
     return cross, (one * other).sum(axis=1)
 
 
-def _gait(label: NDArray[Any]) -> Gait:
+def _gait(label: NDArray[Any], kind_of: Callable[[str], str]) -> Gait:
     usual = label[0] if (label == label[0]).all() else pd.Series(label).mode().iloc[0]
-    return WHEELS if class_of("tracks", str(usual)) in ("vehicle", "cyclist") else FEET
+    return WHEELS if kind_of(str(usual)) in ("vehicle", "cyclist") else FEET
 
 
 def _noise(table: Table, agents: Mapping[str, Rows]) -> Array:

@@ -17,9 +17,12 @@ Array = NDArray[np.float64]
 MAX_GAP_S = 1.0
 # Clocks written with few digits: a time this close to an observation is that observation's.
 TIME_TOLERANCE_S = 1e-3
-# More different times than this, for each that tracks of this rate would share: they share none.
-MOST_TIMES = 1.5
-MAX_AGE_STEPS = 1.5  # of an observation that is carried to a time of the common clock
+# Tracks share a clock if they are seen at so many of its times, while they are there.
+LEAST_SHARE = 0.7
+# At so many of its times less than half of them may be seen: more are the clock of a few.
+MOST_LONELY = 0.05
+MAX_TURN_RAD = np.pi / 2  # between two observations; more is no turn
+MAX_AGE_STEPS = 1.5  # of its own, of an observation that is carried to a time of the common clock
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class Track:
 def resample(track: Track, time_s: Array) -> Array:
     """A track at other times, ``(T, 5)``: linear between observations, yaw by the shortest arc.
 
+    Where yaw changes by more than :data:`MAX_TURN_RAD` from one observation to the next, a tracker
+    took front for rear: it is that of the nearer one, and never one across the way.
+
     Args:
         track: The observations.
         time_s: ``(T,)`` times wanted.
@@ -62,14 +68,17 @@ def resample(track: Track, time_s: Array) -> Array:
     seen = track.time_s
     after = np.minimum(np.searchsorted(seen, time_s), len(seen) - 1)
     before = np.maximum(after - 1, 0)
-    off = np.minimum(np.abs(time_s - seen[after]), np.abs(time_s - seen[before]))
+    since_s, until_s = np.abs(time_s - seen[before]), np.abs(time_s - seen[after])
+    off = np.minimum(since_s, until_s)
     inside = (time_s >= seen[0]) & (time_s <= seen[-1])
     bridged = inside & (seen[after] - seen[before] <= MAX_GAP_S + TIME_TOLERANCE_S)
     x, y, yaw = track.pose.T
     state = np.empty((len(time_s), 5))
     for axis, values in enumerate((x, y, np.unwrap(yaw) if _turns(yaw) else yaw)):
         state[:, axis] = np.interp(time_s, seen, values)
-    state[:, 2] = wrap_angle(state[:, 2])
+    nearer = yaw[np.where(since_s <= until_s, before, after)]
+    flips = np.abs(wrap_angle(yaw[after] - yaw[before])) > MAX_TURN_RAD
+    state[:, 2] = wrap_angle(np.where(flips, nearer, state[:, 2]))
     state[:, 3:] = track.size_m
     state[~(bridged | (off <= TIME_TOLERANCE_S))] = np.nan
     return state
@@ -89,48 +98,89 @@ def last_score(track: Track, time_s: Array) -> Array:
 def samples(tracks: Sequence[Track], frame_s: float) -> Observed:
     """What was observed of tracks, as the table has it.
 
-    Tracks that share a clock are taken at its times, which may be irregular. Where each has a clock
-    of its own, all are carried to regular times that have the frames among them, each from its last
-    observation before.
+    Tracks that share a clock are taken at its times, which may be irregular. Where there are
+    several clocks, all are carried to regular times that have the frames among them, each from its
+    last observation before.
 
     Args:
         tracks: Of one scene.
         frame_s: Seconds between frames, the first of which is at the first observation.
     """
-    every = np.sort(np.concatenate([track.time_s for track in tracks]))
-    different = np.append(True, np.diff(every) > TIME_TOLERANCE_S)
-    shared = every[different]
-    step_s = _step(tracks)
-    if len(shared) <= MOST_TIMES * ((every[-1] - every[0]) / step_s + 1):
-        return Observed(shared, np.stack([_at(track, shared) for track in tracks]))
-    step_s = frame_s / max(1, round(frame_s / step_s))
-    regular = every[0] + step_s * np.arange(int((every[-1] - every[0]) / step_s + 1e-6) + 1)
-    return Observed(regular, np.stack([_carried(track, regular, step_s) for track in tracks]))
+    every = _different(np.sort(np.concatenate([track.time_s for track in tracks])))
+    if _is_shared(every, tracks):
+        return Observed(every, np.stack([_at(track, every) for track in tracks]))
+    own_s = [_step(track) for track in tracks]
+    usual_s, span_s = float(np.nanmedian(own_s)), every[-1] - every[0]
+    # Not more times than there are: those of a track may be very near each other.
+    step_s = frame_s / max(1, round(frame_s / max(usual_s, span_s / len(every))))
+    regular = every[0] + step_s * np.arange(int(span_s / step_s + 1e-6) + 1)
+    carried = [
+        _carried(track, regular, usual_s if np.isnan(own) else own)
+        for track, own in zip(tracks, own_s, strict=True)
+    ]
+    return Observed(regular, np.stack(carried))
 
 
-def _step(tracks: Sequence[Track]) -> float:
-    """The usual time between two observations of a track; infinite where none has two."""
-    steps = np.concatenate([np.diff(track.time_s) for track in tracks])
-    return float(np.median(steps)) if len(steps) else np.inf
+def _different(time_s: Array) -> Array:
+    """The first of all ascending times that are the same but for the tolerance."""
+    later = np.searchsorted(time_s, time_s + TIME_TOLERANCE_S, side="right").tolist()
+    first = [0]
+    while later[first[-1]] < len(time_s):
+        first.append(later[first[-1]])
+    return time_s[first]
+
+
+def _is_shared(time_s: Array, tracks: Sequence[Track]) -> bool:
+    """Whether times are the clock of all tracks, rather than clocks of several put together.
+
+    A few tracks with a clock of their own, such as the ego, hardly lower the share of the others:
+    they show at their times, when the others are not seen.
+    """
+    seen, change = np.zeros((2, len(time_s) + 1))
+    share = []
+    for track in tracks:
+        place = _place(track, time_s)
+        first, stop = place[0], place[-1] + 1
+        seen[place] += 1
+        change[first] += 1
+        change[stop] -= 1
+        share.append(len(np.unique(place)) / (stop - first))
+    lonely = seen < change.cumsum() / 2
+    return bool(np.mean(share) >= LEAST_SHARE and lonely.mean() <= MOST_LONELY)
+
+
+def _step(track: Track) -> float:
+    """The usual time between two observations of a track; NaN where there is one."""
+    return float(np.median(np.diff(track.time_s))) if len(track.time_s) > 1 else np.nan
+
+
+def _place(track: Track, time_s: Array) -> NDArray[np.int64]:
+    """Which time each observation is of: the last that is not later, but for the tolerance."""
+    return np.searchsorted(time_s, track.time_s, side="right") - 1
 
 
 def _at(track: Track, time_s: Array) -> Array:
     """The observations at some times ``(S, 5)``, NaN where there is none."""
     state = np.full((len(time_s), 5), np.nan)
-    # The time of an observation is the last that is not later, but for the tolerance.
-    place = np.searchsorted(time_s, track.time_s, side="right") - 1
-    state[place] = track.observed
+    state[_place(track, time_s)] = track.observed
     return state
 
 
 def _carried(track: Track, time_s: Array, step_s: float) -> Array:
-    """The last observation before each time, carried there; NaN where it is too old."""
+    """The last observation before each time, carried there; NaN where it is too old.
+
+    Args:
+        track: The observations.
+        time_s: ``(T,)`` times wanted.
+        step_s: The usual time between two of them.
+    """
+    oldest_s = min(MAX_AGE_STEPS * step_s, MAX_GAP_S)  # after which the track is absent
     state = np.full((len(time_s), 5), np.nan)
     last = np.searchsorted(track.time_s, time_s + TIME_TOLERANCE_S, side="right") - 1
     first = np.searchsorted(track.time_s, track.time_s - VELOCITY_S)
     for place in np.flatnonzero(last >= 0):
         at = last[place]
-        if time_s[place] - track.time_s[at] > MAX_AGE_STEPS * step_s:
+        if time_s[place] - track.time_s[at] > oldest_s + TIME_TOLERANCE_S:
             continue
         past = slice(first[at], at + 1)
         state[place] = track.observed[at]

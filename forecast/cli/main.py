@@ -23,7 +23,7 @@ from forecast.cli.interruption import InterruptibleGroup
 from forecast.cli.prepare import prepare
 from forecast.cli.rollout import rollout
 from forecast.cli.train import train
-from forecast.errors import ForecastError
+from forecast.errors import STORE_CLIENTS, ForecastError
 
 MOST_SHOWN = 1200  # characters of an error
 BAD_INPUT = 2  # the exit code of every error that a user can mend
@@ -60,13 +60,12 @@ def main() -> None:
         reason = str(error) or "too little"
         _fail(f"expected memory for this input; got: {reason}; take a smaller one", error)
     except Exception as error:
-        if type(error).__module__.partition(".")[0] in _STORE_CLIENTS:
+        if type(error).__module__.partition(".")[0] in STORE_CLIENTS:
             remedy = "check its URL, endpoint and credentials"
             _fail(f"expected an object store that answers; got: {error}; {remedy}", error)
         _fail_unexpectedly(error)
 
 
-_STORE_CLIENTS = ("aiohttp", "azure", "botocore", "google")  # behind fsspec; no OSErrors theirs
 _FILE_REMEDIES: dict[int | None, str] = {
     errno.ENOSPC: "free some space or write elsewhere",
     errno.EDQUOT: "free some space or write elsewhere",

@@ -78,7 +78,7 @@ def open_forecast_store(path: str) -> xr.Dataset:
 
 
 def open_store(path: str) -> xr.Dataset:
-    """Opens a zarr store of whatever schema lazily.
+    """Opens a zarr store of whatever schema lazily, its numbers as they lie there.
 
     Raises:
         DataError: It is missing or not zarr.
@@ -95,10 +95,13 @@ def open_store(path: str) -> xr.Dataset:
                 consolidated=False,
                 chunks=None,
                 create_default_indexes=False,
-                use_zarr_fill_value_as_mask=False,  # it is a value: 0 is the background
+                mask_and_scale=False,  # what fills is a value: 0 is the background
             )
             for name, variable in dataset.variables.items():
                 _check_parts(str(name), variable)
+                fill = variable.attrs.get("_FillValue", 0)
+                if np.ndim(fill) == 0 and fill != fill:  # NaN is absent already
+                    variable.encoding["_FillValue"] = variable.attrs.pop("_FillValue")
             for name in dataset.dims:
                 if name not in dataset.coords or dataset[name].dims != (name,):
                     continue
@@ -184,16 +187,18 @@ def _check_variables(
         ):
             got = f"{variable.dtype} in {path}"
             raise DataError(f"{name} of {dtype}", got, "make the store anew")
-        coded = {key: variable.encoding[key] for key in _CODES if key in variable.encoding}
-        for key, value in coded.items() if variable.dtype.kind == "f" else ():
-            if key in _SCALES or np.ndim(value) or value == value:  # but NaN, which is absent
+        coded = {key: variable.attrs[key] for key in _CODES if key in variable.attrs}
+        for key, value in coded.items():
+            if key == "_FillValue" and variable.dtype.kind != "f":
+                continue  # zarr 2 says so of every array: 0 is the background
+            if key in SCALES or np.ndim(value) or value == value:  # but NaN, which is absent
                 got = f"{key} {value} of {name} in {path}"
                 raise DataError("numbers that lie there as they are", got, "make the store anew")
 
 
-_SCALES = ("scale_factor", "add_offset")
-_CODES = (*_SCALES, "_FillValue", "missing_value")
-"""Attributes by which xarray makes other numbers of those on disk; not all readers are xarray."""
+SCALES = ("scale_factor", "add_offset")
+_CODES = (*SCALES, "_FillValue", "missing_value")
+"""Attributes by which others make other numbers of those on disk."""
 
 
 def _check_parts(name: str, variable: xr.Variable) -> None:

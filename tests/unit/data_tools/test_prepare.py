@@ -166,8 +166,24 @@ def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypat
     told = []
     resume = PrepareOptions(grid=GRID, resume=True)
     report = prepare("waymo-json", files, out, resume, lambda *done: told.append(done))
-    assert told == [(4, 5), (5, 5), (6, 7), (7, 7)]
+    assert told == [(3, 5), (4, 5), (5, 5), (6, 7), (7, 7)]  # what was left out is tried again
     assert (report.sequences, len(report.skipped)) == (44, 1)
+    assert content(out) == content(tmp_path / "whole.zarr")
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_what_was_corrected_since_is_read_anew_by_a_run_that_goes_on(tmp_path, files, number):
+    out = str(tmp_path / "out.zarr")
+
+    def stop(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare("waymo-json", files, out, OPTIONS, stop)
+    write(Path(files[0], f"{number}.json"), crossing(7, agents=7))
+    prepare("waymo-json", files, out, replace(OPTIONS, resume=True))
+    prepare("waymo-json", files, str(tmp_path / "whole.zarr"), OPTIONS)
     assert content(out) == content(tmp_path / "whole.zarr")
 
 

@@ -111,6 +111,20 @@ def test_the_three_layouts_hold_the_same(tmp_path):
         assert (scene.native, scene.channels) == (scenes["zarr"].native, ("ahead",))
 
 
+@pytest.mark.parametrize(("number", "fits"), [(255, True), (256, False)])
+def test_more_classes_than_a_byte_numbers_are_refused(tmp_path, number, fits):
+    data = seen(drive(TRAFFIC, STILL), GRID)
+    data["semantic"] = data["semantic"].astype(np.uint16)
+    data["semantic"][:, 0, 0] = number
+    data.attrs["classes"] = [f"class{k}" for k in range(1, number + 1)]
+    path = write_zarr(tmp_path / "z.zarr", data)
+    if fits:
+        assert (source("rasters").read(path, 0.5).semantic[:, 0, 0] == number).all()
+        return
+    with pytest.raises(DataError, match="255 classes at most; got 256 in"):
+        source("rasters").read(path, 0.5)
+
+
 def test_netcdf_4_is_read_where_its_package_is(tmp_path):
     pytest.importorskip("h5netcdf")
     data = seen(drive(TRAFFIC, STILL), GRID)
@@ -370,3 +384,12 @@ def test_layers_of_the_map_are_taken_by_name(tmp_path):
     np.testing.assert_array_equal(scene.map[:, 1], data["map"][:, 0])
     assert not scene.map[:, [0, 2, 3]].any()
     assert isinstance(data, xr.Dataset)
+
+
+@pytest.mark.parametrize(("kind", "warned"), [(np.float32, True), (np.float64, False)])
+def test_poses_of_an_ego_that_lost_precision_are_warned_of(tmp_path, kind, warned):
+    far = Mover(6e5 + 0.3, 5.3e6 + 0.7, 0.4, 6.0)
+    data = seen(drive((far,), far, frames=40), GRID)
+    data["ego_pose"] = data["ego_pose"].astype(kind)
+    _, report = prepared(tmp_path, write_zarr(tmp_path / "drive.zarr", data))
+    assert any("lost precision in float32" in line for line in report.warnings) == warned

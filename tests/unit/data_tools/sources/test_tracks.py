@@ -323,3 +323,15 @@ def test_tables_go_all_the_way_to_a_store_with_their_map(tmp_path):
     state = dataset["track_state"].values
     moving = np.nanmax(np.abs(np.diff(state[..., 0], axis=2)), axis=2)
     assert {2.0, 4.0} <= set(np.unique(np.round(moving, 4)))
+
+
+@pytest.mark.parametrize(("folder", "scene", "warned"), [("", "s", 1), ("b", "s", 0), ("", "t", 0)])
+def test_a_scene_in_parts_over_tables_of_a_folder_is_warned_of(tmp_path, folder, scene, warned):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    written(tmp_path, drive(is_ego=True), name="part-0.csv")
+    written(tmp_path / folder, drive("b", y=3.5, scene=scene), name="part-1.csv")
+    report = prepare("tracks", [str(tmp_path)], str(tmp_path / "out.zarr"), PrepareOptions())
+    assert report.scenes == 2
+    assert len(report.warnings) == warned
+    assert all("if it is one, put its rows into one" in line for line in report.warnings)
+    assert all("(s: part-0.csv, part-1.csv)" in line for line in report.warnings)

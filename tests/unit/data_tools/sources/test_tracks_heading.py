@@ -1,11 +1,15 @@
 """Tables without headings, and with the speeds and scores that trackers have."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from data_tools.options import PrepareOptions
 from data_tools.prepare import prepare
+from data_tools.sources import source
+from data_tools.sources.presets import OWN
 from data_tools.sources.tracks import Tracks
 from forecast.angles import wrap_angle
 from forecast.errors import DataError
@@ -183,3 +187,43 @@ def test_a_store_of_a_table_has_what_was_observed_at_the_tables_own_rate(tmp_pat
 def test_speeds_are_compared_however_close_the_times_are(tmp_path, step_s):
     rows = drive(speed_mps=0.0).assign(time_s=step_s * np.arange(61), x_m=0.0)
     assert read(tmp_path, rows).time_s.tolist() == [0.0]
+
+
+LABELS = {"PKW": "vehicle", "LKW": "bus", "Fuss": "pedestrian"}
+USUAL = {"PKW": "car", "LKW": "bus", "Fuss": "person"}
+
+
+def of_own_labels(**columns):
+    """A car that backs out, one that comes back under another label, and a walker further off."""
+    out_and_back = np.where(TIMES < 3, 2 * TIMES, 6 - 1.5 * (TIMES - 3))
+    changes = drive("changes", 5.0, y=4.0).iloc[[*range(20), *range(40, 61)]]
+    changes["class"] = np.where(changes["time_s"] < 3, "PKW", "LKW")
+    walker = drive("walker", 9.0, y=8.0, kind="Fuss")
+    backing = drive("backing", x_m=out_and_back, kind="PKW")
+    return pd.concat([backing, changes, walker]).assign(**columns)
+
+
+@pytest.mark.parametrize("position", ["centre", "front"])
+def test_labels_that_the_user_maps_are_read_as_their_class_in_everything(tmp_path, position):
+    preset = OWN.model_copy(update={"position": position})
+    table, path = of_own_labels(), tmp_path / "drive.csv"
+    table.to_csv(path, index=False)
+    mapped = replace(source("tracks", map_classes=tuple(LABELS.items())), preset=preset)
+    found = mapped.read(f"{path}#s", 0.5)
+    table.assign(**{"class": table["class"].map(USUAL)}).to_csv(path, index=False)
+    usual = Tracks(preset=preset).read(f"{path}#s", 0.5)
+    assert found.track_id == usual.track_id == ("backing", "changes", "walker")
+    assert found.ego_tracks == usual.ego_tracks
+    np.testing.assert_array_equal(found.state, usual.state)
+    np.testing.assert_array_equal(found.observed.state, usual.observed.state)
+
+
+def test_a_car_of_a_label_that_prepare_maps_is_not_turned_round_by_reversing(tmp_path):
+    path, out = tmp_path / "drive.csv", str(tmp_path / "out.zarr")
+    of_own_labels(length_m=4.0, width_m=2.0).to_csv(path, index=False)
+    chosen = tuple((label, "pedestrian" if label == "Fuss" else "vehicle") for label in LABELS)
+    prepare("tracks", [str(path)], out, PrepareOptions(map_classes=chosen))
+    dataset, _ = open_sequence_store(out)
+    cars = dataset["track_class"].values == 1
+    assert cars.any()
+    assert np.nanmax(np.abs(dataset["track_state"].values[..., 2][cars])) < 0.1

@@ -11,6 +11,7 @@ import pytest
 from data_tools.formats.lanelet2 import centred
 from data_tools.sources import source
 from data_tools.sources.presets import Preset, load_preset
+from data_tools.sources.tracks import Tracks
 from data_tools.sources.tracks_map import preset_map
 from forecast.errors import DataError
 from tests.support.lanelets import Map
@@ -138,3 +139,21 @@ def test_the_published_preset_says_where_interactions_maps_are():
     said = load_preset("interaction").map
     assert said is not None
     assert said.origin == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["drive.csv", "drive.csv.gz", "drive.parquet", "drive.pq"])
+def test_a_map_beside_a_table_is_found_whatever_the_tables_ending(tmp_path, name):
+    rows = {"scene": "s", "track_id": "a", "class": "car", "time_s": [0.0, 0.5, 1.0], "y_m": 0.0}
+    table = pd.DataFrame(rows | {"x_m": [0.0, 4.0, 8.0], "yaw_rad": 0.0})
+    write = table.to_csv if "csv" in name else table.to_parquet
+    write(tmp_path / name, index=False)
+    without = Tracks().read(f"{tmp_path / name}#s", 0.5)
+    assert not without.map
+    assert without.notes["scenes without a map"] == 1
+    lane = {"type": "LineString", "coordinates": [[0, 0], [9, 0]]}
+    feature = {"type": "Feature", "properties": {"layer": "lane_centre"}, "geometry": lane}
+    content = {"type": "FeatureCollection", "features": [feature]}
+    (tmp_path / "drive.map.geojson").write_text(json.dumps(content))
+    found = Tracks().read(f"{tmp_path / name}#s", 0.5)
+    assert [element.layer for element in found.map] == ["lane_centre"]
+    assert not found.notes["scenes without a map"]

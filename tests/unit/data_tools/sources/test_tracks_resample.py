@@ -1,9 +1,16 @@
 """A table's tracks in frames, and as they were observed."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from data_tools.options import PrepareOptions
+from data_tools.prepare import prepare
 from data_tools.sources.tracks_resample import Track, resample, samples
+from forecast.storage.stores import open_sequence_store
+
+# Hz of the ego, Hz of the objects, how many these are.
+CLOCKS = [(10, 20, 1), (10, 20, 3), (10, 25, 3), (10, 25, 40), (10, 50, 40), (50, 10, 3)]
 
 
 def track(time_s, speed=8.0, pose=None):
@@ -27,6 +34,16 @@ def test_clocks_with_few_digits_still_meet_the_frames():
     one = track(times, speed=0.0)
     assert np.isfinite(resample(one, np.array([0.0, 0.5, 1.0]))).all()
     assert np.isfinite(resample(one, np.array([1.0005]))).all()
+
+
+@pytest.mark.parametrize("flip", [np.pi, -np.pi, 3.0, 1.6])
+def test_between_headings_that_flip_there_is_none_across_the_way(flip):
+    yaw = np.array([0.1, 0.1 + flip, 0.1, 0.3])
+    one = track(np.arange(4.0), pose=np.stack([np.arange(4.0), np.zeros(4), yaw], axis=1))
+    found = resample(one, np.array([0.25, 0.5, 0.75, 1.0, 1.75, 2.5]))
+    np.testing.assert_allclose(
+        np.exp(1j * found[:, 2]), np.exp(1j * np.array([0.1, 0.1, *[0.1 + flip] * 2, 0.1, 0.2]))
+    )
 
 
 def test_tracks_of_one_clock_keep_its_times_and_stay_absent_where_they_were_missed():
@@ -65,3 +82,49 @@ def test_an_observation_is_carried_over_a_step_and_a_half_at_most(age_s, there):
     short = track(0.1 * np.arange(11) + 0.2 - age_s)  # until 1.06 s or 1.04 s
     found = samples([track(clock) for clock in clocks] + [short], 0.5)
     assert np.isfinite(found.state[-1, :, 0])[10:14].tolist() == [True, True, there, False]
+
+
+def test_many_clocks_of_their_own_never_bring_what_comes_later_to_an_earlier_time():
+    # So many that each time is within the tolerance of the next.
+    clocks = [0.1 * np.arange(31) + offset for offset in np.linspace(0, 0.1, 700, endpoint=False)]
+    found = samples([track(clock) for clock in clocks], 0.5)
+    np.testing.assert_allclose(found.time_s, 0.1 * np.arange(31), atol=1e-9)
+    seen = np.isfinite(found.state[..., 0])
+    assert seen[:, 1:].all()
+    latest = (8.0 * found.time_s + 1e-2)[None]
+    assert (np.where(seen, found.state[..., 0], 0.0) <= latest).all()
+
+
+def test_a_track_is_carried_for_steps_of_its_own_but_never_over_a_gap():
+    clocks = [0.05 * np.arange(61) + offset for offset in (0.0, 0.01, 0.02, 0.03)]
+    slow, slower = track(0.3 * np.arange(5) + 0.04), track(np.array([0.04, 5.0]))
+    found = samples([track(clock) for clock in clocks] + [slow, slower], 0.5)
+    seen = np.isfinite(found.state[-2:, :, 0])
+    last = [found.time_s[each][found.time_s[each] < 4].max() for each in seen]
+    np.testing.assert_allclose(last, [1.65, 1.0], atol=1e-6)
+
+
+def test_observations_that_nearly_repeat_make_no_more_samples_than_there_are_times():
+    twice = np.sort(np.concatenate([np.arange(0, 20, 0.1), np.arange(0, 20, 0.1) + 1e-7]))
+    found = samples([track(twice), track(twice + 0.03), track(twice + 0.06)], 0.5)
+    assert len(found.time_s) <= 3 * 200
+
+
+@pytest.mark.parametrize(("ego_hz", "objects_hz", "objects"), CLOCKS)
+def test_tracks_of_two_clocks_are_all_there_at_the_present(tmp_path, ego_hz, objects_hz, objects):
+    def rows(name, hz, start_s, y, **further):
+        time_s = np.arange(start_s, 6, 1 / hz)
+        given = {"scene": "s", "track_id": name, "class": "car", "time_s": time_s, "y_m": y}
+        given |= {"x_m": 8.0 * time_s, "yaw_rad": 0.0, "length_m": 4.0, "width_m": 2.0}
+        return pd.DataFrame(given | further)
+
+    tables = [rows("ego", ego_hz, 0.0, 0.0, is_ego=True)]
+    tables += [rows(str(n), objects_hz, 0.013, 3.5 * (n % 9 + 1)) for n in range(objects)]
+    pd.concat(tables).to_csv(tmp_path / "drive.csv", index=False)
+    out = str(tmp_path / "out.zarr")
+    prepare("tracks", [str(tmp_path / "drive.csv")], out, PrepareOptions())
+    dataset, meta = open_sequence_store(out)
+    seen = dataset["track_state"].values[:, :, meta.history - 1]
+    now = dataset["track_history"].values[:, :, -1]
+    assert np.isfinite(seen[..., 0]).sum() >= len(seen) * (1 + objects)
+    np.testing.assert_allclose(now, seen, atol=1e-3)  # at its own even speed
