@@ -242,10 +242,12 @@ def _paced(
         known = path[there]
         known[:, 2] = np.unwrap(known[:, 2])
         paced[name] = np.full_like(path, np.nan)
+        # Who is there when the simulation ends goes on as before; others have left.
+        step = known[-1] - known[-2] if there[-1] == len(path) - 1 else np.full(3, np.nan)
+        early = np.maximum(clock - there[-1], 0.0)
         for axis in range(3):
-            paced[name][there, axis] = np.interp(
-                clock, there, known[:, axis], left=np.nan, right=np.nan
-            )
+            at = np.interp(clock, there, known[:, axis], left=np.nan)
+            paced[name][there, axis] = np.where(early > 0, at + early * step[axis], at)
     return paced
 
 

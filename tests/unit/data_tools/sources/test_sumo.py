@@ -223,6 +223,8 @@ def test_drivers_keep_to_their_way_and_stand_where_they_stood_but_at_a_pace_that
     driven = dict.fromkeys(bodies, path)
     paced = np.stack(list(_paced(driven, bodies, 0.03, np.random.default_rng(0)).values()))
     assert np.isnan(paced[:, :20]).all()
+    assert np.isfinite(paced[:, -1]).all(), "who is there when the simulation ends has not left"
+    assert np.diff(paced[:, -9:, 0], axis=1).min() > 0.5
     np.testing.assert_allclose(paced[:, 30:60], path[None, 30:60].repeat(50, 0))
     along = paced[:, 100:220]
     np.testing.assert_allclose(along[..., 1], 0.02 * along[..., 0] ** 2, atol=0.01)
