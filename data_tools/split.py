@@ -47,6 +47,9 @@ def split(index: Path, fraction: float) -> tuple[list[str], list[str]]:
     train: list[str] = []
     validation: list[str] = []
     for name, group in rows:
+        if not name or not group:
+            found = f"a row of {index} with {name!r} and {group!r}"
+            raise DataError("a name and a location_group in each row", found, "complete the row")
         (validation if is_validation(group, fraction) else train).append(_file(index, name))
     return train, validation
 

@@ -8,6 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from data_tools.formats.polygons import rings
 from data_tools.scene import MapElement, MapLayer
 from forecast.errors import DataError
 
@@ -52,9 +53,11 @@ def widened(lanes: Sequence[MapElement]) -> tuple[MapElement, ...]:
     areas = shapely.buffer(
         shapely.simplify(lines, 0.05), HALF_LANE_M, cap_style="flat", quad_segs=2
     )
-    rings = shapely.get_exterior_ring(shapely.get_parts(areas))
+    # A lane that turns back upon itself leaves an island free.
     return tuple(
-        MapElement("drivable", shapely.get_coordinates(ring), closed=True) for ring in rings
+        MapElement("drivable", ring, closed=True)
+        for part in shapely.get_parts(areas)
+        for ring in rings(part)
     )
 
 

@@ -4,7 +4,9 @@ What differs from the data sets that they were converted from:
 
 - in those of nuScenes the ego's length and width are swapped (a 1.7 m long and 4.1 m wide car);
 - there, too, ``boundary_*`` features are the edges of the road, though typed as lane markings;
-- MetaDrive wrote one ``size`` of length, width and height a frame until spring 2023.
+- MetaDrive wrote one ``size`` of length, width and height a frame until spring 2023;
+- what nuScenes has at 2 Hz was interpolated to 10 Hz: between two annotated frames a pose depends
+  on the later one, so that only annotated frames count as observed.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ Array = NDArray[np.float64]
 # Lists of a data set's scenarios that lie beside them.
 INDEXES = ("dataset_summary.pkl", "dataset_mapping.pkl")
 MAX_BYTES = 1 << 28
+NUSCENES = "nuscenes"
+ANNOTATED_EVERY = 5  # frames of those that were converted from nuScenes
 # A pickle may refer to one array many times: these bound what a small file can unpack to.
 MAX_STATES = 5_000_000
 MAX_POINTS = 5_000_000
@@ -77,6 +81,7 @@ def _scene(content: Any, unit: str, dt_s: float) -> Scene:
         raise DataError("each track id once, in a scene that fits memory", unit, "leave it out")
     ego = _ego(metadata, ids, unit)
     every = decimate(time_s, dt_s, unit)
+    annotated = ANNOTATED_EVERY if _text(content.get("version", "")).startswith(NUSCENES) else 1
     state = np.stack([_states(track["state"], len(time_s)) for track in tracks.values()])
     swapped = bool((state[ego, :, 3] < state[ego, :, 4]).any())
     if swapped:
@@ -90,7 +95,7 @@ def _scene(content: Any, unit: str, dt_s: float) -> Scene:
         state=state[:, every],
         ego_pose=state[ego, every, :3].copy(),
         map=_map(content["map_features"], unit),
-        observed=Observed(time_s, state),
+        observed=Observed(time_s[::annotated], state[:, ::annotated]),
         notes={"ego wider than long, its sides put right": int(swapped)},
     )
 

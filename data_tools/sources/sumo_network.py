@@ -19,6 +19,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from data_tools.formats.polygons import rings
 from data_tools.scene import MapElement, MapLayer
 from forecast.errors import DataError
 
@@ -355,7 +356,7 @@ def map_elements(network: Network) -> tuple[MapElement, ...]:
     centre = [lane.points for lane in drive if lane.kind == "drive"]
     edges = [np.asarray(ring.coords) for part in _polygons(whole) for ring in _rings(part)]
     zebra = [np.asarray(x.area.exterior.coords) for x in network.lanes if x.kind == "crossing"]
-    area = [np.asarray(piece.exterior.coords) for piece in pieces]
+    area = [ring for piece in pieces for ring in rings(piece)]
     return (
         *_elements("drivable", area, closed=True),
         *_elements("lane_centre", centre),

@@ -16,7 +16,7 @@ import io
 import json
 import posixpath
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,7 @@ def _scene(content: Any, unit: str, dt_s: float) -> Scene:
         name=posixpath.basename(unit).removesuffix(".gz").removesuffix(".json"),
         time_s=time_s[every],
         dt_s=dt_s,
-        track_id=tuple(str(item.get("id", place)) for place, item in enumerate(objects)),
+        track_id=_ids(objects, unit),
         track_class=classes,
         state=state[:, every],
         ego_pose=state[ego[0], every, :3],
@@ -114,6 +114,14 @@ def _scene(content: Any, unit: str, dt_s: float) -> Scene:
         observed=Observed(time_s, state),
         notes={"heading in degrees": int(in_degrees), "no ego named": int(not named)},
     )
+
+
+def _ids(objects: Sequence[Mapping[str, Any]], unit: str) -> tuple[str, ...]:
+    """The ids of the objects; of one without, its place."""
+    ids = tuple(str(item.get("id", place)) for place, item in enumerate(objects))
+    if len(set(ids)) < len(ids):
+        raise DataError("an id of its own for each object", f"one twice in {unit}", "leave it out")
+    return ids
 
 
 def _yaw(heading: Array, position: Array, valid: NDArray[np.bool_]) -> tuple[Array, bool]:

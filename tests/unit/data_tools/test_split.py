@@ -54,7 +54,9 @@ def test_the_command_writes_both_lists(tmp_path, monkeypatch, capsys):
     assert f"{len(train)} scenarios" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", [None, "a,b\n1,2\n", "name,location_group\nnone,1\n"])
+@pytest.mark.parametrize(
+    "text", [None, "a,b\n1,2\n", "name,location_group\nnone,1\n", "name,location_group\nscene_0\n"]
+)
 def test_an_index_that_cannot_be_used_is_refused(tmp_path, text):
     index = tmp_path / "index.csv"
     if text is not None:

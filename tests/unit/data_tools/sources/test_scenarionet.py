@@ -281,6 +281,15 @@ def test_the_real_scenes_have_what_their_pickles_have():
         assert layers["lane_centre"] == layers["drivable"] == kinds["LANE_SURFACE_STREET"]
 
 
+@pytest.mark.parametrize(("version", "every"), [("nuscenesv1.0-mini", 5), ("waymo1.2", 1)])
+def test_what_was_interpolated_was_not_observed(tmp_path: Path, version: str, every: int):
+    """Poses between two annotated frames of nuScenes know of the later one."""
+    made = read(tmp_path, scenario(version=version), 0.1)
+    assert made.observed is not None
+    np.testing.assert_array_equal(made.observed.time_s, np.arange(FRAMES)[::every] * 0.1)
+    np.testing.assert_array_equal(made.observed.state, made.state[:, ::every])
+
+
 @needs("nuscenes_scenarionet")
 def test_in_the_real_scenes_vehicles_head_where_they_go_on_the_road():
     for unit, _ in real():

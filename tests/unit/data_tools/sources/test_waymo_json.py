@@ -133,6 +133,12 @@ def test_traffic_without_ids_is_named_by_its_place(tmp_path):
     assert read(tmp_path, scenario(objects)).track_id == ("0", "731")
 
 
+def test_two_objects_of_one_id_are_refused(tmp_path):
+    objects = [agent(Mover(0, 0)), agent(Mover(5, 0), id=0)]
+    with pytest.raises(DataError, match="an id of its own for each object"):
+        read(tmp_path, scenario(objects))
+
+
 def test_the_map_has_lanes_their_width_edges_and_crosswalks(tmp_path):
     made = read(
         tmp_path,
