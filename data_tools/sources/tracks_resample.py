@@ -17,10 +17,11 @@ Array = NDArray[np.float64]
 MAX_GAP_S = 1.0
 # Clocks written with few digits: a time this close to an observation is that observation's.
 TIME_TOLERANCE_S = 1e-3
-# Tracks share a clock if they are seen at so many of its times, while they are there.
-LEAST_SHARE = 0.7
-# At so many of its times less than half of them may be seen: more are the clock of a few.
-MOST_LONELY = 0.05
+# Tracks that share a clock have no more times together than the fastest of them alone, or hardly.
+MOST_TIMES = 1.05
+# At so many of its times less than half of those who are there may be seen: others are missed now
+# and then, but at more times than these only a few have them all.
+MOST_LONELY = 0.4
 MAX_TURN_RAD = np.pi / 2  # between two observations; more is no turn
 MAX_AGE_STEPS = 1.5  # of its own, of an observation that is carried to a time of the common clock
 
@@ -133,20 +134,20 @@ def _different(time_s: Array) -> Array:
 def _is_shared(time_s: Array, tracks: Sequence[Track]) -> bool:
     """Whether times are the clock of all tracks, rather than clocks of several put together.
 
-    A few tracks with a clock of their own, such as the ego, hardly lower the share of the others:
-    they show at their times, when the others are not seen.
+    Off each other's phase, clocks have more times together than the fastest has; in phase, most of
+    the fastest one's times are without the others.
     """
+    steps = [np.quantile(np.diff(one.time_s), 0.1) for one in tracks if len(one.time_s) > 1]
+    span_s = time_s[-1] - time_s[0]
+    if steps and len(time_s) > MOST_TIMES * (span_s / max(min(steps), TIME_TOLERANCE_S) + 1):
+        return False
     seen, change = np.zeros((2, len(time_s) + 1))
-    share = []
     for track in tracks:
         place = _place(track, time_s)
-        first, stop = place[0], place[-1] + 1
         seen[place] += 1
-        change[first] += 1
-        change[stop] -= 1
-        share.append(len(np.unique(place)) / (stop - first))
-    lonely = seen < change.cumsum() / 2
-    return bool(np.mean(share) >= LEAST_SHARE and lonely.mean() <= MOST_LONELY)
+        change[place[0]] += 1
+        change[place[-1] + 1] -= 1
+    return bool((seen < change.cumsum() / 2).mean() <= MOST_LONELY)
 
 
 def _step(track: Track) -> float:
@@ -178,10 +179,9 @@ def _carried(track: Track, time_s: Array, step_s: float) -> Array:
     state = np.full((len(time_s), 5), np.nan)
     last = np.searchsorted(track.time_s, time_s + TIME_TOLERANCE_S, side="right") - 1
     first = np.searchsorted(track.time_s, track.time_s - VELOCITY_S)
-    for place in np.flatnonzero(last >= 0):
+    young = time_s - track.time_s[last] <= oldest_s + TIME_TOLERANCE_S
+    for place in np.flatnonzero((last >= 0) & young):
         at = last[place]
-        if time_s[place] - track.time_s[at] > oldest_s + TIME_TOLERANCE_S:
-            continue
         past = slice(first[at], at + 1)
         state[place] = track.observed[at]
         state[place, :2] = carry(track.time_s[past], track.observed[past, :2], time_s[place])

@@ -104,6 +104,18 @@ def test_a_track_is_carried_for_steps_of_its_own_but_never_over_a_gap():
     np.testing.assert_allclose(last, [1.65, 1.0], atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("missed", [0.1, 0.25])
+def test_what_a_tracker_missed_on_its_clock_stays_missed(count, missed):
+    clock, random = np.arange(0, 20, 0.1), np.random.default_rng(0)
+    seen = random.random((count, len(clock))) >= missed
+    seen[:, [0, -1]] = True
+    found = samples([track(clock[one]) for one in seen], 0.5)
+    there = np.isfinite(found.state[..., 0])
+    np.testing.assert_allclose(found.time_s, clock[seen.any(axis=0)], atol=1e-9)
+    np.testing.assert_array_equal(there, seen[:, seen.any(axis=0)])
+
+
 def test_observations_that_nearly_repeat_make_no_more_samples_than_there_are_times():
     twice = np.sort(np.concatenate([np.arange(0, 20, 0.1), np.arange(0, 20, 0.1) + 1e-7]))
     found = samples([track(twice), track(twice + 0.03), track(twice + 0.06)], 0.5)
