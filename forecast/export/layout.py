@@ -108,7 +108,7 @@ class Layout:
 
     @cached_property
     def _past(self) -> tuple[TensorSpec, ...]:
-        memory = f"the last {MEMORY} observations, newest last"
+        memory = f"{MEMORY} observations of about two seconds, newest last"
         seen = (1, self.slots, MEMORY)
         return (
             self._slots("past", (MEMORY, 3), POSE, f"x, y, yaw at {memory}"),

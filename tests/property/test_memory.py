@@ -59,6 +59,43 @@ def test_who_is_hidden_for_a_while_keeps_its_motion_at_any_rate(step_s: float) -
     torch.testing.assert_close(x, torch.tensor([3.0, 6.0]), atol=0.1, rtol=0)
 
 
+@pytest.mark.parametrize("step_s", [0.1, 0.05, 0.02])
+@pytest.mark.parametrize("before_s", [0.1, 0.5, 1.0, 1.7])
+def test_who_was_seen_but_once_is_not_forgotten_at_any_rate(step_s: float, before_s: float) -> None:
+    count = round(3.0 / step_s) + 1
+    once = count - 1 - round(before_s / step_s)
+    batch = hidden(at_rate(step_s, 3.0, CAR), 1, slice(once))
+    batch = hidden(batch, 1, slice(once + 1, count))
+    with torch.no_grad():
+        state = observed(forecaster(trained=False), batch.crop(0, 3))
+        step = next(rollout(forecaster(trained=False), batch.crop(0, 3), 1))
+    assert step.ids[0].tolist() == [1, 2]
+    assert float(state.agents.hidden_s[0, 1]) == pytest.approx(before_s, abs=step_s)
+
+
+def test_a_slower_clock_in_the_batch_loses_no_sample_to_padding() -> None:
+    fast, slow = at_rate(0.05, 2.0, CAR), at_rate(0.08, 2.0, CAR)
+    assert fast.track_history is not None
+    assert fast.sample_time is not None
+    assert slow.track_history is not None
+    assert slow.sample_time is not None
+    more = fast.sample_time.shape[1] - slow.sample_time.shape[1]
+    padded = torch.nn.functional.pad(slow.track_history, (0, 0, more, 0), value=torch.nan)
+    time_s = torch.nn.functional.pad(slow.sample_time, (more, 0), value=torch.nan)
+    both = at_rate(0.05, 2.0, CAR, CAR)
+    both = replace(
+        both,
+        track_history=torch.cat((fast.track_history, padded)),
+        sample_time=torch.cat((fast.sample_time, time_s)),
+    )
+    model = forecaster(trained=False)
+    with torch.no_grad():
+        alone = observed(model, slow.crop(0, 3)).agents
+        beside = observed(model, both.crop(0, 3)).agents
+    seen_s = [one.time_s[-1][one.seen[-1, 0]] for one in (alone, beside)]
+    torch.testing.assert_close(seen_s[1], seen_s[0])
+
+
 @pytest.mark.parametrize("step_s", [0.05, 0.02])
 def test_newcomers_of_another_sequence_make_nobody_forgotten(step_s: float) -> None:
     both = at_rate(step_s, 3.0, CAR, LATE)

@@ -17,7 +17,7 @@ from forecast.model.scene.masks import mask_poses
 from forecast.model.scene.packing import Packing
 from forecast.types import Observation
 
-# Observations that are remembered: two seconds and more at any rate, as of a faster tracker's those
+# Observations that are remembered: about two seconds at any rate, as of a faster tracker's those
 # closest in time are forgotten first. Agents not seen in any of them are forgotten.
 MEMORY = 24
 # An agent that has not been seen for longer is not forecast.
@@ -151,14 +151,18 @@ class Agents:
     def _without_one(self) -> Agents:
         """Without the oldest observation, or where that is still young the one least needed.
 
-        That is the one whose neighbours are closest in time: so the past of a tracker of many
-        observations a second is as long as that of another.
+        That is the one whose neighbours are closest in time, but for the last in which somebody
+        was seen: so the past of a tracker of many observations a second is as long as that of
+        another. Times count in milliseconds, so that rounding decides nothing.
         """
         time_s, kept = self.time_s, self.time_s.shape[1] - 1
-        oldest = time_s[:, -1:] - time_s[:, :1] > LONGEST_HIDDEN_S
-        closest = (time_s[:, 2:] - time_s[:, :-2]).argmin(1, keepdim=True) + 1
+        age = ((time_s[:, -1:] - time_s) * 1000).round()
+        padding = age[:, :1] == age[:, 1:2]
+        oldest = padding | (age[:, :1] > 1000 * LONGEST_HIDDEN_S)
         index = torch.arange(kept, device=time_s.device)
-        index = index + (index >= torch.where(oldest, 0, closest))
+        needed = (self.last_seen[..., None] == index[1:]).any(1)  # else somebody is forgotten
+        apart = age[:, :-2] - age[:, 2:] + needed * age[:, :1]
+        index = index + (index >= torch.where(oldest, 0, apart.argmin(1, keepdim=True) + 1))
         slots = index[:, None].expand(*self.ids.shape, kept)
         return replace(
             self,
