@@ -95,7 +95,7 @@ def _prepare_alone(
         if not options.overwrite:
             parts.refuse_existing()  # before the inputs are searched
         parts.refuse_unfinished()
-    with _stopping(" ".join(inputs)):
+    with _stopping(inputs[0] if len(inputs) == 1 else f"{len(inputs)} inputs"):
         units = origin.find(inputs)
     _refuse_replacing_inputs(output, inputs, units, options.overwrite)
     parts.begin(_plan(origin, units, options), options.resume)

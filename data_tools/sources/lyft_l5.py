@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from data_tools.formats.documents import read_json
 from data_tools.formats.zarr2 import open_records
+from data_tools.passing import refuse_passing
 from data_tools.scene import Observed, Scene
 from data_tools.sources.inputs import decimate, find_files
 from forecast.angles import wrap_angle
@@ -67,7 +68,8 @@ class LyftL5:
         for path in (file.removesuffix(table) for file in files):
             try:
                 units += [f"{path}#{index}" for index in range(_scene_count(path))]
-            except DataError:
+            except DataError as error:
+                refuse_passing(error, path)
                 units.append(path)
         return units
 

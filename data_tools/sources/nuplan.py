@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.formats.databases import Database, number, numbers, open_database
+from data_tools.passing import refuse_passing
 from data_tools.scene import MapElement, Scene
 from data_tools.sources.inputs import find_files
 from data_tools.sources.nuplan_map import read_map
@@ -76,7 +77,8 @@ class NuPlan:
         for path in find_files(inputs, (".db",)):
             try:
                 units += [f"{path}#{token.hex()}" for token in _scenes(path)]
-            except DataError:
+            except DataError as error:
+                refuse_passing(error, path)
                 units.append(path)
         return units
 

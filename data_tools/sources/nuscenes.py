@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.passing import refuse_passing
 from data_tools.scene import MapElement, Scene
 from data_tools.sources.inputs import find_files
 from data_tools.sources.nuscenes_map import read_map
@@ -68,7 +69,8 @@ class NuScenes:
             folder = posixpath.dirname(path)
             try:
                 units.update((f"{folder}#{quote(name)}", None) for name in scene_names(folder))
-            except DataError:
+            except DataError as error:
+                refuse_passing(error, folder)
                 units[folder] = None
         return list(units)
 

@@ -201,7 +201,10 @@ class ResumableOutput:
         """Whether what has the final name on an object store is what this run was copying."""
         if is_local(self.system) or not self.system.exists(self._marker):
             return False
-        return not is_there(self.system, self.final)
+        if is_there(self.system, self.final):
+            return False
+        # Until the marker says more, nothing was copied: what lies there is of a store replaced.
+        return self.overwrite or bool(self.system.cat_file(self._marker) == WITHDRAWN)
 
     def _sweep(self) -> None:
         """Removes the chunks that a killed process was writing, still without their name.

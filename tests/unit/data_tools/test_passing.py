@@ -12,7 +12,8 @@ import pytest
 from data_tools.options import PrepareOptions
 from data_tools.passing import is_passing
 from data_tools.prepare import prepare
-from forecast.errors import PassingError
+from data_tools.sources import source
+from forecast.errors import DataError, PassingError
 from forecast.grid import BEVGrid
 from tests.support.scenarios import crossing, write
 from tests.support.stores import content
@@ -104,3 +105,32 @@ def test_what_is_wrong_with_a_file_itself_leaves_its_scenes_out(tmp_path, monkey
     report = prepare("waymo-json", [str(tmp_path / "in")], str(tmp_path / "out.zarr"), OPTIONS)
     assert [reason for _, reason in report.skipped]
     assert report.scenes == 1
+
+
+LISTED = {
+    "nuscenes": ("v1.0-mini/scene.json", "scene_names"),
+    "nuplan": ("log.db", "_scenes"),
+    "lyft-l5": ("train.zarr/scenes/.zarray", "_scene_count"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(LISTED))
+@pytest.mark.parametrize(("cause", "stops"), [(PASSING[1], True), (FOR_GOOD[-1], False)])
+def test_a_failure_that_passes_stops_the_search_for_scenes(
+    tmp_path, monkeypatch, kind, cause, stops
+):
+    """The whole recording would be one scene that nobody named, and be left out."""
+    file, lists = LISTED[kind]
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("{}")
+    origin = source(kind)
+
+    def fails(_):
+        raise DataError("a table", "none", "restore it") from cause
+
+    monkeypatch.setattr(f"{type(origin).__module__}.{lists}", fails)
+    if not stops:
+        assert len(origin.find([str(tmp_path)])) == 1
+        return
+    with pytest.raises(PassingError, match="Input/output error"):
+        origin.find([str(tmp_path)])
