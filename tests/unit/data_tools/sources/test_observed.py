@@ -6,7 +6,8 @@ import pytest
 from data_tools.sources import source
 from tests.support.fuzz_samples import TARGETS
 
-STEP_S = {"nuscenes": 0.5, "nuplan": 0.05}  # the others: ten times a second
+# The others are recorded ten times a second; these scenarios were interpolated from two.
+STEP_S = {"nuscenes": 0.5, "nuplan": 0.05, "scenarionet": 0.5}
 NAMES = [name for name, target in TARGETS.items() if name == target.source != "rasters"]
 
 
