@@ -152,9 +152,8 @@ def test_workers_that_die_again_and_again_are_one_error():
         raise distributed.KilledWorker("read", None, 3)
 
 
-def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypatch):
-    prepare("waymo-json", files, str(tmp_path / "whole.zarr"), OPTIONS)
-    out = str(tmp_path / "out.zarr")
+def interrupt(files, out):
+    """A run that ends once three units are read."""
 
     def stop(done, total):
         if done == 3:
@@ -162,6 +161,12 @@ def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypat
 
     with pytest.raises(KeyboardInterrupt):
         prepare("waymo-json", files, out, OPTIONS, stop)
+
+
+def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypatch):
+    prepare("waymo-json", files, str(tmp_path / "whole.zarr"), OPTIONS)
+    out = str(tmp_path / "out.zarr")
+    interrupt(files, out)
     assert not os.path.exists(out)
     told = []
     resume = PrepareOptions(grid=GRID, resume=True)
@@ -174,13 +179,7 @@ def test_an_interrupted_run_resumes_to_the_same_store(tmp_path, files, monkeypat
 @pytest.mark.parametrize("number", [0, 2])
 def test_what_was_corrected_since_is_read_anew_by_a_run_that_goes_on(tmp_path, files, number):
     out = str(tmp_path / "out.zarr")
-
-    def stop(done, total):
-        if done == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare("waymo-json", files, out, OPTIONS, stop)
+    interrupt(files, out)
     write(Path(files[0], f"{number}.json"), crossing(7, agents=7))
     prepare("waymo-json", files, out, replace(OPTIONS, resume=True))
     prepare("waymo-json", files, str(tmp_path / "whole.zarr"), OPTIONS)
